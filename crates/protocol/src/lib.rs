@@ -8,3 +8,9 @@
 
 pub mod types;
 pub use types::*;
+
+pub mod batch;
+pub mod compression;
+pub mod error_code;
+
+pub use error_code::ErrorCode;
