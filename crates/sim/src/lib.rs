@@ -1,1 +1,8 @@
-//! The room `sim`.
+//! Dev only: the checker of histories, and whole brokers in one process on a seeded clock, network and disk.
+//!
+//! - [`history`]: what producers were told against what the log holds. Used by the simulations here and by `cargo xtask chaos`,
+//!   which does the same to real processes and file systems.
+//!
+//! Owns no format and no behaviour of the product. Sees every room; no room sees it.
+
+pub mod history;

@@ -1,0 +1,116 @@
+//! One `ottla serve` process of ours, on a fixed port and a directory.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+
+/// How long a start may take before the run is called failed.
+const START_MAX: Duration = Duration::from_secs(30);
+
+pub struct Settings {
+    pub bin: PathBuf,
+    pub data: PathBuf,
+    pub log: PathBuf,
+    pub port: u16,
+    pub partitions: i32,
+    pub extra: Vec<(String, String)>,
+}
+
+pub struct Broker {
+    child: Child,
+}
+
+/// A free port on loopback, kept for the whole run so that clients find the broker again.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+impl Broker {
+    pub fn start(settings: &Settings, environment: &[(&str, String)]) -> anyhow::Result<Broker> {
+        let log = std::fs::File::options().create(true).append(true).open(&settings.log)?;
+        let mut command = Command::new(&settings.bin);
+        command
+            .arg("serve")
+            .args(["--listen", &format!("127.0.0.1:{}", settings.port), "--admin", "127.0.0.1:0"])
+            .arg("--data")
+            .arg(&settings.data)
+            .args(["--set", &format!("num.partitions={}", settings.partitions)]);
+        for (key, value) in &settings.extra {
+            command.args(["--set", &format!("{key}={value}")]);
+        }
+        command.envs(environment.iter().map(|(k, v)| (k, v)));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().with_context(|| format!("cannot start {}", settings.bin.display()))?;
+        Ok(Broker { child })
+    }
+
+    /// Waits until this process (and no other) answers ApiVersions on the port. `Ok(false)`: it ended by itself.
+    pub fn ready(&mut self, port: u16) -> anyhow::Result<bool> {
+        let deadline = Instant::now() + START_MAX;
+        loop {
+            if !self.alive()? {
+                return Ok(false);
+            }
+            if answers(port) {
+                return Ok(true);
+            }
+            if Instant::now() > deadline {
+                bail!("the broker does not answer on port {port} within {START_MAX:?}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn alive(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and the promise that it ends with 0.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status()?;
+        ensure!(status.success(), "kill: {status}");
+        let ended = self.child.wait()?;
+        ensure!(ended.success(), "a graceful stop ended with {ended}");
+        Ok(())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // A run that failed half-way leaves no broker behind; both fail harmlessly when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn answers(port: u16) -> bool {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let Ok(mut socket) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else {
+        return false;
+    };
+    // ApiVersions v0: length, key 18, version 0, correlation 7, null client id.
+    let request = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 255, 255];
+    let mut answer = [0u8; 8];
+    socket.set_read_timeout(Some(Duration::from_secs(2))).is_ok()
+        && socket.write_all(&request).is_ok()
+        && socket.read_exact(&mut answer).is_ok()
+        && answer[4..] == [0, 0, 0, 7]
+}
+
+/// The last lines of the broker's log, for an error.
+pub fn last_words(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(8).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,222 @@
+//! The two producer families: built here, run beside the broker, and asked at the end what they were told.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use sim::history::{Acknowledged, Found};
+
+/// How long producers may take to flush once the broker is up for good.
+const FLUSH_MAX: Duration = Duration::from_secs(90);
+
+pub struct Families {
+    c: PathBuf,
+    java_classpath: String,
+}
+
+impl Families {
+    /// Compiles both programs; fetches kafka-clients by the project's own pom (`clients/java`).
+    pub fn build(home: Option<&Path>) -> anyhow::Result<Families> {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let sources = here.join("producers");
+        let home = match home {
+            Some(home) => home.to_path_buf(),
+            None => Path::new(&std::env::var("HOME").context("no HOME")?).join(".cache/ottla-clients"),
+        };
+        let out = home.join("chaos");
+        std::fs::create_dir_all(&out)?;
+        if !Path::new("/usr/include/librdkafka/rdkafka.h").exists() {
+            run(Command::new("apt-get").args(["install", "-y", "-qq", "gcc", "librdkafka-dev"]))?;
+        }
+        let c = out.join("producer");
+        run(Command::new("gcc")
+            .args(["-std=c11", "-D_DEFAULT_SOURCE", "-O1", "-o"])
+            .args([&c, &sources.join("producer.c")])
+            .arg("-lrdkafka"))?;
+        let jars = home.join("chaos-jars");
+        if !jars.join("fetched").exists() {
+            run(Command::new("mvn")
+                .args(["-q", "-B", "-f"])
+                .arg(here.join("../../clients/java/pom.xml"))
+                .arg("dependency:copy-dependencies")
+                .arg(format!("-DoutputDirectory={}", jars.display())))?;
+            File::create(jars.join("fetched"))?;
+        }
+        let java_classpath = format!("{}:{}/*", out.display(), jars.display());
+        run(Command::new("javac")
+            .args(["-nowarn", "-cp", &java_classpath, "-d"])
+            .args([&out, &sources.join("Producer.java")]))?;
+        Ok(Families { c, java_classpath })
+    }
+
+    pub fn start(&self, load: &Load) -> anyhow::Result<Producers> {
+        let mut running = Vec::new();
+        for name in ["c-1", "java-1", "c-2"] {
+            let mut command = if name.starts_with("java") {
+                let mut java = Command::new("java");
+                java.args([
+                    "-Xmx192m",
+                    "-XX:+UseSerialGC",
+                    "-XX:TieredStopAtLevel=1",
+                    "-cp",
+                    &self.java_classpath,
+                ]);
+                java.arg("Producer");
+                java
+            } else {
+                Command::new(&self.c)
+            };
+            let told = load.work.join(format!("{name}.told"));
+            let complaints = load.work.join(format!("{name}.errors"));
+            let child = command
+                .args([
+                    &load.address,
+                    &load.topic,
+                    &load.partitions.to_string(),
+                    name,
+                    &load.rate.to_string(),
+                ])
+                .stdin(Stdio::piped())
+                .stdout(File::create(&told)?)
+                .stderr(File::create(&complaints)?)
+                .spawn()
+                .with_context(|| format!("cannot start producer {name}"))?;
+            running.push(Running { name: name.to_owned(), child, told, complaints });
+        }
+        Ok(Producers { running })
+    }
+
+    /// The whole log, read by librdkafka with its own checksum check.
+    pub fn read_all(&self, load: &Load) -> anyhow::Result<Vec<Found>> {
+        let mut child = Command::new(&self.c)
+            .args([&load.address, &load.topic, &load.partitions.to_string(), "read"])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut found = Vec::new();
+        let mut complete = false;
+        for line in BufReader::new(child.stdout.take().context("no stdout")?).lines() {
+            let line = line?;
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["end"] => complete = true,
+                [partition, offset, producer, number] => found.push(Found {
+                    partition: partition.parse()?,
+                    offset: offset.parse()?,
+                    producer: producer.to_owned(),
+                    number: number.parse()?,
+                }),
+                _ => bail!("the log holds what nobody sent: {line}"),
+            }
+        }
+        child.wait()?;
+        ensure!(complete, "reading the log back did not come to the end after {} records", found.len());
+        // Per partition in offset order already; the partitions may be interleaved.
+        found.sort_by_key(|record| record.partition);
+        Ok(found)
+    }
+}
+
+pub struct Load {
+    pub work: PathBuf,
+    pub address: String,
+    pub topic: String,
+    pub partitions: i32,
+    pub rate: u32,
+}
+
+struct Running {
+    name: String,
+    child: Child,
+    told: PathBuf,
+    complaints: PathBuf,
+}
+
+pub struct Producers {
+    running: Vec<Running>,
+}
+
+impl Producers {
+    /// A producer that ended by itself met a fatal error: idempotence is broken, or a record was refused.
+    pub fn check_running(&mut self) -> anyhow::Result<()> {
+        for producer in &mut self.running {
+            if let Some(status) = producer.child.try_wait()? {
+                bail!(
+                    "producer {} ended with {status}: {}",
+                    producer.name,
+                    std::fs::read_to_string(&producer.complaints)?
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Deliveries reported so far, by all.
+    pub fn told(&self) -> anyhow::Result<u64> {
+        Ok(self
+            .running
+            .iter()
+            .map(|p| std::fs::metadata(&p.told).map(|m| m.len()))
+            .sum::<Result<u64, _>>()?)
+    }
+
+    /// Lets everybody flush, and collects what they were told.
+    pub fn finish(mut self) -> anyhow::Result<Acknowledged> {
+        for producer in &mut self.running {
+            drop(producer.child.stdin.take());
+        }
+        let deadline = Instant::now() + FLUSH_MAX;
+        let mut all = Acknowledged::default();
+        for producer in &mut self.running {
+            let status = loop {
+                match producer.child.try_wait()? {
+                    Some(status) => break status,
+                    None if Instant::now() > deadline => {
+                        bail!("producer {} does not get its records out", producer.name)
+                    }
+                    None => std::thread::sleep(Duration::from_millis(50)),
+                }
+            };
+            ensure!(
+                status.success(),
+                "producer {}: {}",
+                producer.name,
+                std::fs::read_to_string(&producer.complaints)?
+            );
+            let text = std::fs::read_to_string(&producer.told)?;
+            ensure!(text.ends_with("flushed\n"), "producer {} did not flush", producer.name);
+            for line in text.lines().take_while(|line| *line != "flushed") {
+                let mut numbers = line.split(' ').map(str::parse::<i64>);
+                let (Some(Ok(partition)), Some(Ok(number)), Some(Ok(offset))) =
+                    (numbers.next(), numbers.next(), numbers.next())
+                else {
+                    bail!("producer {} says {line}", producer.name);
+                };
+                all.add(&producer.name, partition as i32, number as u64, offset)?;
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Drop for Producers {
+    fn drop(&mut self) {
+        for producer in &mut self.running {
+            let _ = producer.child.kill();
+            let _ = producer.child.wait();
+        }
+    }
+}
+
+pub fn run(command: &mut Command) -> anyhow::Result<()> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&output.stderr),
+        String::from_utf8_lossy(&output.stdout)
+    );
+    Ok(())
+}
