@@ -6,11 +6,17 @@
 //! Start reading at `message.rs` (what a message can do), then `wire.rs` (how a frame is read within a
 //! budget of memory), then any file in `messages/`.
 
-pub mod types;
-pub use types::*;
-
+pub mod api_key;
 pub mod batch;
 pub mod compression;
 pub mod error_code;
+pub mod frame;
+pub mod message;
+pub mod messages;
+pub mod types;
+pub mod wire;
 
+pub use api_key::ApiKey;
 pub use error_code::ErrorCode;
+pub use message::{Message, Request};
+pub use types::*;

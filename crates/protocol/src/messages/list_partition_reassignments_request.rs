@@ -1,0 +1,83 @@
+// Written by `cargo xtask codegen` from ListPartitionReassignmentsRequest.json of Kafka 4.4.0. Do not edit.
+
+use crate::message::{Message, check_decode, check_encode};
+use crate::types::Str;
+use crate::wire::{DecodeError, EncodeError, Reader, Writer};
+
+/// Version 0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListPartitionReassignmentsRequest {
+    pub timeout_ms: i32,
+    pub topics: Option<Vec<ListPartitionReassignmentsTopics>>,
+}
+
+impl Default for ListPartitionReassignmentsRequest {
+    fn default() -> ListPartitionReassignmentsRequest {
+        ListPartitionReassignmentsRequest { timeout_ms: 60000, topics: None }
+    }
+}
+
+impl ListPartitionReassignmentsRequest {
+    fn read(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        let mut value = Self::default();
+        value.timeout_ms = r.i32()?;
+        value.topics = r.nullable_array(true, 3, version, ListPartitionReassignmentsTopics::read)?;
+        r.skip_tagged_fields()?;
+        Ok(value)
+    }
+
+    fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        w.i32(self.timeout_ms);
+        w.nullable_array(true, version, self.topics.as_deref(), ListPartitionReassignmentsTopics::write)?;
+        w.uvarint(0);
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ListPartitionReassignmentsTopics {
+    pub name: Str,
+    pub partition_indexes: Vec<i32>,
+}
+
+impl ListPartitionReassignmentsTopics {
+    fn read(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        let mut value = Self::default();
+        value.name = r.string(true)?;
+        value.partition_indexes = r.array(true, 4, version, |r, _| r.i32())?;
+        r.skip_tagged_fields()?;
+        Ok(value)
+    }
+
+    fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        w.string(true, &self.name)?;
+        w.array(true, version, &self.partition_indexes, |value, w, _| {
+            w.i32(*value);
+            Ok(())
+        })?;
+        w.uvarint(0);
+        Ok(())
+    }
+}
+
+impl Message for ListPartitionReassignmentsRequest {
+    const NAME: &'static str = "ListPartitionReassignmentsRequest";
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
+    const FIRST_FLEXIBLE_VERSION: i16 = 0;
+
+    fn decode(reader: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        check_decode::<Self>(version)?;
+        Self::read(reader, version)
+    }
+
+    fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        check_encode::<Self>(version)?;
+        self.write(writer, version)
+    }
+}
+
+impl crate::message::Request for ListPartitionReassignmentsRequest {
+    const KEY: crate::api_key::ApiKey = crate::api_key::ApiKey::ListPartitionReassignments;
+    const LATEST_VERSION_UNSTABLE: bool = false;
+    type Response = super::ListPartitionReassignmentsResponse;
+}

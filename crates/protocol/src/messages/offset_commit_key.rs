@@ -1,0 +1,51 @@
+// Written by `cargo xtask codegen` from OffsetCommitKey.json of Kafka 4.4.0. Do not edit.
+
+use crate::message::{Message, check_decode, check_encode};
+use crate::types::Str;
+use crate::wire::{DecodeError, EncodeError, Reader, Writer};
+
+/// Version 0.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OffsetCommitKey {
+    pub group: Str,
+    pub topic: Str,
+    pub partition: i32,
+}
+
+impl OffsetCommitKey {
+    fn read(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        let mut value = Self::default();
+        value.group = r.string(false)?;
+        value.topic = r.string(false)?;
+        value.partition = r.i32()?;
+        Ok(value)
+    }
+
+    fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        w.string(false, &self.group)?;
+        w.string(false, &self.topic)?;
+        w.i32(self.partition);
+        Ok(())
+    }
+}
+
+impl Message for OffsetCommitKey {
+    const NAME: &'static str = "OffsetCommitKey";
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
+    const FIRST_FLEXIBLE_VERSION: i16 = i16::MAX;
+
+    fn decode(reader: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        check_decode::<Self>(version)?;
+        Self::read(reader, version)
+    }
+
+    fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        check_encode::<Self>(version)?;
+        self.write(writer, version)
+    }
+}
+
+impl crate::message::RecordKey for OffsetCommitKey {
+    const RECORD_TYPE: i16 = 1;
+    type Value = super::OffsetCommitValue;
+}

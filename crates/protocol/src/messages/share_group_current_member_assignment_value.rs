@@ -1,0 +1,77 @@
+// Written by `cargo xtask codegen` from ShareGroupCurrentMemberAssignmentValue.json of Kafka 4.4.0. Do not edit.
+
+use crate::message::{Message, check_decode, check_encode};
+use crate::types::Uuid;
+use crate::wire::{DecodeError, EncodeError, Reader, Writer};
+
+/// Version 0.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ShareGroupCurrentMemberAssignmentValue {
+    pub member_epoch: i32,
+    pub previous_member_epoch: i32,
+    pub state: i8,
+    pub assigned_partitions: Vec<TopicPartitions>,
+}
+
+impl ShareGroupCurrentMemberAssignmentValue {
+    fn read(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        let mut value = Self::default();
+        value.member_epoch = r.i32()?;
+        value.previous_member_epoch = r.i32()?;
+        value.state = r.i8()?;
+        value.assigned_partitions = r.array(true, 18, version, TopicPartitions::read)?;
+        r.skip_tagged_fields()?;
+        Ok(value)
+    }
+
+    fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        w.i32(self.member_epoch);
+        w.i32(self.previous_member_epoch);
+        w.i8(self.state);
+        w.array(true, version, &self.assigned_partitions, TopicPartitions::write)?;
+        w.uvarint(0);
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TopicPartitions {
+    pub topic_id: Uuid,
+    pub partitions: Vec<i32>,
+}
+
+impl TopicPartitions {
+    fn read(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        let mut value = Self::default();
+        value.topic_id = r.uuid()?;
+        value.partitions = r.array(true, 4, version, |r, _| r.i32())?;
+        r.skip_tagged_fields()?;
+        Ok(value)
+    }
+
+    fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        w.uuid(self.topic_id);
+        w.array(true, version, &self.partitions, |value, w, _| {
+            w.i32(*value);
+            Ok(())
+        })?;
+        w.uvarint(0);
+        Ok(())
+    }
+}
+
+impl Message for ShareGroupCurrentMemberAssignmentValue {
+    const NAME: &'static str = "ShareGroupCurrentMemberAssignmentValue";
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
+    const FIRST_FLEXIBLE_VERSION: i16 = 0;
+
+    fn decode(reader: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        check_decode::<Self>(version)?;
+        Self::read(reader, version)
+    }
+
+    fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        check_encode::<Self>(version)?;
+        self.write(writer, version)
+    }
+}

@@ -1,0 +1,61 @@
+// Written by `cargo xtask codegen` from StreamsGroupDescribeRequest.json of Kafka 4.4.0. Do not edit.
+
+use crate::message::{Message, check_decode, check_encode};
+use crate::types::Str;
+use crate::wire::{DecodeError, EncodeError, Reader, Writer};
+
+/// Versions 0 to 1.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StreamsGroupDescribeRequest {
+    pub group_ids: Vec<Str>,
+    pub include_authorized_operations: bool,
+    /// Version 1.
+    pub include_topology_description: bool,
+}
+
+impl StreamsGroupDescribeRequest {
+    fn read(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        let mut value = Self::default();
+        value.group_ids = r.array(true, 1, version, |r, _| r.string(true))?;
+        value.include_authorized_operations = r.bool()?;
+        if version == 1 {
+            value.include_topology_description = r.bool()?;
+        }
+        r.skip_tagged_fields()?;
+        Ok(value)
+    }
+
+    fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        w.array(true, version, &self.group_ids, |value, w, _| w.string(true, value))?;
+        w.bool(self.include_authorized_operations);
+        if version == 1 {
+            w.bool(self.include_topology_description);
+        } else if self.include_topology_description {
+            return Err(EncodeError::FieldNotInVersion { field: "IncludeTopologyDescription", version });
+        }
+        w.uvarint(0);
+        Ok(())
+    }
+}
+
+impl Message for StreamsGroupDescribeRequest {
+    const NAME: &'static str = "StreamsGroupDescribeRequest";
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=1;
+    const FIRST_FLEXIBLE_VERSION: i16 = 0;
+
+    fn decode(reader: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        check_decode::<Self>(version)?;
+        Self::read(reader, version)
+    }
+
+    fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        check_encode::<Self>(version)?;
+        self.write(writer, version)
+    }
+}
+
+impl crate::message::Request for StreamsGroupDescribeRequest {
+    const KEY: crate::api_key::ApiKey = crate::api_key::ApiKey::StreamsGroupDescribe;
+    const LATEST_VERSION_UNSTABLE: bool = false;
+    type Response = super::StreamsGroupDescribeResponse;
+}

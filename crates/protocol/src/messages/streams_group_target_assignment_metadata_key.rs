@@ -1,0 +1,45 @@
+// Written by `cargo xtask codegen` from StreamsGroupTargetAssignmentMetadataKey.json of Kafka 4.4.0. Do not edit.
+
+use crate::message::{Message, check_decode, check_encode};
+use crate::types::Str;
+use crate::wire::{DecodeError, EncodeError, Reader, Writer};
+
+/// Version 0.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StreamsGroupTargetAssignmentMetadataKey {
+    pub group_id: Str,
+}
+
+impl StreamsGroupTargetAssignmentMetadataKey {
+    fn read(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        let mut value = Self::default();
+        value.group_id = r.string(false)?;
+        Ok(value)
+    }
+
+    fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        w.string(false, &self.group_id)?;
+        Ok(())
+    }
+}
+
+impl Message for StreamsGroupTargetAssignmentMetadataKey {
+    const NAME: &'static str = "StreamsGroupTargetAssignmentMetadataKey";
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=0;
+    const FIRST_FLEXIBLE_VERSION: i16 = i16::MAX;
+
+    fn decode(reader: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        check_decode::<Self>(version)?;
+        Self::read(reader, version)
+    }
+
+    fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        check_encode::<Self>(version)?;
+        self.write(writer, version)
+    }
+}
+
+impl crate::message::RecordKey for StreamsGroupTargetAssignmentMetadataKey {
+    const RECORD_TYPE: i16 = 20;
+    type Value = super::StreamsGroupTargetAssignmentMetadataValue;
+}

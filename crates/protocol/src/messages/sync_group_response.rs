@@ -1,0 +1,77 @@
+// Written by `cargo xtask codegen` from SyncGroupResponse.json of Kafka 4.4.0. Do not edit.
+
+use bytes::Bytes;
+
+use crate::message::{Message, check_decode, check_encode};
+use crate::types::Str;
+use crate::wire::{DecodeError, EncodeError, Reader, Writer};
+
+/// Versions 0 to 5.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SyncGroupResponse {
+    /// Versions 1 to 5.
+    pub throttle_time_ms: i32,
+    pub error_code: i16,
+    /// Version 5.
+    pub protocol_type: Option<Str>,
+    /// Version 5.
+    pub protocol_name: Option<Str>,
+    pub assignment: Bytes,
+}
+
+impl SyncGroupResponse {
+    fn read(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        let flexible = version >= 4;
+        let mut value = Self::default();
+        if version >= 1 {
+            value.throttle_time_ms = r.i32()?;
+        }
+        value.error_code = r.i16()?;
+        if version == 5 {
+            value.protocol_type = r.nullable_string(true)?;
+        }
+        if version == 5 {
+            value.protocol_name = r.nullable_string(true)?;
+        }
+        value.assignment = r.bytes(flexible)?;
+        if flexible {
+            r.skip_tagged_fields()?;
+        }
+        Ok(value)
+    }
+
+    fn write(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        let flexible = version >= 4;
+        if version >= 1 {
+            w.i32(self.throttle_time_ms);
+        }
+        w.i16(self.error_code);
+        if version == 5 {
+            w.nullable_string(true, &self.protocol_type)?;
+        }
+        if version == 5 {
+            w.nullable_string(true, &self.protocol_name)?;
+        }
+        w.bytes(flexible, &self.assignment)?;
+        if flexible {
+            w.uvarint(0);
+        }
+        Ok(())
+    }
+}
+
+impl Message for SyncGroupResponse {
+    const NAME: &'static str = "SyncGroupResponse";
+    const VERSIONS: std::ops::RangeInclusive<i16> = 0..=5;
+    const FIRST_FLEXIBLE_VERSION: i16 = 4;
+
+    fn decode(reader: &mut Reader, version: i16) -> Result<Self, DecodeError> {
+        check_decode::<Self>(version)?;
+        Self::read(reader, version)
+    }
+
+    fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        check_encode::<Self>(version)?;
+        self.write(writer, version)
+    }
+}
