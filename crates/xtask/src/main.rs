@@ -1,13 +1,20 @@
-//! `cargo xtask …`: what developers and CI run besides cargo itself. `codegen` writes the protocol's
-//! messages from Kafka's schemas, `check` is everything a change must pass.
-//! It may see every room; no room sees it. Start reading at the verb you need: one module each.
+//! `cargo xtask …`: what developers and CI run besides cargo itself. `check` is everything a change must
+//! pass, `codegen` writes the protocol's messages from Kafka's schemas, `vectors` its golden bytes.
+//! It imports no room: it must build while generated code, or any room, is broken. What needs rooms is a
+//! program of that room, and the verb here only starts it.
+//! Start reading at the verb you need: one module each.
 #![allow(clippy::disallowed_methods)]
 
+mod arrows;
+mod check;
 mod codegen;
+mod vectors;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -19,27 +26,59 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Everything a change must pass: format, lints, arrows between crates, generated code, tests.
+    Check(check::Options),
     /// Write crates/protocol/src/messages from the schemas in Kafka's jars.
     Codegen(codegen::Options),
+    /// Write crates/protocol/vectors from Kafka's own Java classes.
+    Vectors,
+    /// Kill the broker, or cut the power of its disk, under load (crates/sim/src/bin/chaos).
+    Chaos {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 fn main() -> Result<()> {
     let root = root()?;
     match Arguments::parse().verb {
+        Verb::Check(options) => check::run(&root, &options),
         Verb::Codegen(options) => match codegen::run(&root, &options)? {
             codegen::Outcome::Done => Ok(()),
             codegen::Outcome::Skipped(why) => {
                 // On CI a check that did not run is a failed check.
-                anyhow::ensure!(std::env::var_os("CI").is_none(), "not checked: {why}");
+                ensure!(!on_ci(), "not checked: {why}");
                 eprintln!("skipped, not checked: {why}");
                 Ok(())
             }
         },
+        Verb::Vectors => vectors::run(&root),
+        Verb::Chaos { arguments } => {
+            let mut chaos = cargo(&root, ["run", "--quiet", "--package", "sim", "--bin", "chaos", "--"]);
+            started(chaos.args(arguments))
+        }
     }
+}
+
+fn on_ci() -> bool {
+    std::env::var_os("CI").is_some()
 }
 
 /// The root of the repository, wherever in it cargo was called.
 fn root() -> Result<PathBuf> {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").context("run me as `cargo xtask`")?;
     Ok(PathBuf::from(manifest).join("../..").canonicalize()?)
+}
+
+fn cargo<'a>(root: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root).args(arguments);
+    cargo
+}
+
+/// Runs a program with our own output; an exit code other than 0 is an error.
+fn started(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    ensure!(status.success(), "{:?} ended with {status}", command.get_program());
+    Ok(())
 }

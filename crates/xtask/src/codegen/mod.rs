@@ -19,8 +19,13 @@ const JARS: [&str; 4] =
     ["kafka-clients", "kafka-group-coordinator", "kafka-transaction-coordinator", "kafka-share-coordinator"];
 
 /// Records of the KRaft quorum. Ottla has none: its cluster is the metadata log.
-const RAFT_ONLY: [&str; 5] =
-    ["KRaftVersionRecord", "LeaderChangeMessage", "SnapshotFooterRecord", "SnapshotHeaderRecord", "VotersRecord"];
+const RAFT_ONLY: [&str; 5] = [
+    "KRaftVersionRecord",
+    "LeaderChangeMessage",
+    "SnapshotFooterRecord",
+    "SnapshotHeaderRecord",
+    "VotersRecord",
+];
 
 const OUTPUT: &str = "crates/protocol/src/messages";
 const TEST_SCHEMA: &str = "crates/protocol/tests/it/schema.json";
@@ -59,7 +64,11 @@ pub fn run(root: &Path, options: &Options) -> Result<Outcome> {
     let version = kafka_version(root)?;
     let messages = read_all(&schemas)?;
     let files = formatted(generate(&messages, &version))?;
-    if options.check { compare(root, &files)? } else { write(root, &files)? }
+    if options.check {
+        compare(root, &files)?
+    } else {
+        write(root, &files)?
+    }
     Ok(Outcome::Done)
 }
 
@@ -174,7 +183,11 @@ fn compare(root: &Path, files: &Files) -> Result<()> {
         }
     }
     stale.extend(committed(root)?.into_iter().filter(|path| !files.contains_key(path)));
-    ensure!(stale.is_empty(), "generated code is stale, run `cargo xtask codegen`:\n  {}", stale.join("\n  "));
+    ensure!(
+        stale.is_empty(),
+        "generated code is stale, run `cargo xtask codegen`:\n  {}",
+        stale.join("\n  ")
+    );
     Ok(())
 }
 

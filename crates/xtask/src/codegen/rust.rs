@@ -66,7 +66,8 @@ fn structure(message: &Message, structure: &Struct) -> String {
         let _ = writeln!(out, "/// {}.", versions_text(message.versions));
     }
     let derive_default = if plain { ", Default" } else { "" };
-    let _ = writeln!(out, "#[derive(Debug, Clone, PartialEq{derive_default})]\npub struct {} {{", structure.name);
+    let _ =
+        writeln!(out, "#[derive(Debug, Clone, PartialEq{derive_default})]\npub struct {} {{", structure.name);
     for field in &structure.fields {
         if !field.versions.covers(structure.versions) {
             let _ = writeln!(out, "    /// {}.", versions_text(field.versions));
@@ -155,7 +156,9 @@ fn default_impl(out: &mut String, structure: &Struct) {
                 Type::Float64 => "0.0".into(),
                 Type::Uuid => "Uuid::ZERO".into(),
                 Type::Array(_) => "Vec::new()".into(),
-                Type::String | Type::Bytes | Type::Struct(_) => format!("{}::default()", bare_type(&field.ty)),
+                Type::String | Type::Bytes | Type::Struct(_) => {
+                    format!("{}::default()", bare_type(&field.ty))
+                }
                 _ => "0".into(),
             },
         });
@@ -209,8 +212,20 @@ fn bytes_min(message: &Message, ty: &Type, nullable: bool, version: i16) -> usiz
         Type::Int32 | Type::Uint32 => 4,
         Type::Int64 | Type::Float64 => 8,
         Type::Uuid => 16,
-        Type::String => if flexible { 1 } else { 2 },
-        Type::Bytes | Type::Records | Type::Array(_) => if flexible { 1 } else { 4 },
+        Type::String => {
+            if flexible {
+                1
+            } else {
+                2
+            }
+        }
+        Type::Bytes | Type::Records | Type::Array(_) => {
+            if flexible {
+                1
+            } else {
+                4
+            }
+        }
         Type::Struct(_) if nullable => 1,
         Type::Struct(name) => {
             let fields = message.structure(name).fields.iter();
@@ -495,13 +510,11 @@ fn write(message: &Message, field: &Field, place: &str, versions: Versions, in_t
                 Type::String => format!("|value, w, _| w.string({flexible}, value)"),
                 Type::Bytes => format!("|value, w, _| w.bytes({flexible}, value)"),
                 other => {
-                    format!(
-                        "|value, w, _| {{ w.{}(*value); Ok(()) }}",
-                        bare_type(other).to_ascii_lowercase()
-                    )
+                    format!("|value, w, _| {{ w.{}(*value); Ok(()) }}", bare_type(other).to_ascii_lowercase())
                 }
             };
-            let nullable_place = if field.is_optional() { format!("{place}.as_deref()") } else { format!("&{place}") };
+            let nullable_place =
+                if field.is_optional() { format!("{place}.as_deref()") } else { format!("&{place}") };
             format!("w.{prefix}array({flexible}, version, {nullable_place}, {write})?;")
         }
         scalar => format!("w.{}({place});", bare_type(scalar).to_ascii_lowercase()),

@@ -337,8 +337,11 @@ impl Gathered {
                     let known = self.structs.iter().any(|structure| structure.name == struct_name);
                     ensure!(!known, "two structs have the name {struct_name}");
                     self.add(struct_name.to_owned(), raw.fields, message)?;
-                } else if let Some(common) =
-                    self.common.get_mut(struct_name).with_context(|| format!("no struct {struct_name}"))?.take()
+                } else if let Some(common) = self
+                    .common
+                    .get_mut(struct_name)
+                    .with_context(|| format!("no struct {struct_name}"))?
+                    .take()
                 {
                     self.add(struct_name.to_owned(), common, message)?;
                 }
@@ -459,7 +462,10 @@ mod tests {
         let default = |ty: &Type, value| default_value(ty, Some(&value)).unwrap();
         assert_eq!(default(&Type::String, serde_json::json!(null)), DefaultValue::Plain);
         assert_eq!(default(&Type::String, serde_json::json!("null")), DefaultValue::Null);
-        assert_eq!(default(&Type::Int32, serde_json::json!("0x7fffffff")), DefaultValue::Int(i32::MAX.into()));
+        assert_eq!(
+            default(&Type::Int32, serde_json::json!("0x7fffffff")),
+            DefaultValue::Int(i32::MAX.into())
+        );
         assert_eq!(default(&Type::Int32, serde_json::json!(0)), DefaultValue::Plain);
         assert_eq!(default(&Type::Bool, serde_json::json!("true")), DefaultValue::Bool(true));
     }
