@@ -1,0 +1,79 @@
+//! Tasks, timers and blocking work. All of it is tokio; a simulation runs on one thread with paused time
+//! ([`deterministic`]), where blocking work runs inline so that nothing depends on the scheduler of the system.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::time::Duration;
+
+pub use tokio::task::{JoinError, JoinHandle, JoinSet, yield_now};
+pub use tokio::time::Instant;
+pub use tokio::time::error::Elapsed;
+
+thread_local! {
+    static INLINE_BLOCKING: Cell<bool> = const { Cell::new(false) };
+}
+
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(future)
+}
+
+/// Runs `work` on a thread that may block. In a deterministic run: on this thread, as a task.
+pub fn spawn_blocking<F, T>(work: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    if INLINE_BLOCKING.get() { tokio::spawn(async move { work() }) } else { tokio::task::spawn_blocking(work) }
+}
+
+pub async fn sleep(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+pub async fn sleep_until(deadline: Instant) {
+    tokio::time::sleep_until(deadline).await;
+}
+
+/// Now, on the time that [`sleep_until`] uses.
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Output, Elapsed> {
+    tokio::time::timeout(duration, future).await
+}
+
+/// Resolves at SIGTERM or SIGINT.
+pub async fn termination() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        biased;
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// From here on this thread is a deterministic world: hash seeds follow `seed`, blocking work runs inline.
+/// Every simulated run starts with it, before it makes its runtime.
+pub fn deterministic(seed: u64) {
+    INLINE_BLOCKING.set(true);
+    crate::collections::set_thread_seed(seed);
+}
+
+/// A runtime on the calling thread whose time stands still while somebody is busy and jumps to the next timer
+/// when nobody is.
+#[cfg(any(test, feature = "sim"))]
+pub fn paused_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .expect("a current-thread runtime needs nothing that can be missing")
+}
