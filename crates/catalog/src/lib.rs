@@ -1,1 +1,27 @@
-//! The room `catalog`.
+//! The room `catalog`: the metadata of the cluster, and the log that makes it durable.
+//!
+//! It owns the metadata state machine (brokers, topics, partitions, leaders, epochs, configs, producer-id blocks,
+//! feature levels, the heads of the segment manifest), its log with snapshots, and [`config`]: the one table of
+//! every config key.
+//! It never sees record batches, groups or sockets, and it decides nothing about policy: callers propose records,
+//! the state machine accepts or rejects them by preconditions that any replay gives again.
+//!
+//! Start reading at [`record::MetadataRecord`] (what can be said), then [`state::State::apply`] (what it means),
+//! then [`catalog::Catalog::append`] (how it becomes durable). The bytes stand in `docs/data-layout.md`.
+
+pub mod catalog;
+pub mod config;
+mod encoding;
+mod frame;
+mod log;
+mod mark;
+mod precondition;
+pub mod record;
+mod snapshot;
+pub mod state;
+pub mod topic_name;
+
+pub use catalog::{Catalog, CatalogError, CatalogOpenError, CatalogOptions, Counters};
+pub use precondition::Precondition;
+pub use record::{BrokerEndpoint, MetadataRecord, ResourceType};
+pub use state::{Broker, ConfigMap, ManifestHead, PartitionInfo, State, Topic};

@@ -1,0 +1,388 @@
+//! What this broker runs with: the properties given at start, and after [`BrokerConfig::effective`] the dynamic
+//! overrides on top.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::key::{Effect, Scope};
+use super::layers::Layers;
+use super::{ConfigKey, Value, ValueError, find};
+use crate::state::State;
+
+/// Why a broker does not start with these properties.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerConfigError {
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    #[error("{key}: {reason}")]
+    Conflict { key: &'static str, reason: String },
+}
+
+/// A property that was given but does nothing; the CLI prints it by name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigWarning {
+    #[error("unknown configuration {key}{}", suggestion_text(.suggestion))]
+    Unknown { key: String, suggestion: Option<&'static str> },
+    #[error("configuration {key} has no effect: {reason}")]
+    NoEffect { key: String, reason: &'static str },
+}
+
+fn suggestion_text(suggestion: &Option<&'static str>) -> String {
+    suggestion.map(|name| format!(", did you mean {name}?")).unwrap_or_default()
+}
+
+/// `log.sync`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogSync {
+    /// Acknowledged means durable.
+    Commit,
+    /// Acknowledge first, sync every `log.sync.interval.ms`.
+    Interval,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct BrokerConfig {
+    started_with: Arc<BTreeMap<String, String>>,
+    /// Effective values of all known keys, by name.
+    values: Arc<BTreeMap<&'static str, Value>>,
+}
+
+impl Default for BrokerConfig {
+    /// Kafka's defaults and Ottla's.
+    fn default() -> Self {
+        Self::from_known(BTreeMap::new())
+    }
+}
+
+impl BrokerConfig {
+    /// From the properties of a file and the command line; a key given twice: the last one counts.
+    pub fn new<K: Into<String>, V: Into<String>>(
+        properties: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<(Self, Vec<ConfigWarning>), BrokerConfigError> {
+        let mut started_with = BTreeMap::new();
+        for (name, text) in properties {
+            started_with.insert(name.into(), text.into());
+        }
+        let mut warnings = Vec::new();
+        for (name, text) in &mut started_with {
+            match find_with_listener(name) {
+                None => {
+                    let suggestion = nearest(name);
+                    warnings.push(ConfigWarning::Unknown { key: name.clone(), suggestion });
+                }
+                Some(key) => {
+                    *text = Value::parse(key, text)?.to_text();
+                    if let Effect::NoEffect(reason) = key.effect {
+                        warnings.push(ConfigWarning::NoEffect { key: name.clone(), reason });
+                    }
+                }
+            }
+        }
+        if let (Some(broker_id), None) = (started_with.get("broker.id"), started_with.get("node.id")) {
+            let node_id = broker_id.clone();
+            started_with.insert("node.id".to_owned(), node_id);
+        }
+        let config = Self::from_known(started_with);
+        config.check_conflicts()?;
+        Ok((config, warnings))
+    }
+
+    fn from_known(started_with: BTreeMap<String, String>) -> Self {
+        let values = effective_values(&Layers::of_start(&started_with));
+        Self { started_with: Arc::new(started_with), values: Arc::new(values) }
+    }
+
+    /// The same broker with the dynamic overrides of the state on top. Ask again when the catalog changes.
+    pub fn effective(&self, state: &State) -> Self {
+        let values = effective_values(&Layers::new(state, self));
+        Self { started_with: self.started_with.clone(), values: Arc::new(values) }
+    }
+
+    /// The properties given at start, checked.
+    pub fn started_with(&self) -> &BTreeMap<String, String> {
+        &self.started_with
+    }
+
+    /// The effective value of any key, as text; none = null or no such key.
+    pub fn get(&self, name: &str) -> Option<String> {
+        match self.values.get(name) {
+            Some(value) => Some(value.to_text()),
+            None => self.started_with.get(name).cloned(),
+        }
+    }
+
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
+    }
+
+    fn check_conflicts(&self) -> Result<(), BrokerConfigError> {
+        let conflict = |key: &'static str, reason: &str| {
+            Err(BrokerConfigError::Conflict { key, reason: reason.to_owned() })
+        };
+        if self.node_id() < 0 {
+            return conflict("node.id", "must be at least 0");
+        }
+        if self.group_min_session_timeout_ms() > self.group_max_session_timeout_ms() {
+            return conflict(
+                "group.min.session.timeout.ms",
+                "must not be above group.max.session.timeout.ms",
+            );
+        }
+        if self.value("log.retention.ms").and_then(Value::as_i64).is_some_and(|ms| ms == 0 || ms < -1) {
+            return conflict("log.retention.ms", "must be -1 (for ever) or at least 1");
+        }
+        if (1..i64::from(self.socket_request_max_bytes())).contains(&self.queued_max_request_bytes()) {
+            return conflict(
+                "queued.max.request.bytes",
+                "must hold at least one request of socket.request.max.bytes",
+            );
+        }
+        if self.log_wal_file_min_bytes() > self.log_wal_file_max_bytes() {
+            return conflict("log.wal.file.min.bytes", "must not be above log.wal.file.max.bytes");
+        }
+        if self.max_connections_per_ip() == 0 && self.max_connections_per_ip_overrides().is_empty() {
+            return conflict(
+                "max.connections.per.ip",
+                "may be 0 only if max.connections.per.ip.overrides has entries",
+            );
+        }
+        if parse_overrides(&self.max_connections_per_ip_overrides()).is_none() {
+            return conflict("max.connections.per.ip.overrides", "must be a list of address:count");
+        }
+        if self.log_dirs().is_empty() {
+            return conflict("log.dirs", "must name a directory");
+        }
+        Ok(())
+    }
+
+    /// Where the data lies: the first of `log.dirs`, else of `log.dir`.
+    pub fn data_dir(&self) -> String {
+        self.log_dirs().swap_remove(0)
+    }
+
+    pub fn log_dirs(&self) -> Vec<String> {
+        match self.values.get("log.dirs") {
+            Some(Value::List(dirs)) if !dirs.is_empty() => dirs.clone(),
+            _ => self.list("log.dir"),
+        }
+    }
+
+    pub fn log_sync(&self) -> LogSync {
+        if self.text("log.sync") == "interval" { LogSync::Interval } else { LogSync::Commit }
+    }
+
+    /// Address → most connections from it.
+    pub fn connections_per_ip_overrides(&self) -> Vec<(String, i32)> {
+        parse_overrides(&self.max_connections_per_ip_overrides()).unwrap_or_default()
+    }
+
+    /// Listener name → security protocol.
+    pub fn security_protocols(&self) -> Vec<(String, String)> {
+        let map = self.text("listener.security.protocol.map");
+        let pairs = map.split(',').filter_map(|pair| pair.trim().split_once(':'));
+        pairs.map(|(name, protocol)| (name.trim().to_owned(), protocol.trim().to_owned())).collect()
+    }
+
+    pub fn broker_rack(&self) -> Option<String> {
+        self.get("broker.rack").filter(|rack| !rack.is_empty())
+    }
+
+    pub fn advertised_listeners(&self) -> Option<Vec<String>> {
+        self.values.get("advertised.listeners").map(|_| self.list("advertised.listeners"))
+    }
+
+    fn integer(&self, name: &str) -> i64 {
+        match self.values.get(name) {
+            Some(Value::Integer(value)) => *value,
+            other => unreachable!("{name} is a number of the table, not {other:?}"),
+        }
+    }
+
+    fn boolean(&self, name: &str) -> bool {
+        match self.values.get(name) {
+            Some(Value::Boolean(value)) => *value,
+            other => unreachable!("{name} is a boolean of the table, not {other:?}"),
+        }
+    }
+
+    fn text(&self, name: &str) -> String {
+        match self.values.get(name) {
+            Some(Value::Text(value)) => value.clone(),
+            other => unreachable!("{name} is a string of the table, not {other:?}"),
+        }
+    }
+
+    fn list(&self, name: &str) -> Vec<String> {
+        match self.values.get(name) {
+            Some(Value::List(value)) => value.clone(),
+            other => unreachable!("{name} is a list of the table, not {other:?}"),
+        }
+    }
+}
+
+macro_rules! accessors {
+    ($($name:ident: $key:literal $kind:ident),* $(,)?) => {
+        impl BrokerConfig {
+            $(#[doc = concat!("`", $key, "`")] pub fn $name(&self) -> accessors!(@type $kind) {
+                accessors!(@get self $kind $key)
+            })*
+        }
+        #[cfg(test)]
+        const ACCESSORS: &[&str] = &[$($key),*];
+    };
+    (@type int) => { i32 };
+    (@type short) => { i16 };
+    (@type long) => { i64 };
+    (@type flag) => { bool };
+    (@type words) => { String };
+    (@type items) => { Vec<String> };
+    (@get $self:ident int $key:literal) => { $self.integer($key) as i32 };
+    (@get $self:ident short $key:literal) => { $self.integer($key) as i16 };
+    (@get $self:ident long $key:literal) => { $self.integer($key) };
+    (@get $self:ident flag $key:literal) => { $self.boolean($key) };
+    (@get $self:ident words $key:literal) => { $self.text($key) };
+    (@get $self:ident items $key:literal) => { $self.list($key) };
+}
+
+accessors! {
+    node_id: "node.id" int,
+    listeners: "listeners" items,
+    admin_address: "admin.address" words,
+    num_partitions: "num.partitions" int,
+    default_replication_factor: "default.replication.factor" int,
+    auto_create_topics_enable: "auto.create.topics.enable" flag,
+    delete_topic_enable: "delete.topic.enable" flag,
+    cluster_partitions_max: "cluster.partitions.max" int,
+    request_partitions_max: "request.partitions.max" int,
+    max_request_partition_size_limit: "max.request.partition.size.limit" int,
+    message_max_bytes: "message.max.bytes" int,
+    message_decompressed_max_bytes: "message.decompressed.max.bytes" long,
+    fetch_max_bytes: "fetch.max.bytes" int,
+    fetch_sessions_max: "max.incremental.fetch.session.cache.slots" int,
+    producer_id_expiration_ms: "producer.id.expiration.ms" int,
+    producer_ids_max: "producer.ids.max" int,
+    log_retention_check_interval_ms: "log.retention.check.interval.ms" long,
+    log_sync_interval_ms: "log.sync.interval.ms" long,
+    log_cache_bytes: "log.cache.bytes" long,
+    log_disk_reserve_bytes: "log.disk.reserve.bytes" long,
+    log_unflushed_max_bytes: "log.unflushed.max.bytes" long,
+    log_wal_file_min_bytes: "log.wal.file.min.bytes" long,
+    log_wal_file_max_bytes: "log.wal.file.max.bytes" long,
+    offset_metadata_max_bytes: "offset.metadata.max.bytes" int,
+    offsets_retention_minutes: "offsets.retention.minutes" int,
+    offsets_retention_check_interval_ms: "offsets.retention.check.interval.ms" long,
+    offsets_topic_num_partitions: "offsets.topic.num.partitions" int,
+    offsets_topic_replication_factor: "offsets.topic.replication.factor" short,
+    group_initial_rebalance_delay_ms: "group.initial.rebalance.delay.ms" int,
+    group_min_session_timeout_ms: "group.min.session.timeout.ms" int,
+    group_max_session_timeout_ms: "group.max.session.timeout.ms" int,
+    group_max_size: "group.max.size" int,
+    group_member_metadata_max_bytes: "group.member.metadata.max.bytes" int,
+    socket_request_max_bytes: "socket.request.max.bytes" int,
+    socket_send_buffer_bytes: "socket.send.buffer.bytes" int,
+    socket_receive_buffer_bytes: "socket.receive.buffer.bytes" int,
+    socket_listen_backlog_size: "socket.listen.backlog.size" int,
+    queued_max_request_bytes: "queued.max.request.bytes" long,
+    request_unauthenticated_max_bytes: "request.unauthenticated.max.bytes" int,
+    max_connections: "max.connections" int,
+    max_connections_per_ip: "max.connections.per.ip" int,
+    max_connections_per_ip_overrides: "max.connections.per.ip.overrides" words,
+    max_connection_creation_rate: "max.connection.creation.rate" int,
+    connections_max_idle_ms: "connections.max.idle.ms" long,
+    connection_handshake_timeout_ms: "connection.handshake.timeout.ms" int,
+    connection_unauthenticated_max_per_ip: "connection.unauthenticated.max.per.ip" int,
+    connection_unauthenticated_creation_rate_per_ip: "connection.unauthenticated.creation.rate.per.ip" int,
+}
+
+fn effective_values(layers: &Layers<'_>) -> BTreeMap<&'static str, Value> {
+    super::keys(Scope::Broker).filter_map(|key| Some((key.name, layers.value(key)?))).collect()
+}
+
+/// `listener.name.<listener>.<key>` and `listener.name.<listener>.<mechanism>.<key>` have the type of the key.
+pub(super) fn find_with_listener(name: &str) -> Option<&'static ConfigKey> {
+    if let Some(key) = find(Scope::Broker, name) {
+        return Some(key);
+    }
+    let (_, base) = name.strip_prefix("listener.name.")?.split_once('.')?;
+    find(Scope::Broker, base).or_else(|| base.split_once('.').and_then(|(_, base)| find(Scope::Broker, base)))
+}
+
+fn parse_overrides(text: &str) -> Option<Vec<(String, i32)>> {
+    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    entries
+        .map(|entry| {
+            let (address, count) = entry.rsplit_once(':')?;
+            Some((address.trim().to_owned(), count.trim().parse().ok()?))
+        })
+        .collect()
+}
+
+/// The known key with the fewest letters to change, if that is few.
+fn nearest(name: &str) -> Option<&'static str> {
+    let candidates = super::keys(Scope::Broker).map(|key| (distance(name, key.name), key.name));
+    let (changes, nearest) = candidates.min()?;
+    (changes <= 1 + name.len() / 8).then_some(nearest)
+}
+
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, character) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for column in 0..right.len() {
+            let replace = diagonal + usize::from(right[column] != character);
+            diagonal = row[column + 1];
+            row[column + 1] = replace.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_typed_and_every_accessor_finds_its_key() {
+        let config = BrokerConfig::default();
+        for name in ACCESSORS {
+            assert!(config.value(name).is_some(), "{name}");
+        }
+        assert_eq!(config.node_id(), 1);
+        assert_eq!(config.num_partitions(), 1);
+        assert!(config.auto_create_topics_enable());
+        assert_eq!(config.log_sync(), LogSync::Commit);
+        assert_eq!(config.broker_rack(), None);
+    }
+
+    #[test]
+    fn a_typo_and_a_dead_key_warn_by_name() {
+        let given =
+            [("num.partition", "3"), ("zookeeper.connect", "x"), ("num.io.threads", "4"), ("node.id", "7")];
+        let (config, warnings) = BrokerConfig::new(given).unwrap();
+        let text: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(config.node_id(), 7);
+        assert_eq!(text.len(), 3);
+        assert!(text[0].contains("num.io.threads") && text[0].contains("no effect"), "{}", text[0]);
+        assert_eq!(text[1], "unknown configuration num.partition, did you mean num.partitions?");
+        assert_eq!(text[2], "unknown configuration zookeeper.connect");
+    }
+
+    #[test]
+    fn wrong_values_and_conflicts_stop_the_start() {
+        for (name, text) in [
+            ("num.partitions", "0"),
+            ("num.partitions", "many"),
+            ("log.retention.ms", "0"),
+            ("group.min.session.timeout.ms", "99999999"),
+            ("queued.max.request.bytes", "5"),
+            ("max.connections.per.ip", "0"),
+            ("max.connections.per.ip.overrides", "localhost"),
+            ("node.id", "-1"),
+            ("log.sync", "never"),
+        ] {
+            assert!(BrokerConfig::new([(name, text)]).is_err(), "{name}={text}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Keys of Ottla that Kafka does not have, sorted by name: what has no counterpart there, and the limits of
+//! design §6.
+
+use super::key::ConfigType::*;
+use super::key::{ConfigKey, key};
+
+pub static OWN_KEYS: &[ConfigKey] = &[
+    key("admin.address", String, "127.0.0.1:8080", "Address of metrics and health over HTTP.").ours(),
+    key(
+        "cluster.partitions.max",
+        Int,
+        "100000",
+        "Most partitions of the cluster; a topic that would go beyond is refused.",
+    )
+    .min(1)
+    .ours(),
+    key(
+        "connection.handshake.timeout.ms",
+        Int,
+        "10000",
+        "Closes a connection that has not sent its first complete request, or not authenticated, by then.",
+    )
+    .min(1)
+    .ours(),
+    key(
+        "connection.unauthenticated.creation.rate.per.ip",
+        Int,
+        "200",
+        "New unauthenticated connections per second from one address; loopback is exempt.",
+    )
+    .min(1)
+    .ours(),
+    key(
+        "connection.unauthenticated.max.per.ip",
+        Int,
+        "1000",
+        "Unauthenticated connections from one address; loopback is exempt.",
+    )
+    .min(1)
+    .ours(),
+    key(
+        "group.member.metadata.max.bytes",
+        Int,
+        "1048576",
+        "Largest subscription and assignment of a member of a group.",
+    )
+    .min(1)
+    .ours(),
+    key(
+        "log.cache.bytes",
+        Long,
+        "134217728",
+        "Memory for the newest chunks of the log, from which tail reads are served.",
+    )
+    .min(1 << 20)
+    .ours(),
+    key(
+        "log.disk.reserve.bytes",
+        Long,
+        "134217728",
+        "Free disk space below which produce is refused, so that rewriting can always free space.",
+    )
+    .min(0)
+    .ours(),
+    key(
+        "log.sync",
+        String,
+        "commit",
+        "commit acknowledges a record when it is durable; interval acknowledges first and syncs every \
+         log.sync.interval.ms, so a power cut may lose acknowledged records.",
+    )
+    .one_of(&["commit", "interval"])
+    .ours(),
+    key("log.sync.interval.ms", Long, "100", "Time between two syncs when log.sync is interval.")
+        .min(1)
+        .ours(),
+    key(
+        "log.unflushed.max.bytes",
+        Long,
+        "268435456",
+        "Bytes that may wait for their commit; beyond it the broker stops reading requests.",
+    )
+    .min(1 << 20)
+    .ours(),
+    key("log.wal.file.max.bytes", Long, "268435456", "Largest size of a file of the write-ahead log.")
+        .min(1 << 20)
+        .ours(),
+    key(
+        "log.wal.file.min.bytes",
+        Long,
+        "16777216",
+        "Size of the first file of the write-ahead log; each next one doubles up to the largest.",
+    )
+    .min(1 << 20)
+    .ours(),
+    key(
+        "message.decompressed.max.bytes",
+        Long,
+        "134217728",
+        "Largest batch after decompression; checked while it is decompressed.",
+    )
+    .min(1)
+    .ours(),
+    key(
+        "producer.ids.max",
+        Int,
+        "100000",
+        "Live producer ids; beyond it the one idle for longest is forgotten.",
+    )
+    .min(1)
+    .ours(),
+    key("request.partitions.max", Int, "10000", "Most partitions that one request may name.").min(1).ours(),
+    key("request.unauthenticated.max.bytes", Int, "65536", "Largest request before authentication.")
+        .min(64)
+        .ours(),
+];

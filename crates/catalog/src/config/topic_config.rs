@@ -1,0 +1,122 @@
+//! What holds for one topic: its own overrides over what the broker says, typed.
+
+use super::key::Scope;
+use super::layers::{Layers, parse_known};
+use super::{BrokerConfig, Value, find};
+use crate::record::ResourceType;
+use crate::state::State;
+
+/// `cleanup.policy`. Neither flag: nothing is ever removed (KIP-1231 allows an empty list).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CleanupPolicy {
+    pub delete: bool,
+    pub compact: bool,
+}
+
+/// `compression.type`, with the level to use when batches are recompressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicCompression {
+    /// Batches stay as the producer sent them.
+    Producer,
+    Uncompressed,
+    /// 1 to 9, or -1 for the default.
+    Gzip {
+        level: i32,
+    },
+    Snappy,
+    /// 1 to 17.
+    Lz4 {
+        level: i32,
+    },
+    /// -131072 to 22.
+    Zstd {
+        level: i32,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampType {
+    CreateTime,
+    LogAppendTime,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopicConfig {
+    /// -1 = no limit.
+    pub retention_ms: i64,
+    /// Per partition, -1 = no limit.
+    pub retention_bytes: i64,
+    pub segment_bytes: i32,
+    pub segment_ms: i64,
+    pub cleanup_policy: CleanupPolicy,
+    pub max_message_bytes: i32,
+    pub compression: TopicCompression,
+    pub timestamp_type: TimestampType,
+    pub timestamp_before_max_ms: i64,
+    pub timestamp_after_max_ms: i64,
+    pub min_insync_replicas: i32,
+    pub delete_retention_ms: i64,
+    pub min_compaction_lag_ms: i64,
+    pub max_compaction_lag_ms: i64,
+    pub min_cleanable_dirty_ratio: f64,
+}
+
+impl TopicConfig {
+    /// Topic override → this broker's override → cluster-wide override → what the broker started with → default.
+    /// Ask again when the catalog changes. A topic that does not exist gets what a new one would have.
+    pub fn effective(state: &State, broker: &BrokerConfig, topic: &str) -> Self {
+        let layers = Layers::new(state, broker);
+        let overrides = state.config(ResourceType::Topic, topic);
+        Self::from_values(|name| {
+            let key = find(Scope::Topic, name).expect("a topic key");
+            match overrides.and_then(|map| map.get(name)) {
+                Some(text) => parse_known(key, text),
+                None => layers.inherited(key).expect("a topic key with a default"),
+            }
+        })
+    }
+
+    fn from_values(value: impl Fn(&'static str) -> Value) -> Self {
+        let integer = |name| value(name).as_i64().expect("a number");
+        let text = |name| match value(name) {
+            Value::Text(text) => text,
+            other => unreachable!("{name} is a string, not {other:?}"),
+        };
+        let policies = match value("cleanup.policy") {
+            Value::List(policies) => policies,
+            other => unreachable!("cleanup.policy is a list, not {other:?}"),
+        };
+        let has = |policy: &str| policies.iter().any(|entry| entry == policy);
+        let compression = match text("compression.type").as_str() {
+            "uncompressed" => TopicCompression::Uncompressed,
+            "gzip" => TopicCompression::Gzip { level: integer("compression.gzip.level") as i32 },
+            "snappy" => TopicCompression::Snappy,
+            "lz4" => TopicCompression::Lz4 { level: integer("compression.lz4.level") as i32 },
+            "zstd" => TopicCompression::Zstd { level: integer("compression.zstd.level") as i32 },
+            _ => TopicCompression::Producer,
+        };
+        Self {
+            retention_ms: integer("retention.ms").max(-1),
+            retention_bytes: integer("retention.bytes").max(-1),
+            segment_bytes: integer("segment.bytes") as i32,
+            segment_ms: integer("segment.ms"),
+            cleanup_policy: CleanupPolicy { delete: has("delete"), compact: has("compact") },
+            max_message_bytes: integer("max.message.bytes") as i32,
+            compression,
+            timestamp_type: match text("message.timestamp.type").as_str() {
+                "LogAppendTime" => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            },
+            timestamp_before_max_ms: integer("message.timestamp.before.max.ms"),
+            timestamp_after_max_ms: integer("message.timestamp.after.max.ms"),
+            min_insync_replicas: integer("min.insync.replicas") as i32,
+            delete_retention_ms: integer("delete.retention.ms"),
+            min_compaction_lag_ms: integer("min.compaction.lag.ms"),
+            max_compaction_lag_ms: integer("max.compaction.lag.ms"),
+            min_cleanable_dirty_ratio: match value("min.cleanable.dirty.ratio") {
+                Value::Double(ratio) => ratio,
+                other => unreachable!("min.cleanable.dirty.ratio is a number, not {other:?}"),
+            },
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! One frame of the metadata log: the requests that shared one commit. A frame is what `meta/<seq>` is in a bucket.
+//!
+//! Header (40 bytes): magic · header checksum · position · body length · body checksum · hash of the predecessor.
+//! The header checksum covers the log's id too, so bytes of another log, or a client's bytes in a config value,
+//! never look like a frame of this one.
+
+use crate::encoding::{DecodeError, Decoder, Encoder, checksum, hash};
+use crate::record::{MetadataRecord, decode_list};
+use crate::state::Entry;
+
+pub const MAGIC: [u8; 4] = *b"OMF1";
+pub const HEADER_LEN: usize = 40;
+/// One commit is never larger; an append beyond it is refused before anything is written.
+pub const BODY_LEN_MAX: usize = 64 << 20;
+
+pub type LogId = [u8; 16];
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    pub position: u64,
+    pub previous_hash: u128,
+    /// Hash of the state before this frame; in every 100th frame, to notice two brokers with two states.
+    pub state_hash: Option<u128>,
+    pub entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    pub position: u64,
+    pub body_len: usize,
+    body_checksum: u32,
+    pub previous_hash: u128,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum FrameError {
+    /// The bytes end inside the frame.
+    Incomplete,
+    Damaged(&'static str),
+    /// The checksums are right, so this was written so: a newer release, never a torn write.
+    Decode(DecodeError),
+}
+
+impl Frame {
+    /// The bytes and their hash.
+    pub fn encode(&self, log_id: &LogId) -> (Vec<u8>, u128) {
+        let body = self.encode_body();
+        assert!(body.len() <= BODY_LEN_MAX, "frame body of {} bytes", body.len());
+        let mut fields = Encoder::with_capacity(HEADER_LEN + body.len());
+        fields.raw(&MAGIC);
+        fields.u32(0);
+        fields.u64(self.position);
+        fields.u32(body.len() as u32);
+        fields.u32(checksum(&body));
+        fields.u128(self.previous_hash);
+        let mut bytes = fields.finish();
+        let crc = header_checksum(log_id, &bytes);
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        bytes.extend_from_slice(&body);
+        let hash = hash(&bytes);
+        (bytes, hash)
+    }
+
+    fn encode_body(&self) -> Vec<u8> {
+        let mut out = Encoder::with_capacity(256);
+        out.bool(self.state_hash.is_some());
+        if let Some(hash) = self.state_hash {
+            out.u128(hash);
+        }
+        out.count(self.entries.len());
+        for entry in &self.entries {
+            encode_entry(entry, &mut out);
+        }
+        out.finish()
+    }
+}
+
+fn encode_entry(entry: &Entry, out: &mut Encoder) {
+    out.u64(entry.writer);
+    out.u64(entry.request);
+    out.count(entry.records.len());
+    for record in &entry.records {
+        record.encode(out);
+    }
+}
+
+/// Bytes that an entry of these records takes in a frame.
+pub fn entry_len(records: &[MetadataRecord]) -> usize {
+    let mut out = Encoder::default();
+    for record in records {
+        record.encode(&mut out);
+    }
+    out.len() + 20
+}
+
+pub fn parse_header(log_id: &LogId, bytes: &[u8]) -> Result<Header, FrameError> {
+    let bytes = bytes.get(..HEADER_LEN).ok_or(FrameError::Incomplete)?;
+    if bytes[..4] != MAGIC {
+        return Err(FrameError::Damaged("no frame begins here"));
+    }
+    if header_checksum(log_id, bytes).to_le_bytes() != bytes[4..8] {
+        return Err(FrameError::Damaged("checksum of a frame header"));
+    }
+    let mut fields = Decoder::new(&bytes[8..], "frame header");
+    let mut read = || -> Result<Header, DecodeError> {
+        Ok(Header {
+            position: fields.u64()?,
+            body_len: fields.u32()? as usize,
+            body_checksum: fields.u32()?,
+            previous_hash: fields.u128()?,
+        })
+    };
+    let header = read().map_err(FrameError::Decode)?;
+    if header.body_len > BODY_LEN_MAX {
+        return Err(FrameError::Damaged("length of a frame"));
+    }
+    Ok(header)
+}
+
+/// Parses the frame at the start of `bytes`; gives it with its length and hash.
+pub fn parse(log_id: &LogId, bytes: &[u8]) -> Result<(Frame, usize, u128), FrameError> {
+    let header = parse_header(log_id, bytes)?;
+    let len = HEADER_LEN + header.body_len;
+    let bytes = bytes.get(..len).ok_or(FrameError::Incomplete)?;
+    let body = &bytes[HEADER_LEN..];
+    if checksum(body) != header.body_checksum {
+        return Err(FrameError::Damaged("checksum of a frame body"));
+    }
+    let frame = decode_body(&header, body).map_err(FrameError::Decode)?;
+    Ok((frame, len, hash(bytes)))
+}
+
+fn decode_body(header: &Header, body: &[u8]) -> Result<Frame, DecodeError> {
+    let mut bytes = Decoder::new(body, "metadata frame");
+    let state_hash = if bytes.bool()? { Some(bytes.u128()?) } else { None };
+    let entries = decode_list(&mut bytes, 20, |bytes| {
+        Ok(Entry {
+            writer: bytes.u64()?,
+            request: bytes.u64()?,
+            records: decode_list(bytes, 3, MetadataRecord::decode)?,
+        })
+    })?;
+    bytes.end()?;
+    Ok(Frame { position: header.position, previous_hash: header.previous_hash, state_hash, entries })
+}
+
+/// Over log id and header, the checksum field itself taken as zero.
+fn header_checksum(log_id: &LogId, header: &[u8]) -> u32 {
+    let mut covered = [0u8; 16 + HEADER_LEN - 8];
+    covered[..16].copy_from_slice(log_id);
+    covered[16..].copy_from_slice(&header[8..HEADER_LEN]);
+    checksum(&covered)
+}

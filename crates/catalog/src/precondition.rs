@@ -1,0 +1,122 @@
+//! Why a metadata record is not accepted. The same answer comes back before sending and at replay (R16).
+
+use protocol::{ErrorCode, Str, Uuid};
+
+use crate::topic_name::TopicNameError;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Precondition {
+    #[error("the cluster already has the id {cluster_id}")]
+    ClusterExists { cluster_id: Str },
+    #[error("the cluster has no id yet")]
+    NoCluster,
+    /// Two registrations at one position would get the same WAL id (R1).
+    #[error("position {position} already registered an incarnation")]
+    SecondRegistration { position: u64 },
+    #[error("incarnation {incarnation} is already registered as WAL {wal_id}")]
+    IncarnationRegistered { incarnation: Uuid, wal_id: u64 },
+    #[error("broker id {node_id} is not a valid id")]
+    InvalidNodeId { node_id: i32 },
+    #[error("no live broker to put partitions on")]
+    NoBroker,
+    #[error(transparent)]
+    TopicName(TopicNameError),
+    #[error("Topic '{name}' already exists.")]
+    TopicExists { name: Str },
+    #[error("Topic '{name}' collides with the existing topic '{existing}'.")]
+    TopicNameCollision { name: Str, existing: Str },
+    #[error("topic id {id} is already in use")]
+    TopicIdInUse { id: Uuid },
+    #[error("topic id {id} is not a valid id")]
+    InvalidTopicId { id: Uuid },
+    #[error("there is no topic with the id {id}")]
+    UnknownTopicId { id: Uuid },
+    #[error("the topic has {actual} partitions, not {expected}")]
+    PartitionCountChanged { expected: u32, actual: u32 },
+    #[error("a topic needs between 1 and {max} partitions, not {count}")]
+    InvalidPartitionCount { count: u32, max: u32 },
+    #[error("the replication factor {factor} cannot be reached with {brokers} broker(s)")]
+    InvalidReplicationFactor { factor: i16, brokers: usize },
+    /// A limit of this broker (`cluster.partitions.max`), checked before sending only, never at replay.
+    #[error("the cluster would have {count} partitions, the limit is {max}")]
+    TooManyPartitions { count: u64, max: u64 },
+    #[error("there is no topic '{name}' to configure")]
+    UnknownResource { name: Str },
+    #[error("the next producer id is {actual}, not {expected}")]
+    ProducerIdsMoved { expected: i64, actual: i64 },
+    #[error("a block of {count} producer ids is not possible")]
+    InvalidProducerIdCount { count: u32 },
+    #[error("shard {shard} of the manifest is at version {actual}, not {expected}")]
+    ManifestMoved { shard: u32, expected: u64, actual: u64 },
+    #[error("feature {name} is at level {actual}, not {expected}")]
+    FeatureMoved { name: Str, expected: i16, actual: i16 },
+    #[error("WAL {wal_id} is fenced or was never registered")]
+    WriterFenced { wal_id: u64 },
+    /// The blind retry of a request whose outcome was overtaken by a later request of the same writer.
+    #[error("request {request} of WAL {wal_id} is older than its last one, {last}")]
+    RequestOutdated { wal_id: u64, request: u64, last: u64 },
+    /// Only the code of an earlier rejection is kept in the state; this is that rejection told again.
+    #[error("the request was rejected before (reason {code})")]
+    RejectedBefore { code: u16 },
+}
+
+impl Precondition {
+    /// Stable number kept in the state as the last result of a writer. Never reuse one.
+    pub(crate) fn code(&self) -> u16 {
+        match self {
+            Self::ClusterExists { .. } => 1,
+            Self::NoCluster => 2,
+            Self::SecondRegistration { .. } => 3,
+            Self::IncarnationRegistered { .. } => 4,
+            Self::InvalidNodeId { .. } => 5,
+            Self::NoBroker => 6,
+            Self::TopicName(_) => 7,
+            Self::TopicExists { .. } => 8,
+            Self::TopicNameCollision { .. } => 9,
+            Self::TopicIdInUse { .. } => 10,
+            Self::InvalidTopicId { .. } => 11,
+            Self::UnknownTopicId { .. } => 12,
+            Self::PartitionCountChanged { .. } => 13,
+            Self::InvalidPartitionCount { .. } => 14,
+            Self::InvalidReplicationFactor { .. } => 15,
+            Self::TooManyPartitions { .. } => 16,
+            Self::UnknownResource { .. } => 17,
+            Self::ProducerIdsMoved { .. } => 18,
+            Self::InvalidProducerIdCount { .. } => 19,
+            Self::ManifestMoved { .. } => 20,
+            Self::FeatureMoved { .. } => 21,
+            Self::WriterFenced { .. } => 22,
+            Self::RequestOutdated { .. } => 23,
+            Self::RejectedBefore { code } => *code,
+        }
+    }
+
+    /// The one place where a rejection becomes a Kafka error code.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::TopicName(_) | Self::TopicNameCollision { .. } => ErrorCode::InvalidTopicException,
+            Self::TopicExists { .. } | Self::TopicIdInUse { .. } => ErrorCode::TopicAlreadyExists,
+            Self::UnknownTopicId { .. } | Self::InvalidTopicId { .. } => ErrorCode::UnknownTopicId,
+            Self::UnknownResource { .. } => ErrorCode::UnknownTopicOrPartition,
+            Self::InvalidPartitionCount { .. } | Self::PartitionCountChanged { .. } => {
+                ErrorCode::InvalidPartitions
+            }
+            Self::InvalidReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
+            Self::TooManyPartitions { .. } => ErrorCode::PolicyViolation,
+            // Somebody was faster, or this broker is no longer who it was: the client may try again.
+            Self::ProducerIdsMoved { .. }
+            | Self::ManifestMoved { .. }
+            | Self::FeatureMoved { .. }
+            | Self::WriterFenced { .. }
+            | Self::NoBroker => ErrorCode::NotController,
+            Self::ClusterExists { .. }
+            | Self::NoCluster
+            | Self::SecondRegistration { .. }
+            | Self::IncarnationRegistered { .. }
+            | Self::InvalidNodeId { .. }
+            | Self::InvalidProducerIdCount { .. }
+            | Self::RequestOutdated { .. }
+            | Self::RejectedBefore { .. } => ErrorCode::UnknownServerError,
+        }
+    }
+}

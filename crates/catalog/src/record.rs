@@ -1,0 +1,284 @@
+//! What can be said about the cluster: the records of the metadata log.
+//!
+//! A record is an intention with its precondition inside ("from 3 to 6 partitions"), so that any replay of any
+//! broker comes to the same verdict, and a record that lost a race does nothing (R16). Types and versions are
+//! never reused; an unknown one stops the replay (R18).
+
+use protocol::{Str, Uuid};
+
+use crate::encoding::{DecodeError, Decoder, Encoder};
+
+/// Kafka's `ConfigResource.Type`, with Kafka's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum ResourceType {
+    Topic = 2,
+    Broker = 4,
+    BrokerLogger = 8,
+    ClientMetrics = 16,
+    Group = 32,
+}
+
+impl ResourceType {
+    pub fn from_code(code: i8) -> Option<Self> {
+        match code {
+            2 => Some(Self::Topic),
+            4 => Some(Self::Broker),
+            8 => Some(Self::BrokerLogger),
+            16 => Some(Self::ClientMetrics),
+            32 => Some(Self::Group),
+            _ => None,
+        }
+    }
+
+    pub fn code(self) -> i8 {
+        self as i8
+    }
+}
+
+/// Where clients reach a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerEndpoint {
+    pub listener_name: Str,
+    /// Kafka's `SecurityProtocol` ids: 0 PLAINTEXT, 1 SSL, 2 SASL_PLAINTEXT, 3 SASL_SSL.
+    pub security_protocol: i16,
+    pub host: Str,
+    pub port: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetadataRecord {
+    /// The first record of a cluster's life.
+    CreateCluster {
+        cluster_id: Str,
+    },
+    /// A broker started. The position of this record is its WAL id (R1); it fences the earlier incarnations of
+    /// the same node id.
+    RegisterBroker {
+        node_id: i32,
+        /// WAL id of the incarnation that this one replaces, 0 = none; a late copy of an old registration can so
+        /// never fence a newer one.
+        previous: u64,
+        incarnation: Uuid,
+        rack: Option<Str>,
+        endpoints: Vec<BrokerEndpoint>,
+    },
+    CreateTopic {
+        id: Uuid,
+        name: Str,
+        partition_count: u32,
+        replication_factor: i16,
+        configs: Vec<(Str, Str)>,
+    },
+    DeleteTopic {
+        id: Uuid,
+    },
+    CreatePartitions {
+        id: Uuid,
+        from_count: u32,
+        to_count: u32,
+    },
+    /// Sets (`Some`) and deletes (`None`) overrides of one resource. Values are checked by whoever proposes them
+    /// ([`crate::config::alter`]); the state machine keeps strings.
+    SetConfigs {
+        resource_type: ResourceType,
+        resource_name: Str,
+        changes: Vec<(Str, Option<Str>)>,
+    },
+    /// Hands the ids `expected_next .. expected_next + count` to the WAL `owner`. A lost answer wastes a block
+    /// and never shares one.
+    AllocateProducerIds {
+        expected_next: i64,
+        count: u32,
+        owner: u64,
+    },
+    /// Moves a shard of the segment manifest to a new immutable object; `wal_mark` is the rewrite mark (R6).
+    ManifestShard {
+        shard: u32,
+        from_version: u64,
+        to_version: u64,
+        object: Str,
+        wal_mark: u64,
+    },
+    /// Raises or lowers a feature (level 0 = not there).
+    FeatureLevel {
+        name: Str,
+        from_level: i16,
+        to_level: i16,
+    },
+}
+
+/// Record types on the disk. Append only.
+mod kind {
+    pub const CREATE_CLUSTER: u16 = 1;
+    pub const REGISTER_BROKER: u16 = 2;
+    pub const CREATE_TOPIC: u16 = 3;
+    pub const DELETE_TOPIC: u16 = 4;
+    pub const CREATE_PARTITIONS: u16 = 5;
+    pub const SET_CONFIGS: u16 = 6;
+    pub const ALLOCATE_PRODUCER_IDS: u16 = 7;
+    pub const MANIFEST_SHARD: u16 = 8;
+    pub const FEATURE_LEVEL: u16 = 9;
+}
+
+impl MetadataRecord {
+    fn kind(&self) -> u16 {
+        match self {
+            Self::CreateCluster { .. } => kind::CREATE_CLUSTER,
+            Self::RegisterBroker { .. } => kind::REGISTER_BROKER,
+            Self::CreateTopic { .. } => kind::CREATE_TOPIC,
+            Self::DeleteTopic { .. } => kind::DELETE_TOPIC,
+            Self::CreatePartitions { .. } => kind::CREATE_PARTITIONS,
+            Self::SetConfigs { .. } => kind::SET_CONFIGS,
+            Self::AllocateProducerIds { .. } => kind::ALLOCATE_PRODUCER_IDS,
+            Self::ManifestShard { .. } => kind::MANIFEST_SHARD,
+            Self::FeatureLevel { .. } => kind::FEATURE_LEVEL,
+        }
+    }
+
+    /// type u16 · version u8 · fields. All records are at version 0.
+    pub(crate) fn encode(&self, out: &mut Encoder) {
+        out.u16(self.kind());
+        out.u8(0);
+        match self {
+            Self::CreateCluster { cluster_id } => out.str(cluster_id),
+            Self::RegisterBroker { node_id, previous, incarnation, rack, endpoints } => {
+                out.i32(*node_id);
+                out.u64(*previous);
+                out.uuid(*incarnation);
+                out.optional_str(rack.as_deref());
+                out.count(endpoints.len());
+                for endpoint in endpoints {
+                    encode_endpoint(endpoint, out);
+                }
+            }
+            Self::CreateTopic { id, name, partition_count, replication_factor, configs } => {
+                out.uuid(*id);
+                out.str(name);
+                out.u32(*partition_count);
+                out.i16(*replication_factor);
+                out.count(configs.len());
+                for (key, value) in configs {
+                    out.str(key);
+                    out.str(value);
+                }
+            }
+            Self::DeleteTopic { id } => out.uuid(*id),
+            Self::CreatePartitions { id, from_count, to_count } => {
+                out.uuid(*id);
+                out.u32(*from_count);
+                out.u32(*to_count);
+            }
+            Self::SetConfigs { resource_type, resource_name, changes } => {
+                out.u8(*resource_type as u8);
+                out.str(resource_name);
+                out.count(changes.len());
+                for (key, value) in changes {
+                    out.str(key);
+                    out.optional_str(value.as_deref());
+                }
+            }
+            Self::AllocateProducerIds { expected_next, count, owner } => {
+                out.i64(*expected_next);
+                out.u32(*count);
+                out.u64(*owner);
+            }
+            Self::ManifestShard { shard, from_version, to_version, object, wal_mark } => {
+                out.u32(*shard);
+                out.u64(*from_version);
+                out.u64(*to_version);
+                out.str(object);
+                out.u64(*wal_mark);
+            }
+            Self::FeatureLevel { name, from_level, to_level } => {
+                out.str(name);
+                out.i16(*from_level);
+                out.i16(*to_level);
+            }
+        }
+    }
+
+    pub(crate) fn decode(bytes: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let record_type = bytes.u16()?;
+        let version = bytes.u8()?;
+        if version != 0 {
+            return Err(DecodeError::UnknownRecord { record_type, version });
+        }
+        Ok(match record_type {
+            kind::CREATE_CLUSTER => Self::CreateCluster { cluster_id: bytes.str()? },
+            kind::REGISTER_BROKER => Self::RegisterBroker {
+                node_id: bytes.i32()?,
+                previous: bytes.u64()?,
+                incarnation: bytes.uuid()?,
+                rack: bytes.optional_str()?,
+                endpoints: decode_list(bytes, 12, decode_endpoint)?,
+            },
+            kind::CREATE_TOPIC => Self::CreateTopic {
+                id: bytes.uuid()?,
+                name: bytes.str()?,
+                partition_count: bytes.u32()?,
+                replication_factor: bytes.i16()?,
+                configs: decode_list(bytes, 8, |bytes| Ok((bytes.str()?, bytes.str()?)))?,
+            },
+            kind::DELETE_TOPIC => Self::DeleteTopic { id: bytes.uuid()? },
+            kind::CREATE_PARTITIONS => {
+                Self::CreatePartitions { id: bytes.uuid()?, from_count: bytes.u32()?, to_count: bytes.u32()? }
+            }
+            kind::SET_CONFIGS => Self::SetConfigs {
+                resource_type: decode_resource_type(bytes)?,
+                resource_name: bytes.str()?,
+                changes: decode_list(bytes, 5, |bytes| Ok((bytes.str()?, bytes.optional_str()?)))?,
+            },
+            kind::ALLOCATE_PRODUCER_IDS => Self::AllocateProducerIds {
+                expected_next: bytes.i64()?,
+                count: bytes.u32()?,
+                owner: bytes.u64()?,
+            },
+            kind::MANIFEST_SHARD => Self::ManifestShard {
+                shard: bytes.u32()?,
+                from_version: bytes.u64()?,
+                to_version: bytes.u64()?,
+                object: bytes.str()?,
+                wal_mark: bytes.u64()?,
+            },
+            kind::FEATURE_LEVEL => {
+                Self::FeatureLevel { name: bytes.str()?, from_level: bytes.i16()?, to_level: bytes.i16()? }
+            }
+            _ => return Err(DecodeError::UnknownRecord { record_type, version }),
+        })
+    }
+}
+
+pub(crate) fn encode_endpoint(endpoint: &BrokerEndpoint, out: &mut Encoder) {
+    out.str(&endpoint.listener_name);
+    out.i16(endpoint.security_protocol);
+    out.str(&endpoint.host);
+    out.u16(endpoint.port);
+}
+
+pub(crate) fn decode_endpoint(bytes: &mut Decoder<'_>) -> Result<BrokerEndpoint, DecodeError> {
+    Ok(BrokerEndpoint {
+        listener_name: bytes.str()?,
+        security_protocol: bytes.i16()?,
+        host: bytes.str()?,
+        port: bytes.u16()?,
+    })
+}
+
+pub(crate) fn decode_resource_type(bytes: &mut Decoder<'_>) -> Result<ResourceType, DecodeError> {
+    let code = bytes.u8()?;
+    ResourceType::from_code(code as i8).ok_or_else(|| bytes.impossible(u64::from(code)))
+}
+
+pub(crate) fn decode_list<T>(
+    bytes: &mut Decoder<'_>,
+    element_len_min: usize,
+    mut element: impl FnMut(&mut Decoder<'_>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    let count = bytes.count(element_len_min)?;
+    let mut list = Vec::with_capacity(count);
+    for _ in 0..count {
+        list.push(element(bytes)?);
+    }
+    Ok(list)
+}

@@ -1,0 +1,587 @@
+//! The state of the cluster: what all records up to a position add up to.
+//!
+//! [`State::apply`] is pure and total: the same records in the same order give the same state on every broker,
+//! byte for byte ([`State::hash`]). No clock, no randomness, no setting is read in here. A record whose
+//! precondition does not hold changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use protocol::{Str, Uuid};
+
+use crate::encoding;
+use crate::precondition::Precondition;
+use crate::record::{BrokerEndpoint, MetadataRecord, ResourceType};
+use crate::snapshot;
+use crate::topic_name;
+
+/// More partitions than any topic can have; part of the rules, so never a setting.
+pub const TOPIC_PARTITIONS_MAX: u32 = 1_000_000;
+
+/// Overrides of one resource. Shared, so that a snapshot of them can be kept without the guard.
+pub type ConfigMap = Arc<BTreeMap<Str, Str>>;
+
+/// The newest incarnation of a node id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    pub node_id: i32,
+    /// The position of its registration (R1).
+    pub wal_id: u64,
+    pub incarnation: Uuid,
+    pub rack: Option<Str>,
+    pub endpoints: Vec<BrokerEndpoint>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    pub id: Uuid,
+    pub name: Str,
+    /// One of Kafka's own topics (`__consumer_offsets` …).
+    pub internal: bool,
+    pub replication_factor: i16,
+    pub partitions: Vec<PartitionInfo>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionInfo {
+    pub leader: i32,
+    pub leader_epoch: i32,
+    /// Node ids, the preferred leader first. Shared between partitions placed alike.
+    pub replicas: Arc<[i32]>,
+    pub isr: Arc<[i32]>,
+}
+
+/// Where a shard of the segment manifest stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestHead {
+    pub version: u64,
+    pub object: Str,
+    pub wal_mark: u64,
+}
+
+/// The last request of a live incarnation and what became of it (R16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LastRequest {
+    pub request: u64,
+    pub position: u64,
+    /// The code of the precondition that refused it.
+    pub rejected: Option<u16>,
+}
+
+/// One request of one writer: all of its records count, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// WAL id of the incarnation that asks; 0 for the request that registers it.
+    pub writer: u64,
+    /// Grows by at least one per request of a writer.
+    pub request: u64,
+    pub records: Vec<MetadataRecord>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Accepted,
+    Rejected(Precondition),
+    /// A blind retry of the writer's last request, which was accepted at this position.
+    Repeated {
+        position: u64,
+    },
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    pub(crate) position: u64,
+    pub(crate) cluster_id: Str,
+    pub(crate) brokers: BTreeMap<i32, Broker>,
+    pub(crate) writers: BTreeMap<u64, LastRequest>,
+    pub(crate) topics: BTreeMap<Str, Arc<Topic>>,
+    pub(crate) topic_ids: BTreeMap<Uuid, Arc<Topic>>,
+    /// Names with '.' or '_' as metrics show them → the topic that has it.
+    pub(crate) collisions: BTreeMap<Str, Str>,
+    pub(crate) configs: BTreeMap<ResourceType, BTreeMap<Str, ConfigMap>>,
+    pub(crate) next_producer_id: i64,
+    pub(crate) features: BTreeMap<Str, i16>,
+    pub(crate) manifest: BTreeMap<u32, ManifestHead>,
+    pub(crate) partition_count: u64,
+}
+
+impl State {
+    /// The position of the newest log frame in this state; 0 = nothing yet.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// 22 characters, url-safe base64 of 16 random bytes, as Kafka's.
+    pub fn cluster_id(&self) -> &Str {
+        &self.cluster_id
+    }
+
+    pub fn broker(&self, node_id: i32) -> Option<&Broker> {
+        self.brokers.get(&node_id)
+    }
+
+    /// Ordered by node id.
+    pub fn brokers(&self) -> impl Iterator<Item = &Broker> {
+        self.brokers.values()
+    }
+
+    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(name)
+    }
+
+    pub fn topic_by_id(&self, id: Uuid) -> Option<&Arc<Topic>> {
+        self.topic_ids.get(&id)
+    }
+
+    /// Ordered by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.topics.values()
+    }
+
+    /// Topics whose name is behind `name`, ordered by name (the cursor of DescribeTopicPartitions).
+    pub fn topics_from<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<Topic>> + use<'a> {
+        let from = Str::from(name.to_owned());
+        self.topics.range(from..).map(|(_, topic)| topic)
+    }
+
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Partitions of all topics.
+    pub fn partition_count(&self) -> u64 {
+        self.partition_count
+    }
+
+    /// The topic that `name` would collide with in Kafka's metrics ('.' and '_' are the same there).
+    pub fn colliding_topic(&self, name: &str) -> Option<&Str> {
+        let key = topic_name::collision_key(name)?;
+        self.collisions.get(key.as_ref()).filter(|existing| **existing != *name)
+    }
+
+    /// Dynamic overrides of a resource. Brokers: the node id as decimal, or "" for the cluster-wide default.
+    pub fn config(&self, resource_type: ResourceType, name: &str) -> Option<&ConfigMap> {
+        self.configs.get(&resource_type)?.get(name)
+    }
+
+    /// Resources of a type that have overrides, ordered by name.
+    pub fn configured(&self, resource_type: ResourceType) -> impl Iterator<Item = (&Str, &ConfigMap)> {
+        self.configs.get(&resource_type).into_iter().flatten()
+    }
+
+    /// The first producer id that nobody has been given.
+    pub fn next_producer_id(&self) -> i64 {
+        self.next_producer_id
+    }
+
+    /// 0 when the feature was never set.
+    pub fn feature(&self, name: &str) -> i16 {
+        self.features.get(name).copied().unwrap_or(0)
+    }
+
+    pub fn features(&self) -> impl Iterator<Item = (&Str, i16)> {
+        self.features.iter().map(|(name, level)| (name, *level))
+    }
+
+    pub fn manifest(&self, shard: u32) -> Option<&ManifestHead> {
+        self.manifest.get(&shard)
+    }
+
+    /// Names the state: equal for all brokers that replayed the same log to the same position.
+    pub fn hash(&self) -> u128 {
+        encoding::hash(&snapshot::encode_state(self))
+    }
+
+    /// Replays one frame: all its requests in order.
+    pub(crate) fn apply(&mut self, position: u64, entries: &[Entry]) -> Vec<Outcome> {
+        assert!(position == self.position + 1, "frame {position} replayed behind {}", self.position);
+        let mut undo = Vec::new();
+        let outcomes = entries
+            .iter()
+            .map(|entry| {
+                undo.clear();
+                let outcome = self.apply_entry(position, entry, &mut undo);
+                if let (Outcome::Rejected(reason), Some(last)) =
+                    (&outcome, self.writers.get_mut(&entry.writer))
+                    && entry.request > last.request
+                {
+                    *last = LastRequest { request: entry.request, position, rejected: Some(reason.code()) };
+                }
+                outcome
+            })
+            .collect();
+        self.position = position;
+        outcomes
+    }
+
+    /// What [`State::apply`] would say if the accepted ones of these requests were the next frame. Nothing
+    /// changes.
+    pub(crate) fn rehearse(&mut self, entries: &[Entry]) -> Vec<Outcome> {
+        let position = self.position + 1;
+        let mut undo = Vec::new();
+        let outcomes = entries.iter().map(|entry| self.apply_entry(position, entry, &mut undo)).collect();
+        self.roll_back(&mut undo, 0);
+        outcomes
+    }
+
+    /// On a rejection nothing of the entry stays; `undo` is as it was.
+    fn apply_entry(&mut self, position: u64, entry: &Entry, undo: &mut Vec<Undo>) -> Outcome {
+        if entry.writer != 0 {
+            match self.writers.get(&entry.writer) {
+                None => return Outcome::Rejected(Precondition::WriterFenced { wal_id: entry.writer }),
+                Some(last) if last.request == entry.request => {
+                    return match last.rejected {
+                        None => Outcome::Repeated { position: last.position },
+                        Some(code) => Outcome::Rejected(Precondition::RejectedBefore { code }),
+                    };
+                }
+                Some(last) if last.request > entry.request => {
+                    let (wal_id, request, last) = (entry.writer, entry.request, last.request);
+                    return Outcome::Rejected(Precondition::RequestOutdated { wal_id, request, last });
+                }
+                Some(_) => {}
+            }
+        }
+        let start = undo.len();
+        for record in &entry.records {
+            if let Err(reason) = self.apply_record(position, entry.writer, record, undo) {
+                self.roll_back(undo, start);
+                return Outcome::Rejected(reason);
+            }
+        }
+        // A registration may have fenced the writer itself; then there is nothing to remember.
+        if let Some(last) = self.writers.get_mut(&entry.writer) {
+            undo.push(Undo::Writer { wal_id: entry.writer, old: *last });
+            *last = LastRequest { request: entry.request, position, rejected: None };
+        }
+        Outcome::Accepted
+    }
+
+    fn apply_record(
+        &mut self,
+        position: u64,
+        writer: u64,
+        record: &MetadataRecord,
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Precondition> {
+        match record {
+            MetadataRecord::CreateCluster { cluster_id } => {
+                if !self.cluster_id.is_empty() {
+                    return Err(Precondition::ClusterExists { cluster_id: self.cluster_id.clone() });
+                }
+                undo.push(Undo::Cluster);
+                self.cluster_id = owned(cluster_id);
+                Ok(())
+            }
+            _ if self.cluster_id.is_empty() => Err(Precondition::NoCluster),
+            MetadataRecord::RegisterBroker { node_id, previous, incarnation, rack, endpoints } => {
+                let broker = Broker {
+                    node_id: *node_id,
+                    wal_id: position,
+                    incarnation: *incarnation,
+                    rack: rack.as_ref().map(owned),
+                    endpoints: endpoints.clone(),
+                };
+                self.register_broker(broker, *previous, undo)
+            }
+            _ if writer == 0 => Err(Precondition::WriterFenced { wal_id: 0 }),
+            MetadataRecord::CreateTopic { id, name, partition_count, replication_factor, configs } => {
+                self.create_topic(*id, name, *partition_count, *replication_factor, configs, undo)
+            }
+            MetadataRecord::DeleteTopic { id } => self.delete_topic(*id, undo),
+            MetadataRecord::CreatePartitions { id, from_count, to_count } => {
+                self.create_partitions(*id, *from_count, *to_count, undo)
+            }
+            MetadataRecord::SetConfigs { resource_type, resource_name, changes } => {
+                self.set_configs(*resource_type, resource_name, changes, undo)
+            }
+            MetadataRecord::AllocateProducerIds { expected_next, count, .. } => {
+                if *expected_next != self.next_producer_id {
+                    let (expected, actual) = (*expected_next, self.next_producer_id);
+                    return Err(Precondition::ProducerIdsMoved { expected, actual });
+                }
+                let next = expected_next.checked_add(i64::from(*count)).filter(|_| *count > 0);
+                let next = next.ok_or(Precondition::InvalidProducerIdCount { count: *count })?;
+                undo.push(Undo::ProducerIds { old: self.next_producer_id });
+                self.next_producer_id = next;
+                Ok(())
+            }
+            MetadataRecord::ManifestShard { shard, from_version, to_version, object, wal_mark } => {
+                let actual = self.manifest.get(shard).map_or(0, |head| head.version);
+                if actual != *from_version || to_version <= from_version {
+                    let (shard, expected) = (*shard, *from_version);
+                    return Err(Precondition::ManifestMoved { shard, expected, actual });
+                }
+                let head = ManifestHead { version: *to_version, object: owned(object), wal_mark: *wal_mark };
+                let old = self.manifest.insert(*shard, head);
+                undo.push(Undo::Manifest { shard: *shard, old });
+                Ok(())
+            }
+            MetadataRecord::FeatureLevel { name, from_level, to_level } => {
+                let actual = self.feature(name);
+                if actual != *from_level || *to_level < 0 {
+                    let (name, expected) = (name.clone(), *from_level);
+                    return Err(Precondition::FeatureMoved { name, expected, actual });
+                }
+                let old = match to_level {
+                    0 => self.features.remove(name),
+                    level => self.features.insert(owned(name), *level),
+                };
+                undo.push(Undo::Feature { name: name.clone(), old });
+                Ok(())
+            }
+        }
+    }
+
+    fn register_broker(
+        &mut self,
+        broker: Broker,
+        previous: u64,
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Precondition> {
+        let (node_id, wal_id) = (broker.node_id, broker.wal_id);
+        if node_id < 0 {
+            return Err(Precondition::InvalidNodeId { node_id });
+        }
+        if self.writers.contains_key(&wal_id) {
+            return Err(Precondition::SecondRegistration { position: wal_id });
+        }
+        let current = self.brokers.get(&node_id);
+        if let Some(current) = current.filter(|current| current.incarnation == broker.incarnation) {
+            let (incarnation, wal_id) = (current.incarnation, current.wal_id);
+            return Err(Precondition::IncarnationRegistered { incarnation, wal_id });
+        }
+        if current.map_or(0, |current| current.wal_id) != previous {
+            return Err(Precondition::WriterFenced { wal_id: previous });
+        }
+        let fenced = self.writers.remove_entry(&previous);
+        self.writers.insert(wal_id, LastRequest { request: 0, position: wal_id, rejected: None });
+        let old = self.brokers.insert(node_id, broker);
+        undo.push(Undo::Registration { node_id, wal_id, old, fenced });
+        Ok(())
+    }
+
+    fn create_topic(
+        &mut self,
+        id: Uuid,
+        name: &Str,
+        partition_count: u32,
+        replication_factor: i16,
+        configs: &[(Str, Str)],
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Precondition> {
+        topic_name::validate(name).map_err(Precondition::TopicName)?;
+        if self.topics.contains_key(name) {
+            return Err(Precondition::TopicExists { name: name.clone() });
+        }
+        if let Some(existing) = self.colliding_topic(name) {
+            return Err(Precondition::TopicNameCollision { name: name.clone(), existing: existing.clone() });
+        }
+        if id == Uuid::ZERO {
+            return Err(Precondition::InvalidTopicId { id });
+        }
+        if self.topic_ids.contains_key(&id) {
+            return Err(Precondition::TopicIdInUse { id });
+        }
+        if !(1..=TOPIC_PARTITIONS_MAX).contains(&partition_count) {
+            return Err(Precondition::InvalidPartitionCount {
+                count: partition_count,
+                max: TOPIC_PARTITIONS_MAX,
+            });
+        }
+        let name = owned(name);
+        let topic = Topic {
+            id,
+            internal: topic_name::is_internal(&name),
+            name: name.clone(),
+            replication_factor,
+            partitions: self.place(id, 0..partition_count, replication_factor)?,
+        };
+        if let Some(key) = topic_name::collision_key(&name) {
+            self.collisions.insert(Str::from(key.into_owned()), name.clone());
+        }
+        self.partition_count += u64::from(partition_count);
+        let topic = Arc::new(topic);
+        self.topic_ids.insert(id, topic.clone());
+        self.topics.insert(name.clone(), topic);
+        undo.push(Undo::TopicCreated { id });
+        if !configs.is_empty() {
+            let changes: Vec<_> =
+                configs.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+            self.set_configs(ResourceType::Topic, &name, &changes, undo)?;
+        }
+        Ok(())
+    }
+
+    fn delete_topic(&mut self, id: Uuid, undo: &mut Vec<Undo>) -> Result<(), Precondition> {
+        let (topic, configs) = self.remove_topic(id).ok_or(Precondition::UnknownTopicId { id })?;
+        undo.push(Undo::TopicDeleted { topic, configs });
+        Ok(())
+    }
+
+    fn remove_topic(&mut self, id: Uuid) -> Option<(Arc<Topic>, Option<ConfigMap>)> {
+        let topic = self.topic_ids.remove(&id)?;
+        self.topics.remove(&topic.name);
+        if let Some(key) = topic_name::collision_key(&topic.name) {
+            self.collisions.remove(key.as_ref());
+        }
+        self.partition_count -= topic.partitions.len() as u64;
+        let configs = self.take_config(ResourceType::Topic, &topic.name);
+        Some((topic, configs))
+    }
+
+    fn put_topic(&mut self, topic: Arc<Topic>) {
+        if let Some(key) = topic_name::collision_key(&topic.name) {
+            self.collisions.insert(Str::from(key.into_owned()), topic.name.clone());
+        }
+        self.partition_count += topic.partitions.len() as u64;
+        if let Some(old) = self.topic_ids.insert(topic.id, topic.clone()) {
+            self.partition_count -= old.partitions.len() as u64;
+        }
+        self.topics.insert(topic.name.clone(), topic);
+    }
+
+    fn create_partitions(
+        &mut self,
+        id: Uuid,
+        from_count: u32,
+        to_count: u32,
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Precondition> {
+        let old = self.topic_ids.get(&id).ok_or(Precondition::UnknownTopicId { id })?.clone();
+        let actual = old.partitions.len() as u32;
+        if actual != from_count {
+            return Err(Precondition::PartitionCountChanged { expected: from_count, actual });
+        }
+        if to_count <= from_count || to_count > TOPIC_PARTITIONS_MAX {
+            return Err(Precondition::InvalidPartitionCount { count: to_count, max: TOPIC_PARTITIONS_MAX });
+        }
+        let mut topic = Topic::clone(&old);
+        topic.partitions.extend(self.place(id, from_count..to_count, old.replication_factor)?);
+        topic.partitions.shrink_to_fit();
+        self.put_topic(Arc::new(topic));
+        undo.push(Undo::TopicChanged { old });
+        Ok(())
+    }
+
+    /// Spreads partitions over the registered brokers; the first broker differs from topic to topic.
+    fn place(
+        &self,
+        id: Uuid,
+        partitions: std::ops::Range<u32>,
+        replication_factor: i16,
+    ) -> Result<Vec<PartitionInfo>, Precondition> {
+        let brokers: Vec<i32> = self.brokers.keys().copied().collect();
+        if brokers.is_empty() {
+            return Err(Precondition::NoBroker);
+        }
+        let factor =
+            usize::try_from(replication_factor).ok().filter(|factor| (1..=brokers.len()).contains(factor));
+        let Some(factor) = factor else {
+            let (factor, brokers) = (replication_factor, brokers.len());
+            return Err(Precondition::InvalidReplicationFactor { factor, brokers });
+        };
+        let first = usize::from(id.0[15]);
+        // As many different placements as there are brokers, shared by all partitions.
+        let placements: Vec<Arc<[i32]>> = (0..brokers.len())
+            .map(|start| (0..factor).map(|next| brokers[(start + next) % brokers.len()]).collect())
+            .collect();
+        let place_one = |partition: u32| {
+            let replicas = placements[(first + partition as usize) % placements.len()].clone();
+            PartitionInfo { leader: replicas[0], leader_epoch: 0, isr: replicas.clone(), replicas }
+        };
+        Ok(partitions.map(place_one).collect())
+    }
+
+    fn set_configs(
+        &mut self,
+        resource_type: ResourceType,
+        resource_name: &Str,
+        changes: &[(Str, Option<Str>)],
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Precondition> {
+        if resource_type == ResourceType::Topic && !self.topics.contains_key(resource_name) {
+            return Err(Precondition::UnknownResource { name: resource_name.clone() });
+        }
+        let old = self.take_config(resource_type, resource_name);
+        let mut map = old.as_deref().cloned().unwrap_or_default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => map.insert(owned(key), owned(value)),
+                None => map.remove(key),
+            };
+        }
+        self.put_config(resource_type, resource_name, Some(Arc::new(map)));
+        undo.push(Undo::Config { resource_type, name: resource_name.clone(), old });
+        Ok(())
+    }
+
+    fn take_config(&mut self, resource_type: ResourceType, name: &Str) -> Option<ConfigMap> {
+        let of_type = self.configs.get_mut(&resource_type)?;
+        let map = of_type.remove(name);
+        if of_type.is_empty() {
+            self.configs.remove(&resource_type);
+        }
+        map
+    }
+
+    pub(crate) fn put_config(&mut self, resource_type: ResourceType, name: &Str, map: Option<ConfigMap>) {
+        match map.filter(|map| !map.is_empty()) {
+            Some(map) => drop(self.configs.entry(resource_type).or_default().insert(owned(name), map)),
+            None => drop(self.take_config(resource_type, name)),
+        }
+    }
+
+    fn roll_back(&mut self, undo: &mut Vec<Undo>, start: usize) {
+        for step in undo.drain(start..).rev() {
+            match step {
+                Undo::Cluster => self.cluster_id = Str::default(),
+                Undo::Registration { node_id, wal_id, old, fenced } => {
+                    self.writers.remove(&wal_id);
+                    self.writers.extend(fenced);
+                    self.brokers.remove(&node_id);
+                    self.brokers.extend(old.map(|old| (node_id, old)));
+                }
+                Undo::TopicCreated { id } => drop(self.remove_topic(id)),
+                Undo::TopicDeleted { topic, configs } => {
+                    let name = topic.name.clone();
+                    self.put_topic(topic);
+                    self.put_config(ResourceType::Topic, &name, configs);
+                }
+                Undo::TopicChanged { old } => self.put_topic(old),
+                Undo::Config { resource_type, name, old } => self.put_config(resource_type, &name, old),
+                Undo::ProducerIds { old } => self.next_producer_id = old,
+                Undo::Manifest { shard, old } => {
+                    self.manifest.remove(&shard);
+                    self.manifest.extend(old.map(|old| (shard, old)));
+                }
+                Undo::Feature { name, old } => {
+                    self.features.remove(&name);
+                    self.features.extend(old.map(|old| (name, old)));
+                }
+                Undo::Writer { wal_id, old } => {
+                    self.writers.insert(wal_id, old);
+                }
+            }
+        }
+    }
+}
+
+/// What takes one accepted record back.
+enum Undo {
+    Cluster,
+    Registration { node_id: i32, wal_id: u64, old: Option<Broker>, fenced: Option<(u64, LastRequest)> },
+    TopicCreated { id: Uuid },
+    TopicDeleted { topic: Arc<Topic>, configs: Option<ConfigMap> },
+    TopicChanged { old: Arc<Topic> },
+    Config { resource_type: ResourceType, name: Str, old: Option<ConfigMap> },
+    ProducerIds { old: i64 },
+    Manifest { shard: u32, old: Option<ManifestHead> },
+    Feature { name: Str, old: Option<i16> },
+    Writer { wal_id: u64, old: LastRequest },
+}
+
+/// A copy of its own: a `Str` from a request is a slice of the whole frame and would keep it alive.
+fn owned(text: &Str) -> Str {
+    text.detached()
+}

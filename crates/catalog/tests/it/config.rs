@@ -1,0 +1,1 @@
+//! What Kafka answers about configs, and what Ottla does.

@@ -1,0 +1,107 @@
+//! An old file stays readable: a log and a snapshot written once and kept in the repository.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use catalog::{BrokerEndpoint, CatalogOptions, MetadataRecord, ResourceType};
+use protocol::{Str, Uuid};
+use world::disk::{Disk, MemDisk, OpenMode};
+
+use crate::support::*;
+
+fn vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
+}
+
+fn options() -> CatalogOptions {
+    let endpoint = BrokerEndpoint {
+        listener_name: Str::from("PLAINTEXT"),
+        security_protocol: 0,
+        host: Str::from("broker.example"),
+        port: 9092,
+    };
+    CatalogOptions {
+        rack: Some(Str::from("zone-a")),
+        endpoints: vec![endpoint],
+        snapshot_frames: 6,
+        ..CatalogOptions::default()
+    }
+}
+
+/// One record of every type.
+async fn write_all_types(disk: &Arc<MemDisk>) {
+    let catalog = open_with(disk, options()).await.unwrap();
+    let id = Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
+    let records = [
+        MetadataRecord::CreateTopic {
+            id,
+            name: Str::from("orders.v1"),
+            partition_count: 3,
+            replication_factor: 1,
+            configs: vec![(Str::from("cleanup.policy"), Str::from("compact"))],
+        },
+        topic(2, "gone", 1),
+        MetadataRecord::DeleteTopic { id: Uuid::from_u128(2) },
+        MetadataRecord::CreatePartitions { id, from_count: 3, to_count: 5 },
+        MetadataRecord::SetConfigs {
+            resource_type: ResourceType::Broker,
+            resource_name: Str::from(""),
+            changes: vec![(Str::from("log.retention.ms"), Some(Str::from("1000"))), (Str::from("x"), None)],
+        },
+        MetadataRecord::AllocateProducerIds { expected_next: 0, count: 1000, owner: 1 },
+        MetadataRecord::ManifestShard {
+            shard: 3,
+            from_version: 0,
+            to_version: 1,
+            object: Str::from("seg/1/manifest"),
+            wal_mark: 17,
+        },
+        MetadataRecord::FeatureLevel { name: Str::from("transaction.version"), from_level: 0, to_level: 2 },
+    ];
+    for record in records {
+        catalog.append(vec![record]).await.unwrap();
+    }
+    catalog.close().await;
+}
+
+#[test]
+fn the_first_format_is_read_and_still_written() {
+    run(async {
+        let disk = MemDisk::new(1);
+        write_all_types(&disk).await;
+        if std::env::var_os("OTTLA_WRITE_GOLDEN").is_some() {
+            for path in disk.files() {
+                std::fs::write(vectors().join(path.file_name().unwrap()), disk.content(&path).unwrap())
+                    .unwrap();
+            }
+        }
+        let old = MemDisk::new(2);
+        old.create_dir_all(Path::new(DIR)).await.unwrap();
+        let mut files = 0;
+        for path in disk.files() {
+            let golden = std::fs::read(vectors().join(path.file_name().unwrap())).unwrap();
+            assert_eq!(disk.content(&path).unwrap(), golden, "{} is written differently now", path.display());
+            let file = old.open(&path, OpenMode::Create).await.unwrap();
+            file.write_at(0, vec![golden.into()]).await.unwrap();
+            file.sync().await.unwrap();
+            files += 1;
+        }
+        assert_eq!(files, 3, "log, snapshot, mark");
+
+        let catalog = open_with(&old, options()).await.unwrap();
+        let state = catalog.read();
+        let orders = state.topic("orders.v1").unwrap();
+        assert_eq!(orders.id.to_string(), "AQIDBAUGBwgJCgsMDQ4PEA");
+        assert_eq!(orders.partitions.len(), 5);
+        assert_eq!(
+            state.config(ResourceType::Topic, "orders.v1").unwrap().get("cleanup.policy").unwrap(),
+            "compact"
+        );
+        assert_eq!(state.config(ResourceType::Broker, "").unwrap().len(), 1);
+        assert_eq!(state.next_producer_id(), 1000);
+        assert_eq!(state.manifest(3).unwrap().wal_mark, 17);
+        assert_eq!(state.feature("transaction.version"), 2);
+        assert_eq!(state.broker(1).unwrap().endpoints[0].host, "broker.example");
+        assert!(state.topic("gone").is_none());
+    });
+}
