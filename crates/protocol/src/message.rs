@@ -138,9 +138,13 @@ pub struct Listed {
     pub version_max: i16,
     pub first_flexible_version: i16,
     pub decode: fn(&mut Reader, i16) -> Result<Box<dyn AnyMessage>, DecodeError>,
+    pub default: fn() -> Box<dyn AnyMessage>,
 }
 
-pub(crate) const fn listed<M: Message + std::fmt::Debug + 'static>(kind: Kind, key: Option<i16>) -> Listed {
+pub(crate) const fn listed<M>(kind: Kind, key: Option<i16>) -> Listed
+where
+    M: Message + Default + std::fmt::Debug + 'static,
+{
     Listed {
         name: M::NAME,
         kind,
@@ -149,5 +153,6 @@ pub(crate) const fn listed<M: Message + std::fmt::Debug + 'static>(kind: Kind, k
         version_max: *M::VERSIONS.end(),
         first_flexible_version: M::FIRST_FLEXIBLE_VERSION,
         decode: |reader, version| Ok(Box::new(M::decode(reader, version)?)),
+        default: || Box::new(M::default()),
     }
 }
