@@ -1,6 +1,8 @@
 //! The catalog of a running broker: the replayed state, and the one task that appends to the metadata log.
 //!
-//!     append(records) ─→ queue ─→ rehearse ─→ one frame ─→ write + fdatasync ─→ replay ─→ answers, changes()
+//! ```text
+//! append(records) ─→ queue ─→ rehearse ─→ one frame ─→ write + fdatasync ─→ replay ─→ answers, changes()
+//! ```
 //!
 //! While one commit is under way the next one gathers, so ten thousand waiting appends share a few syncs. A
 //! request is rehearsed before it is written and judged again by its replay (R16); the answer is the replay's.

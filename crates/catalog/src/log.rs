@@ -1,8 +1,10 @@
 //! The metadata log on a local disk: one file that only grows, snapshots beside it, and the durable mark.
 //!
-//!     metadata.log                         header · frame 1 · frame 2 · …      never cut, but for a torn tail
-//!     metadata-<position:020>.snapshot     the state after that frame; the two newest are kept
-//!     metadata.mark                        "durable up to here", written in idle moments
+//! ```text
+//! metadata.log                         header · frame 1 · frame 2 · …      never cut, but for a torn tail
+//! metadata-<position:020>.snapshot     the state after that frame; the two newest are kept
+//! metadata.mark                        "durable up to here", written in idle moments
+//! ```
 //!
 //! One commit is under way at a time, so a frame that exists proves that its predecessor was durable. What is
 //! damaged below the last thing known durable stops the start (P7); above it is a torn tail and is cut.
