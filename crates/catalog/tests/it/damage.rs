@@ -156,3 +156,30 @@ fn the_newest_frame_is_protected_after_a_second_of_idleness() {
         }
     });
 }
+
+/// Whatever the files hold, opening says yes or says why; it never panics and never hangs.
+#[test]
+fn arbitrary_bytes_in_every_file() {
+    use world::disk::{Disk, OpenMode};
+    use world::rng::{Rng, SeededRng};
+    run(async {
+        let (disk, _) = cluster().await;
+        for seed in 0..300 {
+            let rng = SeededRng::new(seed);
+            let damaged = copy(&disk).await;
+            let files = damaged.files();
+            let path = &files[rng.below(files.len() as u64) as usize];
+            let len = damaged.content(path).unwrap().len() as u64;
+            let (from, run) = (rng.below(len), 1 + rng.below(200) as usize);
+            let mut bytes = vec![0; run];
+            rng.fill(&mut bytes);
+            let file = damaged.open(path, OpenMode::ReadWrite).await.unwrap();
+            file.write_at(from, vec![bytes.into()]).await.unwrap();
+            file.sync().await.unwrap();
+            match open_with(&damaged, CatalogOptions::default()).await {
+                Ok(catalog) => assert_eq!(catalog.read().topic_count(), 5, "seed {seed}, {}", path.display()),
+                Err(error) => assert!(!matches!(error, CatalogOpenError::Disk(_)), "seed {seed}: {error}"),
+            }
+        }
+    });
+}
