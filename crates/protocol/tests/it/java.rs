@@ -91,7 +91,8 @@ fn api_keys_and_header_versions_are_those_of_kafka() {
         assert_eq!(versions.start().to_string(), words[2], "{key}");
         assert_eq!(versions.end().to_string(), words[3], "{key}");
         for (version, expected) in versions.zip(&words[4..]) {
-            let ours = format!("{},{}", key.request_header_version(version), key.response_header_version(version));
+            let ours =
+                format!("{},{}", key.request_header_version(version), key.response_header_version(version));
             assert_eq!(&ours, expected, "{key} version {version}");
         }
     }
