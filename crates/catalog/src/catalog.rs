@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use protocol::{ErrorCode, Str, Uuid};
 use tokio::sync::{mpsc, oneshot, watch};
 use world::clock::SharedClock;
@@ -129,9 +129,13 @@ pub struct Catalog {
     changes: watch::Receiver<u64>,
     counters: Arc<Counters>,
     notices: Vec<Notice>,
+    failure: Failure,
     node_id: i32,
     wal_id: u64,
 }
+
+/// Set by a failed sync: nothing is appended until a restart.
+type Failure = Arc<Mutex<Option<String>>>;
 
 enum Request {
     Append { records: Vec<MetadataRecord>, bytes: usize, done: oneshot::Sender<Result<u64, CatalogError>> },
@@ -158,8 +162,16 @@ impl Catalog {
         let counters = Arc::new(Counters::default());
         let state = Arc::new(RwLock::new(state));
         let (publish, changes) = watch::channel(log.position());
-        let mut committer =
-            Committer { log, state, publish, counters, options, wal_id: 0, last_request: 0, failed: None };
+        let mut committer = Committer {
+            log,
+            state,
+            publish,
+            counters,
+            options,
+            wal_id: 0,
+            last_request: 0,
+            failure: Failure::default(),
+        };
         committer.register(Uuid(rng.uuid()), Uuid(rng.uuid())).await?;
         let (queue, requests) = mpsc::channel(APPEND_QUEUE_MAX);
         let catalog = Self {
@@ -168,6 +180,7 @@ impl Catalog {
             changes,
             counters: committer.counters.clone(),
             notices,
+            failure: committer.failure.clone(),
             node_id,
             wal_id: committer.wal_id,
         };
@@ -177,7 +190,14 @@ impl Catalog {
 
     /// The state as replayed so far. Hold it for a few lines, never across an await: appends wait for it.
     pub fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read()
+        // Recursive: a handler that holds a guard may call another one that takes its own; with a plain read the
+        // two would wait for each other as soon as an append waits between them.
+        self.state.read_recursive()
+    }
+
+    /// Why nothing can be appended any more, after a failed sync. Reads go on; a restart recovers.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
     }
 
     /// Appends records that count all together or not at all. On return they are durable and replayed, at the
@@ -233,8 +253,7 @@ struct Committer {
     options: CatalogOptions,
     wal_id: u64,
     last_request: u64,
-    /// Set by a failed sync: nothing is appended until a restart.
-    failed: Option<String>,
+    failure: Failure,
 }
 
 struct Waiting {
@@ -288,11 +307,15 @@ impl Committer {
         }
     }
 
+    fn has_failed(&self) -> bool {
+        self.failure.lock().is_some()
+    }
+
     /// Waits for requests and takes all that are there; writes the durable mark when none comes. False: nobody can
     /// ask any more.
     async fn take(&mut self, requests: &mut mpsc::Receiver<Request>, taken: &mut VecDeque<Request>) -> bool {
         let mut all = Vec::new();
-        if !self.log.is_marked() && self.failed.is_none() {
+        if !self.log.is_marked() && !self.has_failed() {
             let first =
                 task::timeout(self.options.mark_after, requests.recv_many(&mut all, APPEND_QUEUE_MAX)).await;
             if first.is_err() {
@@ -328,8 +351,9 @@ impl Committer {
 
     async fn commit(&mut self, mut batch: Vec<Waiting>) {
         self.counters.appends.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        if let Some(reason) = &self.failed {
-            return self.refuse(batch, &reason.clone());
+        let failure = self.failure.lock().clone();
+        if let Some(reason) = failure {
+            return self.refuse(batch, &reason);
         }
         let batch = {
             self.refuse_beyond_limits(&mut batch);
@@ -351,7 +375,7 @@ impl Committer {
                 let reason = failure.error.to_string();
                 tracing::error!(reason, is_final = failure.is_final, "the metadata log refuses changes");
                 if failure.is_final {
-                    self.failed = Some(reason.clone());
+                    *self.failure.lock() = Some(reason.clone());
                 }
                 self.counters.appends_failed.fetch_add(waiting.len() as u64, Ordering::Relaxed);
                 for done in waiting {
@@ -419,7 +443,7 @@ impl Committer {
     }
 
     async fn maybe_snapshot(&mut self) {
-        if self.failed.is_some()
+        if self.has_failed()
             || !self.log.is_snapshot_due(self.options.snapshot_frames, self.options.snapshot_bytes)
         {
             return;

@@ -199,11 +199,13 @@ fn a_failed_sync_is_final_until_the_restart() {
         let disk = MemDisk::new(1);
         let catalog = open(&disk).await;
         catalog.append(vec![topic(1, "before", 1)]).await.unwrap();
+        assert_eq!(catalog.failure(), None);
         disk.set_faults(MemFaults { fail_sync_at: Some(1), ..MemFaults::default() });
         for number in 2..5u128 {
             let error = catalog.append(vec![topic(number, "x", 1)]).await.unwrap_err();
             assert_eq!(error.error_code().name(), "KAFKA_STORAGE_ERROR");
         }
+        assert!(catalog.failure().is_some());
         assert!(catalog.read().topic("before").is_some() && catalog.read().topic("x").is_none());
         disk.crash(3);
         let catalog = open(&disk).await;
