@@ -459,3 +459,68 @@ async fn newest_snapshot(
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use world::disk::MemDisk;
+    use world::rng::SeededRng;
+
+    use super::*;
+    use crate::record::MetadataRecord;
+
+    const DIR: &str = "/m";
+
+    async fn reopen(disk: &Arc<MemDisk>) -> Result<(MetadataLog, State, Vec<Notice>), CatalogOpenError> {
+        MetadataLog::open(disk.clone(), Path::new(DIR), &SeededRng::new(1), u64::MAX).await
+    }
+
+    fn entries() -> Vec<Entry> {
+        let record = MetadataRecord::CreateCluster { cluster_id: protocol::Str::from("c") };
+        vec![Entry { writer: 0, request: 0, records: vec![record] }]
+    }
+
+    /// Two brokers that came to two states find it out at the next frame that carries a hash.
+    #[test]
+    fn a_state_that_differs_from_its_writers_stops_the_start() {
+        world::task::paused_runtime().block_on(async {
+            let disk = MemDisk::new(1);
+            let (mut log, state, _) = reopen(&disk).await.unwrap();
+            log.commit(Some(state.hash()), entries()).await.unwrap();
+            log.commit(Some(12345), Vec::new()).await.unwrap();
+            let diverged = reopen(&disk).await.err();
+            assert!(matches!(
+                diverged,
+                Some(CatalogOpenError::Diverged { position: 2, expected: 12345, .. })
+            ));
+        });
+    }
+
+    #[test]
+    fn a_frame_of_another_history_stops_the_start() {
+        world::task::paused_runtime().block_on(async {
+            let disk = MemDisk::new(1);
+            let (mut log, _, _) = reopen(&disk).await.unwrap();
+            log.commit(None, entries()).await.unwrap();
+            log.last_hash ^= 1;
+            log.commit(None, Vec::new()).await.unwrap();
+            let error = reopen(&disk).await.err().unwrap().to_string();
+            assert!(error.contains("whose predecessor is another one"), "{error}");
+        });
+    }
+
+    /// A request that replay refuses (another broker was faster) is kept in the log and changes nothing.
+    #[test]
+    fn a_void_request_stays_void_at_every_replay() {
+        world::task::paused_runtime().block_on(async {
+            let disk = MemDisk::new(1);
+            let (mut log, mut state, _) = reopen(&disk).await.unwrap();
+            for position in 1..=2 {
+                log.commit(None, entries()).await.unwrap();
+                state.apply(position, &entries());
+            }
+            let (_, replayed, notices) = reopen(&disk).await.unwrap();
+            assert_eq!((replayed.position(), replayed.hash()), (2, state.hash()));
+            assert_eq!(notices, []);
+        });
+    }
+}

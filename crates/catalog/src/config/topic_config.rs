@@ -6,7 +6,7 @@ use super::{BrokerConfig, Value, find};
 use crate::record::ResourceType;
 use crate::state::State;
 
-/// `cleanup.policy`. Neither flag: nothing is ever removed (KIP-1231 allows an empty list).
+/// `cleanup.policy`. Neither flag: nothing is ever removed; Kafka 4 allows the empty list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CleanupPolicy {
     pub delete: bool,
