@@ -276,18 +276,31 @@ pub fn set_leader_epoch(batch: &mut [u8], leader_epoch: i32) {
 /// `header` is the batch or only its first 61 bytes: the new CRC follows from the old one and the changed
 /// bytes, so the records are not read again, and damage to them stays visible under the new CRC.
 pub fn set_timestamps(header: &mut [u8], timestamp_type: TimestampType, max_timestamp: i64) {
+    change_under_crc(header, |header| {
+        let mut attributes = i16::from_be_bytes(field(header, ATTRIBUTES_AT)) & !LOG_APPEND_TIME_BIT;
+        if timestamp_type == TimestampType::LogAppendTime {
+            attributes |= LOG_APPEND_TIME_BIT;
+        }
+        put(header, ATTRIBUTES_AT, attributes.to_be_bytes());
+        put(header, MAX_TIMESTAMP_AT, max_timestamp.to_be_bytes());
+    });
+}
+
+/// Sets producer id, epoch and base sequence, and makes the CRC fit again; as [`set_timestamps`].
+pub fn set_producer(header: &mut [u8], id: i64, epoch: i16, base_sequence: i32) {
+    change_under_crc(header, |header| {
+        put(header, PRODUCER_ID_AT, id.to_be_bytes());
+        put(header, PRODUCER_EPOCH_AT, epoch.to_be_bytes());
+        put(header, BASE_SEQUENCE_AT, base_sequence.to_be_bytes());
+    });
+}
+
+fn change_under_crc(header: &mut [u8], change: impl FnOnce(&mut [u8])) {
     let total_len = LENGTH_PREFIX_LEN as i64 + i64::from(i32::from_be_bytes(field(header, LENGTH_AT)));
     let records_len = (total_len - HEADER_LEN as i64).max(0) as u64;
     let stored = u32::from_be_bytes(field(header, CRC_AT));
     let before = crc32c(&header[ATTRIBUTES_AT..HEADER_LEN]);
-
-    let mut attributes = i16::from_be_bytes(field(header, ATTRIBUTES_AT)) & !LOG_APPEND_TIME_BIT;
-    if timestamp_type == TimestampType::LogAppendTime {
-        attributes |= LOG_APPEND_TIME_BIT;
-    }
-    put(header, ATTRIBUTES_AT, attributes.to_be_bytes());
-    put(header, MAX_TIMESTAMP_AT, max_timestamp.to_be_bytes());
-
+    change(header);
     let after = crc32c(&header[ATTRIBUTES_AT..HEADER_LEN]);
     // crc(head ‖ records) = shift(crc(head)) ⊕ crc(records): swap the head's share.
     let crc = stored ^ shifted(before, records_len) ^ shifted(after, records_len);

@@ -33,7 +33,7 @@ pub use error::BatchError;
 pub use header::{
     BATCH_OVERHEAD, BatchHeader, HEADER_LEN, LENGTH_PREFIX_LEN, NO_PRODUCER_EPOCH, NO_PRODUCER_ID,
     NO_SEQUENCE, NO_TIMESTAMP, TimestampType, crc32c, patched_header, set_base_offset, set_leader_epoch,
-    set_timestamps,
+    set_producer, set_timestamps,
 };
 pub use record::{Header, HeaderRef, Headers, Record, RecordRef, Records, RecordsRef};
 

@@ -101,6 +101,13 @@ fn timestamps_change_and_the_crc_follows_without_reading_the_records() {
 }
 
 #[test]
+fn a_batch_can_change_its_place_in_the_producers_order() {
+    let mut bytes = build(BatchBuilder::new().producer(7, 1, 9), &three()).to_vec();
+    set_producer(&mut bytes, 7, 2, 0);
+    assert_eq!(Bytes::from(bytes), build(BatchBuilder::new().producer(7, 2, 0), &three()));
+}
+
+#[test]
 fn damage_stays_visible_when_timestamps_are_set() {
     let mut bytes = build(BatchBuilder::new(), &three()).to_vec();
     *bytes.last_mut().unwrap() ^= 1;
