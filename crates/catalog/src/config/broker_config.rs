@@ -78,11 +78,9 @@ impl BrokerConfig {
                 }
             }
         }
-        // Two names of one thing; the newer one wins.
-        let id = started_with.get("node.id").or(started_with.get("broker.id")).cloned();
-        if let Some(id) = id {
-            started_with.insert("broker.id".to_owned(), id.clone());
-            started_with.insert("node.id".to_owned(), id);
+        if let (Some(broker_id), None) = (started_with.get("broker.id"), started_with.get("node.id")) {
+            let node_id = broker_id.clone();
+            started_with.insert("node.id".to_owned(), node_id);
         }
         let config = Self::from_known(started_with);
         config.check_conflicts()?;
