@@ -172,12 +172,16 @@ pub enum WriteHalf {
 }
 
 macro_rules! read_through {
-    ($type:ty, $tcp:path, $memory:path $(, $field:ident)?) => {
+    ($type:ty, $tcp:path, $memory:path) => {
         impl AsyncRead for $type {
-            fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
                 match self.get_mut() {
                     $tcp(inner) => Pin::new(inner).poll_read(cx, buf),
-                    $memory(inner) => Pin::new(&mut (*inner)$(.$field)?).poll_read(cx, buf),
+                    $memory(inner) => Pin::new(inner).poll_read(cx, buf),
                 }
             }
         }
@@ -185,12 +189,12 @@ macro_rules! read_through {
 }
 
 macro_rules! write_through {
-    ($type:ty, $tcp:path, $memory:path $(, $field:ident)?) => {
+    ($type:ty, $tcp:path, $memory:path) => {
         impl AsyncWrite for $type {
             fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
                 match self.get_mut() {
                     $tcp(inner) => Pin::new(inner).poll_write(cx, buf),
-                    $memory(inner) => Pin::new(&mut (*inner)$(.$field)?).poll_write(cx, buf),
+                    $memory(inner) => Pin::new(inner).poll_write(cx, buf),
                 }
             }
 
@@ -201,38 +205,70 @@ macro_rules! write_through {
             ) -> Poll<io::Result<usize>> {
                 match self.get_mut() {
                     $tcp(inner) => Pin::new(inner).poll_write_vectored(cx, bufs),
-                    $memory(inner) => Pin::new(&mut (*inner)$(.$field)?).poll_write_vectored(cx, bufs),
+                    $memory(inner) => Pin::new(inner).poll_write_vectored(cx, bufs),
                 }
             }
 
             fn is_write_vectored(&self) -> bool {
                 match self {
                     $tcp(inner) => inner.is_write_vectored(),
-                    $memory(inner) => inner$(.$field)?.is_write_vectored(),
+                    $memory(inner) => inner.is_write_vectored(),
                 }
             }
 
             fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 match self.get_mut() {
                     $tcp(inner) => Pin::new(inner).poll_flush(cx),
-                    $memory(inner) => Pin::new(&mut (*inner)$(.$field)?).poll_flush(cx),
+                    $memory(inner) => Pin::new(inner).poll_flush(cx),
                 }
             }
 
             fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 match self.get_mut() {
                     $tcp(inner) => Pin::new(inner).poll_shutdown(cx),
-                    $memory(inner) => Pin::new(&mut (*inner)$(.$field)?).poll_shutdown(cx),
+                    $memory(inner) => Pin::new(inner).poll_shutdown(cx),
                 }
             }
         }
     };
 }
 
-read_through!(Stream, Stream::Tcp, Stream::Memory, pipe);
-write_through!(Stream, Stream::Tcp, Stream::Memory, pipe);
+read_through!(Stream, Stream::Tcp, Stream::Memory);
+write_through!(Stream, Stream::Tcp, Stream::Memory);
 read_through!(ReadHalf, ReadHalf::Tcp, ReadHalf::Memory);
 write_through!(WriteHalf, WriteHalf::Tcp, WriteHalf::Memory);
+
+impl AsyncRead for MemStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().pipe).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for MemStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().pipe).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().pipe).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.pipe.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().pipe).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().pipe).poll_shutdown(cx)
+    }
+}
 
 /// Who listens where, in memory. Host names get addresses of 10.0.0.0/8 in order of first use.
 #[derive(Default)]
@@ -307,7 +343,8 @@ impl MemNet {
         let (sender, local, peer) = {
             let mut state = self.state.lock();
             let peer = state.resolve(address)?;
-            let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, format!("nobody listens at {peer}"));
+            let refused =
+                || io::Error::new(io::ErrorKind::ConnectionRefused, format!("nobody listens at {peer}"));
             if state.unreachable.contains(&peer.ip()) {
                 return Err(refused());
             }
@@ -316,10 +353,9 @@ impl MemNet {
             (sender, local, peer)
         };
         let (ours, theirs) = tokio::io::duplex(MEMORY_STREAM_BYTES);
-        sender
-            .send((theirs, local))
-            .await
-            .map_err(|_| io::Error::new(io::ErrorKind::ConnectionRefused, format!("nobody listens at {peer}")))?;
+        sender.send((theirs, local)).await.map_err(|_| {
+            io::Error::new(io::ErrorKind::ConnectionRefused, format!("nobody listens at {peer}"))
+        })?;
         Ok(Stream::Memory(MemStream { pipe: ours, local, peer }))
     }
 }
@@ -364,9 +400,15 @@ mod tests {
         let net = Net::memory();
         let listener = net.bind("broker-1:9092").await.unwrap();
         assert!(net.bind("broker-1:9092").await.is_err());
-        assert_eq!(net.connect("broker-2:9092").await.err().unwrap().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            net.connect("broker-2:9092").await.err().unwrap().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
         drop(listener);
-        assert_eq!(net.connect("broker-1:9092").await.err().unwrap().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            net.connect("broker-1:9092").await.err().unwrap().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
         assert!(net.bind("broker-1:9092").await.is_ok());
     }
 }

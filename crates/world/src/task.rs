@@ -27,7 +27,11 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    if INLINE_BLOCKING.get() { tokio::spawn(async move { work() }) } else { tokio::task::spawn_blocking(work) }
+    if INLINE_BLOCKING.get() {
+        tokio::spawn(async move { work() })
+    } else {
+        tokio::task::spawn_blocking(work)
+    }
 }
 
 pub async fn sleep(duration: Duration) {

@@ -24,7 +24,8 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use super::{
-    DirEntry, Disk, DiskCounters, DiskError, DiskErrorKind, DiskFuture, DiskLock, File, OpenMode, Space, parent,
+    DirEntry, Disk, DiskCounters, DiskError, DiskErrorKind, DiskFuture, DiskLock, File, OpenMode, Space,
+    parent,
 };
 use crate::rng::{Rng, SeededRng};
 
@@ -163,7 +164,8 @@ impl Pages {
 
     fn clear(&mut self, from: u64, to: u64) {
         let page = PAGE_BYTES as u64;
-        let touched: Vec<u64> = self.pages.range(from / page..to.div_ceil(page)).map(|(number, _)| *number).collect();
+        let touched: Vec<u64> =
+            self.pages.range(from / page..to.div_ceil(page)).map(|(number, _)| *number).collect();
         for number in touched {
             let start = (number * page).max(from) - number * page;
             let end = ((number + 1) * page).min(to) - number * page;
@@ -316,7 +318,10 @@ impl MemDisk {
     }
 
     /// Does `work` now, answers after the latency.
-    fn operation<T: Send + 'static>(&self, work: impl FnOnce(&mut State) -> Result<T, DiskError>) -> DiskFuture<T> {
+    fn operation<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut State) -> Result<T, DiskError>,
+    ) -> DiskFuture<T> {
         let mut state = self.state.lock();
         let result = work(&mut state);
         let latency = state.latency();
@@ -365,7 +370,12 @@ impl State {
 
     fn check_power(&self, operation: &'static str, path: &Path) -> Result<(), DiskError> {
         if self.power_lost {
-            return Err(DiskError::new(DiskErrorKind::PowerLost, operation, path, "the simulated power is off"));
+            return Err(DiskError::new(
+                DiskErrorKind::PowerLost,
+                operation,
+                path,
+                "the simulated power is off",
+            ));
         }
         Ok(())
     }
@@ -482,10 +492,6 @@ impl State {
         }
         let number = inode.next_pending;
         inode.next_pending += 1;
-        if self.power_lost && self.faults.power_lost_at != Some(self.changes) {
-            // The power has been off for longer.
-            power.clone()?;
-        }
         inode.live.apply(&change);
         inode.pending.push(Pending { number, change, doomed: false });
         power?;
@@ -585,7 +591,12 @@ impl Disk for MemDisk {
                 }
                 (None, OpenMode::Create | OpenMode::CreateNew) => {
                     if !state.has_dir(parent(&path)) {
-                        return Err(DiskError::new(DiskErrorKind::NotFound, "open", &path, "no such directory"));
+                        return Err(DiskError::new(
+                            DiskErrorKind::NotFound,
+                            "open",
+                            &path,
+                            "no such directory",
+                        ));
                     }
                     state.note("create", &path, 0, 0, b"");
                     state.before_change("open", &path)?;
@@ -616,7 +627,13 @@ impl Disk for MemDisk {
             if !state.has_dir(parent(&to)) {
                 return Err(DiskError::new(DiskErrorKind::NotFound, "rename", &to, "no such directory"));
             }
-            state.note("rename", &from, xxhash_rust::xxh3::xxh3_64(to.as_os_str().as_encoded_bytes()), 0, b"");
+            state.note(
+                "rename",
+                &from,
+                xxhash_rust::xxh3::xxh3_64(to.as_os_str().as_encoded_bytes()),
+                0,
+                b"",
+            );
             state.before_change("rename", &from)?;
             state.names.remove(&from);
             if let Some(replaced) = state.names.insert(to.clone(), inode) {
@@ -855,7 +872,8 @@ impl File for MemFile {
     fn sync(&self) -> DiskFuture<()> {
         let (below, latency) = {
             let mut state = self.disk.lock();
-            (state.inodes[&self.inode].next_pending, state.latency())
+            // The inode is gone when a crash took this handle's process; the sync below says so.
+            (state.inodes.get(&self.inode).map_or(0, |inode| inode.next_pending), state.latency())
         };
         let file = self.clone();
         Box::pin(async move {

@@ -8,6 +8,8 @@
 //!
 //! [`RealDisk`] is the operating system, [`MemDisk`] a seeded disk in memory that loses what a power cut may lose.
 
+#[cfg(feature = "failpoints")]
+mod cut;
 mod mem;
 mod real;
 

@@ -16,7 +16,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
-    DirEntry, Disk, DiskCounters, DiskError, DiskErrorKind, DiskFuture, DiskLock, File, OpenMode, Space, parent,
+    DirEntry, Disk, DiskCounters, DiskError, DiskErrorKind, DiskFuture, DiskLock, File, OpenMode, Space,
+    parent,
 };
 
 /// Reads that may run at once; more wait.
@@ -123,6 +124,12 @@ fn failure(operation: &'static str, path: &Path, error: std::io::Error) -> DiskE
     DiskError::new(kind, operation, path, error.to_string())
 }
 
+/// Where chaos tests may cut the power, see `cut.rs`.
+fn step(_name: &str, _path: &Path) {
+    #[cfg(feature = "failpoints")]
+    super::cut::reached(_name, _path);
+}
+
 impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> DiskFuture<Arc<dyn File>> {
         let path = path.to_owned();
@@ -144,7 +151,11 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> DiskFuture<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
-        self.background(move |_| std::fs::rename(&from, &to).map_err(|error| failure("rename", &from, error)))
+        self.background(move |_| {
+            std::fs::rename(&from, &to).map_err(|error| failure("rename", &from, error))?;
+            step("after-rename", &to);
+            Ok(())
+        })
     }
 
     fn remove(&self, path: &Path) -> DiskFuture<()> {
@@ -187,7 +198,10 @@ impl Disk for RealDisk {
         let dir = dir.to_owned();
         self.background(move |_| {
             let stat = rustix::fs::statvfs(&dir).map_err(|error| failure("statvfs", &dir, error.into()))?;
-            Ok(Space { free_bytes: stat.f_bavail * stat.f_frsize, total_bytes: stat.f_blocks * stat.f_frsize })
+            Ok(Space {
+                free_bytes: stat.f_bavail * stat.f_frsize,
+                total_bytes: stat.f_blocks * stat.f_frsize,
+            })
         })
     }
 
@@ -219,7 +233,9 @@ fn sync_dir(shared: &Shared, dir: &Path) -> Result<(), DiskError> {
     let handle = std::fs::File::open(dir).map_err(failed)?;
     handle.sync_all().map_err(|error| {
         DiskError::new(DiskErrorKind::SyncFailed, "sync directory", dir, error.to_string())
-    })
+    })?;
+    step("after-directory-sync", dir);
+    Ok(())
 }
 
 /// Each directory that is new gets its parent synced: an entry is durable only then.
@@ -262,7 +278,14 @@ impl Handle {
         while !rest.is_empty() {
             let batch = rest.len().min(BUFFERS_PER_WRITE);
             let written = match rustix::io::pwritev(&self.file, &rest[..batch], offset) {
-                Ok(0) => return Err(DiskError::new(DiskErrorKind::NoSpace, "write", &self.path, "nothing written")),
+                Ok(0) => {
+                    return Err(DiskError::new(
+                        DiskErrorKind::NoSpace,
+                        "write",
+                        &self.path,
+                        "nothing written",
+                    ));
+                }
                 Ok(written) => written,
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(failure("write", &self.path, error.into())),
@@ -272,6 +295,7 @@ impl Handle {
             IoSlice::advance_slices(&mut rest, written);
         }
         DiskCounters::add(&shared.counters.writes, 1);
+        step("after-write", &self.path);
         Ok(())
     }
 
@@ -288,6 +312,7 @@ impl Handle {
             _ => self.file.sync_data(),
         };
         DiskCounters::add(&shared.counters.sync_nanos, start.elapsed().as_nanos() as u64);
+        step("after-sync", &self.path);
         result.map_err(|error| {
             self.failed.store(true, Ordering::Release);
             DiskError::new(DiskErrorKind::SyncFailed, "sync", &self.path, error.to_string())
@@ -385,7 +410,8 @@ impl File for RealFile {
     fn write_and_sync(&self, offset: u64, buffers: Vec<Bytes>) -> DiskFuture<()> {
         let (answer, result) = oneshot::channel();
         let commit = Commit { file: self.handle.clone(), offset, buffers, answer };
-        let gone = || DiskError::new(DiskErrorKind::Io, "commit", &self.handle.path, "the commit thread is gone");
+        let gone =
+            || DiskError::new(DiskErrorKind::Io, "commit", &self.handle.path, "the commit thread is gone");
         let sent = self.commit_thread().and_then(|thread| thread.send(commit).map_err(|_| gone()));
         let gone = gone();
         Box::pin(async move {
@@ -407,7 +433,14 @@ impl File for RealFile {
             while at < to {
                 let step = (to - at).min(ZERO_STEP_BYTES as u64) as usize;
                 match rustix::io::pwrite(&handle.file, &ZEROS[..step], at) {
-                    Ok(0) => return Err(DiskError::new(DiskErrorKind::NoSpace, "fill", &handle.path, "nothing written")),
+                    Ok(0) => {
+                        return Err(DiskError::new(
+                            DiskErrorKind::NoSpace,
+                            "fill",
+                            &handle.path,
+                            "nothing written",
+                        ));
+                    }
                     Ok(written) => at += written as u64,
                     Err(rustix::io::Errno::INTR) => continue,
                     Err(error) => return Err(failure("fill", &handle.path, error.into())),

@@ -1,0 +1,53 @@
+//! Power cuts of a real file system at a chosen step, for chaos tests. Compiled only with the feature `failpoints`.
+//!
+//! `OTTLA_CUT_AT=step:n` shuts the file system down without flushing its journal at the n-th `after-write`,
+//! `after-sync`, `after-rename` or `after-directory-sync`, and aborts. ext4 only; the process needs CAP_SYS_ADMIN.
+
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::parent;
+
+/// `_IOR('X', 125, __u32)`
+const EXT4_IOC_SHUTDOWN: rustix::ioctl::Opcode = 0x8004_587d;
+/// As if the power went: the journal is not flushed.
+const NO_LOG_FLUSH: u32 = 2;
+
+struct Plan {
+    step: String,
+    at: u64,
+    seen: AtomicU64,
+}
+
+fn plan() -> Option<&'static Plan> {
+    static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
+    PLAN.get_or_init(|| {
+        let text = std::env::var("OTTLA_CUT_AT").ok()?;
+        let (step, at) = text.split_once(':').expect("OTTLA_CUT_AT is step:n");
+        let at = at.parse().expect("OTTLA_CUT_AT is step:n");
+        Some(Plan { step: step.to_owned(), at, seen: AtomicU64::new(0) })
+    })
+    .as_ref()
+}
+
+/// Called after each step on `path`; does not return when the cut is here.
+pub fn reached(step: &str, path: &Path) {
+    let Some(plan) = plan().filter(|plan| plan.step == step) else { return };
+    if plan.seen.fetch_add(1, Ordering::Relaxed) + 1 != plan.at {
+        return;
+    }
+    let dir = if path.is_dir() { path } else { parent(path) };
+    let result = std::fs::File::open(dir).map_err(|error| error.to_string()).and_then(|dir| {
+        // SAFETY: the call reads one u32 behind the pointer, which `Setter` keeps alive for the call.
+        #[allow(unsafe_code)]
+        let result = unsafe {
+            rustix::ioctl::ioctl(&dir, rustix::ioctl::Setter::<EXT4_IOC_SHUTDOWN, u32>::new(NO_LOG_FLUSH))
+        };
+        result.map_err(|error| error.to_string())
+    });
+    if let Err(why) = result {
+        eprintln!("OTTLA_CUT_AT: {} cannot be shut down: {why}", dir.display());
+    }
+    std::process::abort();
+}

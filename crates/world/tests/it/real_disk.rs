@@ -1,0 +1,91 @@
+//! The same promises on the operating system's files, as far as a test can see them.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use world::disk::{Disk, DiskErrorKind, OpenMode, RealDisk, RealDiskOptions, read_small, write_atomic};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_of_a_directory_run_in_the_order_of_the_calls() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = RealDisk::new();
+    let file = disk.open(&dir.path().join("wal"), OpenMode::CreateNew).await.unwrap();
+    file.fill_zeros(0, 3 << 20).await.unwrap();
+    assert_eq!(file.len().await.unwrap(), 3 << 20);
+    // All handed over before the first is waited for: the last write wins.
+    let commits: Vec<_> = (0..50u8)
+        .map(|i| file.write_and_sync(4096, vec![Bytes::from(vec![i; 100]), Bytes::from(vec![i; 28])]))
+        .collect();
+    for commit in commits {
+        commit.await.unwrap();
+    }
+    let read = file.read_at(4000, 300).await.unwrap();
+    assert!(read[..96] == [0; 96] && read[96..224] == [49; 128] && read[224..] == [0; 76]);
+    assert_eq!(file.read_at((3 << 20) - 10, 100).await.unwrap().len(), 10);
+    let counters = disk.counters();
+    assert_eq!(counters.bytes_written.load(Ordering::Relaxed), 50 * 128);
+    assert_eq!(counters.bytes_zero_filled.load(Ordering::Relaxed), 3 << 20);
+    assert!(counters.syncs.load(Ordering::Relaxed) >= 51);
+}
+
+#[tokio::test]
+async fn many_buffers_are_one_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = RealDisk::new();
+    let file = disk.open(&dir.path().join("a"), OpenMode::CreateNew).await.unwrap();
+    // More than the kernel takes at once, with empty ones between.
+    let buffers: Vec<Bytes> = (0..3000u32)
+        .map(|i| if i % 7 == 0 { Bytes::new() } else { Bytes::copy_from_slice(&i.to_le_bytes()) })
+        .collect();
+    let expected = buffers.concat();
+    file.write_and_sync(10, buffers).await.unwrap();
+    assert_eq!(&file.read_at(10, 1 << 20).await.unwrap()[..], &expected[..]);
+}
+
+#[tokio::test]
+async fn one_process_holds_the_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = RealDisk::new();
+    let lock = disk.lock(&dir.path().join("lock")).await.unwrap();
+    assert_eq!(disk.lock(&dir.path().join("lock")).await.unwrap_err().kind, DiskErrorKind::Locked);
+    drop(lock);
+    disk.lock(&dir.path().join("lock")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_sync_is_final() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk =
+        RealDisk::with_options(RealDiskOptions { fail_sync_at: Some(2), ..RealDiskOptions::default() });
+    let file = disk.open(&dir.path().join("a"), OpenMode::CreateNew).await.unwrap();
+    file.write_and_sync(0, vec![Bytes::from_static(b"one")]).await.unwrap();
+    let failed = file.write_and_sync(3, vec![Bytes::from_static(b"two")]).await.unwrap_err();
+    assert_eq!(failed.kind, DiskErrorKind::SyncFailed);
+    assert!(file.is_failed());
+    assert_eq!(file.sync().await.unwrap_err().kind, DiskErrorKind::SyncFailed);
+    assert_eq!(file.write_at(0, vec![Bytes::new()]).await.unwrap_err().kind, DiskErrorKind::SyncFailed);
+    assert_eq!(&file.read_at(0, 3).await.unwrap()[..], b"one");
+}
+
+#[tokio::test]
+async fn names_lists_and_small_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = RealDisk::new();
+    let sub = dir.path().join("x/y");
+    disk.create_dir_all(&sub).await.unwrap();
+    disk.create_dir_all(&sub).await.unwrap();
+    assert!(read_small(&*disk, &sub.join("a"), 100).await.unwrap().is_none());
+    write_atomic(&*disk, &sub.join("a"), Bytes::from_static(b"1")).await.unwrap();
+    write_atomic(&*disk, &sub.join("a"), Bytes::from_static(b"22")).await.unwrap();
+    assert_eq!(&read_small(&*disk, &sub.join("a"), 100).await.unwrap().unwrap()[..], b"22");
+    assert!(read_small(&*disk, &sub.join("a"), 1).await.is_err(), "longer than allowed");
+    assert_eq!(
+        disk.open(&sub.join("a"), OpenMode::CreateNew).await.err().unwrap().kind,
+        DiskErrorKind::AlreadyExists
+    );
+    let entries = disk.list(&sub).await.unwrap();
+    assert_eq!(entries.iter().map(|entry| (entry.name.as_str(), entry.len)).collect::<Vec<_>>(), [("a", 2)]);
+    disk.remove(&sub.join("a")).await.unwrap();
+    assert!(disk.remove(&sub.join("a")).await.unwrap_err().is_not_found());
+    assert!(disk.space(&sub).await.unwrap().free_bytes > 0);
+}
