@@ -1,0 +1,54 @@
+//! What can go wrong in the log, by operation. `broker` turns these into Kafka's codes.
+
+use std::path::PathBuf;
+
+use protocol::TopicIdPartition;
+use world::disk::DiskError;
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    #[error("producer {producer_id}: sequence {found} where {expected} comes next")]
+    OutOfOrderSequence { producer_id: i64, expected: i32, found: i32 },
+    #[error("producer {producer_id}: epoch {epoch} is older than {current}")]
+    InvalidProducerEpoch { producer_id: i64, epoch: i16, current: i16 },
+    #[error("producer {producer_id} is not known")]
+    UnknownProducerId { producer_id: i64 },
+    #[error("the partition is deleted")]
+    Deleted,
+    #[error("the disk is nearly full; nothing is written until there is room")]
+    Full,
+    #[error("the log has stopped: {0}")]
+    Failed(String),
+    #[error("no offset is left in the partition")]
+    OffsetsExhausted,
+}
+
+/// Why an enqueued batch is not durable, and never will be said to be.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the commit failed: {0}")]
+pub struct CommitError(pub String);
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("offset {offset} is outside of {log_start}..={high_watermark}")]
+    OutOfRange { offset: i64, log_start: i64, high_watermark: i64 },
+    #[error("{partition} is damaged at offset {offset}: {detail}")]
+    Damaged { partition: TopicIdPartition, offset: i64, detail: String },
+    #[error("the partition is deleted")]
+    Deleted,
+    #[error(transparent)]
+    Storage(#[from] DiskError),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// P7: what was durable is damaged. Nothing is cut, nothing is changed.
+    #[error("{} is damaged at byte {position}: {detail}. Chunk {number} was durable, so nothing was cut or changed", path.display())]
+    Damaged { path: PathBuf, position: u64, number: u64, detail: String },
+    #[error("{} cannot be understood: {detail}", path.display())]
+    Format { path: PathBuf, detail: String },
+    #[error("another process uses {}: {detail}", path.display())]
+    Locked { path: PathBuf, detail: String },
+    #[error(transparent)]
+    Storage(#[from] DiskError),
+}

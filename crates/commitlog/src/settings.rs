@@ -1,0 +1,97 @@
+//! The bounds and choices of the log. Names of config keys: `catalog::config`.
+
+use std::time::Duration;
+
+use catalog::config::TopicConfig;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// An acknowledged write is on the medium. The default.
+    Commit,
+    /// Acknowledge first, sync at most this much later (`log.sync=interval`). A power cut loses what was not synced.
+    Interval(Duration),
+}
+
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    pub sync: SyncMode,
+    /// The first WAL file; each next one is twice as long, up to `wal_file_bytes_max`.
+    pub wal_file_bytes_min: u64,
+    pub wal_file_bytes_max: u64,
+    /// A chunk takes batches until it is this long; one batch may be longer.
+    pub chunk_bytes_max: usize,
+    /// Batches waiting for their commit; above it `room()` holds the sockets back.
+    pub unflushed_bytes_max: usize,
+    /// Recent chunks kept for readers at the tail.
+    pub tail_bytes_max: usize,
+    /// Extents read from files, kept for the next read.
+    pub cold_bytes_max: usize,
+    /// Free space that only housekeeping may use: below it produce is refused.
+    pub reserve_bytes: u64,
+    /// A checkpoint at least every so many bytes of WAL.
+    pub checkpoint_bytes: u64,
+    pub producer_expiration: Duration,
+    /// Per partition; the ones silent longest go first.
+    pub producers_max: usize,
+    /// How often retention and expiry look.
+    pub housekeeping_interval: Duration,
+    /// Tests only: break a rule on purpose.
+    #[cfg(feature = "negative-controls")]
+    pub negative_control: Option<NegativeControl>,
+}
+
+#[cfg(feature = "negative-controls")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NegativeControl {
+    AcknowledgeBeforeSync,
+    SkipDirectorySync,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        LogSettings {
+            sync: SyncMode::Commit,
+            wal_file_bytes_min: 16 << 20,
+            wal_file_bytes_max: 256 << 20,
+            chunk_bytes_max: 4 << 20,
+            unflushed_bytes_max: 64 << 20,
+            tail_bytes_max: 64 << 20,
+            cold_bytes_max: 16 << 20,
+            reserve_bytes: 64 << 20,
+            checkpoint_bytes: 128 << 20,
+            producer_expiration: Duration::from_secs(24 * 3600),
+            producers_max: 100_000,
+            housekeeping_interval: Duration::from_secs(30),
+            #[cfg(feature = "negative-controls")]
+            negative_control: None,
+        }
+    }
+}
+
+/// What the log needs to know of a partition's topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionSettings {
+    /// −1: for ever.
+    pub retention_ms: i64,
+    /// −1: without limit.
+    pub retention_bytes: i64,
+    /// `cleanup.policy` names delete: retention applies.
+    pub delete: bool,
+}
+
+impl Default for PartitionSettings {
+    fn default() -> Self {
+        // Until the topic's own settings are known nothing is removed.
+        PartitionSettings { retention_ms: -1, retention_bytes: -1, delete: false }
+    }
+}
+
+impl From<&TopicConfig> for PartitionSettings {
+    fn from(config: &TopicConfig) -> Self {
+        PartitionSettings {
+            retention_ms: config.retention_ms,
+            retention_bytes: config.retention_bytes,
+            delete: config.cleanup_policy.delete,
+        }
+    }
+}

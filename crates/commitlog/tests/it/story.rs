@@ -1,0 +1,193 @@
+use std::time::Duration;
+
+use commitlog::{AppendError, FetchWait, Isolation, LogSettings, LogState, ReadError, ReadRequest};
+use world::disk::MemFaults;
+
+use crate::house::{House, append, batch, partition, read_all, run, small};
+
+fn values(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|i| format!("value {i}")).collect()
+}
+
+#[test]
+fn what_is_appended_is_read_back_also_after_a_restart() {
+    run(1, async {
+        let house = House::new(1, small());
+        let log = house.open().await.unwrap();
+        let mut expected = Vec::new();
+        for i in 0..200 {
+            let p = partition(&log, (i % 3) as i32);
+            let sent = append(&p, batch(&values(i * 10..i * 10 + 10), None, 0)).unwrap();
+            assert_eq!(sent.last_offset - sent.base_offset, 9);
+            sent.committed().await.unwrap();
+            if i % 3 == 0 {
+                expected.extend(values(i * 10..i * 10 + 10));
+            }
+        }
+        let expected: Vec<(i64, String)> =
+            expected.into_iter().enumerate().map(|(o, v)| (o as i64, v)).collect();
+        for step in [1, 700, 1 << 20] {
+            assert_eq!(read_all(&partition(&log, 0), step).await, expected);
+        }
+        log.close().await;
+        drop(log);
+        house.disk.kill();
+        let log = house.open().await.unwrap();
+        assert_eq!(read_all(&partition(&log, 0), 4096).await, expected);
+    });
+}
+
+#[test]
+fn a_duplicate_gets_the_offsets_of_the_first_also_after_a_restart() {
+    run(2, async {
+        let house = House::new(2, small());
+        let log = house.open().await.unwrap();
+        let p = partition(&log, 0);
+        let first = append(&p, batch(&values(0..3), Some((9, 0, 0)), 0)).unwrap();
+        // Still in flight: the duplicate waits for the very same commit.
+        let again = append(&p, batch(&values(0..3), Some((9, 0, 0)), 0)).unwrap();
+        assert!(again.duplicate && again.base_offset == first.base_offset);
+        first.committed().await.unwrap();
+        again.committed().await.unwrap();
+        append(&p, batch(&values(3..5), Some((9, 0, 3)), 0)).unwrap().committed().await.unwrap();
+        drop((log, p));
+        house.disk.kill();
+        let log = house.open().await.unwrap();
+        let p = partition(&log, 0);
+        let again = append(&p, batch(&values(3..5), Some((9, 0, 3)), 0)).unwrap();
+        assert!(again.duplicate && again.base_offset == 3);
+        let gap = append(&p, batch(&values(9..10), Some((9, 0, 9)), 0));
+        assert!(matches!(gap, Err(AppendError::OutOfOrderSequence { expected: 5, found: 9, .. })));
+        assert_eq!(read_all(&p, 4096).await.len(), 5);
+    });
+}
+
+#[test]
+fn a_waiting_fetch_wakes_at_the_commit_and_sees_only_what_is_committed() {
+    run(3, async {
+        let house = House::new(3, small());
+        let log = house.open().await.unwrap();
+        let p = partition(&log, 0);
+        let wait = FetchWait::new();
+        p.notify(&wait);
+        let sent = append(&p, batch(&values(0..1), None, 0)).unwrap();
+        assert_eq!(p.offsets().high_watermark, 0);
+        world::task::timeout(Duration::from_secs(1), wait.notified()).await.unwrap();
+        assert_eq!(p.offsets().high_watermark, 1);
+        sent.committed().await.unwrap();
+        let beyond = ReadRequest {
+            offset: 2,
+            max_bytes: 1,
+            min_one_batch: true,
+            isolation: Isolation::ReadUncommitted,
+        };
+        assert!(matches!(p.read(beyond).await, Err(ReadError::OutOfRange { .. })));
+    });
+}
+
+#[test]
+fn deleted_records_stay_deleted_and_their_files_go() {
+    run(4, async {
+        let house = House::new(4, small());
+        let log = house.open().await.unwrap();
+        let p = partition(&log, 0);
+        for i in 0..400 {
+            append(&p, batch(&values(i * 5..i * 5 + 5), None, 0)).unwrap().committed().await.unwrap();
+        }
+        let files = |house: &House| {
+            house.disk.files().iter().filter(|f| f.extension().is_some_and(|e| e == "wal")).count()
+        };
+        let before = files(&house);
+        assert_eq!(p.delete_records(1990).await.unwrap(), 1990);
+        assert_eq!(read_all(&p, 4096).await.len(), 10);
+        log.close().await;
+        drop((log, p));
+        house.disk.kill();
+        let log = house.open().await.unwrap();
+        let p = partition(&log, 0);
+        assert_eq!(p.offsets().log_start, 1990);
+        assert_eq!(read_all(&p, 4096).await.len(), 10);
+        assert!(files(&house) < before, "{} WAL files, {before} before", files(&house));
+    });
+}
+
+#[test]
+fn records_are_found_by_time() {
+    run(5, async {
+        let house = House::new(5, small());
+        let log = house.open().await.unwrap();
+        let p = partition(&log, 0);
+        for i in 0..100 {
+            append(&p, batch(&values(i * 3..i * 3 + 3), None, 1000 + i as i64 * 10))
+                .unwrap()
+                .committed()
+                .await
+                .unwrap();
+        }
+        let found = p.offset_for_timestamp(1501).await.unwrap().unwrap();
+        assert_eq!((found.offset, found.timestamp), (151, 1501));
+        assert_eq!(p.offset_for_timestamp(99_999).await.unwrap(), None);
+        let last = p.max_timestamp().await.unwrap().unwrap();
+        assert_eq!((last.offset, last.timestamp), (299, 1992));
+    });
+}
+
+#[test]
+fn a_failed_sync_is_final_nothing_is_acknowledged_and_reads_go_on() {
+    run(6, async {
+        let house = House::new(6, small());
+        let log = house.open().await.unwrap();
+        let p = partition(&log, 0);
+        append(&p, batch(&values(0..3), None, 0)).unwrap().committed().await.unwrap();
+        house.disk.set_faults(MemFaults { fail_sync_at: Some(1), ..MemFaults::default() });
+        let lost = append(&p, batch(&values(3..6), None, 0)).unwrap();
+        lost.committed().await.unwrap_err();
+        assert!(matches!(log.state(), LogState::Failed(_)));
+        assert!(matches!(append(&p, batch(&values(6..7), None, 0)), Err(AppendError::Failed(_))));
+        assert_eq!(read_all(&p, 4096).await.len(), 3);
+        house.disk.set_faults(MemFaults::default());
+        drop((log, p));
+        house.disk.kill();
+        let log = house.open().await.unwrap();
+        assert!(read_all(&partition(&log, 0), 4096).await.len() >= 3);
+    });
+}
+
+#[test]
+fn a_full_disk_refuses_produce_keeps_reads_and_goes_on_when_there_is_room() {
+    run(7, async {
+        let house = House::new(7, LogSettings { reserve_bytes: 64 << 10, ..small() });
+        house.disk.set_capacity_bytes(512 << 10);
+        let log = house.open().await.unwrap();
+        let p = partition(&log, 0);
+        let mut acknowledged = 0;
+        let mut waiting = None;
+        for i in 0..2000 {
+            match append(&p, batch(&values(i * 10..i * 10 + 10), None, 0)) {
+                Ok(sent) => match world::task::timeout(Duration::from_secs(5), sent.committed()).await {
+                    Ok(result) => {
+                        result.unwrap();
+                        acknowledged = (i + 1) * 10;
+                    }
+                    Err(_) => waiting = Some(i),
+                },
+                Err(error) => {
+                    assert!(matches!(error, AppendError::Full), "{error}");
+                    break;
+                }
+            }
+        }
+        assert!(
+            waiting.is_some() && log.state() == LogState::Full,
+            "{acknowledged} acknowledged, {:?}",
+            log.state()
+        );
+        assert_eq!(read_all(&p, 4096).await.len(), acknowledged);
+        // Somebody makes room: the batch that waited is written, and produce goes on.
+        house.disk.set_capacity_bytes(4 << 20);
+        world::task::sleep(Duration::from_secs(2)).await;
+        assert_eq!(log.state(), LogState::Running);
+        append(&p, batch(&values(0..1), None, 0)).unwrap().committed().await.unwrap();
+        assert_eq!(read_all(&p, 4096).await.len(), acknowledged + 10 + 1);
+    });
+}
