@@ -48,6 +48,8 @@ pub struct CatalogOptions {
     pub snapshot_bytes: u64,
     /// Idle time after which the durable mark is written.
     pub mark_after: Duration,
+    /// A log up to this size is checked whole at every start; of a larger one only what the newest snapshot lacks.
+    pub check_whole_bytes_max: u64,
 }
 
 impl Default for CatalogOptions {
@@ -60,6 +62,7 @@ impl Default for CatalogOptions {
             snapshot_frames: 200,
             snapshot_bytes: 4 << 20,
             mark_after: Duration::from_millis(800),
+            check_whole_bytes_max: 16 << 20,
         }
     }
 }
@@ -148,7 +151,8 @@ impl Catalog {
         rng: SharedRng,
         options: CatalogOptions,
     ) -> Result<Arc<Self>, CatalogOpenError> {
-        let (log, state, notices) = MetadataLog::open(disk, &dir, &*rng).await?;
+        let (log, state, notices) =
+            MetadataLog::open(disk, &dir, &*rng, options.check_whole_bytes_max).await?;
         let node_id = options.node_id;
         if let Some(broker) = state.brokers().next()
             && state.broker(node_id).is_none()

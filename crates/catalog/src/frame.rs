@@ -151,3 +151,62 @@ fn header_checksum(log_id: &LogId, header: &[u8]) -> u32 {
     covered[16..].copy_from_slice(&header[8..HEADER_LEN]);
     checksum(&covered)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use protocol::Str;
+
+    use super::*;
+
+    const LOG: LogId = [7; 16];
+
+    fn frame(record: MetadataRecord) -> Frame {
+        let entries = vec![Entry { writer: 1, request: 2, records: vec![record] }];
+        Frame { position: 5, previous_hash: 6, state_hash: Some(7), entries }
+    }
+
+    #[test]
+    fn a_frame_comes_back_and_belongs_to_one_log() {
+        let frame = frame(MetadataRecord::CreateCluster { cluster_id: Str::from("x") });
+        let (bytes, hash) = frame.encode(&LOG);
+        assert_eq!(parse(&LOG, &bytes), Ok((frame, bytes.len(), hash)));
+        assert_eq!(parse(&[8; 16], &bytes), Err(FrameError::Damaged("checksum of a frame header")));
+        assert_eq!(parse(&LOG, &bytes[..bytes.len() - 1]), Err(FrameError::Incomplete));
+    }
+
+    /// R18: a record type or version of a newer release is an error of its own, never damage and never skipped.
+    #[test]
+    fn an_unknown_record_is_named() {
+        for (offset, record_type, version) in [(0, 0x0163, 0), (2, 1, 9)] {
+            let (mut bytes, _) =
+                frame(MetadataRecord::CreateCluster { cluster_id: Str::from("x") }).encode(&LOG);
+            // Body: flag, state hash, entry count, writer, request, record count, then the record.
+            let at = HEADER_LEN + 1 + 16 + 4 + 8 + 8 + 4;
+            if offset == 0 {
+                bytes[at..at + 2].copy_from_slice(&0x0163u16.to_le_bytes());
+            } else {
+                bytes[at + 2] = 9;
+            }
+            let body = checksum(&bytes[HEADER_LEN..]);
+            bytes[20..24].copy_from_slice(&body.to_le_bytes());
+            let header = header_checksum(&LOG, &bytes);
+            bytes[4..8].copy_from_slice(&header.to_le_bytes());
+            let unknown = FrameError::Decode(DecodeError::UnknownRecord { record_type, version });
+            assert_eq!(parse(&LOG, &bytes), Err(unknown));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(parse(&LOG, &bytes).is_err());
+            let mut body = Decoder::new(&bytes, "body");
+            let _ = MetadataRecord::decode(&mut body);
+            let header =
+                Header { position: 1, body_len: bytes.len(), body_checksum: 0, previous_hash: 0 };
+            let _ = decode_body(&header, &bytes);
+            let _ = crate::snapshot::decode(&bytes);
+        }
+    }
+}

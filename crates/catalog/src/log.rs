@@ -35,8 +35,6 @@ pub const LOG_HEADER_LEN: u64 = 32;
 
 /// Every how many frames the hash of the state is written and compared.
 pub const STATE_HASH_INTERVAL: u64 = 100;
-/// A log up to this size is checked whole at every start; of a larger one only what the newest snapshot lacks.
-const CHECK_WHOLE_BYTES_MAX: u64 = 16 << 20;
 const READ_BYTES: usize = 1 << 20;
 
 /// What opening found that an operator should hear of.
@@ -82,6 +80,7 @@ impl MetadataLog {
         disk: Arc<dyn Disk>,
         dir: &Path,
         rng: &dyn Rng,
+        check_whole_bytes_max: u64,
     ) -> Result<(Self, State, Vec<Notice>), CatalogOpenError> {
         disk.create_dir_all(dir).await?;
         let names: Vec<String> = disk.list(dir).await?.into_iter().map(|entry| entry.name).collect();
@@ -113,29 +112,30 @@ impl MetadataLog {
             file,
             log_id,
         };
-        log.replay(snapshot, notices).await
+        log.replay(snapshot, check_whole_bytes_max, notices).await
     }
 
     async fn replay(
         mut self,
-        snapshot: Option<GoodSnapshot>,
+        mut snapshot: Option<GoodSnapshot>,
+        check_whole_bytes_max: u64,
         mut notices: Vec<Notice>,
     ) -> Result<(Self, State, Vec<Notice>), CatalogOpenError> {
         let file_len = self.file.len().await?;
         let place = snapshot.as_ref().map(|snapshot| snapshot.place);
         let durable_position =
             self.mark.map_or(0, |mark| mark.position).max(place.map_or(0, |place| place.position));
-        let mut state = match &snapshot {
-            Some(good) if good.place.log_end > file_len => {
-                return Err(self.damaged(file_len, "the file ends before the newest snapshot was taken"));
-            }
-            Some(good) if file_len > CHECK_WHOLE_BYTES_MAX => {
-                (self.position, self.end, self.last_hash) =
-                    (good.place.position, good.place.log_end, good.place.frame_hash);
-                good.state.clone()
-            }
-            _ => State::default(),
-        };
+        if place.is_some_and(|place| place.log_end > file_len) {
+            return Err(self.damaged(file_len, "the file ends before the newest snapshot was taken"));
+        }
+        let mut state = State::default();
+        if file_len > check_whole_bytes_max
+            && let Some(good) = snapshot.take()
+        {
+            let SnapshotPlace { position, log_end, frame_hash, .. } = good.place;
+            (self.position, self.end, self.last_hash) = (position, log_end, frame_hash);
+            state = good.state;
+        }
         let mut reader = FrameReader::new(&*self.file, self.end, file_len);
         loop {
             if self.end == file_len {
@@ -161,16 +161,14 @@ impl MetadataLog {
             self.end += len as u64;
             self.position = frame.position;
             self.last_hash = hash;
-            match &snapshot {
-                // Frames that the snapshot holds already are only checked.
-                Some(good) if frame.position < good.place.position => {}
-                Some(good) if frame.position == good.place.position => {
-                    if good.place.log_end != self.end || good.place.frame_hash != hash {
-                        return Err(self.damaged(self.end, "the newest snapshot was taken of another log"));
-                    }
-                    state = good.state.clone();
+            // Frames that the snapshot holds already are only checked.
+            match snapshot.take_if(|good| good.place.position == frame.position) {
+                Some(good) if good.place.log_end == self.end && good.place.frame_hash == hash => {
+                    state = good.state;
                 }
-                _ => self.replay_frame(&mut state, &frame)?,
+                Some(_) => return Err(self.damaged(self.end, "the newest snapshot was taken of another log")),
+                None if snapshot.is_some() => {}
+                None => self.replay_frame(&mut state, &frame)?,
             }
         }
         if self.position < durable_position {

@@ -585,3 +585,110 @@ enum Undo {
 fn owned(text: &Str) -> Str {
     text.detached()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: u64 = 1;
+
+    fn register(node_id: i32, previous: u64, incarnation: u128) -> Entry {
+        let incarnation = Uuid::from_u128(incarnation);
+        let record = MetadataRecord::RegisterBroker {
+            node_id,
+            previous,
+            incarnation,
+            rack: None,
+            endpoints: Vec::new(),
+        };
+        Entry { writer: 0, request: 0, records: vec![record] }
+    }
+
+    fn cluster() -> State {
+        let mut state = State::default();
+        let mut first = register(1, 0, 11);
+        first.records.insert(0, MetadataRecord::CreateCluster { cluster_id: Str::from("c") });
+        assert_eq!(state.apply(1, &[first]), [Outcome::Accepted]);
+        state
+    }
+
+    fn create(request: u64, id: u128, name: &str) -> Entry {
+        let record = MetadataRecord::CreateTopic {
+            id: Uuid::from_u128(id),
+            name: Str::from(name),
+            partition_count: 4,
+            replication_factor: 1,
+            configs: vec![(Str::from("k"), Str::from("v"))],
+        };
+        Entry { writer: ME, request, records: vec![record] }
+    }
+
+    /// R16: a lost answer is asked for again by sending the same request behind it.
+    #[test]
+    fn a_blind_retry_gives_the_first_answer_and_does_nothing() {
+        let mut state = cluster();
+        assert_eq!(state.apply(2, &[create(1, 1, "a")]), [Outcome::Accepted]);
+        assert_eq!(state.apply(3, &[create(1, 1, "a")]), [Outcome::Repeated { position: 2 }]);
+        let refused = state.apply(4, &[create(2, 2, "a")]);
+        assert!(matches!(refused[..], [Outcome::Rejected(Precondition::TopicExists { .. })]));
+        let again = state.apply(5, &[create(2, 2, "a")]);
+        let code = Precondition::TopicExists { name: Str::default() }.code();
+        assert_eq!(again, [Outcome::Rejected(Precondition::RejectedBefore { code })]);
+        let outdated = state.apply(6, &[create(1, 1, "a")]);
+        assert!(matches!(outdated[..], [Outcome::Rejected(Precondition::RequestOutdated { .. })]));
+        assert_eq!(state.topic_count(), 1);
+    }
+
+    /// R1: a new incarnation fences the one before it, also when its records come late or its registration again.
+    #[test]
+    fn a_fenced_incarnation_changes_nothing_any_more() {
+        let mut state = cluster();
+        assert_eq!(state.apply(2, &[register(1, 1, 22)]), [Outcome::Accepted]);
+        let late = state.apply(3, &[create(1, 1, "a")]);
+        assert_eq!(late, [Outcome::Rejected(Precondition::WriterFenced { wal_id: ME })]);
+        let repeated = state.apply(4, &[register(1, 0, 11)]);
+        assert_eq!(repeated, [Outcome::Rejected(Precondition::WriterFenced { wal_id: 0 })]);
+        let own = state.apply(5, &[register(1, 2, 22)]);
+        assert!(matches!(
+            own[..],
+            [Outcome::Rejected(Precondition::IncarnationRegistered { wal_id: 2, .. })]
+        ));
+        let two = state.apply(6, &[register(2, 0, 33), register(3, 0, 44)]);
+        assert!(matches!(two[1], Outcome::Rejected(Precondition::SecondRegistration { position: 6 })));
+        assert_eq!(state.brokers().map(|broker| broker.wal_id).collect::<Vec<_>>(), [2, 6]);
+    }
+
+    #[test]
+    fn a_rehearsal_says_what_replay_will_say_and_leaves_no_trace() {
+        let mut state = cluster();
+        state.apply(2, &[create(1, 1, "a.b")]);
+        let before = (state.clone(), state.hash());
+        let grow = MetadataRecord::CreatePartitions { id: Uuid::from_u128(1), from_count: 4, to_count: 6 };
+        let delete = MetadataRecord::DeleteTopic { id: Uuid::from_u128(1) };
+        let entries = [
+            Entry { writer: ME, request: 2, records: vec![grow.clone(), delete] },
+            create(3, 2, "a_b"),
+            create(4, 3, "a.b"),
+            register(2, 0, 55),
+            Entry { writer: ME, request: 5, records: vec![grow] },
+        ];
+        let rehearsed = state.rehearse(&entries);
+        assert_eq!((&state, state.hash()), (&before.0, before.1));
+        let accepted: Vec<bool> = rehearsed.iter().map(|outcome| *outcome == Outcome::Accepted).collect();
+        assert_eq!(accepted, [true, true, false, true, false]);
+        assert_eq!(state.apply(3, &entries), rehearsed);
+    }
+
+    /// Two brokers: partitions go round, and the first one differs from topic to topic.
+    #[test]
+    fn partitions_are_spread_over_the_brokers() {
+        let mut state = cluster();
+        state.apply(2, &[register(2, 0, 66)]);
+        state.apply(3, &[create(1, 1, "odd"), create(2, 2, "even")]);
+        let leaders = |name: &str| -> Vec<i32> {
+            state.topic(name).unwrap().partitions.iter().map(|partition| partition.leader).collect()
+        };
+        assert_eq!(leaders("odd"), [2, 1, 2, 1]);
+        assert_eq!(leaders("even"), [1, 2, 1, 2]);
+    }
+}

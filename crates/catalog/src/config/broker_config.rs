@@ -78,9 +78,11 @@ impl BrokerConfig {
                 }
             }
         }
-        if let (Some(broker_id), None) = (started_with.get("broker.id"), started_with.get("node.id")) {
-            let node_id = broker_id.clone();
-            started_with.insert("node.id".to_owned(), node_id);
+        // Two names of one thing; the newer one wins.
+        let id = started_with.get("node.id").or(started_with.get("broker.id")).cloned();
+        if let Some(id) = id {
+            started_with.insert("broker.id".to_owned(), id.clone());
+            started_with.insert("node.id".to_owned(), id);
         }
         let config = Self::from_known(started_with);
         config.check_conflicts()?;

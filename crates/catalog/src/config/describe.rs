@@ -215,8 +215,12 @@ impl Describer<'_> {
             let read_only = key.mutability == Mutability::ReadOnly;
             described.push(self.entry(key, Str::from_static(key.name), value, read_only, synonyms));
         }
-        let set = self.layers.started_with().chain(self.layers.dynamic_broker().map(|name| name as &str));
-        self.add_foreign(set, &mut described);
+        let dynamic = self.layers.dynamic_broker().chain(self.layers.dynamic_default());
+        self.add_foreign(
+            self.layers.started_with().chain(dynamic.map(|name| name as &str)),
+            |_| true,
+            &mut described,
+        );
         described.sort_by(|left, right| left.name.cmp(&right.name));
         described
     }
@@ -232,12 +236,19 @@ impl Describer<'_> {
             let read_only = key.mutability == Mutability::ReadOnly;
             described.push(self.entry(key, Str::from_static(key.name), value, read_only, synonyms));
         }
+        let of_all = |source| source == ConfigSource::DynamicDefaultBroker;
+        self.add_foreign(self.layers.dynamic_default().map(|name| name as &str), of_all, &mut described);
         described
     }
 
     /// Keys that the table does not have: those with a listener in front, and what nobody knows, whose values are
     /// hidden because they may be secrets.
-    fn add_foreign<'n>(&self, names: impl Iterator<Item = &'n str>, described: &mut Vec<Described>) {
+    fn add_foreign<'n>(
+        &self,
+        names: impl Iterator<Item = &'n str>,
+        from: impl Fn(ConfigSource) -> bool,
+        described: &mut Vec<Described>,
+    ) {
         for name in names.filter(|name| find(Scope::Broker, name).is_none()) {
             if described.iter().any(|entry| entry.name == *name) {
                 continue;
@@ -250,6 +261,7 @@ impl Describer<'_> {
                 .layers
                 .all(&found)
                 .into_iter()
+                .filter(|found| from(found.source))
                 .map(|found| DescribedSynonym {
                     name: Str::from(found.name),
                     value: (!sensitive).then(|| Str::from(found.text)),

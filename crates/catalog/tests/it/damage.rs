@@ -126,6 +126,38 @@ fn a_damaged_snapshot_or_mark_costs_nothing() {
     });
 }
 
+/// Of a large log only the tail behind the newest snapshot is read; damage there is noticed all the same.
+#[test]
+fn a_large_log_is_read_from_its_snapshot() {
+    run(async {
+        let (disk, _) = cluster().await;
+        let options = CatalogOptions { check_whole_bytes_max: 0, ..CatalogOptions::default() };
+        let len = disk.content(&log_path()).unwrap().len() as u64;
+        let snapshot_end = {
+            let path =
+                disk.files().into_iter().find(|path| path.to_string_lossy().ends_with("4.snapshot")).unwrap();
+            let bytes = disk.content(&path).unwrap();
+            u64::from_le_bytes(bytes[36..44].try_into().unwrap())
+        };
+        assert!(snapshot_end < len, "two frames lie behind the snapshot");
+        for offset in 0..len {
+            let damaged = copy(&disk).await;
+            damaged.flip_bit(&log_path(), offset, 3);
+            let opened = open_with(&damaged, options.clone()).await;
+            if (32..snapshot_end).contains(&offset) {
+                assert_eq!(opened.unwrap().read().topic_count(), 5, "bit at {offset}: nobody needed it");
+            } else {
+                assert!(opened.is_err(), "bit at {offset}");
+            }
+        }
+        for shorter in 0..len {
+            let damaged = copy(&disk).await;
+            damaged.truncate(&log_path(), shorter);
+            assert!(open_with(&damaged, options.clone()).await.is_err(), "cut to {shorter}");
+        }
+    });
+}
+
 /// The newest frame within its second of idleness: it cannot be told from a torn one, and is cut. Stated exception.
 #[test]
 fn the_newest_frame_is_protected_after_a_second_of_idleness() {
@@ -152,6 +184,33 @@ fn the_newest_frame_is_protected_after_a_second_of_idleness() {
                     assert!(idle, "{error}");
                     assert!(error.to_string().contains("metadata.log is damaged at byte"), "{error}");
                 }
+            }
+        }
+    });
+}
+
+/// Whatever the files hold, opening says yes or says why; it never panics and never hangs.
+#[test]
+fn arbitrary_bytes_in_every_file() {
+    use world::disk::{Disk, OpenMode};
+    use world::rng::{Rng, SeededRng};
+    run(async {
+        let (disk, _) = cluster().await;
+        for seed in 0..300 {
+            let rng = SeededRng::new(seed);
+            let damaged = copy(&disk).await;
+            let files = damaged.files();
+            let path = &files[rng.below(files.len() as u64) as usize];
+            let len = damaged.content(path).unwrap().len() as u64;
+            let (from, run) = (rng.below(len), 1 + rng.below(200) as usize);
+            let mut bytes = vec![0; run];
+            rng.fill(&mut bytes);
+            let file = damaged.open(path, OpenMode::ReadWrite).await.unwrap();
+            file.write_at(from, vec![bytes.into()]).await.unwrap();
+            file.sync().await.unwrap();
+            match open_with(&damaged, CatalogOptions::default()).await {
+                Ok(catalog) => assert_eq!(catalog.read().topic_count(), 5, "seed {seed}, {}", path.display()),
+                Err(error) => assert!(!matches!(error, CatalogOpenError::Disk(_)), "seed {seed}: {error}"),
             }
         }
     });
