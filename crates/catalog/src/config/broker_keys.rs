@@ -978,14 +978,22 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .null(),
     key("log.retention.ms", Long, "", "Time records are kept; -1 keeps them for ever.").null().cluster_wide(),
-    key("log.roll.hours", Int, "168", "Longest time a segment stays open, in hours.").min(1),
+    key("log.roll.hours", Int, "168", "Longest time a segment stays open, in hours.")
+        .min(1)
+        .no_effect(SEGMENT),
     key("log.roll.jitter.hours", Int, "0", "Random part taken off log.roll.hours.").min(0).no_effect(FILES),
     key("log.roll.jitter.ms", Long, "", "Random part taken off log.roll.ms.")
         .null()
         .cluster_wide()
         .no_effect(FILES),
-    key("log.roll.ms", Long, "", "Longest time a segment stays open.").null().cluster_wide(),
-    key("log.segment.bytes", Int, "1073741824", "Size of a segment.").min(1048576).cluster_wide(),
+    key("log.roll.ms", Long, "", "Longest time a segment stays open.")
+        .null()
+        .cluster_wide()
+        .no_effect(SEGMENT),
+    key("log.segment.bytes", Int, "1073741824", "Size of a segment.")
+        .min(1048576)
+        .cluster_wide()
+        .no_effect(SEGMENT),
     key("log.segment.delete.delay.ms", Long, "60000", "Time a deleted file stays on the disk.")
         .min(0)
         .cluster_wide()
@@ -1745,20 +1753,24 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "First wait for a connection to another broker.",
     )
     .no_effect(CLUSTER),
-    key("socket.listen.backlog.size", Int, "50", "Connections that may wait to be accepted.").min(1),
+    key("socket.listen.backlog.size", Int, "50", "Connections that may wait to be accepted.")
+        .min(1)
+        .no_effect(SOCKET),
     key(
         "socket.receive.buffer.bytes",
         Int,
         "102400",
         "Receive buffer of client connections; -1 leaves it to the system.",
-    ),
+    )
+    .no_effect(SOCKET),
     key("socket.request.max.bytes", Int, "104857600", "Largest request that is accepted.").min(1),
     key(
         "socket.send.buffer.bytes",
         Int,
         "102400",
         "Send buffer of client connections; -1 leaves it to the system.",
-    ),
+    )
+    .no_effect(SOCKET),
     key("ssl.allow.dn.changes", Boolean, "false", "Lets a new certificate have another distinguished name.")
         .no_effect(TLS),
     key("ssl.allow.san.changes", Boolean, "false", "Lets a new certificate have other alternative names.")

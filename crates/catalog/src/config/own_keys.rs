@@ -110,7 +110,4 @@ pub static OWN_KEYS: &[ConfigKey] = &[
     .min(1)
     .ours(),
     key("request.partitions.max", Int, "10000", "Most partitions that one request may name.").min(1).ours(),
-    key("request.unauthenticated.max.bytes", Int, "65536", "Largest request before authentication.")
-        .min(64)
-        .ours(),
 ];

@@ -160,6 +160,7 @@ pub static TOPIC_KEYS: &[ConfigKey] = &[
     ),
     key("segment.bytes", Int, "1073741824", "Size of a segment.")
         .min(1048576)
+        .no_effect(SEGMENT)
         .behind(&[same("log.segment.bytes")]),
     key("segment.index.bytes", Int, "10485760", "Largest size of an offset index.")
         .min(4)
@@ -171,6 +172,7 @@ pub static TOPIC_KEYS: &[ConfigKey] = &[
         .behind(&[same("log.roll.jitter.ms"), Synonym { name: "log.roll.jitter.hours", factor: 3600000 }]),
     key("segment.ms", Long, "604800000", "Longest time a segment stays open.")
         .min(1)
+        .no_effect(SEGMENT)
         .behind(&[same("log.roll.ms"), Synonym { name: "log.roll.hours", factor: 3600000 }]),
     key(
         "unclean.leader.election.enable",
