@@ -1,0 +1,60 @@
+//! Writes the first corpus of each target from the golden bytes in the repository.
+//! `cargo +nightly run --manifest-path fuzz/Cargo.toml --bin seeds`
+
+#[path = "../../../crates/protocol/tests/it/counting.rs"]
+#[allow(dead_code)]
+mod counting;
+#[path = "../../../crates/protocol/tests/it/fuzz_entries.rs"]
+#[allow(dead_code)]
+mod fuzz_entries;
+
+use std::path::Path;
+
+use protocol::ApiKey;
+use protocol::batch::BatchBuilder;
+use protocol::compression::Compression;
+use protocol::messages::all::ALL;
+
+const VECTORS: &str = include_str!("../../../crates/protocol/vectors/messages.txt");
+
+fn main() -> std::io::Result<()> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    for (index, line) in VECTORS.lines().filter_map(|line| line.strip_prefix("F ")).enumerate() {
+        let mut words = line.split(' ');
+        let name = words.next().expect("a name");
+        let version: i16 = words.next().expect("a version").parse().expect("a number");
+        let hex = words.next().unwrap_or_default();
+        let body: Vec<u8> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex"))
+            .collect();
+        let choice = fuzz_entries::choice_of(name, version).expect("a message we have");
+        write(&corpus.join("message"), index, &[&choice.to_be_bytes()[..], &body].concat())?;
+        let row = ALL.iter().find(|row| row.name == name).expect("a message we have");
+        if name.ends_with("Request") {
+            let key = ApiKey::try_from(row.key.expect("requests have a key")).expect("a known key");
+            let mut frame = [key.code().to_be_bytes(), version.to_be_bytes()].concat();
+            frame.extend([0, 0, 0, 9, 0, 1, b'c']);
+            if key.request_header_version(version) == 2 {
+                frame.push(0);
+            }
+            frame.extend(body);
+            write(&corpus.join("request_frame"), index, &frame)?;
+        }
+    }
+    for (index, compression) in Compression::ALL.into_iter().enumerate() {
+        let mut builder = BatchBuilder::new().compression(compression).producer(7, 1, 5);
+        for number in 0..20 {
+            let key = format!("key-{number}");
+            let appended = builder.append(1_700_000_000_000 + number, Some(key.as_bytes()), Some(b"value"), &[]);
+            appended.expect("room for a record");
+        }
+        write(&corpus.join("record_batches"), index, &builder.build().expect("a batch"))?;
+    }
+    Ok(())
+}
+
+fn write(folder: &Path, index: usize, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join(format!("seed-{index:05}")), bytes)
+}
