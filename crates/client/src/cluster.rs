@@ -224,11 +224,19 @@ impl Client {
     }
 
     pub async fn producer(&self, options: crate::ProducerOptions) -> Result<crate::Producer, Error> {
-        crate::Producer::new(self.clone(), options).await
+        crate::Producer::new(self.fork(), options).await
     }
 
     pub fn consumer(&self, options: crate::ConsumerOptions) -> Result<crate::Consumer, Error> {
-        crate::Consumer::new(self.clone(), options)
+        crate::Consumer::new(self.fork(), options)
+    }
+
+    /// The same cluster over connections of its own. A member that waits in JoinGroup blocks its connection
+    /// until the whole group has come: two members on one connection would wait for one another.
+    fn fork(&self) -> Client {
+        let fork = Client::new(self.0.options.clone());
+        *fork.0.cluster.write() = self.cluster();
+        fork
     }
 
     pub(crate) fn now_ms(&self) -> i64 {

@@ -311,6 +311,10 @@ struct Queue {
     next_sequence: i32,
     /// A batch with a sequence was given up: start anew when nothing is out.
     gap: bool,
+    /// The leader has stored a batch of this epoch, so it knows our sequences. Until then one batch at a time:
+    /// a leader that knows nothing of a producer takes any sequence as the first. If it refused batch 0 for
+    /// another reason (a leader that just became one does) and took batch 1, their order would be lost.
+    known: bool,
 }
 
 struct Batch {
@@ -678,8 +682,8 @@ impl Sender {
                 wake_at(at);
                 continue;
             }
-            // After a failure, and before the sequences start anew: only when nothing is out.
-            let alone = queue.gap || front.sequence.is_some();
+            // After a failure, and while sequences start anew: only when nothing is out.
+            let alone = queue.gap || front.sequence.is_some() || options.idempotent && !queue.known;
             if queue.in_flight > 0 && alone {
                 continue;
             }
@@ -836,6 +840,7 @@ impl Sender {
             queue.in_flight -= 1;
             queue.failures = 0;
             queue.not_before = None;
+            queue.known = true;
         }
         self.shared.finish(state, batch, Ok(stored));
     }
@@ -931,6 +936,7 @@ fn give_sequence(queue: &mut Queue, batch: &mut Batch, producer_id: i64) {
         // Nothing is out: everything from here on belongs to the next epoch. An epoch that has run out
         // wraps to 0, which the broker refuses as old; that takes 32,767 lost batches of one partition.
         queue.gap = false;
+        queue.known = false;
         queue.epoch = queue.epoch.wrapping_add(1) & i16::MAX;
         queue.next_sequence = 0;
         batch.sequence = None;
