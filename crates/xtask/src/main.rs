@@ -54,7 +54,8 @@ fn main() -> Result<()> {
         },
         Verb::Vectors => vectors::run(&root),
         Verb::Chaos { arguments } => {
-            let mut chaos = cargo(&root, ["run", "--quiet", "--package", "sim", "--bin", "chaos", "--"]);
+            let mut chaos =
+                cargo(&root, ["run", "--quiet", "--release", "--package", "sim", "--bin", "chaos", "--"]);
             started(chaos.args(arguments))
         }
     }
