@@ -127,6 +127,9 @@ impl<M: Message + std::fmt::Debug> AnyMessage for M {
     }
 }
 
+/// What [`Listed::decode`] gives.
+pub type AnyDecoded = Result<Box<dyn AnyMessage>, DecodeError>;
+
 /// A row of [`crate::messages::all::ALL`].
 #[derive(Debug, Clone, Copy)]
 pub struct Listed {
@@ -137,7 +140,7 @@ pub struct Listed {
     pub version_min: i16,
     pub version_max: i16,
     pub first_flexible_version: i16,
-    pub decode: fn(&mut Reader, i16) -> Result<Box<dyn AnyMessage>, DecodeError>,
+    pub decode: fn(&mut Reader, i16) -> AnyDecoded,
     pub default: fn() -> Box<dyn AnyMessage>,
 }
 

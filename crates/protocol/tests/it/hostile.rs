@@ -1,69 +1,16 @@
 //! Bytes that nobody honest sends. Whatever they are, decoding ends with an error or a message, and never
 //! allocates more than 8 × frame + 1 MiB: counted here by the allocator itself.
-#![allow(unsafe_code)] // a global allocator that counts cannot be written without
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 use bytes::Bytes;
 
 use protocol::message::Message;
 use protocol::messages::all::ALL;
 use protocol::messages::{FetchRequest, MetadataRequest, ProduceRequest};
-use protocol::wire::{BUDGET_BASE_BYTES, BUDGET_PER_FRAME_BYTE, DecodeError, Reader};
+use protocol::wire::{DecodeError, Reader};
 
+use crate::counting::{allowed_bytes, peak_bytes};
 use crate::round_trip::listed;
 use crate::schema::{self, Random, uvarint};
-
-struct Counting;
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    // A thread that is ending has no counters any more, and nothing of ours runs on it.
-    let _ = LIVE.try_with(|live| {
-        live.set(live.get() + bytes);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
-    });
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; counting does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        unsafe { System.dealloc(place, layout) }
-    }
-
-    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // The old and the new block may both be there for a moment.
-        count(size as isize);
-        count(-(layout.size() as isize));
-        unsafe { System.realloc(place, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// What `work` had allocated at its worst moment, on this thread.
-pub fn peak_bytes<T>(work: impl FnOnce() -> T) -> (usize, T) {
-    let before = LIVE.get();
-    PEAK.set(before);
-    let result = work();
-    ((PEAK.get() - before) as usize, result)
-}
-
-pub fn allowed_bytes(frame: usize) -> usize {
-    BUDGET_PER_FRAME_BYTE * frame + BUDGET_BASE_BYTES
-}
 
 #[test]
 fn a_frame_cut_anywhere_is_an_error_and_never_a_panic() {
@@ -129,6 +76,29 @@ fn arrays_of_empty_strings_stay_within_the_budget() {
         uvarint(&mut frame, u64::from(count) + 1);
         frame.resize(frame.len() + count as usize * 2, 1);
         within_budget(&Bytes::from(frame));
+    }
+}
+
+#[test]
+fn every_array_of_every_message_stays_within_the_budget() {
+    // The oldest and the newest version: elements are smallest there, or have most fields.
+    for message in schema::MESSAGES.iter() {
+        for version in [message.versions.0, message.versions.1] {
+            let wire = message.encode(&message.swollen(version, 12_000), version).unwrap();
+            let frame = Bytes::from(wire);
+            let mut reader = Reader::new(frame.clone());
+            let (peak, outcome) = peak_bytes(|| (listed(&message.name).decode)(&mut reader, version));
+            let allowed = allowed_bytes(frame.len());
+            assert!(peak <= allowed, "{} {version}: {peak} > {allowed}", message.name);
+            // A refusal must be for the memory, never for the shape: the message is an honest one.
+            if let Err(error) = outcome {
+                assert!(
+                    matches!(error, DecodeError::OverBudget { .. }),
+                    "{} {version}: {error}",
+                    message.name
+                );
+            }
+        }
     }
 }
 

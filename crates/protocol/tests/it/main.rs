@@ -2,9 +2,11 @@
 //! of our code), Kafka's Java classes (`java.rs`, golden bytes), another implementation
 //! (`kafka_protocol_crate.rs`) and hostile bytes (`hostile.rs`, `fuzz_smoke.rs`).
 
-//mod fuzz_smoke;
+mod counting;
+mod fuzz_entries;
+mod fuzz_smoke;
 mod hostile;
 mod java;
-//mod kafka_protocol_crate;
+mod kafka_protocol_crate;
 mod round_trip;
 mod schema;

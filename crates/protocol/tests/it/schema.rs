@@ -50,6 +50,8 @@ pub enum Value {
     /// Strings, bytes and records.
     Bytes(Vec<u8>),
     List(Vec<Value>),
+    /// The same element so many times.
+    Repeated(Box<Value>, usize),
     /// In the order of the schema's fields.
     Struct(Vec<Value>),
 }
@@ -95,6 +97,38 @@ impl Message {
     /// A message with every field of `version` filled at random, the others at their defaults.
     pub fn filled(&self, version: i16, random: &mut Random) -> Value {
         self.filled_struct(&self.name, version, random)
+    }
+
+    /// Every array of the message itself has `count` elements as small as can be, arrays in them one.
+    pub fn swollen(&self, version: i16, count: usize) -> Value {
+        self.swollen_struct(&self.name, version, count)
+    }
+
+    fn swollen_struct(&self, name: &str, version: i16, count: usize) -> Value {
+        let fields = self.fields(name).iter().map(|field| match field.r#type.strip_prefix("[]") {
+            Some(element) if within(Some(field.versions), version) => {
+                let element = match element {
+                    "string" | "bytes" => Value::Bytes(Vec::new()),
+                    "uuid" => Value::Uuid([0; 16]),
+                    name if name.starts_with(|c: char| c.is_ascii_uppercase()) => {
+                        self.swollen_struct(name, version, 1)
+                    }
+                    _ => Value::Int(0),
+                };
+                Value::Repeated(Box::new(element), count)
+            }
+            // Null has no room in every version that has the field.
+            _ if within(Some(field.versions), version) && !within(field.nullable, version) => {
+                match self.plain_field(field) {
+                    Value::Null if matches!(field.r#type.as_str(), "string" | "bytes" | "records") => {
+                        Value::Bytes(Vec::new())
+                    }
+                    plain => plain,
+                }
+            }
+            _ => self.plain_field(field),
+        });
+        Value::Struct(fields.collect())
     }
 
     pub fn plain(&self) -> Value {
@@ -286,6 +320,16 @@ impl Message {
                 for value in values {
                     self.encode_value(element, value, version, flexible, out)?;
                 }
+            }
+            (Value::Repeated(value, count), ty) => {
+                match flexible {
+                    true => uvarint(out, *count as u64 + 1),
+                    false => out.extend((*count as i32).to_be_bytes()),
+                }
+                let element = ty.strip_prefix("[]").expect("only arrays have lists");
+                let mut bytes = Vec::new();
+                self.encode_value(element, value, version, flexible, &mut bytes)?;
+                out.extend(bytes.repeat(*count));
             }
             (Value::Struct(_), name) => self.encode_struct(name, value, version, out)?,
             other => panic!("{other:?}"),
