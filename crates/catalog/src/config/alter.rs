@@ -380,7 +380,7 @@ const RELOADABLE_TLS: [&str; 10] = [
 ];
 
 /// Group key, and the broker keys that bound it.
-const GROUP_BOUNDS: [(&str, &str, &str); 13] = [
+const GROUP_BOUNDS: [(&str, &str, &str); 15] = [
     (
         "consumer.heartbeat.interval.ms",
         "group.consumer.min.heartbeat.interval.ms",
@@ -438,6 +438,8 @@ const GROUP_BOUNDS: [(&str, &str, &str); 13] = [
         "group.streams.max.assignment.interval.ms",
     ),
     ("streams.num.standby.replicas", "", "group.streams.max.standby.replicas"),
+    ("streams.num.warmup.replicas", "", "group.streams.max.warmup.replicas"),
+    ("streams.task.offset.interval.ms", "group.streams.min.task.offset.interval.ms", ""),
 ];
 
 fn check_group(state: &State, broker: &BrokerConfig, overrides: &mut Overrides) -> Result<(), AlterError> {
@@ -458,6 +460,14 @@ fn check_group(state: &State, broker: &BrokerConfig, overrides: &mut Overrides) 
         if of_broker(max).is_some_and(|bound| value > bound) {
             return refuse(ErrorCode::InvalidConfig, format!("{name} must be less than or equal to {max}"));
         }
+    }
+    if let Some(Value::Text(assignor)) = values.get("streams.assignor.name")
+        && let Some(Value::List(known)) =
+            find(Scope::Broker, "group.streams.assignors").and_then(|key| layers.value(key))
+        && !known.contains(assignor)
+    {
+        let message = format!("streams.assignor.name must be one of {}", known.join(", "));
+        return refuse(ErrorCode::InvalidConfig, message);
     }
     for kind in ["consumer", "share", "streams"] {
         let effective = |suffix: &str| {

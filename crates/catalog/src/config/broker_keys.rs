@@ -283,6 +283,22 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         .list()
         .no_effect(AUTH),
     key(
+        "errors.deadletterqueue.auto.create.topics.enable",
+        Boolean,
+        "false",
+        "Creates the topic for records that a share group gave up, when it is missing.",
+    )
+    .cluster_wide()
+    .no_effect(SHARE),
+    key(
+        "errors.deadletterqueue.topic.name.prefix",
+        String,
+        "dlq.",
+        "Prefix of the topics that are created for given-up records.",
+    )
+    .cluster_wide()
+    .no_effect(SHARE),
+    key(
         "fetch.max.bytes",
         Int,
         "57671680",
@@ -323,6 +339,15 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .min(0)
     .cluster_wide()
+    .no_effect(CONSUMER),
+    key(
+        "group.consumer.assignor.offload.enable",
+        Boolean,
+        "true",
+        "Computes assignments of consumer groups in the background.",
+    )
+    .cluster_wide()
+    .internal()
     .no_effect(CONSUMER),
     key(
         "group.consumer.assignors",
@@ -478,6 +503,15 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     .min(0)
     .cluster_wide()
     .no_effect(SHARE),
+    key(
+        "group.share.assignor.offload.enable",
+        Boolean,
+        "true",
+        "Computes assignments of share groups in the background.",
+    )
+    .cluster_wide()
+    .internal()
+    .no_effect(SHARE),
     key("group.share.assignors", List, "simple", "Server-side assignors of share groups.")
         .list_not_empty()
         .no_effect(SHARE),
@@ -489,6 +523,14 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .range(2, 10)
     .no_effect(SHARE),
+    key(
+        "group.share.dlq.manager.class.name",
+        String,
+        "org.apache.kafka.server.share.dlq.DefaultShareGroupDLQManager",
+        "Class that writes given-up records of share groups.",
+    )
+    .internal()
+    .no_effect(JAVA),
     key(
         "group.share.heartbeat.interval.ms",
         Int,
@@ -629,6 +671,15 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     .min(1)
     .no_effect(SHARE),
     key(
+        "group.streams.acceptable.recovery.lag",
+        Long,
+        "10000",
+        "Lag up to which a task counts as caught up.",
+    )
+    .min(0)
+    .internal()
+    .no_effect(STREAMS),
+    key(
         "group.streams.assignment.interval.ms",
         Int,
         "1000",
@@ -636,6 +687,23 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .min(0)
     .cluster_wide()
+    .no_effect(STREAMS),
+    key(
+        "group.streams.assignor.offload.enable",
+        Boolean,
+        "true",
+        "Computes assignments of streams groups in the background.",
+    )
+    .cluster_wide()
+    .internal()
+    .no_effect(STREAMS),
+    key(
+        "group.streams.assignors",
+        List,
+        "sticky",
+        "Server-side assignors of streams groups, the first is the default.",
+    )
+    .list_not_empty()
     .no_effect(STREAMS),
     key(
         "group.streams.heartbeat.interval.ms",
@@ -683,6 +751,10 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     key("group.streams.max.standby.replicas", Int, "2", "Most standby tasks a streams group may set.")
         .min(0)
         .no_effect(STREAMS),
+    key("group.streams.max.warmup.replicas", Int, "20", "Most warm-up tasks a streams group may set.")
+        .min(0)
+        .internal()
+        .no_effect(STREAMS),
     key(
         "group.streams.min.assignment.interval.ms",
         Int,
@@ -707,9 +779,30 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .min(1)
     .no_effect(STREAMS),
+    key(
+        "group.streams.min.task.offset.interval.ms",
+        Int,
+        "15000",
+        "Smallest task offset interval a streams group may set.",
+    )
+    .min(1)
+    .internal()
+    .no_effect(STREAMS),
     key("group.streams.num.standby.replicas", Int, "0", "Standby tasks of a streams group.")
         .min(0)
         .no_effect(STREAMS),
+    key("group.streams.num.warmup.replicas", Int, "2", "Warm-up tasks of a streams group.")
+        .min(0)
+        .internal()
+        .no_effect(STREAMS),
+    key(
+        "group.streams.rack.aware.assignment.tags",
+        List,
+        "",
+        "Client tags over which standby tasks are spread.",
+    )
+    .list()
+    .no_effect(STREAMS),
     key(
         "group.streams.session.timeout.ms",
         Int,
@@ -718,6 +811,18 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .min(1)
     .no_effect(STREAMS),
+    key("group.streams.task.offset.interval.ms", Int, "60000", "Time between two reports of task offsets.")
+        .min(1)
+        .internal()
+        .no_effect(STREAMS),
+    key(
+        "group.streams.topology.description.plugin.class",
+        Class,
+        "",
+        "Class that keeps descriptions of topologies.",
+    )
+    .null()
+    .no_effect(JAVA),
     key(
         "initial.broker.registration.timeout.ms",
         Int,
@@ -955,6 +1060,14 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     key("log.preallocate", Boolean, "false", "Reserves disk space for a new segment at once.")
         .cluster_wide()
         .no_effect(FILES),
+    key("log.remote.copy.lag.bytes", Long, "-1", "Bytes that wait before they are copied to a second tier.")
+        .min(-1)
+        .cluster_wide()
+        .no_effect(TIER),
+    key("log.remote.copy.lag.ms", Long, "0", "Time records wait before they are copied to a second tier.")
+        .min(-1)
+        .cluster_wide()
+        .no_effect(TIER),
     key(
         "log.retention.bytes",
         Long,
@@ -1011,6 +1124,14 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "",
         "Other limits for some addresses, as address:count pairs.",
     )
+    .cluster_wide(),
+    key(
+        "max.decompressed.message.bytes",
+        Int,
+        "134217728",
+        "Largest batch after decompression; checked while it is decompressed.",
+    )
+    .range(1, 2147483639)
     .cluster_wide(),
     key("max.incremental.fetch.session.cache.slots", Int, "10000", "Most incremental fetch sessions kept.")
         .min(0),
@@ -1519,6 +1640,20 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     key("sasl.mechanism.inter.broker.protocol", String, "GSSAPI", "SASL mechanism between brokers.")
         .per_broker()
         .no_effect(CLUSTER),
+    key(
+        "sasl.oauthbearer.allow.unverified.audience",
+        Boolean,
+        "false",
+        "Accepts tokens whose audience is not checked.",
+    )
+    .no_effect(SASL),
+    key(
+        "sasl.oauthbearer.allow.unverified.issuer",
+        Boolean,
+        "false",
+        "Accepts tokens whose issuer is not checked.",
+    )
+    .no_effect(SASL),
     key(
         "sasl.oauthbearer.assertion.algorithm",
         String,

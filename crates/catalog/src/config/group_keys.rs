@@ -14,6 +14,15 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
     .min(0)
     .no_effect(CONSUMER)
     .behind(&[same("group.consumer.assignment.interval.ms")]),
+    key(
+        "consumer.assignor.offload.enable",
+        Boolean,
+        "true",
+        "Computes assignments of the group in the background.",
+    )
+    .internal()
+    .no_effect(CONSUMER)
+    .behind(&[same("group.consumer.assignor.offload.enable")]),
     key("consumer.heartbeat.interval.ms", Int, "5000", "Time between two heartbeats of a member.")
         .min(1)
         .no_effect(CONSUMER)
@@ -22,10 +31,28 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         .min(1)
         .no_effect(CONSUMER)
         .behind(&[same("group.consumer.session.timeout.ms")]),
+    key(
+        "errors.deadletterqueue.copy.record.enable",
+        Boolean,
+        "false",
+        "Keeps a given-up record whole, not only where it was.",
+    )
+    .no_effect(SHARE),
+    key("errors.deadletterqueue.topic.name", String, "", "Topic for records that the group gave up.")
+        .no_effect(SHARE),
     key("share.assignment.interval.ms", Int, "1000", "Shortest time between two assignments of the group.")
         .min(0)
         .no_effect(SHARE)
         .behind(&[same("group.share.assignment.interval.ms")]),
+    key(
+        "share.assignor.offload.enable",
+        Boolean,
+        "true",
+        "Computes assignments of the group in the background.",
+    )
+    .internal()
+    .no_effect(SHARE)
+    .behind(&[same("group.share.assignor.offload.enable")]),
     key(
         "share.auto.offset.reset",
         String,
@@ -74,10 +101,28 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         .min(1)
         .no_effect(SHARE)
         .behind(&[same("group.share.session.timeout.ms")]),
+    key("streams.acceptable.recovery.lag", Long, "10000", "Lag up to which a task counts as caught up.")
+        .min(0)
+        .internal()
+        .no_effect(STREAMS)
+        .behind(&[same("group.streams.acceptable.recovery.lag")]),
     key("streams.assignment.interval.ms", Int, "1000", "Shortest time between two assignments of the group.")
         .min(0)
         .no_effect(STREAMS)
         .behind(&[same("group.streams.assignment.interval.ms")]),
+    key("streams.assignor.name", String, "", "Assignor of the group.")
+        .null()
+        .no_effect(STREAMS)
+        .behind(&[same("group.streams.assignors")]),
+    key(
+        "streams.assignor.offload.enable",
+        Boolean,
+        "true",
+        "Computes assignments of the group in the background.",
+    )
+    .internal()
+    .no_effect(STREAMS)
+    .behind(&[same("group.streams.assignor.offload.enable")]),
     key("streams.heartbeat.interval.ms", Int, "5000", "Time between two heartbeats of a member.")
         .min(1)
         .no_effect(STREAMS)
@@ -95,10 +140,24 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         .min(0)
         .no_effect(STREAMS)
         .behind(&[same("group.streams.num.standby.replicas")]),
+    key("streams.num.warmup.replicas", Int, "2", "Warm-up tasks of the group.")
+        .min(0)
+        .internal()
+        .no_effect(STREAMS)
+        .behind(&[same("group.streams.num.warmup.replicas")]),
+    key("streams.rack.aware.assignment.tags", List, "", "Client tags over which standby tasks are spread.")
+        .list()
+        .no_effect(STREAMS)
+        .behind(&[same("group.streams.rack.aware.assignment.tags")]),
     key("streams.session.timeout.ms", Int, "45000", "Silence after which a member is taken for gone.")
         .min(1)
         .no_effect(STREAMS)
         .behind(&[same("group.streams.session.timeout.ms")]),
+    key("streams.task.offset.interval.ms", Int, "60000", "Time between two reports of task offsets.")
+        .min(1)
+        .internal()
+        .no_effect(STREAMS)
+        .behind(&[same("group.streams.task.offset.interval.ms")]),
 ];
 
 pub static CLIENT_METRICS_KEYS: &[ConfigKey] = &[

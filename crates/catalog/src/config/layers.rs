@@ -7,7 +7,7 @@ use protocol::Str;
 
 use super::describe::ConfigSource;
 use super::key::Scope;
-use super::{BrokerConfig, ConfigKey, Value, find};
+use super::{BrokerConfig, ConfigKey, ConfigType, Value, find};
 use crate::record::ResourceType;
 use crate::state::State;
 
@@ -92,6 +92,10 @@ impl<'a> Layers<'a> {
         let broker_key = find(Scope::Broker, synonym.name)?;
         Some(match parse_known(broker_key, found.text) {
             Value::Integer(value) => Value::Integer(value.saturating_mul(synonym.factor)),
+            // The first assignor of the broker's list is the one that groups get.
+            Value::List(entries) if key.config_type != ConfigType::List => {
+                Value::Text(entries.into_iter().next().unwrap_or_default())
+            }
             other => other,
         })
     }

@@ -94,14 +94,6 @@ pub static OWN_KEYS: &[ConfigKey] = &[
     .min(1 << 20)
     .ours(),
     key(
-        "message.decompressed.max.bytes",
-        Long,
-        "134217728",
-        "Largest batch after decompression; checked while it is decompressed.",
-    )
-    .min(1)
-    .ours(),
-    key(
         "producer.ids.max",
         Int,
         "100000",

@@ -50,6 +50,8 @@ pub struct TopicConfig {
     pub segment_ms: i64,
     pub cleanup_policy: CleanupPolicy,
     pub max_message_bytes: i32,
+    /// Of one batch, after decompression.
+    pub max_decompressed_message_bytes: i32,
     pub compression: TopicCompression,
     pub timestamp_type: TimestampType,
     pub timestamp_before_max_ms: i64,
@@ -102,6 +104,7 @@ impl TopicConfig {
             segment_ms: integer("segment.ms"),
             cleanup_policy: CleanupPolicy { delete: has("delete"), compact: has("compact") },
             max_message_bytes: integer("max.message.bytes") as i32,
+            max_decompressed_message_bytes: integer("max.decompressed.message.bytes") as i32,
             compression,
             timestamp_type: match text("message.timestamp.type").as_str() {
                 "LogAppendTime" => TimestampType::LogAppendTime,

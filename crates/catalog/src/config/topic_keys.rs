@@ -39,6 +39,13 @@ pub static TOPIC_KEYS: &[ConfigKey] = &[
         .min(0)
         .no_effect(COMPACT)
         .behind(&[same("log.cleaner.delete.retention.ms")]),
+    key(
+        "errors.deadletterqueue.group.enable",
+        Boolean,
+        "false",
+        "Lets share groups put records here that they gave up.",
+    )
+    .no_effect(SHARE),
     key("file.delete.delay.ms", Long, "60000", "Time a deleted file stays on the disk.")
         .min(0)
         .no_effect(FILES)
@@ -87,6 +94,14 @@ pub static TOPIC_KEYS: &[ConfigKey] = &[
     .min(1)
     .no_effect(COMPACT)
     .behind(&[same("log.cleaner.max.compaction.lag.ms")]),
+    key(
+        "max.decompressed.message.bytes",
+        Int,
+        "134217728",
+        "Largest batch after decompression; checked while it is decompressed.",
+    )
+    .range(1, 2147483639)
+    .behind(&[same("max.decompressed.message.bytes")]),
     key("max.message.bytes", Int, "1048588", "Largest record batch that is accepted.")
         .min(0)
         .behind(&[same("message.max.bytes")]),
@@ -134,6 +149,14 @@ pub static TOPIC_KEYS: &[ConfigKey] = &[
     key("preallocate", Boolean, "false", "Reserves disk space for a new segment at once.")
         .no_effect(FILES)
         .behind(&[same("log.preallocate")]),
+    key("remote.copy.lag.bytes", Long, "-1", "Bytes that wait before they are copied to a second tier.")
+        .min(-1)
+        .no_effect(TIER)
+        .behind(&[same("log.remote.copy.lag.bytes")]),
+    key("remote.copy.lag.ms", Long, "0", "Time records wait before they are copied to a second tier.")
+        .min(-1)
+        .no_effect(TIER)
+        .behind(&[same("log.remote.copy.lag.ms")]),
     key("remote.log.copy.disable", Boolean, "false", "Stops copying to the second tier.").no_effect(TIER),
     key(
         "remote.log.delete.on.disable",

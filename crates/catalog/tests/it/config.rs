@@ -1,7 +1,7 @@
-//! The table of config keys against Apache Kafka 4.3.1: its declarations, and what a running broker answered.
+//! The table of config keys against Apache Kafka 4.4.0: its declarations, and what a running broker answered.
 //!
 //! The vectors were made by asking a real broker: two topics created, all resources described, then each line of
-//! `kafka-4.3.1-changes.tsv` in order, then everything described again.
+//! `kafka-4.4.0-changes.tsv` in order, then everything described again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -26,7 +26,7 @@ fn vector(name: &str) -> Vec<Vec<String>> {
 fn the_table_has_every_key_of_kafka_with_its_type_default_and_update_mode() {
     let other_default: BTreeSet<&str> = differences::DEFAULTS.iter().map(|(name, _)| *name).collect();
     let mut seen = BTreeSet::new();
-    for row in vector("kafka-4.3.1-keys.tsv") {
+    for row in vector("kafka-4.4.0-keys.tsv") {
         let [scope, name, config_type, default, internal, mode] = row.try_into().unwrap();
         let scope_of_key = match scope.as_str() {
             "topic" => Scope::Topic,
@@ -46,14 +46,14 @@ fn the_table_has_every_key_of_kafka_with_its_type_default_and_update_mode() {
             };
             assert_eq!(key.mutability, mutability, "update mode of {name}");
         }
-        if scope == "broker" && other_default.contains(name.as_str()) {
+        if other_default.contains(name.as_str()) {
             assert_ne!(key.default.unwrap_or("<null>"), default, "{name} is listed as different and is not");
         } else {
             assert_eq!(key.default.unwrap_or("<null>"), default, "default of {scope} key {name}");
         }
         seen.insert((scope, name));
     }
-    assert_eq!(seen.len(), 414);
+    assert_eq!(seen.len(), 447);
     // Kafka keeps three throttles outside of its broker ConfigDef; everything else beyond it is ours and says so.
     let extra =
         config::keys(Scope::Broker).filter(|key| !seen.contains(&("broker".to_owned(), key.name.to_owned())));
@@ -160,7 +160,7 @@ fn compare(state: &State, broker: &BrokerConfig, what: &str, whole: bool) {
     let differs: BTreeSet<&str> = differences::DEFAULTS.iter().map(|(name, _)| *name).collect();
     let mut ours = answer(state, broker, what);
     let mut compared = 0;
-    for row in vector("kafka-4.3.1-describe.tsv").into_iter().filter(|row| row[0] == what) {
+    for row in vector("kafka-4.4.0-describe.tsv").into_iter().filter(|row| row[0] == what) {
         let name = row[1].clone();
         let our_row = ours.remove(&name).unwrap_or_else(|| panic!("{what}: {name} is not described"));
         if differs.contains(name.as_str()) || differs.contains(base_name(&name)) {
@@ -197,7 +197,7 @@ fn describing_and_changing_answer_as_kafka_does() {
         let broker = asked_broker();
         // A cluster formatted by Kafka 4 starts with this override.
         catalog.append(vec![set(ResourceType::Broker, "", &[("min.insync.replicas", "1")])]).await.unwrap();
-        let changes = vector("kafka-4.3.1-changes.tsv");
+        let changes = vector("kafka-4.4.0-changes.tsv");
         let (mut ids, mut step) = (100u128, 0);
         for row in &changes {
             ids += 1;
@@ -259,6 +259,7 @@ fn describing_and_changing_answer_as_kafka_does() {
 
         let effective = TopicConfig::effective(&state, &broker, "bc9");
         assert_eq!((effective.retention_ms, effective.max_message_bytes), (5, 2_000_000));
+        assert_eq!(effective.max_decompressed_message_bytes, 5_000_000);
         let effective = TopicConfig::effective(&state, &broker, "a.b");
         assert_eq!(effective.retention_ms, 8888, "this broker's override wins over the cluster's");
         assert!(effective.cleanup_policy.delete && effective.cleanup_policy.compact);
