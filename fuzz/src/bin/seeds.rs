@@ -11,11 +11,10 @@ mod fuzz_entries;
 use std::path::Path;
 
 use protocol::ApiKey;
-use protocol::batch::BatchBuilder;
-use protocol::compression::Compression;
 use protocol::messages::all::ALL;
 
 const VECTORS: &str = include_str!("../../../crates/protocol/vectors/messages.txt");
+const BATCHES: &str = include_str!("../../../crates/protocol/vectors/batches.txt");
 
 fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
@@ -24,10 +23,7 @@ fn main() -> std::io::Result<()> {
         let name = words.next().expect("a name");
         let version: i16 = words.next().expect("a version").parse().expect("a number");
         let hex = words.next().unwrap_or_default();
-        let body: Vec<u8> = (0..hex.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex"))
-            .collect();
+        let body = from_hex(hex);
         let choice = fuzz_entries::choice_of(name, version).expect("a message we have");
         write(&corpus.join("message"), index, &[&choice.to_be_bytes()[..], &body].concat())?;
         let row = ALL.iter().find(|row| row.name == name).expect("a message we have");
@@ -42,16 +38,16 @@ fn main() -> std::io::Result<()> {
             write(&corpus.join("request_frame"), index, &frame)?;
         }
     }
-    for (index, compression) in Compression::ALL.into_iter().enumerate() {
-        let mut builder = BatchBuilder::new().compression(compression).producer(7, 1, 5);
-        for number in 0..20 {
-            let key = format!("key-{number}");
-            let appended = builder.append(1_700_000_000_000 + number, Some(key.as_bytes()), Some(b"value"), &[]);
-            appended.expect("room for a record");
-        }
-        write(&corpus.join("record_batches"), index, &builder.build().expect("a batch"))?;
+    let batches = BATCHES.lines().filter(|line| line.starts_with("B ") || line.starts_with("M "));
+    for (index, line) in batches.enumerate() {
+        let hex = line.rsplit(' ').next().expect("the bytes stand last");
+        write(&corpus.join("record_batches"), index, &from_hex(hex))?;
     }
     Ok(())
+}
+
+fn from_hex(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect()
 }
 
 fn write(folder: &Path, index: usize, bytes: &[u8]) -> std::io::Result<()> {

@@ -7,6 +7,7 @@ mod fuzz_entries;
 mod fuzz_smoke;
 mod hostile;
 mod java;
+mod java_batches;
 mod kafka_protocol_crate;
 mod round_trip;
 mod schema;
