@@ -213,3 +213,25 @@ fn a_failed_sync_is_final_until_the_restart() {
         catalog.append(vec![topic(9, "again", 1)]).await.unwrap();
     });
 }
+
+#[test]
+fn a_write_that_fails_once_costs_one_append() {
+    run(async {
+        let disk = MemDisk::new(1);
+        let catalog = open(&disk).await;
+        catalog.append(vec![topic(1, "before", 1)]).await.unwrap();
+        disk.set_faults(MemFaults { fail_write_at: Some(1), ..MemFaults::default() });
+        let error = catalog.append(vec![topic(2, "lost", 1)]).await.unwrap_err();
+        assert_eq!(error.error_code().name(), "KAFKA_STORAGE_ERROR");
+        assert_eq!(catalog.failure(), None, "nothing was half done, so nothing is final");
+        catalog.append(vec![topic(3, "after", 1)]).await.unwrap();
+        disk.crash(2);
+        let catalog = open(&disk).await;
+        let names: Vec<_> = catalog.read().topics().map(|topic| topic.name.to_string()).collect();
+        assert_eq!(names, ["after", "before"]);
+        disk.set_faults(MemFaults { fail_read_at: Some(1), ..MemFaults::default() });
+        disk.kill();
+        let error = open_with(&disk, CatalogOptions::default()).await.err().unwrap();
+        assert!(matches!(error, catalog::CatalogOpenError::Disk(_)), "a read error is no damage: {error}");
+    });
+}
