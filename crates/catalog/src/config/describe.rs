@@ -4,6 +4,8 @@
 //! with the first entry of the key's own (or main) name, so that a value inherited from `log.retention.hours` alone
 //! shows no synonyms; and the source of a value is that of the first synonym, DEFAULT_CONFIG without any.
 
+use std::collections::BTreeMap;
+
 use protocol::{ErrorCode, Str};
 
 use super::broker_config::find_with_listener;
@@ -160,6 +162,13 @@ fn check_resource(
     }
 }
 
+/// The configs that a topic with these overrides would have: what CreateTopics answers.
+pub fn describe_new_topic(state: &State, broker: &BrokerConfig, overrides: &[(Str, Str)]) -> Vec<Described> {
+    let overrides = overrides.iter().cloned().collect();
+    let describer = Describer { state, layers: Layers::new(state, broker), options: DescribeOptions::default() };
+    describer.with_overrides(Scope::Topic, Some(&overrides), ConfigSource::Topic)
+}
+
 struct Describer<'a> {
     state: &'a State,
     layers: Layers<'a>,
@@ -176,6 +185,15 @@ impl Describer<'_> {
         own_source: ConfigSource,
     ) -> Vec<Described> {
         let overrides = self.state.config(resource_type, resource_name);
+        self.with_overrides(scope, overrides.map(|map| map.as_ref()), own_source)
+    }
+
+    fn with_overrides(
+        &self,
+        scope: Scope,
+        overrides: Option<&BTreeMap<Str, Str>>,
+        own_source: ConfigSource,
+    ) -> Vec<Described> {
         let mut described = Vec::new();
         for key in keys(scope) {
             let own = overrides.and_then(|map| map.get(key.name)).map(|text| parse_known(key, text));
