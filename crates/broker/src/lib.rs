@@ -1,1 +1,34 @@
-//! The room `broker`.
+//! The room where Kafka's requests are answered.
+//!
+//! It does: one file per Kafka API in `apis/`, and the nouns they call: topics, configs, produce rules, fetch
+//! sessions, groups. It owns: the dispatch table, fetch sessions, group state, counters of topics.
+//! It never sees: sockets, TLS, disk paths, bucket keys. A request frame comes in, segments of an answer go out.
+//!
+//! Start reading at `broker.rs` (one frame from header to answer), then `apis/mod.rs` (the table of APIs and
+//! versions), then any file in `apis/`: decode, check, call, answer. `error.rs` is the one place where causes
+//! become Kafka's error codes; `limits.rs` names every bound.
+
+mod apis;
+mod authorized_operations;
+mod broker;
+mod configs;
+mod connection;
+mod counters;
+mod error;
+mod features;
+mod fetch_sessions;
+mod groups;
+mod limits;
+mod nodes;
+mod partitions;
+mod produce;
+mod request;
+mod resources;
+mod topics;
+
+pub use apis::{Api, TABLE as APIS};
+pub use broker::{Broker, BrokerOptions, Endpoint, StartError};
+pub use connection::{ClientSoftware, Connection};
+pub use counters::{Counters, TopicCounters, TopicCountersSnapshot};
+pub use limits::Limits;
+pub use request::{CloseReason, Handling, Outcome};

@@ -1,0 +1,129 @@
+//! CreateTopics (key 19), versions 2–7.
+//!
+//! Makes topics, or says what would happen (`validate_only`). One topic's error does not touch the others; a name
+//! that stands twice in the request is INVALID_REQUEST. The answer carries the effective configs of what was made.
+//!
+//! Differences: with one broker a replication factor of 1 is the only one that can be reached (−1 takes
+//! `default.replication.factor`); more is INVALID_REPLICATION_FACTOR, as in a Kafka cluster of one. A topic that would
+//! take the cluster beyond `cluster.partitions.max` is POLICY_VIOLATION; Kafka's own bound is 10,000 per request.
+//!
+//! 4: defaults by −1 (KIP-464) · 5: flexible, configs in the answer (KIP-525) · 6: THROTTLING_QUOTA_EXCEEDED (KIP-599)
+//! · 7: topic ids (KIP-516).
+
+use std::collections::BTreeMap;
+
+use catalog::State;
+use catalog::config::describe::describe_new_topic;
+use protocol::messages::create_topics_request::CreatableTopic;
+use protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
+use protocol::{ErrorCode, Str};
+
+use crate::error::ApiError;
+use crate::request::RequestContext;
+use crate::topics::{NewTopic, PlannedTopic};
+
+/// The topic of Kafka's KRaft log; nobody may make one of that name.
+const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
+
+pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let broker = &context.broker;
+    let mut times: BTreeMap<&Str, u32> = BTreeMap::new();
+    for topic in &request.topics {
+        *times.entry(&topic.name).or_default() += 1;
+    }
+    let mut results: Vec<CreatableTopicResult> = Vec::with_capacity(times.len());
+    let mut planned: Vec<PlannedTopic> = Vec::new();
+    {
+        let state = broker.catalog.read();
+        let mut partitions_asked = 0;
+        for topic in request.topics.iter().filter(|topic| times[&topic.name] == 1) {
+            partitions_asked += topic.num_partitions.max(1) as usize + topic.assignments.len();
+            let plan = match () {
+                _ if topic.name == CLUSTER_METADATA_TOPIC => {
+                    Err(ApiError::new(ErrorCode::InvalidRequest, format!("{CLUSTER_METADATA_TOPIC} cannot be created")))
+                }
+                _ if partitions_asked > broker.limits.request_partitions_max => Err(ApiError::new(
+                    ErrorCode::PolicyViolation,
+                    format!("one request may create {} partitions at most", broker.limits.request_partitions_max),
+                )),
+                _ => broker.topics.plan(&state, &new_topic(topic)),
+            };
+            match plan {
+                Ok(plan) => planned.push(plan),
+                Err(error) => results.push(refused(&topic.name, error)),
+            }
+        }
+        // Two topics of one request may collide with each other, or be too many together.
+        let rooms = broker.topics.check_room_for(&state, &planned);
+        let mut rooms = rooms.into_iter();
+        planned.retain(|plan| match rooms.next() {
+            Some(Err(error)) => {
+                results.push(refused(&plan.name, error));
+                false
+            }
+            _ => true,
+        });
+        if request.validate_only {
+            results.extend(planned.drain(..).map(|plan| created(&context, &state, &plan)));
+        }
+    }
+    let made = broker.topics.create(&planned).await;
+    let state = broker.catalog.read();
+    for (plan, result) in planned.iter().zip(made) {
+        results.push(match result {
+            Ok(()) => created(&context, &state, plan),
+            Err(error) => refused(&plan.name, error),
+        });
+    }
+    for name in times.iter().filter(|(_, times)| **times > 1).map(|(name, _)| *name) {
+        results.push(refused(name, ApiError::new(ErrorCode::InvalidRequest, "the topic is named more than once")));
+    }
+    CreateTopicsResponse { topics: results, ..CreateTopicsResponse::default() }
+}
+
+fn new_topic(topic: &CreatableTopic) -> NewTopic {
+    NewTopic {
+        name: topic.name.clone(),
+        partition_count: topic.num_partitions,
+        replication_factor: topic.replication_factor,
+        assignments: topic
+            .assignments
+            .iter()
+            .map(|assignment| (assignment.partition_index, assignment.broker_ids.clone()))
+            .collect(),
+        configs: topic.configs.iter().map(|config| (config.name.clone(), config.value.clone())).collect(),
+    }
+}
+
+fn refused(name: &Str, error: ApiError) -> CreatableTopicResult {
+    CreatableTopicResult {
+        name: name.clone(),
+        error_code: error.code.code(),
+        error_message: error.message,
+        configs: Some(Vec::new()),
+        ..CreatableTopicResult::default()
+    }
+}
+
+fn created(context: &RequestContext, state: &State, plan: &PlannedTopic) -> CreatableTopicResult {
+    let described = describe_new_topic(state, context.broker.configs.started_with(), &plan.configs);
+    let configs = described.into_iter().map(|config| CreatableTopicConfigs {
+        name: config.name,
+        value: config.value,
+        read_only: config.read_only,
+        config_source: config.source.code(),
+        is_sensitive: config.is_sensitive,
+        ..CreatableTopicConfigs::default()
+    });
+    CreatableTopicResult {
+        name: plan.name.clone(),
+        topic_id: plan.id,
+        error_code: ErrorCode::None.code(),
+        error_message: None,
+        num_partitions: plan.partition_count as i32,
+        replication_factor: plan.replication_factor,
+        configs: Some(configs.collect()),
+        ..CreatableTopicResult::default()
+    }
+}

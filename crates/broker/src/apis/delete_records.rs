@@ -1,0 +1,72 @@
+//! DeleteRecords (key 21), versions 0–2 (KIP-107).
+//!
+//! Moves the start of a partition up to an offset; −1 is the high watermark. Beyond the high watermark, or below −1,
+//! it is OFFSET_OUT_OF_RANGE; below the start nothing happens and the start is answered. A topic that is only
+//! compacted is POLICY_VIOLATION, an internal one INVALID_TOPIC_EXCEPTION, as in Kafka.
+//!
+//! 2: flexible.
+
+use std::sync::Arc;
+
+use commitlog::Partition;
+use protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
+use protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
+use protocol::{ErrorCode, Str};
+
+use crate::error::read_error;
+use crate::partitions::{TopicRef, led_here};
+use crate::request::RequestContext;
+
+const HIGH_WATERMARK: i64 = -1;
+
+pub(super) async fn handle(context: RequestContext, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+    let asked: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+    let is_too_large = asked > context.broker.limits.request_partitions_max;
+    let mut response = DeleteRecordsResponse::default();
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            let result = match is_too_large {
+                true => Err(ErrorCode::InvalidRequest),
+                false => delete(&context, &topic.name, partition.partition_index, partition.offset).await,
+            };
+            partitions.push(DeleteRecordsPartitionResult {
+                partition_index: partition.partition_index,
+                low_watermark: result.unwrap_or(-1),
+                error_code: result.err().unwrap_or(ErrorCode::None).code(),
+                ..DeleteRecordsPartitionResult::default()
+            });
+        }
+        response.topics.push(DeleteRecordsTopicResult {
+            name: topic.name.clone(),
+            partitions,
+            ..DeleteRecordsTopicResult::default()
+        });
+    }
+    response
+}
+
+async fn delete(context: &RequestContext, topic: &Str, index: i32, offset: i64) -> Result<i64, ErrorCode> {
+    let partition = find(context, topic, index)?;
+    let high_watermark = partition.offsets().high_watermark;
+    let before = match offset {
+        HIGH_WATERMARK => high_watermark,
+        0.. if offset <= high_watermark => offset,
+        _ => return Err(ErrorCode::OffsetOutOfRange),
+    };
+    partition.delete_records(before).await.map_err(|error| read_error(&error))
+}
+
+fn find(context: &RequestContext, topic: &Str, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+    let broker = &context.broker;
+    let state = broker.catalog.read();
+    let topic = TopicRef::Name(topic.clone()).find(&state)?;
+    let led = led_here(&broker.log, broker.node_id, topic, index)?;
+    if topic.internal {
+        return Err(ErrorCode::InvalidTopicException);
+    }
+    if !broker.configs.topic(&state, topic).cleanup_policy.delete {
+        return Err(ErrorCode::PolicyViolation);
+    }
+    Ok(led.partition)
+}

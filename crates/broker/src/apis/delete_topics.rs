@@ -1,0 +1,146 @@
+//! DeleteTopics (key 20), versions 1–6.
+//!
+//! By name, or from version 6 on by id. When the answer leaves, the topic is gone from the catalog and its records
+//! are no longer read; offsets that groups committed for it go as well. `delete.topic.enable=false` refuses all:
+//! INVALID_REQUEST before version 3, TOPIC_DELETION_DISABLED since. A topic named twice, by whichever of its names,
+//! is refused.
+//!
+//! Difference: internal topics cannot be deleted (TOPIC_AUTHORIZATION_FAILED until there is an authorizer that may
+//! allow it); Kafka lets its superusers do it and its coordinators lose their state.
+//!
+//! 4: flexible · 5: error messages (KIP-599) · 6: topic ids (KIP-516).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use catalog::Topic;
+use protocol::messages::delete_topics_response::DeletableTopicResult;
+use protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
+use protocol::{ErrorCode, Str, Uuid};
+
+use crate::error::ApiError;
+use crate::request::RequestContext;
+
+const BY_ID_SINCE: i16 = 6;
+const DELETION_DISABLED_SINCE: i16 = 3;
+
+pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+    let broker = &context.broker;
+    let mut named = Named::default();
+    for name in &request.topic_names {
+        named.add_name(name.clone());
+    }
+    for topic in &request.topics {
+        match (&topic.name, topic.topic_id) {
+            (None, Uuid::ZERO) => named.refuse(None, Uuid::ZERO, "a topic needs a name or an id"),
+            (None, id) => named.add_id(id),
+            (Some(name), Uuid::ZERO) => named.add_name(name.clone()),
+            (Some(name), id) => named.refuse(Some(name.clone()), id, "a topic is named by name or by id, not both"),
+        }
+    }
+    let (topics, mut responses) = {
+        let state = broker.catalog.read();
+        if !broker.configs.broker(&state).delete_topic_enable() {
+            let code = match context.api_version < DELETION_DISABLED_SINCE {
+                true => ErrorCode::InvalidRequest,
+                false => ErrorCode::TopicDeletionDisabled,
+            };
+            (Vec::new(), named.refuse_all(code))
+        } else {
+            named.resolve(&state)
+        }
+    };
+    for topic in topics {
+        let result = match topic.internal {
+            true => Err(ApiError::new(ErrorCode::TopicAuthorizationFailed, "internal topics cannot be deleted")),
+            false => broker.topics.delete(&topic).await,
+        };
+        match result {
+            Ok(()) => {
+                broker.groups.topic_deleted(&topic).await;
+                tracing::info!(topic = %topic.name, id = %topic.id, "topic deleted");
+                responses.push(response(Some(topic.name.clone()), topic.id, ApiError::NONE));
+            }
+            Err(error) => responses.push(response(Some(topic.name.clone()), topic.id, error)),
+        }
+    }
+    if context.api_version < BY_ID_SINCE {
+        for response in &mut responses {
+            response.name.get_or_insert_default();
+        }
+    }
+    DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() }
+}
+
+/// What a request names, each once; repeated names are refused as a whole.
+#[derive(Default)]
+struct Named {
+    names: BTreeMap<Str, u32>,
+    ids: BTreeMap<Uuid, u32>,
+    responses: Vec<DeletableTopicResult>,
+}
+
+impl Named {
+    fn add_name(&mut self, name: Str) {
+        *self.names.entry(name).or_default() += 1;
+    }
+
+    fn add_id(&mut self, id: Uuid) {
+        *self.ids.entry(id).or_default() += 1;
+    }
+
+    fn refuse(&mut self, name: Option<Str>, id: Uuid, message: &'static str) {
+        let error = ApiError::new(ErrorCode::InvalidRequest, message);
+        self.responses.push(response(name, id, error));
+    }
+
+    fn refuse_all(mut self, code: ErrorCode) -> Vec<DeletableTopicResult> {
+        let names = self.names.into_keys().map(|name| response(Some(name), Uuid::ZERO, code.into()));
+        self.responses.extend(names);
+        self.responses.extend(self.ids.into_keys().map(|id| response(None, id, code.into())));
+        self.responses
+    }
+
+    fn resolve(mut self, state: &catalog::State) -> (Vec<Arc<Topic>>, Vec<DeletableTopicResult>) {
+        let mut topics: BTreeMap<Uuid, Arc<Topic>> = BTreeMap::new();
+        let mut taken: BTreeSet<Uuid> = BTreeSet::new();
+        for (id, times) in std::mem::take(&mut self.ids) {
+            match state.topic_by_id(id) {
+                _ if times > 1 => {
+                    taken.insert(id);
+                    self.refuse(None, id, "the topic id stands in the request more than once");
+                }
+                Some(topic) => drop(topics.insert(id, topic.clone())),
+                None => self.responses.push(response(None, id, ErrorCode::UnknownTopicId.into())),
+            }
+        }
+        for (name, times) in std::mem::take(&mut self.names) {
+            match state.topic(&name) {
+                _ if times > 1 => {
+                    self.refuse(Some(name), Uuid::ZERO, "the topic name stands in the request more than once");
+                }
+                None => {
+                    let error = ErrorCode::UnknownTopicOrPartition.into();
+                    self.responses.push(response(Some(name), Uuid::ZERO, error));
+                }
+                Some(topic) if taken.contains(&topic.id) || topics.contains_key(&topic.id) => {
+                    topics.remove(&topic.id);
+                    taken.insert(topic.id);
+                    self.refuse(Some(name), topic.id, "the topic is named by its name and by its id");
+                }
+                Some(topic) => drop(topics.insert(topic.id, topic.clone())),
+            }
+        }
+        (topics.into_values().collect(), self.responses)
+    }
+}
+
+fn response(name: Option<Str>, topic_id: Uuid, error: ApiError) -> DeletableTopicResult {
+    DeletableTopicResult {
+        name,
+        topic_id,
+        error_code: error.code.code(),
+        error_message: error.message,
+        ..DeletableTopicResult::default()
+    }
+}

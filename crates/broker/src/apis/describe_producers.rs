@@ -1,0 +1,53 @@
+//! DescribeProducers (key 61), version 0 (KIP-664).
+//!
+//! The idempotent producers that a partition remembers: epoch, last sequence, when they wrote last. No transaction is
+//! ever open yet: start offsets are −1.
+
+use protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
+use protocol::messages::{DescribeProducersRequest, DescribeProducersResponse};
+use protocol::{ErrorCode, Str};
+
+use crate::partitions::{TopicRef, led_here};
+use crate::request::RequestContext;
+use catalog::topic_name;
+
+pub(super) async fn handle(context: RequestContext, request: DescribeProducersRequest) -> DescribeProducersResponse {
+    let asked: usize = request.topics.iter().map(|topic| topic.partition_indexes.len()).sum();
+    let is_too_large = asked > context.broker.limits.request_partitions_max;
+    let mut response = DescribeProducersResponse::default();
+    for topic in request.topics {
+        let describe_one = |index: i32| match is_too_large {
+            true => Err(ErrorCode::InvalidRequest),
+            false => describe(&context, &topic.name, index),
+        };
+        let partitions = topic.partition_indexes.iter().map(|index| {
+            let result = describe_one(*index);
+            PartitionResponse {
+                partition_index: *index,
+                error_code: result.as_ref().err().copied().unwrap_or(ErrorCode::None).code(),
+                active_producers: result.unwrap_or_default(),
+                ..PartitionResponse::default()
+            }
+        });
+        let partitions = partitions.collect();
+        response.topics.push(TopicResponse { name: topic.name, partitions, ..TopicResponse::default() });
+    }
+    response
+}
+
+fn describe(context: &RequestContext, topic: &Str, index: i32) -> Result<Vec<ProducerState>, ErrorCode> {
+    topic_name::validate(topic).map_err(|_| ErrorCode::InvalidTopicException)?;
+    let broker = &context.broker;
+    let state = broker.catalog.read();
+    let topic = TopicRef::Name(topic.clone()).find(&state)?;
+    let led = led_here(&broker.log, broker.node_id, topic, index)?;
+    let producers = led.partition.producers().into_iter().map(|producer| ProducerState {
+        producer_id: producer.producer_id,
+        producer_epoch: producer.epoch.into(),
+        last_sequence: producer.last_sequence,
+        last_timestamp: producer.last_timestamp,
+        coordinator_epoch: producer.coordinator_epoch,
+        ..ProducerState::default()
+    });
+    Ok(producers.collect())
+}

@@ -1,0 +1,135 @@
+//! DescribeTopicPartitions (key 75), version 0 (KIP-966).
+//!
+//! Metadata of topics page by page, ordered by name: at most `response_partition_limit` partitions (and at most
+//! `max.request.partition.size.limit`) per answer, then a cursor to go on from. No topics named: all of them.
+//!
+//! Eligible leader replicas are always empty: no replica here can be elected but the leader itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use catalog::{Topic, topic_name};
+use protocol::messages::describe_topic_partitions_response::{
+    Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+};
+use protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
+use protocol::{ErrorCode, Str};
+
+use crate::authorized_operations as operations;
+use crate::request::RequestContext;
+
+pub(super) async fn handle(
+    context: RequestContext,
+    request: DescribeTopicPartitionsRequest,
+) -> DescribeTopicPartitionsResponse {
+    let broker = &context.broker;
+    let from = request.cursor.as_ref().map_or("", |cursor| cursor.topic_name.as_str());
+    let from_partition = request.cursor.as_ref().map_or(0, |cursor| cursor.partition_index);
+    let named: BTreeSet<&Str> = request.topics.iter().map(|topic| &topic.name).filter(|name| name.as_str() >= from).collect();
+    let cursor_is_named = request.cursor.is_none() || named.iter().any(|name| **name == from);
+    if from_partition < 0 || !request.topics.is_empty() && !cursor_is_named {
+        return refused(&request);
+    }
+
+    let state = broker.catalog.read();
+    let limit = broker.configs.broker(&state).max_request_partition_size_limit().min(request.response_partition_limit);
+    let mut page = Page { left: limit.max(1) as usize, response: DescribeTopicPartitionsResponse::default() };
+    if request.topics.is_empty() {
+        for topic in state.topics_from(from) {
+            let first = if topic.name == from { from_partition } else { 0 };
+            if !page.add(topic, first) {
+                break;
+            }
+        }
+    } else {
+        for name in named {
+            let first = if name == from { from_partition } else { 0 };
+            let goes_on = match state.topic(name) {
+                Some(topic) => page.add(topic, first),
+                None => page.add_unknown(name),
+            };
+            if !goes_on {
+                break;
+            }
+        }
+    }
+    page.response
+}
+
+/// An answer being filled.
+struct Page {
+    left: usize,
+    response: DescribeTopicPartitionsResponse,
+}
+
+impl Page {
+    /// False when the page ends here.
+    fn add(&mut self, topic: &Arc<Topic>, first: i32) -> bool {
+        if self.left == 0 {
+            return self.end_at(&topic.name, 0);
+        }
+        let first = usize::try_from(first).unwrap_or(usize::MAX).min(topic.partitions.len());
+        let end = topic.partitions.len().min(first + self.left);
+        let partitions = topic.partitions[first..end].iter().zip(first as i32..).map(|(partition, index)| {
+            DescribeTopicPartitionsResponsePartition {
+                error_code: ErrorCode::None.code(),
+                partition_index: index,
+                leader_id: partition.leader,
+                leader_epoch: partition.leader_epoch,
+                replica_nodes: partition.replicas.to_vec(),
+                isr_nodes: partition.isr.to_vec(),
+                eligible_leader_replicas: Some(Vec::new()),
+                last_known_elr: Some(Vec::new()),
+                ..DescribeTopicPartitionsResponsePartition::default()
+            }
+        });
+        self.response.topics.push(DescribeTopicPartitionsResponseTopic {
+            error_code: ErrorCode::None.code(),
+            name: Some(topic.name.clone()),
+            topic_id: topic.id,
+            is_internal: topic.internal,
+            partitions: partitions.collect(),
+            topic_authorized_operations: operations::TOPIC,
+            ..DescribeTopicPartitionsResponseTopic::default()
+        });
+        self.left -= end - first;
+        match end < topic.partitions.len() {
+            true => self.end_at(&topic.name, end as i32),
+            false => true,
+        }
+    }
+
+    fn add_unknown(&mut self, name: &Str) -> bool {
+        if self.left == 0 {
+            return self.end_at(name, 0);
+        }
+        let code = match topic_name::validate(name) {
+            Ok(()) => ErrorCode::UnknownTopicOrPartition,
+            Err(_) => ErrorCode::InvalidTopicException,
+        };
+        self.response.topics.push(DescribeTopicPartitionsResponseTopic {
+            error_code: code.code(),
+            name: Some(name.clone()),
+            is_internal: topic_name::is_internal(name),
+            topic_authorized_operations: operations::TOPIC,
+            ..DescribeTopicPartitionsResponseTopic::default()
+        });
+        true
+    }
+
+    fn end_at(&mut self, topic_name: &Str, partition_index: i32) -> bool {
+        let cursor = Cursor { topic_name: topic_name.clone(), partition_index, ..Cursor::default() };
+        self.response.next_cursor = Some(cursor);
+        false
+    }
+}
+
+/// The answer has no error of its own; Kafka puts INVALID_REQUEST on every topic that was named.
+fn refused(request: &DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
+    let topics = request.topics.iter().map(|topic| DescribeTopicPartitionsResponseTopic {
+        error_code: ErrorCode::InvalidRequest.code(),
+        name: Some(topic.name.clone()),
+        ..DescribeTopicPartitionsResponseTopic::default()
+    });
+    DescribeTopicPartitionsResponse { topics: topics.collect(), ..DescribeTopicPartitionsResponse::default() }
+}

@@ -1,0 +1,176 @@
+//! Metadata (key 3), versions 0–13.
+//!
+//! Brokers, topics, partitions and their leaders. No topics asked: none in version 1 and later when the list is
+//! empty, all when it is null; version 0 has no null and takes the empty list for all.
+//!
+//! Topics that do not exist are made when the request allows it (before version 4 it always does) and
+//! `auto.create.topics.enable` does. Difference: Kafka answers the request that caused it with
+//! UNKNOWN_TOPIC_OR_PARTITION and clients ask again; here the topic exists before the answer leaves.
+//!
+//! 1: null = all, controller, rack, internal · 2: cluster id · 4: auto-creation is asked for · 5: offline replicas ·
+//! 7: leader epochs (KIP-320) · 8: authorized operations (KIP-430), of the cluster up to 10 only · 9: flexible ·
+//! 10: topic ids (KIP-516), to ask by id from 12 · 13: error of the whole answer (KIP-1102).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use catalog::{State, Topic, topic_name};
+use protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use protocol::messages::{MetadataRequest, MetadataResponse};
+use protocol::{ErrorCode, Str, Uuid};
+
+use crate::authorized_operations as operations;
+use crate::request::RequestContext;
+use crate::topics::NewTopic;
+
+const TOPIC_IDS_IN_REQUEST_SINCE: i16 = 12;
+/// How many topics one request may make; Kafka has no limit.
+const AUTO_CREATED_TOPICS_MAX: usize = 1_000;
+
+pub(super) async fn handle(context: RequestContext, request: MetadataRequest) -> MetadataResponse {
+    let broker = &context.broker;
+    let wanted = Wanted::of(&context, &request);
+    if let Wanted::Names(names) = &wanted
+        && request.allow_auto_topic_creation
+    {
+        auto_create(&context, names).await;
+    }
+
+    let state = broker.catalog.read();
+    let mut response = MetadataResponse {
+        cluster_id: Some(state.cluster_id().clone()),
+        controller_id: broker.controller_id(),
+        ..MetadataResponse::default()
+    };
+    for node in broker.nodes(&state, &context.connection.listener) {
+        response.brokers.push(MetadataResponseBroker {
+            node_id: node.id,
+            host: node.host,
+            port: node.port,
+            rack: node.rack,
+            ..MetadataResponseBroker::default()
+        });
+    }
+    response.topics = match &wanted {
+        Wanted::Invalid => {
+            let topics = request.topics.iter().flatten();
+            // These versions have no null to answer with.
+            let refuse = |name: &Option<Str>, id| {
+                refused(ErrorCode::InvalidRequest, Some(name.clone().unwrap_or_default()), id)
+            };
+            topics.map(|topic| refuse(&topic.name, topic.topic_id)).collect()
+        }
+        Wanted::All => state.topics().map(describe).collect(),
+        Wanted::Names(names) => names.iter().map(|name| describe_name(&state, name)).collect(),
+        Wanted::Ids(ids) => ids.iter().map(|id| describe_id(&state, *id)).collect(),
+    };
+    if request.include_topic_authorized_operations {
+        for topic in response.topics.iter_mut().filter(|topic| topic.error_code != ErrorCode::UnknownTopicId.code()) {
+            topic.topic_authorized_operations = operations::TOPIC;
+        }
+    }
+    response.cluster_authorized_operations =
+        operations::if_asked(request.include_cluster_authorized_operations, operations::CLUSTER);
+    response
+}
+
+/// Which topics are asked for, each once.
+enum Wanted {
+    All,
+    Names(BTreeSet<Str>),
+    Ids(BTreeSet<Uuid>),
+    /// Null names or topic ids in a version that has neither.
+    Invalid,
+}
+
+impl Wanted {
+    fn of(context: &RequestContext, request: &MetadataRequest) -> Wanted {
+        let Some(topics) = &request.topics else { return Wanted::All };
+        if topics.is_empty() && context.api_version == 0 {
+            return Wanted::All;
+        }
+        let by_id = |id: Uuid| !id.is_zero();
+        let is_invalid = topics.iter().any(|topic| topic.name.is_none() || by_id(topic.topic_id));
+        if is_invalid && context.api_version < TOPIC_IDS_IN_REQUEST_SINCE {
+            return Wanted::Invalid;
+        }
+        let ids: BTreeSet<Uuid> = topics.iter().map(|topic| topic.topic_id).filter(|id| by_id(*id)).collect();
+        if !ids.is_empty() {
+            return Wanted::Ids(ids);
+        }
+        Wanted::Names(topics.iter().filter_map(|topic| topic.name.clone()).collect())
+    }
+}
+
+async fn auto_create(context: &RequestContext, names: &BTreeSet<Str>) {
+    let broker = &context.broker;
+    let planned: Vec<_> = {
+        let state = broker.catalog.read();
+        if !names.iter().any(|name| state.topic(name).is_none()) {
+            return;
+        }
+        if !broker.configs.broker(&state).auto_create_topics_enable() {
+            return;
+        }
+        let missing = names.iter().filter(|name| state.topic(name).is_none());
+        // What cannot be planned (a bad name) says so in its own entry of the answer.
+        missing
+            .filter(|name| !topic_name::is_internal(name))
+            .take(AUTO_CREATED_TOPICS_MAX)
+            .filter_map(|name| broker.topics.plan(&state, &NewTopic::with_defaults(name.clone())).ok())
+            .collect()
+    };
+    for (topic, result) in planned.iter().zip(broker.topics.create(&planned).await) {
+        match result {
+            Ok(()) => tracing::info!(topic = %topic.name, "topic created because a client asked for it"),
+            Err(error) => tracing::warn!(topic = %topic.name, error = ?error, "auto-creation failed"),
+        }
+    }
+}
+
+fn describe(topic: &Arc<Topic>) -> MetadataResponseTopic {
+    let partitions = (0..).zip(&topic.partitions).map(|(index, partition)| MetadataResponsePartition {
+        error_code: ErrorCode::None.code(),
+        partition_index: index,
+        leader_id: partition.leader,
+        leader_epoch: partition.leader_epoch,
+        replica_nodes: partition.replicas.to_vec(),
+        isr_nodes: partition.isr.to_vec(),
+        ..MetadataResponsePartition::default()
+    });
+    MetadataResponseTopic {
+        error_code: ErrorCode::None.code(),
+        name: Some(topic.name.clone()),
+        topic_id: topic.id,
+        is_internal: topic.internal,
+        partitions: partitions.collect(),
+        ..MetadataResponseTopic::default()
+    }
+}
+
+fn describe_name(state: &State, name: &Str) -> MetadataResponseTopic {
+    match state.topic(name) {
+        Some(topic) => describe(topic),
+        None => {
+            let code = match topic_name::validate(name) {
+                Ok(()) => ErrorCode::UnknownTopicOrPartition,
+                Err(_) => ErrorCode::InvalidTopicException,
+            };
+            refused(code, Some(name.clone()), Uuid::ZERO)
+        }
+    }
+}
+
+fn describe_id(state: &State, id: Uuid) -> MetadataResponseTopic {
+    match state.topic_by_id(id) {
+        Some(topic) => describe(topic),
+        None => refused(ErrorCode::UnknownTopicId, None, id),
+    }
+}
+
+fn refused(code: ErrorCode, name: Option<Str>, topic_id: Uuid) -> MetadataResponseTopic {
+    let is_internal = name.as_deref().is_some_and(topic_name::is_internal);
+    MetadataResponseTopic { error_code: code.code(), name, topic_id, is_internal, ..MetadataResponseTopic::default() }
+}

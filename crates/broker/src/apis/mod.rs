@@ -1,0 +1,96 @@
+//! The table of APIs: what is advertised is answered, what is not here does not exist.
+//!
+//! One file per API. A row is the key, the versions ApiVersions shows, and the handler. Versions are those of Kafka
+//! 4.4; the one exception is Produce, see `produce.rs`.
+
+use std::ops::RangeInclusive;
+
+use protocol::ApiKey;
+use protocol::wire::{DecodeError, Reader};
+
+use crate::request::{Handling, RequestContext, sequential};
+
+mod alter_configs;
+pub(crate) mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
+mod fetch;
+mod incremental_alter_configs;
+mod list_config_resources;
+mod list_offsets;
+mod list_partition_reassignments;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+
+type Handler = fn(RequestContext, Reader) -> Result<Handling, DecodeError>;
+
+/// One row of the table.
+pub struct Api {
+    pub key: ApiKey,
+    /// What ApiVersions says.
+    pub advertised: RangeInclusive<i16>,
+    /// The lowest version that is really answered.
+    pub answered_from: i16,
+    pub(crate) handler: Handler,
+}
+
+impl Api {
+    pub fn answers(&self, version: i16) -> bool {
+        (self.answered_from..=*self.advertised.end()).contains(&version)
+    }
+}
+
+const fn api(key: ApiKey, advertised: RangeInclusive<i16>, handler: Handler) -> Api {
+    let answered_from = *advertised.start();
+    Api { key, advertised, answered_from, handler }
+}
+
+/// In the order of the keys.
+pub static TABLE: &[Api] = &[
+    Api { key: ApiKey::Produce, advertised: 0..=13, answered_from: 3, handler: produce::handle },
+    api(ApiKey::Fetch, 4..=18, |context, body| sequential(context, body, fetch::handle)),
+    api(ApiKey::ListOffsets, 1..=11, |context, body| sequential(context, body, list_offsets::handle)),
+    api(ApiKey::Metadata, 0..=13, |context, body| sequential(context, body, metadata::handle)),
+    // groups: OffsetCommit, OffsetFetch, FindCoordinator, JoinGroup, Heartbeat, LeaveGroup, SyncGroup,
+    // DescribeGroups, ListGroups
+    api(ApiKey::ApiVersions, 0..=5, |context, body| sequential(context, body, api_versions::handle)),
+    api(ApiKey::CreateTopics, 2..=7, |context, body| sequential(context, body, create_topics::handle)),
+    api(ApiKey::DeleteTopics, 1..=6, |context, body| sequential(context, body, delete_topics::handle)),
+    api(ApiKey::DeleteRecords, 0..=2, |context, body| sequential(context, body, delete_records::handle)),
+    // groups: InitProducerId
+    api(ApiKey::OffsetForLeaderEpoch, 2..=4, |context, body| {
+        sequential(context, body, offset_for_leader_epoch::handle)
+    }),
+    api(ApiKey::DescribeConfigs, 1..=4, |context, body| sequential(context, body, describe_configs::handle)),
+    api(ApiKey::AlterConfigs, 0..=2, |context, body| sequential(context, body, alter_configs::handle)),
+    api(ApiKey::DescribeLogDirs, 1..=5, |context, body| sequential(context, body, describe_log_dirs::handle)),
+    api(ApiKey::CreatePartitions, 0..=3, |context, body| sequential(context, body, create_partitions::handle)),
+    // groups: DeleteGroups
+    api(ApiKey::IncrementalAlterConfigs, 0..=1, |context, body| {
+        sequential(context, body, incremental_alter_configs::handle)
+    }),
+    api(ApiKey::ListPartitionReassignments, 0..=0, |context, body| {
+        sequential(context, body, list_partition_reassignments::handle)
+    }),
+    // groups: OffsetDelete
+    api(ApiKey::DescribeCluster, 0..=2, |context, body| sequential(context, body, describe_cluster::handle)),
+    api(ApiKey::DescribeProducers, 0..=0, |context, body| sequential(context, body, describe_producers::handle)),
+    api(ApiKey::ListConfigResources, 0..=1, |context, body| {
+        sequential(context, body, list_config_resources::handle)
+    }),
+    api(ApiKey::DescribeTopicPartitions, 0..=0, |context, body| {
+        sequential(context, body, describe_topic_partitions::handle)
+    }),
+];
+
+pub(crate) fn find(key: ApiKey) -> Option<&'static Api> {
+    TABLE.iter().find(|api| api.key == key)
+}

@@ -1,0 +1,58 @@
+//! OffsetForLeaderEpoch (key 23), versions 2–4.
+//!
+//! Where the records of a leader epoch end: consumers compare it with what they read to notice a log that went
+//! another way (KIP-320). For the current epoch it is the end of the log; for an epoch that had no records, the
+//! largest one before it.
+//!
+//! 3: replica id (consumers send −1) · 4: flexible.
+
+use protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
+use protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
+use protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
+use protocol::{ErrorCode, Str};
+
+use crate::partitions::{TopicRef, led_here};
+use crate::request::RequestContext;
+
+const UNDEFINED: (i32, i64) = (-1, -1);
+
+pub(super) async fn handle(
+    context: RequestContext,
+    request: OffsetForLeaderEpochRequest,
+) -> OffsetForLeaderEpochResponse {
+    let asked: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+    let is_too_large = asked > context.broker.limits.request_partitions_max;
+    let mut response = OffsetForLeaderEpochResponse::default();
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for asked in &topic.partitions {
+            let result = match is_too_large {
+                true => Err(ErrorCode::InvalidRequest),
+                false => find(&context, &topic.topic, asked),
+            };
+            let (leader_epoch, end_offset) = result.unwrap_or(UNDEFINED);
+            partitions.push(EpochEndOffset {
+                error_code: result.err().unwrap_or(ErrorCode::None).code(),
+                partition: asked.partition,
+                leader_epoch,
+                end_offset,
+                ..EpochEndOffset::default()
+            });
+        }
+        response.topics.push(OffsetForLeaderTopicResult {
+            topic: topic.topic,
+            partitions,
+            ..OffsetForLeaderTopicResult::default()
+        });
+    }
+    response
+}
+
+fn find(context: &RequestContext, topic: &Str, asked: &OffsetForLeaderPartition) -> Result<(i32, i64), ErrorCode> {
+    let broker = &context.broker;
+    let state = broker.catalog.read();
+    let topic = TopicRef::Name(topic.clone()).find(&state)?.clone();
+    let led = led_here(&broker.log, broker.node_id, &topic, asked.partition)?;
+    led.check_epoch(asked.current_leader_epoch)?;
+    Ok(led.partition.end_offset_for_epoch(asked.leader_epoch, led.leader_epoch))
+}

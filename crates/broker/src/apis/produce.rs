@@ -1,0 +1,191 @@
+//! Produce (key 0), versions 3–13. Advertised from 0, because librdkafka turns compression off otherwise
+//! (KAFKA-18659); Kafka does the same and closes the connection on versions 0–2.
+//!
+//! Appends one record batch per partition. `acks` 1 and −1 both wait until the batch is durable, 0 gets no answer;
+//! anything else is INVALID_REQUIRED_ACKS. An `acks=0` request that fails ends the connection, as in Kafka.
+//!
+//! Differences: Kafka acknowledges from memory, we from the disk. `min.insync.replicas` and the timeout are about
+//! replicas and have no effect here. Transactional batches are refused until there are transactions.
+//!
+//! 5: log start offset · 7: zstd (KIP-110) · 8: errors of records (KIP-467) · 9: flexible · 10: current leader
+//! (KIP-951) · 11, 12: transactions (KIP-890) · 13: topic ids (KIP-516).
+
+use bytes::Bytes;
+use protocol::batch::produce::RecordError;
+use protocol::messages::ProduceRequest;
+use protocol::messages::ProduceResponse;
+use protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
+use protocol::wire::{DecodeError, Reader};
+use protocol::{ErrorCode, Message, Str, Uuid};
+
+use crate::partitions::TopicRef;
+use crate::produce::{Appended, ProduceTerms, ProduceTopic, Refused, Stored};
+use crate::request::{CloseReason, Handling, Outcome, RequestContext};
+
+const TOPIC_IDS_SINCE: i16 = 13;
+const CURRENT_LEADER_SINCE: i16 = 10;
+
+/// The queued records of one topic, in the order of the request.
+struct TopicAppends {
+    name: Str,
+    topic_id: Uuid,
+    partitions: Vec<(i32, Result<Appended, Refused>)>,
+}
+
+pub(super) fn handle(context: RequestContext, mut body: Reader) -> Result<Handling, DecodeError> {
+    let request = ProduceRequest::decode(&mut body, context.api_version)?;
+    let acks = request.acks;
+    let topics = queue(&context, request);
+    if acks == 0 {
+        let failed = topics.iter().flat_map(|topic| &topic.partitions).any(|(_, result)| result.is_err());
+        let outcome = match failed {
+            true => Outcome::Close(CloseReason::ProduceWithoutAcksFailed),
+            false => Outcome::Silent,
+        };
+        return Ok(Handling::Pipelined(Box::pin(std::future::ready(outcome))));
+    }
+    Ok(Handling::Pipelined(Box::pin(answer(context, topics))))
+}
+
+/// Everything of the request is in the log's queue, or refused, when this returns.
+fn queue(context: &RequestContext, request: ProduceRequest) -> Vec<TopicAppends> {
+    let broker = &context.broker;
+    let partition_count: usize = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum();
+    let refused = match request.acks {
+        -1..=1 if partition_count <= broker.limits.request_partitions_max => None,
+        -1..=1 => Some(ErrorCode::InvalidRequest),
+        _ => Some(ErrorCode::InvalidRequiredAcks),
+    };
+    let terms = ProduceTerms {
+        version: context.api_version,
+        now_ms: broker.clock.now_ms(),
+        transactional_id: request.transactional_id.as_deref(),
+    };
+    let found: Vec<Result<ProduceTopic, ErrorCode>> = {
+        let state = broker.catalog.read();
+        let find = |name: &Str, id: Uuid| match refused {
+            Some(code) => Err(code),
+            None if context.api_version >= TOPIC_IDS_SINCE => {
+                ProduceTopic::find(broker, &state, &TopicRef::Id(id), context.client_id.as_deref())
+            }
+            None => {
+                ProduceTopic::find(broker, &state, &TopicRef::Name(name.clone()), context.client_id.as_deref())
+            }
+        };
+        request.topic_data.iter().map(|topic| find(&topic.name, topic.topic_id)).collect()
+    };
+    let topics = request.topic_data.into_iter().zip(found);
+    topics
+        .map(|(topic, found)| TopicAppends {
+            name: topic.name,
+            topic_id: topic.topic_id,
+            partitions: topic
+                .partition_data
+                .into_iter()
+                .map(|partition| {
+                    let result = match &found {
+                        Err(code) => Err(Refused::from(*code)),
+                        Ok(found) => {
+                            let records = partition.records.map_or_else(Bytes::new, |records| records.to_bytes());
+                            found.append(broker, partition.index, &records, terms)
+                        }
+                    };
+                    (partition.index, result)
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+async fn answer(context: RequestContext, topics: Vec<TopicAppends>) -> Outcome {
+    let mut response = ProduceResponse::default();
+    let mut leader_changed = false;
+    for topic in topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for (index, queued) in topic.partitions {
+            let result = match queued {
+                Ok(appended) => appended.committed().await,
+                Err(refused) => Err(refused),
+            };
+            leader_changed |= matches!(&result, Err(refused) if refused.code == ErrorCode::NotLeaderOrFollower);
+            partitions.push(partition_response(index, result));
+        }
+        response.responses.push(TopicProduceResponse {
+            name: topic.name,
+            topic_id: topic.topic_id,
+            partition_responses: partitions,
+            ..TopicProduceResponse::default()
+        });
+    }
+    if leader_changed && context.api_version >= CURRENT_LEADER_SINCE {
+        add_leaders(&context, &mut response);
+    }
+    context.answer(&response)
+}
+
+fn partition_response(index: i32, result: Result<Stored, Refused>) -> PartitionProduceResponse {
+    match result {
+        Ok(stored) => PartitionProduceResponse {
+            index,
+            error_code: ErrorCode::None.code(),
+            base_offset: stored.base_offset,
+            log_append_time_ms: stored.log_append_time_ms,
+            log_start_offset: stored.log_start_offset,
+            ..PartitionProduceResponse::default()
+        },
+        Err(refused) => PartitionProduceResponse {
+            index,
+            error_code: refused.code.code(),
+            base_offset: -1,
+            log_append_time_ms: -1,
+            log_start_offset: refused.log_start_offset,
+            record_errors: refused.record_errors.into_iter().map(record_error).collect(),
+            error_message: refused.message.map(Str::from),
+            ..PartitionProduceResponse::default()
+        },
+    }
+}
+
+fn record_error(error: RecordError) -> BatchIndexAndErrorMessage {
+    BatchIndexAndErrorMessage {
+        batch_index: error.batch_index,
+        batch_index_error_message: Some(Str::from(error.message)),
+        ..BatchIndexAndErrorMessage::default()
+    }
+}
+
+/// Tells a client that came to the wrong broker where the leader is, so that it need not ask for metadata.
+fn add_leaders(context: &RequestContext, response: &mut ProduceResponse) {
+    let broker = &context.broker;
+    let state = broker.catalog.read();
+    let mut leaders = std::collections::BTreeSet::new();
+    for topic in &mut response.responses {
+        let reference = match context.api_version >= TOPIC_IDS_SINCE {
+            true => TopicRef::Id(topic.topic_id),
+            false => TopicRef::Name(topic.name.clone()),
+        };
+        let Ok(found) = reference.find(&state) else { continue };
+        for partition in &mut topic.partition_responses {
+            let info = usize::try_from(partition.index).ok().and_then(|index| found.partitions.get(index));
+            if let Some(info) = info.filter(|_| partition.error_code == ErrorCode::NotLeaderOrFollower.code()) {
+                partition.current_leader.leader_id = info.leader;
+                partition.current_leader.leader_epoch = info.leader_epoch;
+                leaders.insert(info.leader);
+            }
+        }
+    }
+    let nodes = broker.nodes(&state, &context.connection.listener);
+    response.node_endpoints = nodes
+        .into_iter()
+        .filter(|node| leaders.contains(&node.id))
+        .map(|node| NodeEndpoint {
+            node_id: node.id,
+            host: node.host,
+            port: node.port,
+            rack: node.rack,
+            ..NodeEndpoint::default()
+        })
+        .collect();
+}

@@ -1,0 +1,190 @@
+//! The broker: one frame from its header to its answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use catalog::Catalog;
+use catalog::config::BrokerConfig;
+use commitlog::CommitLog;
+use futures_util::future::BoxFuture;
+use protocol::wire::Reader;
+use protocol::{ApiKey, Str, frame};
+use world::clock::SharedClock;
+use world::rng::Rng;
+
+use crate::apis;
+use crate::configs::Configs;
+use crate::connection::Connection;
+use crate::counters::Counters;
+use crate::fetch_sessions::FetchSessions;
+use crate::groups::{Groups, GroupsOptions};
+use crate::limits::Limits;
+use crate::request::{CloseReason, Handling, Outcome, RequestContext};
+use crate::topics::Topics;
+
+/// Where clients of one listener reach this broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub listener_name: Str,
+    /// Kafka's `SecurityProtocol` ids: 0 PLAINTEXT, 1 SSL, 2 SASL_PLAINTEXT, 3 SASL_SSL.
+    pub security_protocol: i16,
+    pub host: Str,
+    pub port: u16,
+}
+
+pub struct BrokerOptions {
+    pub clock: SharedClock,
+    pub rng: Arc<dyn Rng>,
+    pub catalog: Arc<Catalog>,
+    pub log: Arc<CommitLog>,
+    pub config: Arc<BrokerConfig>,
+    pub node_id: i32,
+    /// One per listener; the first one answers connections of listeners without an endpoint.
+    pub advertised: Vec<Endpoint>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("no endpoint is advertised")]
+    NoEndpoint,
+    #[error("the group coordinator: {0}")]
+    Groups(String),
+}
+
+pub struct Broker {
+    pub(crate) clock: SharedClock,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) log: Arc<CommitLog>,
+    pub(crate) node_id: i32,
+    pub(crate) advertised: Vec<Endpoint>,
+    pub(crate) limits: Limits,
+    pub(crate) configs: Arc<Configs>,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) fetch_sessions: FetchSessions,
+    pub(crate) groups: Arc<Groups>,
+    counters: Arc<Counters>,
+    is_shutting_down: AtomicBool,
+}
+
+impl Broker {
+    pub async fn start(options: BrokerOptions) -> Result<Arc<Broker>, StartError> {
+        let BrokerOptions { clock, rng, catalog, log, config, node_id, advertised } = options;
+        if advertised.is_empty() {
+            return Err(StartError::NoEndpoint);
+        }
+        let limits = Limits::of(&config);
+        let configs = Arc::new(Configs::new(config));
+        let counters = Arc::new(Counters::new(limits.topic_counters_max));
+        let topics = Arc::new(Topics::new(
+            node_id,
+            rng.clone(),
+            catalog.clone(),
+            log.clone(),
+            configs.clone(),
+            counters.clone(),
+            limits.clone(),
+        ));
+        let groups = Groups::start(GroupsOptions {
+            clock: clock.clone(),
+            rng: rng.clone(),
+            catalog: catalog.clone(),
+            log: log.clone(),
+            configs: configs.clone(),
+            topics: topics.clone(),
+            node_id,
+        })
+        .await?;
+        let fetch_sessions = FetchSessions::new(clock.clone(), rng, limits.clone());
+        Ok(Arc::new(Broker {
+            clock,
+            catalog,
+            log,
+            node_id,
+            advertised,
+            limits,
+            configs,
+            topics,
+            fetch_sessions,
+            groups,
+            counters,
+            is_shutting_down: AtomicBool::new(false),
+        }))
+    }
+
+    /// Takes one request: a frame without its length prefix. What Produce queues is queued on return.
+    pub fn handle(self: &Arc<Self>, connection: &Arc<Connection>, frame: Bytes) -> Handling {
+        if self.is_shutting_down.load(Ordering::Relaxed) {
+            return close(CloseReason::ShuttingDown);
+        }
+        let api_key = frame.get(..2).map(|key| i16::from_be_bytes([key[0], key[1]]));
+        let undecodable = |error| close(CloseReason::Undecodable { api_key, error });
+        let mut body = Reader::new(frame);
+        let header = match frame::decode_request_header(&mut body) {
+            Ok(header) => header,
+            Err(error) => return undecodable(error),
+        };
+        let api_key = match ApiKey::try_from(header.api_key) {
+            Ok(api_key) => api_key,
+            Err(error) => return undecodable(error),
+        };
+        let context = RequestContext {
+            broker: self.clone(),
+            connection: connection.clone(),
+            api_key,
+            api_version: header.api_version,
+            correlation_id: header.correlation_id,
+            client_id: header.client_id,
+        };
+        let version = header.api_version;
+        match apis::find(api_key) {
+            Some(api) if api.answers(version) => (api.handler)(context, body).unwrap_or_else(undecodable),
+            // KIP-511: a client that is newer than we are must learn what we speak.
+            _ if api_key == ApiKey::ApiVersions => apis::api_versions::unsupported(context),
+            _ => close(CloseReason::UnsupportedVersion { api: api_key.name(), version }),
+        }
+    }
+
+    /// `None` when a produce request may come; else what to wait for before its frame is handed over. The log
+    /// bounds its unflushed bytes this way: nothing is dropped, the socket is not read.
+    pub fn produce_room(&self) -> Option<BoxFuture<'static, ()>> {
+        if self.log.has_room() {
+            return None;
+        }
+        let log = self.log.clone();
+        Some(Box::pin(async move { log.room().await }))
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub fn node_id(&self) -> i32 {
+        self.node_id
+    }
+
+    /// Connections that hold an incremental fetch session (KIP-227), and their partitions.
+    pub fn fetch_session_counts(&self) -> crate::fetch_sessions::SessionCounts {
+        self.fetch_sessions.counts()
+    }
+
+    /// Takes no further request and lets the coordinators finish. Groups stay as they are: members find them
+    /// again after a restart.
+    pub async fn shutdown(&self) {
+        self.is_shutting_down.store(true, Ordering::Relaxed);
+        self.groups.shutdown().await;
+    }
+
+    /// The endpoint that answers a client of `listener`.
+    pub(crate) fn endpoint(&self, listener: &str) -> &Endpoint {
+        self.advertised.iter().find(|endpoint| endpoint.listener_name == listener).unwrap_or(&self.advertised[0])
+    }
+}
+
+fn close(reason: CloseReason) -> Handling {
+    Handling::Sequential(Box::pin(std::future::ready(Outcome::Close(reason))))
+}

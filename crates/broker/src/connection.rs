@@ -1,0 +1,73 @@
+//! What the broker knows about the other end of a connection. `server` makes one per socket; the in-process
+//! transport makes one as well.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use protocol::Str;
+use tokio::sync::watch;
+
+/// Name and version of the client library, as it said in ApiVersions (KIP-511).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSoftware {
+    pub name: Str,
+    pub version: Str,
+}
+
+#[derive(Debug)]
+pub struct Connection {
+    pub id: u64,
+    pub peer: SocketAddr,
+    /// Name of the listener it came in on; Metadata answers with the endpoint of the same listener.
+    pub listener: Str,
+    /// Kafka's `KafkaPrincipal`, `User:ANONYMOUS` without authentication.
+    pub principal: Str,
+    software: OnceLock<ClientSoftware>,
+    hung_up: watch::Sender<bool>,
+}
+
+impl Connection {
+    pub fn new(id: u64, peer: SocketAddr, listener: &str) -> Arc<Self> {
+        Self::with_principal(id, peer, listener, "User:ANONYMOUS")
+    }
+
+    pub fn with_principal(id: u64, peer: SocketAddr, listener: &str, principal: &str) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            peer,
+            listener: listener.into(),
+            principal: principal.into(),
+            software: OnceLock::new(),
+            hung_up: watch::channel(false).0,
+        })
+    }
+
+    /// The client's address without its port, with the slash in front that Kafka shows (`/10.0.0.7`).
+    pub fn client_host(&self) -> Str {
+        Str::from(format!("/{}", self.peer.ip()))
+    }
+
+    /// The first ApiVersions request of a connection says it; Kafka keeps the first answer too.
+    pub fn set_software(&self, software: ClientSoftware) {
+        let _ = self.software.set(software);
+    }
+
+    pub fn software(&self) -> Option<&ClientSoftware> {
+        self.software.get()
+    }
+
+    /// Said by the server when the socket is gone: nobody reads further answers.
+    pub fn hang_up(&self) {
+        self.hung_up.send_replace(true);
+    }
+
+    pub fn is_hung_up(&self) -> bool {
+        *self.hung_up.borrow()
+    }
+
+    /// Waits until the socket is gone.
+    pub async fn hung_up(&self) {
+        // An error would mean that the sender is gone, and it lives in self.
+        let _ = self.hung_up.subscribe().wait_for(|hung_up| *hung_up).await;
+    }
+}

@@ -1,0 +1,38 @@
+//! Every bound of this room, by name. `Broker::limits` shows them, counters show how near we are.
+
+use catalog::config::BrokerConfig;
+
+const FETCH_SESSION_PARTITIONS_MAX: usize = 1_000_000;
+const TOPIC_COUNTERS_MAX: usize = 10_000;
+
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// `request.partitions.max`: partitions that one request may touch. More is INVALID_REQUEST, or POLICY_VIOLATION
+    /// where partitions are made.
+    pub request_partitions_max: usize,
+    /// `cluster.partitions.max`: partitions of all topics together.
+    pub cluster_partitions_max: u64,
+    /// `max.incremental.fetch.session.cache.slots`
+    pub fetch_sessions_max: usize,
+    /// Partitions that all fetch sessions remember together.
+    pub fetch_session_partitions_max: usize,
+    /// Topics that have counters of their own; the rest is counted in the totals only.
+    pub topic_counters_max: usize,
+    /// `message.decompressed.max.bytes`: what one batch may become when it has to be decompressed.
+    pub batch_decompressed_bytes_max: usize,
+}
+
+impl Limits {
+    /// From the properties the broker was started with; none of these changes while it runs.
+    pub fn of(config: &BrokerConfig) -> Self {
+        let count = |value: i32| usize::try_from(value).unwrap_or(0);
+        Self {
+            request_partitions_max: count(config.request_partitions_max()),
+            cluster_partitions_max: count(config.cluster_partitions_max()) as u64,
+            fetch_sessions_max: count(config.fetch_sessions_max()),
+            fetch_session_partitions_max: FETCH_SESSION_PARTITIONS_MAX,
+            topic_counters_max: TOPIC_COUNTERS_MAX,
+            batch_decompressed_bytes_max: usize::try_from(config.message_decompressed_max_bytes()).unwrap_or(0),
+        }
+    }
+}

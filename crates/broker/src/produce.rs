@@ -1,0 +1,204 @@
+//! Appending what clients send: one partition's records from the frame into the log's queue.
+//!
+//! ```text
+//!   slice of the frame ─ batch::produce::validate ─► Partition::append (queued, offset known) ─► committed
+//!                        one pass: header, CRC        synchronous, in the order of arrival       awaited later
+//! ```
+//! No record is built unless the topic's settings ask a question that only records answer (see
+//! `protocol::batch::produce`).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use catalog::config::{TimestampType as TopicTimestampType, TopicCompression, TopicConfig};
+use catalog::{State, Topic};
+use commitlog::{Append, AppendOptions, Origin};
+use protocol::ErrorCode;
+use protocol::batch::TimestampType;
+use protocol::batch::produce::{Accepted, ProduceRules, RecordError, validate};
+use protocol::compression::Compression;
+
+use crate::broker::Broker;
+use crate::counters::{Counters, TopicCounters};
+use crate::error::{append_error, commit_error};
+use crate::partitions::{Led, TopicRef, led_here};
+
+/// Kafka's admin tools may write to internal topics under this client id, nobody else.
+const ADMIN_CLIENT_ID: &str = "__admin_client";
+
+/// A topic as one produce request sees it.
+pub(crate) struct ProduceTopic {
+    pub topic: Arc<Topic>,
+    config: Arc<TopicConfig>,
+    counters: Option<Arc<TopicCounters>>,
+}
+
+/// What every partition of a request shares.
+#[derive(Clone, Copy)]
+pub(crate) struct ProduceTerms<'a> {
+    pub version: i16,
+    pub now_ms: i64,
+    pub transactional_id: Option<&'a str>,
+}
+
+/// Records in the log's queue.
+pub(crate) struct Appended {
+    append: Append,
+    log_append_time_ms: i64,
+}
+
+/// Why a partition's records are not in the log.
+#[derive(Debug, Default)]
+pub(crate) struct Refused {
+    pub code: ErrorCode,
+    pub message: Option<String>,
+    pub record_errors: Vec<RecordError>,
+    pub log_start_offset: i64,
+}
+
+impl From<ErrorCode> for Refused {
+    fn from(code: ErrorCode) -> Refused {
+        Refused { code, log_start_offset: -1, ..Refused::default() }
+    }
+}
+
+/// Where the records are, once they are durable.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stored {
+    pub base_offset: i64,
+    pub log_append_time_ms: i64,
+    pub log_start_offset: i64,
+}
+
+impl ProduceTopic {
+    pub fn find(
+        broker: &Broker,
+        state: &State,
+        topic: &TopicRef,
+        client_id: Option<&str>,
+    ) -> Result<ProduceTopic, ErrorCode> {
+        let topic = topic.find(state)?;
+        if topic.internal && client_id != Some(ADMIN_CLIENT_ID) {
+            return Err(ErrorCode::InvalidTopicException);
+        }
+        Ok(ProduceTopic {
+            topic: topic.clone(),
+            config: broker.configs.topic(state, topic),
+            counters: broker.counters().topic(topic),
+        })
+    }
+
+    /// Checks the records and puts them into the log's queue.
+    pub fn append(
+        &self,
+        broker: &Broker,
+        partition: i32,
+        records: &Bytes,
+        terms: ProduceTerms<'_>,
+    ) -> Result<Appended, Refused> {
+        let counters = broker.counters();
+        counters.add(self.counters.as_deref(), |counters| &counters.produce_requests, 1);
+        let result = self.try_append(broker, partition, records, terms);
+        match &result {
+            Ok(appended) if !appended.append.duplicate => self.count(counters, records.len(), &appended.append),
+            Ok(_) => {}
+            Err(_) => counters.add(self.counters.as_deref(), |counters| &counters.failed_produce_requests, 1),
+        }
+        result
+    }
+
+    fn try_append(
+        &self,
+        broker: &Broker,
+        partition: i32,
+        records: &Bytes,
+        terms: ProduceTerms<'_>,
+    ) -> Result<Appended, Refused> {
+        let Led { partition, leader_epoch } = led_here(&broker.log, broker.node_id, &self.topic, partition)?;
+        let rules = produce_rules(&self.config, terms, broker.limits.batch_decompressed_bytes_max);
+        let accepted = validate(records, &rules).map_err(|error| Refused {
+            code: error.error_code(),
+            message: Some(error.to_string()),
+            record_errors: error.record_errors().to_vec(),
+            log_start_offset: partition.offsets().log_start,
+        })?;
+        let Accepted { batch, log_append_time_ms, rewritten } = accepted;
+        if batch.header.is_transactional() {
+            // There is no transaction coordinator yet, so no transaction can be open.
+            return Err(match terms.transactional_id {
+                None => ErrorCode::TransactionalIdAuthorizationFailed,
+                Some(_) => ErrorCode::InvalidTxnState,
+            }
+            .into());
+        }
+        if rewritten {
+            broker.counters().batches_rewritten.fetch_add(1, Ordering::Relaxed);
+        }
+        let options = AppendOptions { leader_epoch, origin: Origin::Client };
+        let append = partition.append(batch, options).map_err(|error| Refused {
+            code: append_error(&error),
+            message: Some(error.to_string()),
+            record_errors: Vec::new(),
+            log_start_offset: partition.offsets().log_start,
+        })?;
+        Ok(Appended { append, log_append_time_ms })
+    }
+
+    fn count(&self, counters: &Counters, bytes: usize, append: &Append) {
+        let messages = (append.last_offset - append.base_offset + 1) as u64;
+        let topic = self.counters.as_deref();
+        counters.add(topic, |counters| &counters.messages_in, messages);
+        counters.add(topic, |counters| &counters.bytes_in, bytes as u64);
+    }
+}
+
+impl Appended {
+    /// Waits until the records are durable.
+    pub async fn committed(self) -> Result<Stored, Refused> {
+        let Appended { append, log_append_time_ms } = self;
+        let stored = Stored {
+            base_offset: append.base_offset,
+            log_append_time_ms,
+            log_start_offset: append.log_start_offset,
+        };
+        match append.committed().await {
+            Ok(()) => Ok(stored),
+            Err(error) => Err(Refused {
+                code: commit_error(&error),
+                message: Some(error.to_string()),
+                ..Refused::from(ErrorCode::None)
+            }),
+        }
+    }
+}
+
+fn produce_rules(config: &TopicConfig, terms: ProduceTerms<'_>, decompressed_bytes_max: usize) -> ProduceRules {
+    ProduceRules {
+        produce_version: terms.version,
+        now_ms: terms.now_ms,
+        message_bytes_max: usize::try_from(config.max_message_bytes).unwrap_or(0),
+        compression: codec(config.compression),
+        timestamp_type: match config.timestamp_type {
+            TopicTimestampType::CreateTime => TimestampType::CreateTime,
+            TopicTimestampType::LogAppendTime => TimestampType::LogAppendTime,
+        },
+        timestamp_before_max_ms: config.timestamp_before_max_ms,
+        timestamp_after_max_ms: config.timestamp_after_max_ms,
+        compacted: config.cleanup_policy.compact,
+        decompressed_bytes_max,
+        check_compressed_records: false,
+    }
+}
+
+/// `compression.type` as the judgement on batches takes it; `None` keeps what the producer chose.
+fn codec(compression: TopicCompression) -> Option<(Compression, Option<i32>)> {
+    match compression {
+        TopicCompression::Producer => None,
+        TopicCompression::Uncompressed => Some((Compression::None, None)),
+        TopicCompression::Gzip { level } => Some((Compression::Gzip, Some(level))),
+        TopicCompression::Snappy => Some((Compression::Snappy, None)),
+        TopicCompression::Lz4 { level } => Some((Compression::Lz4, Some(level))),
+        TopicCompression::Zstd { level } => Some((Compression::Zstd, Some(level))),
+    }
+}

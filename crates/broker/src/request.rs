@@ -1,0 +1,104 @@
+//! One request between its frame and its answer.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use protocol::wire::{DecodeError, Reader};
+use protocol::{ApiKey, Message, Request, Str, frame};
+
+use crate::broker::Broker;
+use crate::connection::Connection;
+
+/// How the server runs a request.
+pub enum Handling {
+    /// The effect is already queued, in order; several may wait for their commits at once. Only Produce.
+    Pipelined(BoxFuture<'static, Outcome>),
+    /// Runs when it is polled, and is polled only when all earlier answers of its connection have left.
+    Sequential(BoxFuture<'static, Outcome>),
+}
+
+pub enum Outcome {
+    /// Segments that joined are a whole response, length prefix included.
+    Answer(Vec<Bytes>),
+    /// No answer is owed (`acks=0`).
+    Silent,
+    Close(CloseReason),
+}
+
+/// Why a connection is ended without an answer. Kafka does the same in each of these cases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CloseReason {
+    Undecodable { api_key: Option<i16>, error: DecodeError },
+    UnsupportedVersion { api: &'static str, version: i16 },
+    /// An `acks=0` produce failed: closing is the only way to say so, and makes the client look for the leader.
+    ProduceWithoutAcksFailed,
+    /// Our own mistake; the log has the details.
+    Unanswerable { api: &'static str },
+    ShuttingDown,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::Undecodable { api_key: Some(key), error } => match ApiKey::try_from(*key) {
+                Ok(api) => write!(f, "a {api} request cannot be read: {error}"),
+                Err(_) => write!(f, "unknown api key {key}"),
+            },
+            CloseReason::Undecodable { api_key: None, error } => write!(f, "not a Kafka request: {error}"),
+            CloseReason::UnsupportedVersion { api, version } => write!(f, "{api} has no version {version} here"),
+            CloseReason::ProduceWithoutAcksFailed => f.write_str("a produce request with acks=0 failed"),
+            CloseReason::Unanswerable { api } => write!(f, "no answer to {api} could be made"),
+            CloseReason::ShuttingDown => f.write_str("the broker shuts down"),
+        }
+    }
+}
+
+/// Who asks, and in which version. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct RequestContext {
+    pub broker: Arc<Broker>,
+    pub connection: Arc<Connection>,
+    pub api_key: ApiKey,
+    pub api_version: i16,
+    pub correlation_id: i32,
+    pub client_id: Option<Str>,
+}
+
+impl RequestContext {
+    /// The whole answer to this request in the version it was asked in.
+    pub fn answer<M: Message>(&self, response: &M) -> Outcome {
+        self.answer_in(response, self.api_version)
+    }
+
+    pub fn answer_in<M: Message>(&self, response: &M, version: i16) -> Outcome {
+        match frame::encode_response(self.correlation_id, response, self.api_key, version) {
+            Ok(segments) => Outcome::Answer(segments),
+            Err(error) => {
+                tracing::error!(api = self.api_key.name(), version, %error, "an answer cannot be encoded");
+                Outcome::Close(CloseReason::Unanswerable { api: self.api_key.name() })
+            }
+        }
+    }
+}
+
+/// Decodes the body and wraps the handler: what nearly every row of the table does.
+pub(crate) fn sequential<R, F>(
+    context: RequestContext,
+    mut body: Reader,
+    handle: fn(RequestContext, R) -> F,
+) -> Result<Handling, DecodeError>
+where
+    R: Request + Send + 'static,
+    R::Response: Send,
+    F: Future<Output = R::Response> + Send + 'static,
+{
+    // Bytes behind the message are allowed, as Kafka allows them.
+    let request = R::decode(&mut body, context.api_version)?;
+    Ok(Handling::Sequential(Box::pin(async move {
+        let response = handle(context.clone(), request).await;
+        context.answer(&response)
+    })))
+}

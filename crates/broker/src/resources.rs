@@ -1,0 +1,33 @@
+//! Config resources as requests name them: a type number and a name.
+
+use std::collections::BTreeMap;
+
+use catalog::ResourceType;
+use protocol::{ErrorCode, Str};
+
+use crate::error::ApiError;
+
+pub(crate) fn resource_type(code: i8) -> Result<ResourceType, ApiError> {
+    ResourceType::from_code(code)
+        .ok_or_else(|| ApiError::new(ErrorCode::InvalidRequest, format!("there is no resource type {code}")))
+}
+
+/// How often each resource stands in a request; altering one twice is refused both times.
+pub(crate) struct Repeated<'a>(BTreeMap<(i8, &'a Str), u32>);
+
+impl<'a> Repeated<'a> {
+    pub fn of(resources: impl Iterator<Item = (i8, &'a Str)>) -> Repeated<'a> {
+        let mut times = BTreeMap::new();
+        for resource in resources {
+            *times.entry(resource).or_default() += 1;
+        }
+        Repeated(times)
+    }
+
+    pub fn check(&self, code: i8, name: &'a Str) -> Result<(), ApiError> {
+        match self.0.get(&(code, name)) {
+            Some(2..) => Err(ApiError::new(ErrorCode::InvalidRequest, "the resource is named more than once")),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+use broker::{APIS, CloseReason, Handling, Outcome};
+use bytes::{BufMut, Bytes, BytesMut};
+use protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use protocol::wire::Reader;
+use protocol::{ApiKey, ErrorCode, Message};
+
+use crate::house::{House, code, story};
+
+#[test]
+fn a_client_learns_what_is_spoken_here() {
+    story(|| async {
+        let house = House::new().await;
+        for version in 0..=5 {
+            let request = ApiVersionsRequest {
+                client_software_name: if version >= 3 { "librdkafka".into() } else { Default::default() },
+                client_software_version: if version >= 3 { "2.12.1".into() } else { Default::default() },
+                ..ApiVersionsRequest::default()
+            };
+            let response = house.ask(version, request).await;
+            assert_eq!(code(response.error_code), ErrorCode::None);
+            assert_eq!(response.api_keys.len(), APIS.len());
+            let produce = response.api_keys.iter().find(|api| api.api_key == ApiKey::Produce.code()).unwrap();
+            assert_eq!((produce.min_version, produce.max_version), (0, 13));
+            if version >= 3 {
+                assert_eq!(&*response.finalized_features[0].name, "metadata.version");
+                assert!(response.finalized_features_epoch >= 0);
+            }
+        }
+        let software = house.connection.software().unwrap();
+        assert_eq!((&*software.name, &*software.version), ("librdkafka", "2.12.1"));
+    });
+}
+
+#[test]
+fn the_table_is_kafkas_and_explicit() {
+    // Written out, so that a version never comes or goes unnoticed.
+    let table: Vec<String> = APIS
+        .iter()
+        .map(|api| format!("{} {}-{}", api.key.name(), api.advertised.start(), api.advertised.end()))
+        .collect();
+    for row in [
+        "Produce 0-13",
+        "Fetch 4-18",
+        "ListOffsets 1-11",
+        "Metadata 0-13",
+        "ApiVersions 0-5",
+        "CreateTopics 2-7",
+        "DeleteTopics 1-6",
+        "DeleteRecords 0-2",
+        "OffsetForLeaderEpoch 2-4",
+        "DescribeConfigs 1-4",
+        "AlterConfigs 0-2",
+        "DescribeLogDirs 1-5",
+        "CreatePartitions 0-3",
+        "IncrementalAlterConfigs 0-1",
+        "ListPartitionReassignments 0-0",
+        "DescribeCluster 0-2",
+        "DescribeProducers 0-0",
+        "ListConfigResources 0-1",
+        "DescribeTopicPartitions 0-0",
+    ] {
+        assert!(table.iter().any(|line| line == row), "{row} is missing in {table:?}");
+    }
+    assert!(APIS.is_sorted_by_key(|api| api.key.code()));
+    for api in APIS.iter().filter(|api| api.key != ApiKey::Produce) {
+        let schema = api.key.versions().expect("no removed API is in the table");
+        assert_eq!(api.advertised, schema, "{}: all versions of Kafka 4.4", api.key.name());
+    }
+}
+
+#[test]
+fn a_newer_client_can_step_down_to_version_0() {
+    story(|| async {
+        let house = House::new().await;
+        let Handling::Sequential(outcome) = house.hand_over(header(ApiKey::ApiVersions.code(), 99)) else {
+            panic!("not a produce request")
+        };
+        let Outcome::Answer(segments) = outcome.await else { panic!("no answer") };
+        let joined: Bytes = segments.concat().into();
+        let mut reader = Reader::new(joined.slice(8..));
+        let response = ApiVersionsResponse::decode(&mut reader, 0).unwrap();
+        assert_eq!(code(response.error_code), ErrorCode::UnsupportedVersion);
+        assert_eq!(response.api_keys.len(), 1);
+        assert_eq!(response.api_keys[0].max_version, 5);
+    });
+}
+
+#[test]
+fn a_bad_name_or_the_wrong_broker_is_told() {
+    story(|| async {
+        let house = House::new().await;
+        let named = |name: &str| ApiVersionsRequest {
+            client_software_name: name.into(),
+            client_software_version: "1".into(),
+            ..ApiVersionsRequest::default()
+        };
+        let refused = house.ask(3, named("no spaces please")).await;
+        assert_eq!(code(refused.error_code), ErrorCode::InvalidRequest);
+        let other = ApiVersionsRequest { cluster_id: Some("another-cluster".into()), node_id: 1, ..named("java") };
+        assert_eq!(code(house.ask(5, other).await.error_code), ErrorCode::RebootstrapRequired);
+    });
+}
+
+#[test]
+fn what_is_not_spoken_ends_the_connection() {
+    story(|| async {
+        let house = House::new().await;
+        for (frame, reason) in [
+            (header(ApiKey::Metadata.code(), 99), "Metadata has no version 99 here"),
+            (header(ApiKey::Produce.code(), 2), "Produce has no version 2 here"),
+            (header(999, 0), "unknown api key 999"),
+            (Bytes::from_static(b"G"), "not a Kafka request"),
+            (header(ApiKey::Fetch.code(), 4), "a Fetch request cannot be read"),
+        ] {
+            let Handling::Sequential(outcome) = house.hand_over(frame) else { panic!("nothing was produced") };
+            let Outcome::Close(why) = outcome.await else { panic!("{reason}: the connection stays open") };
+            assert!(why.to_string().starts_with(reason), "{why}");
+        }
+        house.broker.shutdown().await;
+        let Handling::Sequential(outcome) = house.hand_over(header(ApiKey::Metadata.code(), 0)) else { panic!() };
+        assert!(matches!(outcome.await, Outcome::Close(CloseReason::ShuttingDown)));
+    });
+}
+
+/// A request header without a body behind it.
+fn header(api_key: i16, version: i16) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_i16(api_key);
+    frame.put_i16(version);
+    frame.put_i32(77);
+    frame.put_i16(-1);
+    // Flexible headers end in tags; older ones do not mind a byte more.
+    frame.put_u8(0);
+    frame.freeze()
+}

@@ -1,0 +1,192 @@
+//! A broker on a disk in memory, under a clock that only moves when nobody is busy, and a client that talks to it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use broker::{Broker, BrokerOptions, Connection, Endpoint, Handling, Outcome};
+use bytes::{Bytes, BytesMut};
+use catalog::config::BrokerConfig;
+use catalog::{BrokerEndpoint, Catalog, CatalogOptions};
+use commitlog::{CommitLog, LogSettings};
+use futures_util::future::BoxFuture;
+use protocol::batch::BatchBuilder;
+use protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use protocol::messages::{
+    CreateTopicsRequest, MetadataRequest, ProduceRequest, ProduceResponse, metadata_request::MetadataRequestTopic,
+};
+use protocol::wire::Reader;
+use protocol::{ErrorCode, Message, Records, Request, Str, Uuid, frame};
+use world::clock::SimClock;
+use world::disk::MemDisk;
+use world::rng::SeededRng;
+
+pub const NOW_MS: i64 = 1_700_000_000_000;
+
+pub struct House {
+    pub broker: Arc<Broker>,
+    pub connection: Arc<Connection>,
+}
+
+/// Runs a story in a world where time passes only when everybody waits.
+pub fn story<F: Future<Output = ()>>(tell: impl FnOnce() -> F) {
+    world::task::deterministic(7);
+    world::task::paused_runtime().block_on(tell());
+}
+
+impl House {
+    pub async fn new() -> House {
+        House::with(&[]).await
+    }
+
+    pub async fn with(properties: &[(&str, &str)]) -> House {
+        let (config, _) = BrokerConfig::new(properties.iter().copied()).expect("good properties");
+        let config = Arc::new(config);
+        let clock = Arc::new(SimClock::new(NOW_MS));
+        let disk = MemDisk::new(7);
+        let rng = SeededRng::shared(7);
+        let endpoint = BrokerEndpoint {
+            listener_name: "PLAINTEXT".into(),
+            security_protocol: 0,
+            host: "broker.test".into(),
+            port: 9092,
+        };
+        let options = CatalogOptions { endpoints: vec![endpoint], ..CatalogOptions::default() };
+        let catalog =
+            Catalog::open(disk.clone(), PathBuf::from("/data/metadata"), clock.clone(), rng.clone(), options)
+                .await
+                .expect("an empty catalog opens");
+        let log = CommitLog::open(
+            disk,
+            PathBuf::from("/data/log"),
+            clock.clone(),
+            rng.clone(),
+            LogSettings::default(),
+            catalog.clone(),
+        )
+        .await
+        .expect("an empty log opens");
+        let advertised = Endpoint {
+            listener_name: "PLAINTEXT".into(),
+            security_protocol: 0,
+            host: "broker.test".into(),
+            port: 9092,
+        };
+        let options =
+            BrokerOptions { clock, rng, catalog, log, config, node_id: 1, advertised: vec![advertised] };
+        let broker = Broker::start(options).await.expect("the broker starts");
+        let connection = House::connection(1);
+        House { broker, connection }
+    }
+
+    pub fn connection(id: u64) -> Arc<Connection> {
+        Connection::new(id, SocketAddr::from(([127, 0, 0, 1], 50_000)), "PLAINTEXT")
+    }
+
+    /// Hands one frame over, as the server would.
+    pub fn hand_over(&self, frame: Bytes) -> Handling {
+        self.broker.handle(&self.connection, frame)
+    }
+
+    pub fn start<R: Request>(&self, version: i16, request: &R) -> BoxFuture<'static, Outcome> {
+        match self.hand_over(frame_of(version, request)) {
+            Handling::Pipelined(outcome) | Handling::Sequential(outcome) => outcome,
+        }
+    }
+
+    pub async fn ask<R: Request>(&self, version: i16, request: R) -> R::Response {
+        answer::<R>(version, self.start(version, &request).await)
+    }
+
+    pub async fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Uuid {
+        let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
+            name: Str::from(*name),
+            value: Some(Str::from(*value)),
+            ..CreatableTopicConfig::default()
+        });
+        let topic = CreatableTopic {
+            name: name.into(),
+            num_partitions: partitions,
+            replication_factor: 1,
+            configs: configs.collect(),
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
+        let response = self.ask(7, request).await;
+        assert_eq!(code(response.topics[0].error_code), ErrorCode::None, "{:?}", response.topics[0].error_message);
+        response.topics[0].topic_id
+    }
+
+    pub async fn topic_exists(&self, name: &str) -> bool {
+        let topic = MetadataRequestTopic { name: Some(name.into()), ..MetadataRequestTopic::default() };
+        let request = MetadataRequest {
+            topics: Some(vec![topic]),
+            allow_auto_topic_creation: false,
+            ..MetadataRequest::default()
+        };
+        let response = self.ask(12, request).await;
+        response.topics[0].error_code == ErrorCode::None.code()
+    }
+
+    /// Appends values to a partition and gives the offset of the first.
+    pub async fn produce(&self, topic: &str, partition: i32, values: &[&str]) -> i64 {
+        let response = self.ask(12, produce_request(topic, partition, batch(values))).await;
+        let answered = only_partition(&response);
+        assert_eq!(code(answered.error_code), ErrorCode::None);
+        answered.base_offset
+    }
+}
+
+pub fn only_partition(response: &ProduceResponse) -> &protocol::messages::produce_response::PartitionProduceResponse {
+    &response.responses[0].partition_responses[0]
+}
+
+pub fn produce_request(topic: &str, partition: i32, records: Bytes) -> ProduceRequest {
+    let data = PartitionProduceData {
+        index: partition,
+        records: Some(Records::from(records)),
+        ..PartitionProduceData::default()
+    };
+    let topic = TopicProduceData { name: topic.into(), partition_data: vec![data], ..TopicProduceData::default() };
+    ProduceRequest { acks: -1, timeout_ms: 1_000, topic_data: vec![topic], ..ProduceRequest::default() }
+}
+
+/// An uncompressed batch, every record a second after the one before.
+pub fn batch(values: &[&str]) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    for (index, value) in values.iter().enumerate() {
+        builder.append(NOW_MS + index as i64 * 1_000, None, Some(value.as_bytes()), &[]).expect("a small record");
+    }
+    builder.build().expect("a small batch")
+}
+
+pub fn frame_of<R: Request>(version: i16, request: &R) -> Bytes {
+    let segments = frame::encode_request(77, Some("story".into()), request, version).expect("a good request");
+    join(segments).slice(4..)
+}
+
+pub fn answer<R: Request>(version: i16, outcome: Outcome) -> R::Response {
+    let Outcome::Answer(segments) = outcome else { panic!("an answer was expected") };
+    let joined = join(segments);
+    let length = u32::from_be_bytes(joined[..4].try_into().expect("four bytes"));
+    assert_eq!(length as usize, joined.len() - 4, "the length prefix is wrong");
+    let mut reader = Reader::new(joined.slice(4..));
+    let correlation_id = frame::decode_response_header(&mut reader, R::KEY, version).expect("a header");
+    assert_eq!(correlation_id, 77);
+    let response = R::Response::decode(&mut reader, version).expect("a response");
+    reader.expect_end().expect("nothing behind it");
+    response
+}
+
+pub fn code(code: i16) -> ErrorCode {
+    ErrorCode::try_from(code).expect("a known error code")
+}
+
+fn join(segments: Vec<Bytes>) -> Bytes {
+    let mut joined = BytesMut::new();
+    for segment in segments {
+        joined.extend_from_slice(&segment);
+    }
+    joined.freeze()
+}

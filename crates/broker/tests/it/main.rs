@@ -1,0 +1,11 @@
+//! Stories told to the broker in real messages: encoded, handed over as frames, answered, decoded.
+#![allow(clippy::disallowed_methods)]
+
+mod api_versions;
+mod configs;
+mod fetch;
+mod fetch_sessions;
+mod house;
+mod offsets;
+mod produce;
+mod topics;
