@@ -1,0 +1,209 @@
+//! Who may connect: the number of connections, of one address, and of new ones per second.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use world::collections::HashMap;
+
+use crate::limits::Limits;
+
+/// New connections above the rate wait; those that would wait longer than this are refused.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// Addresses that are remembered without an open connection, for their rate.
+const FORMER_ADDRESSES: usize = 4096;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Connections { max: usize },
+    PerAddress { max: usize },
+    Rate { per_second: u32 },
+    RatePerAddress { per_second: u32 },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Connections { max } => write!(f, "{max} connections are open (max.connections)"),
+            Refusal::PerAddress { max } => {
+                write!(f, "its address has {max} connections open (max.connections.per.ip)")
+            }
+            Refusal::Rate { per_second } => {
+                write!(
+                    f,
+                    "far more than {per_second} connections a second are coming (max.connection.creation.rate)"
+                )
+            }
+            Refusal::RatePerAddress { per_second } => write!(
+                f,
+                "far more than {per_second} connections a second come from its address \
+                 (connection.unauthenticated.creation.rate.per.ip)"
+            ),
+        }
+    }
+}
+
+pub struct Admission {
+    connections_max: usize,
+    per_ip_max: usize,
+    per_ip_overrides: std::collections::BTreeMap<IpAddr, usize>,
+    per_second_max: u32,
+    per_ip_per_second_max: u32,
+    state: Mutex<State>,
+}
+
+struct State {
+    open: usize,
+    rate: Rate,
+    addresses: HashMap<IpAddr, Address>,
+}
+
+#[derive(Default)]
+struct Address {
+    open: usize,
+    rate: Rate,
+}
+
+/// When the next connection would be let in if all that were admitted came evenly at the highest rate.
+#[derive(Clone, Copy, Default)]
+struct Rate {
+    next_turn: Duration,
+}
+
+impl Rate {
+    /// The turn of a connection that comes now. One second's worth may come at once.
+    fn turn(&self, now: Duration) -> Duration {
+        self.next_turn.max(now.saturating_sub(Duration::from_secs(1)))
+    }
+
+    fn take(&mut self, turn: Duration, per_second: u32) {
+        self.next_turn = turn + Duration::from_secs(1) / per_second;
+    }
+}
+
+impl Admission {
+    pub fn new(limits: &Limits) -> Arc<Self> {
+        Arc::new(Self {
+            connections_max: limits.connections_max,
+            per_ip_max: limits.connections_per_ip_max,
+            per_ip_overrides: limits.connections_per_ip_overrides.clone(),
+            per_second_max: limits.connections_per_second_max.max(1),
+            per_ip_per_second_max: limits.connections_per_ip_per_second_max.max(1),
+            state: Mutex::new(State { open: 0, rate: Rate::default(), addresses: HashMap::default() }),
+        })
+    }
+
+    pub fn open(&self) -> usize {
+        self.state.lock().open
+    }
+
+    /// A place for a connection of `ip`, and how long it must wait before it is served.
+    pub fn admit(self: &Arc<Self>, ip: IpAddr, now: Duration) -> Result<(Place, Duration), Refusal> {
+        let ip = ip.to_canonical();
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if state.open >= self.connections_max {
+            return Err(Refusal::Connections { max: self.connections_max });
+        }
+        if state.addresses.len() >= FORMER_ADDRESSES + self.connections_max {
+            state.addresses.retain(|_, address| address.open > 0);
+        }
+        let per_ip_max = match self.per_ip_overrides.get(&ip) {
+            Some(max) => *max,
+            None if ip.is_loopback() => usize::MAX,
+            None => self.per_ip_max,
+        };
+        let address = state.addresses.entry(ip).or_default();
+        if address.open >= per_ip_max {
+            return Err(Refusal::PerAddress { max: per_ip_max });
+        }
+        let mut wait = Duration::ZERO;
+        if !ip.is_loopback() {
+            let (of_all, of_address) = (state.rate.turn(now), address.rate.turn(now));
+            if of_address.saturating_sub(now) > WAIT_MAX {
+                return Err(Refusal::RatePerAddress { per_second: self.per_ip_per_second_max });
+            }
+            if of_all.saturating_sub(now) > WAIT_MAX {
+                return Err(Refusal::Rate { per_second: self.per_second_max });
+            }
+            state.rate.take(of_all, self.per_second_max);
+            address.rate.take(of_address, self.per_ip_per_second_max);
+            wait = of_all.max(of_address).saturating_sub(now);
+        }
+        state.open += 1;
+        address.open += 1;
+        Ok((Place { admission: self.clone(), ip }, wait))
+    }
+}
+
+/// A connection's place; dropping it frees it.
+pub struct Place {
+    admission: Arc<Admission>,
+    ip: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.admission.state.lock();
+        state.open -= 1;
+        let address = state.addresses.get_mut(&self.ip).expect("an open connection's address is known");
+        address.open -= 1;
+        if address.open == 0 && self.ip.is_loopback() {
+            state.addresses.remove(&self.ip);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const FAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+
+    #[test]
+    fn places_are_counted_and_given_back() {
+        let admission =
+            Admission::new(&Limits { connections_max: 3, connections_per_ip_max: 2, ..Limits::default() });
+        let now = Duration::from_secs(100);
+        let first = admission.admit(FAR, now).unwrap();
+        let _second = admission.admit(FAR, now).unwrap();
+        assert_eq!(admission.admit(FAR, now).err(), Some(Refusal::PerAddress { max: 2 }));
+        let _third = admission.admit(HOME, now).unwrap();
+        assert_eq!(admission.admit(HOME, now).err(), Some(Refusal::Connections { max: 3 }));
+        drop(first);
+        assert!(admission.admit(FAR, now).is_ok());
+    }
+
+    #[test]
+    fn a_rush_is_slowed_down_and_a_flood_refused_but_not_on_loopback() {
+        let admission = Admission::new(&Limits { connections_per_ip_max: 10_000, ..Limits::default() });
+        let now = Duration::from_secs(100);
+        let mut open = Vec::new();
+        let (mut at_once, mut later, mut refused) = (0, 0, 0);
+        for _ in 0..2000 {
+            match admission.admit(FAR, now) {
+                Ok((place, Duration::ZERO)) => (at_once, ()) = (at_once + 1, open.push(place)),
+                Ok((place, _)) => (later, ()) = (later + 1, open.push(place)),
+                Err(refusal) => {
+                    assert_eq!(refusal, Refusal::RatePerAddress { per_second: 200 });
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!((at_once, later, refused), (201, 1000, 799));
+        assert_eq!(admission.admit(HOME, now).unwrap().1, Duration::ZERO);
+        assert_eq!(admission.admit(IpAddr::from([192, 0, 2, 8]), now).unwrap().1, Duration::ZERO);
+    }
+
+    #[test]
+    fn addresses_of_the_past_are_forgotten() {
+        let admission = Admission::new(&Limits { connections_max: 2, ..Limits::default() });
+        for i in 0..20_000u32 {
+            drop(admission.admit(IpAddr::from(i.to_be_bytes()), Duration::from_secs(i.into())));
+        }
+        assert!(admission.state.lock().addresses.len() <= FORMER_ADDRESSES + 3);
+    }
+}

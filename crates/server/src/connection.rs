@@ -1,0 +1,531 @@
+//! One connection: frames in, answers out, in one task.
+//!
+//! ```text
+//!   socket ─ FrameReader ─► Dispatch::handle ─► under_way (in order) ─► Outbox ─ socket
+//!                                                 P P P S
+//! ```
+//! Produce requests (`P`) are already in the log's queue when `handle` returns; many wait for their commits at once. Any other
+//! request (`S`) runs when all answers before it have left, and nothing behind it is handled until its answer has: Kafka mutes the
+//! channel the same way. While it runs the socket is still watched, so that a long poll ends when its client leaves.
+//!
+//! A client that does not read its answers fills its outbox and is not served further; nothing is made for it meanwhile.
+//! Everything is one poll function and no channel: an idle connection costs its task, its socket and no buffers.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use broker::{Connection, Handling, Outcome};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use protocol::api_key::ApiKey;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::counters::Counters;
+use crate::dispatch::Dispatch;
+use crate::frame::{Frame, FrameError, FrameReader};
+use crate::limits::Limits;
+use crate::memory::{MemoryAccount, MemoryShare};
+use crate::outbox::Outbox;
+
+/// Answers are gathered up to this size before they are sent, and none is made while this much waits.
+const OUTBOX_BYTES: usize = 1 << 20;
+/// A client that takes nothing for this long no longer keeps the log's memory.
+const SHARED_MEMORY_STALL: Duration = Duration::from_secs(1);
+/// To send the last answers after the broker asked for the connection to be closed.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What all connections of a server share.
+pub(crate) struct Shared {
+    pub dispatch: Box<dyn Dispatch>,
+    pub limits: Limits,
+    pub counters: Arc<Counters>,
+    pub request_memory: Arc<MemoryAccount>,
+    pub answer_memory: Arc<MemoryAccount>,
+    pub clock: world::clock::SharedClock,
+    pub is_stopping: AtomicBool,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    PeerClosed,
+    PeerBroke(FrameError),
+    Garbage(FrameError),
+    Refused(String),
+    Idle,
+    FirstRequestTooSlow,
+    FrameStalled,
+    NoRequestMemory,
+    AnswerNotTaken,
+    WriteFailed(io::Error),
+    ServerStops,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::PeerClosed => f.write_str("the client closed it"),
+            End::PeerBroke(error) => write!(f, "reading: {error}"),
+            End::Garbage(error) => write!(f, "{error}"),
+            End::Refused(reason) => f.write_str(reason),
+            End::Idle => f.write_str("idle for too long (connections.max.idle.ms)"),
+            End::FirstRequestTooSlow => f.write_str("its first request did not become complete in time"),
+            End::FrameStalled => f.write_str("a request stopped in the middle"),
+            End::NoRequestMemory => f.write_str("the request memory stayed full (queued.max.request.bytes)"),
+            End::AnswerNotTaken => f.write_str("it did not take its answer"),
+            End::WriteFailed(error) => write!(f, "writing: {error}"),
+            End::ServerStops => f.write_str("the server stops"),
+        }
+    }
+}
+
+/// A request between its last byte and its answer.
+struct UnderWay {
+    answer: BoxFuture<'static, Outcome>,
+    is_sequential: bool,
+    has_started: bool,
+    api_key: i16,
+    version: i16,
+    arrived: Duration,
+    share: MemoryShare,
+}
+
+/// A produce request that waits for room in the log.
+struct Held {
+    frame: Frame,
+    room: BoxFuture<'static, ()>,
+}
+
+pub(crate) struct Session<S> {
+    shared: Arc<Shared>,
+    connection: Arc<Connection>,
+    stream: S,
+    frames: FrameReader,
+    held: Option<Held>,
+    under_way: VecDeque<UnderWay>,
+    under_way_bytes: usize,
+    /// Whether the last of `under_way` blocks the connection.
+    is_blocked: bool,
+    outbox: Outbox,
+    /// Wakes the task when the server stops. Polled once: polling it with every request would take a lock that all connections share.
+    server_stops: Option<BoxFuture<'static, ()>>,
+    is_stop_watched: bool,
+    /// Set once nothing more is read: why, and until when what is under way may go on.
+    finishing: Option<(End, Duration)>,
+    first_byte: Option<Duration>,
+    has_had_request: bool,
+    last_progress: Duration,
+    memory_wait_began: Option<Duration>,
+    timer: Option<(Duration, BoxFuture<'static, ()>)>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+    pub fn new(
+        shared: Arc<Shared>,
+        connection: Arc<Connection>,
+        id: u64,
+        stream: S,
+        server_stops: BoxFuture<'static, ()>,
+    ) -> Self {
+        let frames = FrameReader::new(shared.request_memory.clone(), id, shared.limits.request_bytes_max);
+        let outbox = Outbox::new(shared.answer_memory.clone());
+        let last_progress = shared.clock.monotonic();
+        Self {
+            shared,
+            connection,
+            stream,
+            frames,
+            held: None,
+            under_way: VecDeque::new(),
+            under_way_bytes: 0,
+            is_blocked: false,
+            outbox,
+            server_stops: Some(server_stops),
+            is_stop_watched: false,
+            finishing: None,
+            first_byte: None,
+            has_had_request: false,
+            last_progress,
+            memory_wait_began: None,
+            timer: None,
+        }
+    }
+
+    pub async fn run(mut self) -> End {
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        self.connection.hang_up();
+        end
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let now = self.now();
+            self.watch_for_stop(cx, now);
+            let mut moved = self.answer(cx, now);
+            match self.send(cx, now) {
+                Poll::Ready(Ok(sent)) => moved |= sent,
+                Poll::Ready(Err(error)) => return Poll::Ready(End::WriteFailed(error)),
+                Poll::Pending => {}
+            }
+            if self.finishing.is_none() {
+                moved |= self.read(cx, now).is_ready();
+            }
+            if self.is_finished() {
+                let (end, _) = self.finishing.take().expect("a finished connection has a reason");
+                return Poll::Ready(end);
+            }
+            if moved {
+                continue;
+            }
+            match self.poll_deadline(cx) {
+                Poll::Ready(Some(end)) => return Poll::Ready(end),
+                Poll::Ready(None) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn watch_for_stop(&mut self, cx: &mut Context<'_>, now: Duration) {
+        let Some(server_stops) = &mut self.server_stops else { return };
+        // The waker of a spawned task is always the same one.
+        let woken =
+            !std::mem::replace(&mut self.is_stop_watched, true) && server_stops.as_mut().poll(cx).is_ready();
+        if woken || self.shared.is_stopping.load(Ordering::Relaxed) {
+            self.server_stops = None;
+            self.stop(now);
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.clock.monotonic()
+    }
+
+    // ── answers ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Takes the answers that are ready, in order. True when there was one.
+    fn answer(&mut self, cx: &mut Context<'_>, now: Duration) -> bool {
+        let mut moved = false;
+        while self.outbox.bytes() < OUTBOX_BYTES {
+            let Some(first) = self.under_way.front_mut() else { break };
+            if first.is_sequential && !first.has_started {
+                // Its turn comes when all earlier answers are with the socket.
+                if !self.outbox.is_empty() {
+                    break;
+                }
+                if first.api_key == ApiKey::Fetch as i16
+                    && self.shared.answer_memory.poll_room(cx, self.frames.connection()).is_pending()
+                {
+                    self.shared.counters.waits_for_answer_memory.fetch_add(1, Ordering::Relaxed);
+                    break;
+                }
+                first.has_started = true;
+            }
+            let Poll::Ready(outcome) = first.answer.as_mut().poll(cx) else { break };
+            moved = true;
+            self.last_progress = now;
+            let done = self.under_way.pop_front().expect("the first was polled");
+            self.close_account(&done, &outcome);
+            match outcome {
+                Outcome::Answer(segments) => self.outbox.push(segments),
+                Outcome::Silent => {}
+                Outcome::Close(reason) => {
+                    self.forget_requests();
+                    self.finish(End::Refused(reason.to_string()), now + FAREWELL);
+                }
+            }
+        }
+        moved
+    }
+
+    fn close_account(&mut self, done: &UnderWay, outcome: &Outcome) {
+        self.under_way_bytes -= done.share.bytes() as usize;
+        self.is_blocked &= !done.is_sequential;
+        let counters = &self.shared.counters;
+        counters.requests_under_way.fetch_sub(1, Ordering::Relaxed);
+        if let Some(api) = counters.api(done.api_key) {
+            api.answered_after.record(self.shared.clock.monotonic().saturating_sub(done.arrived));
+            if let Outcome::Answer(segments) = outcome {
+                api.answer_bytes
+                    .fetch_add(segments.iter().map(Bytes::len).sum::<usize>() as u64, Ordering::Relaxed);
+            }
+        }
+        tracing::trace!(api_key = done.api_key, version = done.version, "answered");
+    }
+
+    /// Ready with whether bytes were sent; pending when the socket takes no more and none were.
+    fn send(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<io::Result<bool>> {
+        if self.outbox.is_empty() {
+            return Poll::Pending;
+        }
+        let mut sent = 0;
+        let result = self.outbox.poll_send(cx, &mut self.stream, &mut sent);
+        if sent > 0 {
+            self.last_progress = now;
+            self.shared.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);
+        }
+        match result {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(true)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    // ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Ready when something came of it.
+    fn read(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<()> {
+        if let Some(held) = &mut self.held {
+            if held.room.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let frame = self.held.take().expect("it was just polled").frame;
+            self.take_request(frame, now);
+            return Poll::Ready(());
+        }
+        let mut received = 0;
+        let result = if self.is_blocked {
+            match self.frames.poll_peer_gone(cx, &mut self.stream, &mut received) {
+                Poll::Ready(gone) => Poll::Ready(Err(gone)),
+                Poll::Pending => Poll::Pending,
+            }
+        } else if self.may_take_request() {
+            self.frames.poll_frame(cx, &mut self.stream, &mut received)
+        } else {
+            Poll::Pending
+        };
+        self.note_received(received, now);
+        match result {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(frame)) => self.take_request(frame, now),
+            Poll::Ready(Err(error)) => self.peer_is_gone(error, now),
+        }
+        Poll::Ready(())
+    }
+
+    fn may_take_request(&self) -> bool {
+        let limits = &self.shared.limits;
+        self.under_way.len() < limits.pipelined_requests_max
+            && self.under_way_bytes < limits.pipelined_bytes_max
+            && self.outbox.bytes() < OUTBOX_BYTES
+    }
+
+    fn note_received(&mut self, received: u64, now: Duration) {
+        if received > 0 {
+            self.first_byte.get_or_insert(now);
+            self.last_progress = now;
+            self.shared.counters.bytes_received.fetch_add(received, Ordering::Relaxed);
+        }
+        match (self.frames.is_under_memory_pressure(), self.memory_wait_began) {
+            (true, None) => {
+                self.memory_wait_began = Some(now);
+                self.shared.counters.waits_for_request_memory.fetch_add(1, Ordering::Relaxed);
+            }
+            (false, Some(_)) => self.memory_wait_began = None,
+            _ => {}
+        }
+    }
+
+    fn take_request(&mut self, frame: Frame, now: Duration) {
+        let api_key = i16::from_be_bytes([frame.bytes[0], frame.bytes[1]]);
+        let version = i16::from_be_bytes([frame.bytes[2], frame.bytes[3]]);
+        if api_key == ApiKey::Produce as i16
+            && let Some(room) = self.shared.dispatch.produce_room()
+        {
+            self.shared.counters.waits_for_log_room.fetch_add(1, Ordering::Relaxed);
+            self.held = Some(Held { frame, room });
+            return;
+        }
+        self.has_had_request = true;
+        self.shared.counters.request(api_key, version, frame.bytes.len());
+        self.shared.counters.requests_under_way.fetch_add(1, Ordering::Relaxed);
+        let (answer, is_sequential) = match self.shared.dispatch.handle(&self.connection, frame.bytes) {
+            Handling::Pipelined(answer) => (answer, false),
+            Handling::Sequential(answer) => (answer, true),
+        };
+        self.is_blocked = is_sequential;
+        self.under_way_bytes += frame.share.bytes() as usize;
+        let share = frame.share;
+        self.under_way.push_back(UnderWay {
+            answer,
+            is_sequential,
+            has_started: false,
+            api_key,
+            version,
+            arrived: now,
+            share,
+        });
+    }
+
+    // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// The client is gone or sent what is no request. What it asked for before is finished; nobody may be there to read the answers.
+    fn peer_is_gone(&mut self, error: FrameError, now: Duration) {
+        let end = match error {
+            FrameError::Closed => End::PeerClosed,
+            FrameError::Length { .. } => End::Garbage(error),
+            FrameError::Truncated { .. } | FrameError::Io(_) => End::PeerBroke(error),
+        };
+        self.connection.hang_up();
+        self.end_waits();
+        self.finish(end, now + self.shared.limits.orphan_grace);
+    }
+
+    fn stop(&mut self, now: Duration) {
+        self.connection.hang_up();
+        self.end_waits();
+        self.finish(End::ServerStops, now + self.shared.limits.shutdown_grace);
+    }
+
+    fn finish(&mut self, end: End, until: Duration) {
+        self.held = None;
+        self.finishing = Some((end, until));
+    }
+
+    /// Drops a request that changes nothing and only waits. It is always the last.
+    fn end_waits(&mut self) {
+        if self.under_way.back().is_some_and(|last| is_long_poll(last.api_key)) {
+            let last = self.under_way.pop_back().expect("there is a last one");
+            self.close_account(&last, &Outcome::Silent);
+        }
+    }
+
+    fn forget_requests(&mut self) {
+        while let Some(request) = self.under_way.pop_front() {
+            self.close_account(&request, &Outcome::Silent);
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.finishing.is_some() && self.under_way.is_empty() && self.outbox.is_empty()
+    }
+
+    // ── time ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Ready with `None` when something was done about the time, with the end when it is up.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
+        loop {
+            let now = self.now();
+            let (at, what) = self.next_deadline();
+            if at <= now {
+                return Poll::Ready(self.deadline_passed(what));
+            }
+            // A timer that is set too early only looks again; progress does not touch it.
+            if self.timer.as_ref().is_none_or(|(set_for, _)| *set_for > at) {
+                self.timer = Some((at, Box::pin(world::task::sleep(at - now))));
+            }
+            let (_, timer) = self.timer.as_mut().expect("it was just set");
+            match timer.as_mut().poll(cx) {
+                Poll::Ready(()) => self.timer = None,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> (Duration, Deadline) {
+        let limits = &self.shared.limits;
+        if let Some((_, until)) = &self.finishing {
+            return (*until, Deadline::Finished);
+        }
+        if !self.outbox.is_empty() {
+            if !self.outbox.is_own_copy() {
+                return (self.last_progress + SHARED_MEMORY_STALL, Deadline::LetGo);
+            }
+            let stall = match self.shared.answer_memory.is_full() {
+                true => limits.answer_stall_under_pressure.min(limits.connection_idle),
+                false => limits.connection_idle,
+            };
+            // Looked at again every few seconds, because the pressure can come later.
+            let stalled = self.last_progress + stall;
+            let look = self.now() + limits.answer_stall_under_pressure.min(Duration::from_secs(5));
+            return if stalled <= look {
+                (stalled, Deadline::AnswerNotTaken)
+            } else {
+                (look, Deadline::Look)
+            };
+        }
+        if self.held.is_some() || self.is_blocked || !self.under_way.is_empty() {
+            // The log or the broker works; it is not for us to hurry it.
+            return (self.now() + limits.connection_idle, Deadline::Look);
+        }
+        if let Some(began) = self.memory_wait_began {
+            return (began + limits.request_memory_wait, Deadline::NoRequestMemory);
+        }
+        if self.frames.is_within_frame() {
+            let stalled = (self.last_progress + limits.frame_stall, Deadline::FrameStalled);
+            return match self.first_byte {
+                Some(first) if !self.has_had_request => std::cmp::min_by_key(
+                    stalled,
+                    (first + limits.first_request, Deadline::FirstRequest),
+                    |(at, _)| *at,
+                ),
+                _ => stalled,
+            };
+        }
+        (self.last_progress + limits.connection_idle, Deadline::Idle)
+    }
+
+    fn deadline_passed(&mut self, what: Deadline) -> Option<End> {
+        match what {
+            Deadline::Finished => {
+                Some(self.finishing.take().expect("only a finishing connection has this deadline").0)
+            }
+            Deadline::LetGo => {
+                self.outbox.let_go_of_shared_memory();
+                None
+            }
+            Deadline::Look => None,
+            Deadline::AnswerNotTaken => Some(End::AnswerNotTaken),
+            Deadline::NoRequestMemory => Some(End::NoRequestMemory),
+            Deadline::FrameStalled => Some(End::FrameStalled),
+            Deadline::FirstRequest => Some(End::FirstRequestTooSlow),
+            Deadline::Idle => Some(End::Idle),
+        }
+    }
+}
+
+impl<S> Drop for Session<S> {
+    fn drop(&mut self) {
+        self.shared.counters.requests_under_way.fetch_sub(self.under_way.len() as u64, Ordering::Relaxed);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Deadline {
+    Finished,
+    LetGo,
+    Look,
+    AnswerNotTaken,
+    NoRequestMemory,
+    FrameStalled,
+    FirstRequest,
+    Idle,
+}
+
+/// Requests that wait for others and change nothing by being dropped: data for Fetch.
+fn is_long_poll(api_key: i16) -> bool {
+    api_key == ApiKey::Fetch as i16
+}
+
+/// Lets a few log lines a second through, so that a flood of bad connections does not become a flood of log.
+#[derive(Default)]
+pub(crate) struct LogBrake {
+    second: AtomicU64,
+    lines: AtomicU64,
+}
+
+impl LogBrake {
+    const LINES_PER_SECOND: u64 = 10;
+
+    pub fn allows(&self, now: Duration) -> bool {
+        if self.second.swap(now.as_secs(), Ordering::Relaxed) != now.as_secs() {
+            self.lines.store(0, Ordering::Relaxed);
+        }
+        self.lines.fetch_add(1, Ordering::Relaxed) < Self::LINES_PER_SECOND
+    }
+}

@@ -1,0 +1,121 @@
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use server::{BindError, BoundListener, Limits};
+use world::net::Net;
+
+use crate::script::*;
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_held_back() {
+    let (server, script) = serve(Limits::default()).await;
+    let mut peer = Peer::connect(&server).await;
+    let mut body = vec![LARGE];
+    body.extend((8u32 << 20).to_be_bytes());
+    let sending = async {
+        for correlation in 0..50 {
+            peer.send(&request(METADATA, correlation, &body)).await;
+        }
+        peer
+    };
+    let mut peer = within(sending).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let made = script.started.load(Ordering::SeqCst);
+    assert!(made <= 3, "{made} answers of 8 MiB were made for a client that takes none");
+    assert!(server.answer_memory().used() <= 16 << 20);
+    for correlation in 0..50 {
+        assert_eq!(peer.answer().await, (correlation, 8 << 20));
+    }
+}
+
+#[tokio::test]
+async fn under_pressure_a_client_that_takes_nothing_is_disconnected() {
+    let limits = Limits {
+        answer_memory_bytes_max: 1 << 20,
+        answer_stall_under_pressure: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let (server, _) = serve(limits).await;
+    let mut peer = Peer::connect(&server).await;
+    let mut body = vec![LARGE];
+    body.extend((32u32 << 20).to_be_bytes());
+    peer.send(&request(METADATA, 1, &body)).await;
+    until(|| server.answer_memory().used() > 1 << 20).await;
+    until(|| server.connections_open() == 0).await;
+    assert_eq!(server.answer_memory().used(), 0);
+    assert_eq!(server.counters().connections_closed_for_stall.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn without_room_in_the_log_produce_waits_and_others_do_not() {
+    let (server, script) = serve(Limits::default()).await;
+    script.room.send_replace(false);
+    let (mut producer, mut other) = (Peer::connect(&server).await, Peer::connect(&server).await);
+    producer.send(&request(PRODUCE, 1, &[NOW])).await;
+    other.send(&request(METADATA, 2, &[NOW])).await;
+    assert_eq!(other.answer().await, (2, 0));
+    until(|| server.counters().waits_for_log_room.load(Ordering::Relaxed) == 1).await;
+    assert_eq!(script.handled.load(Ordering::SeqCst), 1);
+    script.room.send_replace(true);
+    assert_eq!(producer.answer().await, (1, 0));
+}
+
+#[tokio::test]
+async fn requests_share_one_memory_and_all_get_through() {
+    let (server, script) = serve(Limits { request_memory_bytes_max: 1 << 20, ..Limits::default() }).await;
+    let mut sending = Vec::new();
+    for correlation in 0..40 {
+        let mut peer = Peer::connect(&server).await;
+        sending.push(tokio::spawn(async move {
+            let mut body = vec![0; 400 << 10];
+            body[0] = WHEN_COMMITTED;
+            peer.send(&request(PRODUCE, correlation, &body)).await;
+            peer.answer().await
+        }));
+    }
+    until(|| server.request_memory().used() >= 1 << 20).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(server.request_memory().used() <= (1 << 20) + (512 << 10), "{}", server.request_memory().used());
+    script.commit.send_replace(true);
+    for (correlation, peer) in sending.into_iter().enumerate() {
+        assert_eq!(within(peer).await.unwrap(), (correlation as i32, 0));
+    }
+    until(|| server.request_memory().used() == 0).await;
+}
+
+#[tokio::test]
+async fn the_number_of_connections_is_bounded_and_places_come_free() {
+    let (server, _) = serve(Limits { connections_max: 2, ..Limits::default() }).await;
+    let first = Peer::connect(&server).await;
+    let mut second = Peer::connect(&server).await;
+    second.send(&request(METADATA, 1, &[NOW])).await;
+    second.answer().await;
+    let mut third = Peer::connect(&server).await;
+    assert!(third.closed().await.is_empty());
+    drop(first);
+    until(|| server.connections_open() == 1).await;
+    let mut fourth = Peer::connect(&server).await;
+    fourth.send(&request(METADATA, 4, &[NOW])).await;
+    assert_eq!(fourth.answer().await, (4, 0));
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let (server, _) =
+        serve(Limits { connection_idle: Duration::from_millis(100), ..Limits::default() }).await;
+    let mut peer = Peer::connect(&server).await;
+    peer.send(&request(METADATA, 1, &[NOW])).await;
+    peer.answer().await;
+    assert!(peer.closed().await.is_empty());
+    assert_eq!(server.counters().connections_closed_idle.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn plain_tcp_on_an_address_that_others_reach_must_be_asked_for() {
+    assert!(matches!(
+        BoundListener::bind(&Net::tcp(), "PLAINTEXT", "0.0.0.0:0", false).await,
+        Err(BindError::Insecure { .. })
+    ));
+    assert!(BoundListener::bind(&Net::tcp(), "PLAINTEXT", "0.0.0.0:0", true).await.is_ok());
+    assert!(BoundListener::bind(&Net::tcp(), "PLAINTEXT", "localhost:0", false).await.is_ok());
+}

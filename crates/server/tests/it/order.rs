@@ -1,0 +1,95 @@
+use std::sync::atomic::Ordering;
+
+use server::Limits;
+
+use crate::script::*;
+
+/// ```text
+///   sent      P1 P2 P3 M4 M5
+///   handled   P1 P2 P3 M4         M5 waits for M4's answer, M4 runs when P3's answer has left
+///   answered  P1 P2 P3 M4 M5
+/// ```
+#[tokio::test]
+async fn produce_requests_wait_together_and_answers_keep_the_order() {
+    let (server, script) = serve(Limits::default()).await;
+    let mut peer = Peer::connect(&server).await;
+    let mut wire = Vec::new();
+    for (api, correlation, what) in [
+        (PRODUCE, 1, WHEN_COMMITTED),
+        (PRODUCE, 2, NOW),
+        (PRODUCE, 3, WHEN_COMMITTED),
+        (METADATA, 4, NOW),
+        (METADATA, 5, NOW),
+    ] {
+        wire.extend(request(api, correlation, &[what]));
+    }
+    peer.send(&wire).await;
+    until(|| script.handled.load(Ordering::SeqCst) == 4).await;
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert_eq!(script.handled.load(Ordering::SeqCst), 4, "nothing is handled behind a request that blocks");
+    assert!(script.started.load(Ordering::SeqCst) <= 1, "a blocking request must not run before its turn");
+    script.commit.send_replace(true);
+    for correlation in 1..=5 {
+        assert_eq!(peer.answer().await, (correlation, 0));
+    }
+    until(|| server.counters().requests_under_way.load(Ordering::Relaxed) == 0).await;
+    assert_eq!(server.request_memory().used(), 0);
+}
+
+#[tokio::test]
+async fn the_number_of_pipelined_requests_is_bounded() {
+    let (server, script) = serve(Limits { pipelined_requests_max: 10, ..Limits::default() }).await;
+    let mut peer = Peer::connect(&server).await;
+    for correlation in 0..100 {
+        peer.send(&request(PRODUCE, correlation, &[WHEN_COMMITTED])).await;
+    }
+    until(|| script.handled.load(Ordering::SeqCst) == 10).await;
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert_eq!(script.handled.load(Ordering::SeqCst), 10);
+    script.commit.send_replace(true);
+    for correlation in 0..100 {
+        assert_eq!(peer.answer().await, (correlation, 0));
+    }
+}
+
+#[tokio::test]
+async fn acks_0_gets_no_answer_and_keeps_its_place() {
+    let (server, _) = serve(Limits::default()).await;
+    let mut peer = Peer::connect(&server).await;
+    peer.send(&request(PRODUCE, 1, &[SILENT])).await;
+    peer.send(&request(PRODUCE, 2, &[NOW])).await;
+    assert_eq!(peer.answer().await, (2, 0));
+}
+
+#[tokio::test]
+async fn a_request_that_closes_does_so_after_the_answers_before_it() {
+    let (server, _) = serve(Limits::default()).await;
+    let mut peer = Peer::connect(&server).await;
+    let mut wire = request(PRODUCE, 1, &[NOW]);
+    wire.extend(request(PRODUCE, 2, &[CLOSE]));
+    wire.extend(request(PRODUCE, 3, &[NOW]));
+    peer.send(&wire).await;
+    assert_eq!(peer.answer().await, (1, 0));
+    assert!(peer.closed().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_long_poll_ends_when_its_client_leaves() {
+    let (server, script) = serve(Limits::default()).await;
+    let mut peer = Peer::connect(&server).await;
+    peer.send(&request(FETCH, 1, &[NEVER])).await;
+    until(|| script.started.load(Ordering::SeqCst) == 1).await;
+    drop(peer);
+    until(|| script.dropped_waits.load(Ordering::SeqCst) == 1 && server.connections_open() == 0).await;
+}
+
+#[tokio::test]
+async fn large_answers_arrive_whole() {
+    let (server, _) = serve(Limits::default()).await;
+    let mut peer = Peer::connect(&server).await;
+    let mut body = vec![LARGE];
+    body.extend(50_000_000u32.to_be_bytes());
+    peer.send(&request(METADATA, 1, &body)).await;
+    assert_eq!(peer.answer().await, (1, 50_000_000));
+    until(|| server.answer_memory().used() == 0).await;
+}
