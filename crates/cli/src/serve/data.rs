@@ -1,0 +1,136 @@
+//! The data directory: its lock, and what is opened in it.
+//!
+//! ```text
+//!   DIR/lock        held while a broker lives; says its process id
+//!   DIR/metadata/   the catalog
+//!   DIR/log/        the commit log
+//! ```
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::Endpoint;
+use catalog::catalog::Notice;
+use catalog::config::{BrokerConfig, LogSync};
+use catalog::{BrokerEndpoint, Catalog, CatalogOptions};
+use commitlog::{CommitLog, LogSettings, SyncMode};
+use world::clock::SharedClock;
+use world::disk::{Disk, DiskError, DiskErrorKind, DiskLock, RealDisk};
+use world::rng::SharedRng;
+
+use crate::exit::Failure;
+
+pub struct Data {
+    pub lock: DiskLock,
+    pub catalog: Arc<Catalog>,
+    pub log: Arc<CommitLog>,
+}
+
+pub async fn open(
+    dir: &Path,
+    config: &BrokerConfig,
+    advertised: &[Endpoint],
+    clock: &SharedClock,
+    rng: &SharedRng,
+) -> Result<Data, Failure> {
+    let disk: Arc<dyn Disk> = RealDisk::new();
+    disk.create_dir_all(dir).await.map_err(|error| unusable(dir, error))?;
+    let lock = lock(&disk, dir).await?;
+    let options = CatalogOptions {
+        node_id: config.node_id(),
+        rack: config.broker_rack().map(|rack| rack.as_str().into()),
+        endpoints: advertised.iter().map(endpoint).collect(),
+        partitions_max: config.cluster_partitions_max() as u64,
+        ..CatalogOptions::default()
+    };
+    let catalog = Catalog::open(disk.clone(), dir.join("metadata"), clock.clone(), rng.clone(), options)
+        .await
+        .map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))?;
+    for notice in catalog.notices() {
+        match notice {
+            Notice::TornTailCut { file, bytes, .. } => {
+                tracing::info!("{}: cut {bytes} bytes of a write that was never finished", file.display());
+            }
+            Notice::SnapshotIgnored { file, reason } => {
+                tracing::warn!("{} is ignored: {reason}", file.display())
+            }
+        }
+    }
+    let settings = settings(config);
+    #[cfg(feature = "negative-controls")]
+    let settings = LogSettings { negative_control: negative_control()?, ..settings };
+    let log = CommitLog::open(disk, dir.join("log"), clock.clone(), rng.clone(), settings, catalog.clone())
+        .await
+        .map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))?;
+    Ok(Data { lock, catalog, log })
+}
+
+async fn lock(disk: &Arc<dyn Disk>, dir: &Path) -> Result<DiskLock, Failure> {
+    let path = dir.join("lock");
+    match disk.lock(&path).await {
+        Ok(lock) => {
+            // Only for the message below; the lock itself is the kernel's.
+            let _ = std::fs::write(&path, format!("{}\n", std::process::id()));
+            Ok(lock)
+        }
+        Err(error) if error.kind == DiskErrorKind::Locked => {
+            let pid = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u32>().ok());
+            let who = pid
+                .map_or_else(|| "another process".to_owned(), |pid| format!("another process (pid {pid})"));
+            Err(Failure::failed(format!("{} is in use by {who}", dir.display())))
+        }
+        Err(error) => Err(unusable(dir, error)),
+    }
+}
+
+fn unusable(dir: &Path, error: DiskError) -> Failure {
+    Failure::failed(format!("cannot use {} for data: {}", dir.display(), error.detail))
+}
+
+fn endpoint(endpoint: &Endpoint) -> BrokerEndpoint {
+    BrokerEndpoint {
+        listener_name: endpoint.listener_name.clone(),
+        security_protocol: endpoint.security_protocol,
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+    }
+}
+
+fn settings(config: &BrokerConfig) -> LogSettings {
+    LogSettings {
+        sync: match config.log_sync() {
+            LogSync::Commit => SyncMode::Commit,
+            LogSync::Interval => SyncMode::Interval(milliseconds(config.log_sync_interval_ms())),
+        },
+        wal_file_bytes_min: config.log_wal_file_min_bytes() as u64,
+        wal_file_bytes_max: config.log_wal_file_max_bytes() as u64,
+        unflushed_bytes_max: config.log_unflushed_max_bytes() as usize,
+        tail_bytes_max: config.log_cache_bytes() as usize,
+        reserve_bytes: config.log_disk_reserve_bytes() as u64,
+        producer_expiration: milliseconds(config.producer_id_expiration_ms().into()),
+        producers_max: config.producer_ids_max() as usize,
+        housekeeping_interval: milliseconds(config.log_retention_check_interval_ms()),
+        ..LogSettings::default()
+    }
+}
+
+/// A rule to break, so that the chaos tests can show that they would notice.
+#[cfg(feature = "negative-controls")]
+fn negative_control() -> Result<Option<commitlog::NegativeControl>, Failure> {
+    use commitlog::NegativeControl::{AcknowledgeBeforeSync, SkipDirectorySync};
+    let control = match std::env::var("OTTLA_NEGATIVE_CONTROL").as_deref() {
+        Err(_) => return Ok(None),
+        Ok("acknowledge-before-sync") => AcknowledgeBeforeSync,
+        Ok("skip-directory-sync") => SkipDirectorySync,
+        Ok(other) => return Err(Failure::usage(format!("OTTLA_NEGATIVE_CONTROL={other}: no such control"))),
+    };
+    tracing::error!(
+        "OTTLA_NEGATIVE_CONTROL: {control:?} — this broker LOSES acknowledged records on a power cut"
+    );
+    Ok(Some(control))
+}
+
+fn milliseconds(ms: i64) -> Duration {
+    Duration::from_millis(ms.max(1) as u64)
+}

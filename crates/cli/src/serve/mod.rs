@@ -1,0 +1,285 @@
+//! `ottla serve`: opens catalog, log, broker and server in this order, and stops them in the other.
+//!
+//! The addresses are bound first: a port that is taken is said before anything is written, the broker can advertise the port that it
+//! got, and clients that come during recovery wait in the kernel's queue instead of being refused.
+
+mod data;
+pub mod properties;
+mod report;
+mod welcome;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use broker::{Broker, BrokerOptions, Endpoint};
+use catalog::Catalog;
+use catalog::config::BrokerConfig;
+use commitlog::CommitLog;
+use server::{BindError, BoundAdmin, BoundListener, Server};
+use world::clock::RealClock;
+use world::net::Net;
+use world::rng::RealRng;
+
+use crate::arguments::{Output, Serve};
+use crate::exit::{Done, Failure};
+use properties::ListenerAddress;
+use report::Progress;
+
+const DEFAULT_DATA: &str = "./ottla-data";
+const DEFAULT_LISTEN: &str = "127.0.0.1:9092";
+const DEFAULT_ADMIN: &str = "127.0.0.1:8080";
+
+/// What the options and properties come to.
+struct Plan {
+    config: BrokerConfig,
+    data: PathBuf,
+    listeners: Vec<ListenerAddress>,
+    /// As `advertised.listeners` or `--advertise` say; by listener name.
+    advertised: Vec<ListenerAddress>,
+    admin: Admin,
+    limits: server::Limits,
+    insecure: bool,
+}
+
+enum Admin {
+    /// Asked for: must work.
+    At(String),
+    /// The default: another port will do when it is taken.
+    Default,
+}
+
+pub fn run(arguments: Serve, output: Output) -> Done {
+    let plan = plan(arguments)?;
+    raise_open_files(plan.limits.connections_max as u64);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(world::machine::processors())
+        .max_blocking_threads(64)
+        .thread_name("ottla")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("the runtime does not start: {error}")))?;
+    let done = runtime.block_on(serve(plan, output));
+    // A commit is on the disk by now or was never acknowledged: nothing on another thread is worth waiting for.
+    runtime.shutdown_background();
+    done
+}
+
+fn plan(arguments: Serve) -> Result<Plan, Failure> {
+    let mut all = properties::gather(&arguments.properties, None)?;
+    let data = match (arguments.data, all.get("log.dirs").or(all.get("log.dir"))) {
+        (Some(data), _) => data,
+        (None, Some(dirs)) => PathBuf::from(dirs.split(',').next().unwrap_or_default().trim()),
+        (None, None) => PathBuf::from(DEFAULT_DATA),
+    };
+    // What the options say is what DescribeConfigs and DescribeLogDirs tell.
+    all.insert(
+        "log.dirs".to_owned(),
+        std::path::absolute(&data).unwrap_or_else(|_| data.clone()).display().to_string(),
+    );
+    if let Some(address) = &arguments.listen {
+        all.insert("listeners".to_owned(), format!("PLAINTEXT://{address}"));
+    }
+    let (config, warnings) = BrokerConfig::new(all.clone()).map_err(Failure::usage)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let plain = |option: &str, address: &str| {
+        let (host, port) = properties::host_and_port(option, address)?;
+        Ok::<_, Failure>(ListenerAddress { name: "PLAINTEXT".to_owned(), host, port })
+    };
+    let listeners = match arguments.listen {
+        Some(address) => vec![plain("--listen", &address)?],
+        None => match properties::listeners("listeners", &all)? {
+            none if none.is_empty() => vec![plain("--listen", DEFAULT_LISTEN)?],
+            listeners => listeners,
+        },
+    };
+    let advertised = match arguments.advertise {
+        Some(address) => {
+            let mut one = plain("--advertise", &address)?;
+            one.name = listeners[0].name.clone();
+            vec![one]
+        }
+        None => properties::listeners("advertised.listeners", &all)?,
+    };
+    let admin = match arguments.admin {
+        Some(address) => {
+            properties::host_and_port("--admin", &address)?;
+            Admin::At(address)
+        }
+        None if all.contains_key("admin.address") => Admin::At(config.admin_address()),
+        None => Admin::Default,
+    };
+    let limits = properties::limits(&config, world::machine::memory_bytes())?;
+    Ok(Plan { config, data, listeners, advertised, admin, limits, insecure: arguments.insecure })
+}
+
+async fn serve(plan: Plan, output: Output) -> Done {
+    let mut termination = std::pin::pin!(world::task::termination());
+    // Polled once, so that a signal is ours from here on.
+    std::future::poll_fn(|cx| std::task::Poll::Ready(termination.as_mut().poll(cx).is_ready())).await;
+    tokio::select! {
+        biased;
+        started = start(plan, output) => started?.run(termination).await,
+        // Recovery changes nothing that a later start does not find again.
+        _ = termination.as_mut() => Ok(tracing::info!("stopped while starting")),
+    }
+}
+
+/// A broker that serves.
+struct Running {
+    lock: world::disk::DiskLock,
+    catalog: Arc<Catalog>,
+    log: Arc<CommitLog>,
+    broker: Arc<Broker>,
+    server: Arc<Server>,
+    progress: Arc<Progress>,
+    admin: server::Admin,
+}
+
+async fn start(plan: Plan, output: Output) -> Result<Running, Failure> {
+    let net = Net::tcp();
+    let mut listeners = Vec::new();
+    for listener in &plan.listeners {
+        let bound = BoundListener::bind(&net, &listener.name, &listener.to_bind(), plan.insecure).await;
+        listeners.push(bound.map_err(bind_failure)?);
+    }
+    let admin = bind_admin(&net, &plan).await?;
+    let advertised = endpoints(&plan, &listeners);
+
+    let clock = RealClock::shared();
+    let progress = Arc::new(Progress::new(clock.clone()));
+    let admin = admin.serve(progress.clone());
+    let rng = RealRng::shared();
+    let data::Data { lock, catalog, log } =
+        data::open(&plan.data, &plan.config, &advertised, &clock, &rng).await?;
+    let broker = Broker::start(BrokerOptions {
+        clock: clock.clone(),
+        rng,
+        catalog: catalog.clone(),
+        log: log.clone(),
+        config: Arc::new(plan.config.clone()),
+        node_id: plan.config.node_id(),
+        advertised: advertised.clone(),
+    })
+    .await
+    .map_err(|error| Failure::failed(format!("the broker does not start: {error}")))?;
+    let server = Server::start(listeners, broker.clone(), plan.limits.clone(), clock.clone());
+    progress.ready(broker.clone(), server.clone(), catalog.clone(), log.clone());
+    let cluster_id = catalog.read().cluster_id().clone();
+    welcome::print(
+        output,
+        &welcome::Started {
+            listening: server.local_addresses(),
+            advertised: &advertised,
+            admin: admin.address(),
+            data: &plan.data,
+            cluster_id: &cluster_id,
+            node_id: plan.config.node_id(),
+        },
+    )?;
+
+    Ok(Running { lock, catalog, log, broker, server, progress, admin })
+}
+
+impl Running {
+    async fn run(self, termination: impl Future<Output = std::io::Result<()>>) -> Done {
+        termination.await.map_err(|error| Failure::failed(format!("no signals: {error}")))?;
+        tracing::info!("stopping: finishing what is under way; a second signal stops at once");
+        self.progress.stopping();
+        drop(world::task::spawn(exit_at_second_signal()));
+        self.server.shutdown().await;
+        self.broker.shutdown().await;
+        self.log.close().await;
+        self.catalog.close().await;
+        self.admin.stop();
+        drop(self.lock);
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// What is on the disk is what was acknowledged, so leaving at once loses nothing.
+async fn exit_at_second_signal() {
+    let _ = world::task::termination().await;
+    eprintln!("ottla: second signal, leaving at once");
+    std::process::exit(130);
+}
+
+fn bind_failure(error: BindError) -> Failure {
+    match error {
+        BindError::Insecure { .. } => Failure::usage(error),
+        BindError::Io { ref address, ref source } if source.kind() == std::io::ErrorKind::AddrInUse => {
+            Failure::failed(format!(
+                "{address} is in use by another process; choose another with --listen, port 0 takes a free one"
+            ))
+        }
+        BindError::Io { .. } => Failure::failed(format!("cannot listen on {error}")),
+    }
+}
+
+async fn bind_admin(net: &Net, plan: &Plan) -> Result<BoundAdmin, Failure> {
+    match &plan.admin {
+        Admin::At(address) => BoundAdmin::bind(net, address, plan.insecure).await.map_err(bind_failure),
+        Admin::Default => match BoundAdmin::bind(net, DEFAULT_ADMIN, false).await {
+            Ok(bound) => Ok(bound),
+            Err(_) => {
+                let bound = BoundAdmin::bind(net, "127.0.0.1:0", false).await.map_err(bind_failure)?;
+                tracing::warn!(
+                    "{DEFAULT_ADMIN} is taken: metrics and health are on {} (--admin chooses)",
+                    bound.address()
+                );
+                Ok(bound)
+            }
+        },
+    }
+}
+
+/// What clients are told. A listener that nothing is said about advertises the address it is bound to, or the machine's name when it is
+/// bound to all of them.
+fn endpoints(plan: &Plan, listeners: &[BoundListener]) -> Vec<Endpoint> {
+    let endpoint = |listener: &BoundListener| {
+        let said = plan.advertised.iter().find(|advertised| advertised.name == listener.name());
+        let bound = listener.address();
+        let host = match said.map(|said| said.host.as_str()).filter(|host| !host.is_empty()) {
+            Some(host) => host.to_owned(),
+            None if bound.ip().is_unspecified() => host_name(),
+            None => bound.ip().to_canonical().to_string(),
+        };
+        // Port 0 in an advertised address means the port that was bound.
+        let port = said.map(|said| said.port).filter(|port| *port != 0).unwrap_or(bound.port());
+        Endpoint {
+            listener_name: listener.name().into(),
+            security_protocol: 0,
+            host: host.as_str().into(),
+            port,
+        }
+    };
+    listeners.iter().map(endpoint).collect()
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "localhost".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// Connections are files. The soft limit of a shell is often 1024.
+fn raise_open_files(connections_max: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const OTHER_FILES: u64 = 1024;
+    let wanted = connections_max.saturating_add(OTHER_FILES);
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum });
+    if raised.is_err() || current < wanted {
+        tracing::warn!(
+            "the system allows {current} open files, which is fewer than max.connections={connections_max} may need"
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! The broker properties of `--server-properties` and `--set`, and what in them is for `serve` itself: addresses, node id, limits.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use catalog::config::BrokerConfig;
+use server::Limits;
+
+use crate::arguments::Properties;
+use crate::exit::Failure;
+
+/// Key and value, as given, later ones winning.
+pub fn gather(properties: &Properties, file: Option<&Path>) -> Result<BTreeMap<String, String>, Failure> {
+    let mut all = BTreeMap::new();
+    if let Some(path) = file.or(properties.server_properties.as_deref()) {
+        let text =
+            std::fs::read(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        // Java reads these files as ISO 8859-1; today they are UTF-8, and the keys we know are ASCII.
+        let parsed = catalog::config::properties::parse(&String::from_utf8_lossy(&text));
+        all.extend(parsed.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?);
+    }
+    all.extend(properties.set.iter().cloned());
+    Ok(all)
+}
+
+/// One address to listen on: what comes after `listeners=`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerAddress {
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+}
+
+impl ListenerAddress {
+    /// What `bind` understands; Kafka's empty host is every address of the machine.
+    pub fn to_bind(&self) -> String {
+        let host = if self.host.is_empty() { "0.0.0.0" } else { &self.host };
+        join(host, self.port)
+    }
+}
+
+pub fn join(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// `HOST:PORT` of an option.
+pub fn host_and_port(option: &str, text: &str) -> Result<(String, u16), Failure> {
+    let wrong = || Failure::usage(format!("{option} {text}: want HOST:PORT"));
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().map_err(|_| wrong())?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if option != "listeners" && host.is_empty() {
+        return Err(wrong());
+    }
+    Ok((host.to_owned(), port))
+}
+
+/// `listeners` or `advertised.listeners`: `NAME://host:port,…`. Listeners of controllers are left out: there is none here.
+pub fn listeners(key: &str, all: &BTreeMap<String, String>) -> Result<Vec<ListenerAddress>, Failure> {
+    let Some(value) = all.get(key) else { return Ok(Vec::new()) };
+    let wrong = |reason: String| Failure::usage(format!("{key}={value}: {reason}"));
+    let protocols: BTreeMap<String, String> = list(all.get("listener.security.protocol.map"))
+        .filter_map(|pair| {
+            pair.split_once(':').map(|(name, protocol)| (name.to_uppercase(), protocol.to_uppercase()))
+        })
+        .collect();
+    let controllers: Vec<String> =
+        list(all.get("controller.listener.names")).map(str::to_uppercase).collect();
+    let mut found: Vec<ListenerAddress> = Vec::new();
+    for entry in list(Some(value)) {
+        let (name, address) =
+            entry.split_once("://").ok_or_else(|| wrong(format!("{entry} is not NAME://HOST:PORT")))?;
+        let name = name.to_uppercase();
+        if controllers.contains(&name) {
+            continue;
+        }
+        let protocol = protocols.get(&name).unwrap_or(&name);
+        if protocol != "PLAINTEXT" {
+            return Err(wrong(format!("listener {name} wants {protocol}; only PLAINTEXT is here yet")));
+        }
+        let (host, port) =
+            host_and_port("listeners", address).map_err(|_| wrong(format!("{address} is not HOST:PORT")))?;
+        if found.iter().any(|other| other.name == name) {
+            return Err(wrong(format!("{name} is there twice")));
+        }
+        found.push(ListenerAddress { name, host, port });
+    }
+    if found.is_empty() {
+        return Err(wrong("no listener is left for clients".to_owned()));
+    }
+    Ok(found)
+}
+
+/// The server's limits. Where Kafka's default is "no limit", ours stays unless the key was given.
+pub fn limits(config: &BrokerConfig, memory_bytes: u64) -> Result<Limits, Failure> {
+    let mut limits = Limits {
+        request_bytes_max: config.socket_request_max_bytes() as usize,
+        request_memory_bytes_max: memory_bytes / 4,
+        answer_memory_bytes_max: memory_bytes / 4,
+        connections_per_ip_max: config.connection_unauthenticated_max_per_ip() as usize,
+        connections_per_ip_per_second_max: config.connection_unauthenticated_creation_rate_per_ip() as u32,
+        first_request: Duration::from_millis(config.connection_handshake_timeout_ms() as u64),
+        // Negative means never, as in Kafka.
+        connection_idle: Duration::from_millis(
+            u64::try_from(config.connections_max_idle_ms()).unwrap_or(u32::MAX.into()),
+        ),
+        ..Limits::default()
+    };
+    if let Ok(bytes @ 1..) = u64::try_from(config.queued_max_request_bytes()) {
+        limits.request_memory_bytes_max = bytes;
+    }
+    let is_given = |key: &str| config.started_with().contains_key(key);
+    if is_given("max.connections") {
+        limits.connections_max = config.max_connections() as usize;
+    }
+    if is_given("max.connections.per.ip") {
+        limits.connections_per_ip_max = config.max_connections_per_ip() as usize;
+    }
+    if is_given("max.connection.creation.rate") {
+        limits.connections_per_second_max = config.max_connection_creation_rate() as u32;
+    }
+    for (address, count) in config.connections_per_ip_overrides() {
+        let ip: IpAddr = address.parse().map_err(|_| {
+            Failure::usage(format!(
+                "max.connections.per.ip.overrides: {address} is no IP address (host names are not resolved)"
+            ))
+        })?;
+        limits.connections_per_ip_overrides.insert(ip, count.max(0) as usize);
+    }
+    Ok(limits)
+}
+
+fn list(value: Option<&String>) -> impl Iterator<Item = &str> {
+    value.into_iter().flat_map(|value| value.split(',')).map(str::trim).filter(|entry| !entry.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn listeners_of_a_kraft_file() {
+        let file = all(&[
+            ("listeners", "PLAINTEXT://:9092, CONTROLLER://:9093,internal://[::1]:0"),
+            ("controller.listener.names", "CONTROLLER"),
+            ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT"),
+        ]);
+        let found = listeners("listeners", &file).unwrap();
+        assert_eq!(
+            found.iter().map(|l| (l.name.as_str(), l.to_bind())).collect::<Vec<_>>(),
+            [("PLAINTEXT", "0.0.0.0:9092".to_owned()), ("INTERNAL", "[::1]:0".to_owned())]
+        );
+        for wrong in ["SSL://:9093", "PLAINTEXT:9092", "PLAINTEXT://x", "A://:1,A://:2", ""] {
+            assert!(listeners("listeners", &all(&[("listeners", wrong)])).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn limits_take_kafka_s_keys() {
+        let given = [("max.connections", "5"), ("max.connections.per.ip.overrides", "127.0.0.1:3")];
+        let (config, warnings) = BrokerConfig::new(given).unwrap();
+        assert_eq!(warnings, []);
+        let limits = limits(&config, 4 << 30).unwrap();
+        assert_eq!((limits.connections_max, limits.request_memory_bytes_max), (5, 1 << 30));
+        assert_eq!(limits.connections_per_ip_overrides.len(), 1);
+        assert_eq!((limits.connections_per_ip_max, limits.connection_idle.as_secs()), (1000, 600));
+    }
+}

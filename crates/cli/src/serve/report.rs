@@ -1,0 +1,246 @@
+//! What the HTTP page tells: health and metrics, composed of what the rooms count.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use broker::{Broker, TopicCountersSnapshot};
+use catalog::{Catalog, Topic};
+use commitlog::{CommitLog, LogState};
+use parking_lot::RwLock;
+use protocol::{Str, TopicIdPartition, Uuid};
+use server::{MetricsText, Readiness, Report, Server};
+use world::clock::SharedClock;
+
+/// Partitions with series of their own; a page of 100,000 partitions would be 30 MB.
+const PARTITION_SERIES: usize = 2000;
+
+/// How far the start is. The page is there before the log is.
+pub struct Progress {
+    clock: SharedClock,
+    rooms: RwLock<Option<Rooms>>,
+    is_stopping: AtomicBool,
+}
+
+struct Rooms {
+    broker: Arc<Broker>,
+    server: Arc<Server>,
+    catalog: Arc<Catalog>,
+    log: Arc<CommitLog>,
+}
+
+impl Progress {
+    pub fn new(clock: SharedClock) -> Self {
+        Self { clock, rooms: RwLock::new(None), is_stopping: AtomicBool::new(false) }
+    }
+
+    pub fn ready(
+        &self,
+        broker: Arc<Broker>,
+        server: Arc<Server>,
+        catalog: Arc<Catalog>,
+        log: Arc<CommitLog>,
+    ) {
+        *self.rooms.write() = Some(Rooms { broker, server, catalog, log });
+    }
+
+    pub fn stopping(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Report for Progress {
+    fn readiness(&self) -> Readiness {
+        if self.is_stopping.load(Ordering::Relaxed) {
+            return Readiness::NotReady("stopping".to_owned());
+        }
+        let rooms = self.rooms.read();
+        let Some(rooms) = rooms.as_ref() else {
+            return Readiness::NotReady("recovering the log".to_owned());
+        };
+        match rooms.log.state() {
+            LogState::Running => Readiness::Ready,
+            LogState::Full => {
+                Readiness::NotReady("the disk is nearly full: reads go on, produce is refused".to_owned())
+            }
+            LogState::Failed(reason) => {
+                Readiness::NotReady(format!("the log stopped acknowledging until a restart: {reason}"))
+            }
+        }
+    }
+
+    fn metrics(&self, text: &mut MetricsText) {
+        let rooms = self.rooms.read();
+        let broker_state = match (rooms.is_some(), self.is_stopping.load(Ordering::Relaxed)) {
+            (_, true) => 6,
+            (true, _) => 3,
+            (false, _) => 2,
+        };
+        text.gauge(
+            "kafka_server_kafkaserver_brokerstate",
+            "2 recovering, 3 running, 6 stopping.",
+            broker_state,
+        );
+        text.gauge("process_resident_memory_bytes", "Resident memory.", world::machine::resident_bytes());
+        text.counter(
+            "process_cpu_seconds_total",
+            "Processor time, user and system.",
+            world::machine::cpu_time().as_secs_f64(),
+        );
+        let Some(rooms) = rooms.as_ref() else { return };
+        server::write_server_metrics(text, &rooms.server, self.clock.monotonic());
+        write_topic_metrics(text, &rooms.broker);
+        write_cluster_metrics(text, &rooms.catalog);
+        write_partition_metrics(text, &rooms.catalog, &rooms.log);
+    }
+}
+
+/// Kafka's `BrokerTopicMetrics`: of all topics without a label, and of each topic.
+fn write_topic_metrics(text: &mut MetricsText, broker: &Broker) {
+    let counters = broker.counters();
+    let all = counters.all_topics.snapshot();
+    let topics = counters.topics();
+    type Field = fn(&TopicCountersSnapshot) -> u64;
+    let families: [(&str, &str, Field); 7] = [
+        ("messagesin", "Records stored.", |c| c.messages_in),
+        ("bytesin", "Bytes of record batches that producers sent.", |c| c.bytes_in),
+        ("bytesout", "Bytes of record batches that consumers got.", |c| c.bytes_out),
+        ("totalproducerequests", "Produce requests, per partition they touched.", |c| c.produce_requests),
+        ("totalfetchrequests", "Fetch requests, per partition they touched.", |c| c.fetch_requests),
+        ("failedproducerequests", "Produce requests that a partition refused.", |c| {
+            c.failed_produce_requests
+        }),
+        ("failedfetchrequests", "Fetch requests that a partition refused.", |c| c.failed_fetch_requests),
+    ];
+    for (name, help, field) in families {
+        let name = format!("kafka_server_brokertopicmetrics_{name}_total");
+        text.family(&name, "counter", help);
+        text.sample(&name, &[], field(&all));
+        for (topic, counters) in &topics {
+            text.sample(&name, &[("topic", topic)], field(counters));
+        }
+    }
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    text.gauge(
+        "ottla_topic_counters_limit",
+        "Topics that may have counters of their own.",
+        counters.topics_limit(),
+    );
+    text.counter(
+        "ottla_batches_rewritten_total",
+        "Batches not stored byte for byte as they came.",
+        load(&counters.batches_rewritten),
+    );
+    text.counter(
+        "ottla_fetches_delayed_total",
+        "Fetches that waited for data.",
+        load(&counters.fetches_delayed),
+    );
+    text.counter(
+        "ottla_fetches_expired_total",
+        "Fetches whose wait ended without enough data.",
+        load(&counters.fetches_expired),
+    );
+    let sessions = broker.fetch_session_counts();
+    text.gauge(
+        "kafka_server_fetchsessioncache_numincrementalfetchsessions",
+        "Fetch sessions.",
+        sessions.sessions,
+    );
+    text.gauge(
+        "kafka_server_fetchsessioncache_numincrementalfetchpartitionscached",
+        "Partitions in them.",
+        sessions.partitions,
+    );
+    text.gauge(
+        "ottla_fetch_sessions_limit",
+        "Fetch sessions that may be kept.",
+        broker.limits().fetch_sessions_max,
+    );
+}
+
+fn write_cluster_metrics(text: &mut MetricsText, catalog: &Catalog) {
+    let (topics, partitions, position) = {
+        let state = catalog.read();
+        (state.topic_count(), state.partition_count(), state.position())
+    };
+    text.gauge(
+        "kafka_controller_kafkacontroller_activecontrollercount",
+        "A broker on a directory is its own controller.",
+        1,
+    );
+    text.gauge("kafka_controller_kafkacontroller_globaltopiccount", "Topics.", topics);
+    text.gauge("kafka_controller_kafkacontroller_globalpartitioncount", "Partitions.", partitions);
+    text.gauge(
+        "kafka_controller_kafkacontroller_offlinepartitionscount",
+        "Every partition is led by this broker.",
+        0,
+    );
+    text.gauge("kafka_server_replicamanager_partitioncount", "Partitions on this broker.", partitions);
+    text.gauge("kafka_server_replicamanager_leadercount", "Partitions this broker leads.", partitions);
+    text.gauge(
+        "kafka_server_replicamanager_underreplicatedpartitions",
+        "A partition has one replica here.",
+        0,
+    );
+    text.gauge(
+        "kafka_server_replicamanager_underminisrpartitioncount",
+        "Partitions below min.insync.replicas.",
+        0,
+    );
+    text.gauge("ottla_metadata_position", "Records of the metadata log applied so far.", position);
+    let counters = catalog.counters();
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    text.counter(
+        "ottla_metadata_appends_total",
+        "Changes of metadata that were asked for.",
+        load(&counters.appends),
+    );
+    text.counter(
+        "ottla_metadata_appends_rejected_total",
+        "Those that a precondition rejected.",
+        load(&counters.appends_rejected),
+    );
+    text.counter(
+        "ottla_metadata_appends_failed_total",
+        "Those that could not be written.",
+        load(&counters.appends_failed),
+    );
+    text.counter(
+        "ottla_metadata_log_bytes_total",
+        "Bytes written to the metadata log.",
+        load(&counters.frame_bytes),
+    );
+}
+
+/// Sizes and offsets of partitions; of the first ones by topic name when there are very many.
+fn write_partition_metrics(text: &mut MetricsText, catalog: &Catalog, log: &CommitLog) {
+    let chosen: Vec<(Str, Uuid, i32)> = {
+        let state = catalog.read();
+        let of_topic = |topic: &Arc<Topic>| {
+            let (name, id) = (topic.name.clone(), topic.id);
+            (0..topic.partitions.len() as i32).map(move |partition| (name.clone(), id, partition))
+        };
+        state.topics().flat_map(of_topic).take(PARTITION_SERIES).collect()
+    };
+    let found: Vec<(Str, String, i64, i64, u64)> = chosen
+        .into_iter()
+        .filter_map(|(topic, topic_id, partition)| {
+            let opened = log.partition(&TopicIdPartition { topic_id, partition })?;
+            let offsets = opened.offsets();
+            Some((topic, partition.to_string(), offsets.log_start, offsets.log_end, opened.size_bytes()))
+        })
+        .collect();
+    text.gauge("ottla_partition_series_limit", "Partitions that have series of their own.", PARTITION_SERIES);
+    text.family("kafka_log_log_size", "gauge", "Bytes of a partition.");
+    for (topic, partition, _, _, size) in &found {
+        text.sample("kafka_log_log_size", &[("topic", topic), ("partition", partition)], size);
+    }
+    text.family("kafka_log_log_logstartoffset", "gauge", "First offset that is there.");
+    for (topic, partition, start, _, _) in &found {
+        text.sample("kafka_log_log_logstartoffset", &[("topic", topic), ("partition", partition)], start);
+    }
+    text.family("kafka_log_log_logendoffset", "gauge", "Offset of the next record.");
+    for (topic, partition, _, end, _) in &found {
+        text.sample("kafka_log_log_logendoffset", &[("topic", topic), ("partition", partition)], end);
+    }
+}

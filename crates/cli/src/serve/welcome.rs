@@ -1,0 +1,66 @@
+//! What `serve` says once it is ready: where it is and what to try next. For people on stderr, for programs as one JSON line on stdout.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use broker::Endpoint;
+use serde_json::json;
+
+use crate::arguments::Output;
+use crate::exit::Done;
+
+use super::properties::join;
+
+pub struct Started<'a> {
+    pub listening: &'a [SocketAddr],
+    pub advertised: &'a [Endpoint],
+    pub admin: SocketAddr,
+    pub data: &'a Path,
+    pub cluster_id: &'a str,
+    pub node_id: i32,
+}
+
+pub fn print(output: Output, started: &Started<'_>) -> Done {
+    if output == Output::Json {
+        let addresses: Vec<String> = started.listening.iter().map(ToString::to_string).collect();
+        return crate::output::json(&json!({
+            "listening": addresses,
+            "advertised": started.advertised.iter().map(address).collect::<Vec<_>>(),
+            "admin": started.admin.to_string(),
+            "data": started.data,
+            "cluster_id": started.cluster_id,
+            "node_id": started.node_id,
+            "pid": std::process::id(),
+        }));
+    }
+    eprint!("{}", text(started, std::io::stderr().is_terminal()));
+    Ok(())
+}
+
+fn address(endpoint: &Endpoint) -> String {
+    join(&endpoint.host, endpoint.port)
+}
+
+fn text(started: &Started<'_>, colour: bool) -> String {
+    let (bold, plain) = if colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    let listening: Vec<String> = started.listening.iter().map(ToString::to_string).collect();
+    let advertised: Vec<String> = started.advertised.iter().map(address).collect();
+    let mut text = format!("\n{bold}Ottla {} is ready{plain}\n", env!("CARGO_PKG_VERSION"));
+    let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<11}{value}\n"));
+    line("listening", listening.join(", "));
+    if advertised != listening {
+        line("advertised", advertised.join(", "));
+    }
+    line("admin", format!("http://{0}/metrics, http://{0}/health/ready", started.admin));
+    line(
+        "data",
+        std::path::absolute(started.data).unwrap_or_else(|_| started.data.to_owned()).display().to_string(),
+    );
+    line("cluster", format!("{}, broker {}", started.cluster_id, started.node_id));
+    let broker = &advertised[0];
+    text.push_str(&format!(
+        "\nTry next, with any Kafka client:\n  echo hello | kcat -P -b {broker} -t greetings\n  kcat -C -b {broker} -t greetings -e\n\n"
+    ));
+    text
+}

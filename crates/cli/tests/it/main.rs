@@ -1,0 +1,6 @@
+//! The binary as a user meets it: exit codes, what it prints and where, start and stop.
+#![allow(clippy::disallowed_methods)]
+
+mod broker;
+mod config;
+mod serve;

@@ -1,0 +1,125 @@
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use crate::broker::{Broker, ottla};
+
+fn stderr(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// ApiVersions v0 and the error code of its answer.
+fn api_versions(address: &str) -> i16 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(&[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 0xff, 0xff]).unwrap();
+    let mut answer = [0; 10];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[4..8], [0, 0, 0, 7]);
+    i16::from_be_bytes([answer[8], answer[9]])
+}
+
+#[test]
+fn it_starts_on_an_empty_directory_answers_and_stops_with_0() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    let broker = Broker::start(&data, &[]);
+    assert_eq!(api_versions(&broker.address()), 0);
+    assert_eq!(broker.started["advertised"][0], broker.started["listening"][0]);
+    assert!(broker.get("/health/ready").starts_with("HTTP/1.1 200"));
+    let metrics = broker.get("/metrics");
+    assert!(
+        metrics.contains(
+            "kafka_network_requestmetrics_requests_total{request=\"ApiVersions\",version=\"0\"} 1\n"
+        ),
+        "{metrics}"
+    );
+    let cluster = broker.started["cluster_id"].clone();
+    assert_eq!(cluster.as_str().unwrap().len(), 22);
+    assert_eq!(broker.stop(), Some(0));
+
+    let again = Broker::start(&data, &["--set", "node.id=1"]);
+    assert_eq!(again.started["cluster_id"], cluster);
+    assert_eq!(again.stop(), Some(0));
+}
+
+#[test]
+fn the_second_signal_does_not_wait() {
+    let home = tempfile::tempdir().unwrap();
+    let mut broker = Broker::start(home.path(), &[]);
+    broker.signal(rustix::process::Signal::INT);
+    broker.signal(rustix::process::Signal::INT);
+    assert!(matches!(broker.exit_code(), Some(0 | 130)));
+}
+
+#[test]
+fn a_directory_serves_one_broker_at_a_time() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().to_str().unwrap();
+    let broker = Broker::start(home.path(), &[]);
+    let second = ottla(&["serve", "--data", data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    assert_eq!(second.status.code(), Some(1));
+    let said = stderr(&second);
+    assert!(said.contains(data) && said.contains("another process"), "{said}");
+    assert_eq!(broker.stop(), Some(0));
+}
+
+#[test]
+fn a_port_in_use_is_said_before_anything_is_written() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output =
+        ottla(&["serve", "--data", data.to_str().unwrap(), "--listen", &address, "--admin", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains(&format!("{address} is in use")), "{}", stderr(&output));
+    assert!(!data.exists());
+}
+
+#[test]
+fn an_address_that_others_reach_must_be_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().to_str().unwrap();
+    let output = ottla(&["serve", "--data", data, "--listen", "0.0.0.0:0"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--insecure"));
+}
+
+#[test]
+fn wrong_properties_are_named_with_the_reason() {
+    for (set, key) in [
+        ("num.partitions=0", "num.partitions"),
+        ("log.retention.ms=soon", "log.retention.ms"),
+        ("listeners=SSL://:1", "SSL"),
+    ] {
+        let output = ottla(&["serve", "--data", "/nonexistent/x", "--set", set]);
+        assert_eq!(output.status.code(), Some(2), "{set}");
+        assert!(stderr(&output).contains(key), "{}", stderr(&output));
+    }
+    assert_eq!(ottla(&["serve", "--set", "no-value"]).status.code(), Some(2));
+    assert_eq!(ottla(&["serve", "--listen", "nonsense"]).status.code(), Some(2));
+    assert_eq!(ottla(&["serve", "--server-properties", "/nonexistent"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_server_properties_file_of_kafka_is_understood() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("server.properties");
+    let text = "node.id=5\nprocess.roles=broker,controller\nlisteners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0\n\
+                controller.listener.names=CONTROLLER\nadvertised.listeners=PLAINTEXT://localhost:0\n\
+                listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\nnum.partitions=3\n";
+    std::fs::write(&file, text).unwrap();
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_ottla"))
+        .args(["serve", "--admin", "127.0.0.1:0", "--output", "json", "--server-properties"])
+        .arg(&file)
+        .arg("--data")
+        .arg(home.path().join("data"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let broker = Broker::of(child);
+    assert_eq!(broker.started["node_id"], 5);
+    let port = broker.address().rsplit_once(':').unwrap().1.to_owned();
+    assert_eq!(broker.started["advertised"][0], format!("localhost:{port}"));
+    assert_eq!(broker.started["listening"].as_array().unwrap().len(), 1);
+    assert_eq!(broker.stop(), Some(0));
+}
