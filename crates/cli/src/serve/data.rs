@@ -16,7 +16,7 @@ use catalog::config::{BrokerConfig, LogSync};
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions};
 use commitlog::{CommitLog, LogSettings, SyncMode};
 use world::clock::SharedClock;
-use world::disk::{Disk, DiskError, DiskErrorKind, DiskLock, RealDisk};
+use world::disk::{Disk, DiskCounters, DiskError, DiskErrorKind, DiskLock, RealDisk};
 use world::rng::SharedRng;
 
 use crate::exit::Failure;
@@ -25,6 +25,7 @@ pub struct Data {
     pub lock: DiskLock,
     pub catalog: Arc<Catalog>,
     pub log: Arc<CommitLog>,
+    pub disk: Arc<DiskCounters>,
 }
 
 pub async fn open(
@@ -37,6 +38,7 @@ pub async fn open(
     let disk: Arc<dyn Disk> = RealDisk::new();
     disk.create_dir_all(dir).await.map_err(|error| unusable(dir, error))?;
     let lock = lock(&disk, dir).await?;
+    let counters = disk.counters();
     let options = CatalogOptions {
         node_id: config.node_id(),
         rack: config.broker_rack().map(|rack| rack.as_str().into()),
@@ -63,7 +65,7 @@ pub async fn open(
     let log = CommitLog::open(disk, dir.join("log"), clock.clone(), rng.clone(), settings, catalog.clone())
         .await
         .map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))?;
-    Ok(Data { lock, catalog, log })
+    Ok(Data { lock, catalog, log, disk: counters })
 }
 
 async fn lock(disk: &Arc<dyn Disk>, dir: &Path) -> Result<DiskLock, Failure> {

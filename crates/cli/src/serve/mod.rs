@@ -122,7 +122,10 @@ async fn serve(plan: Plan, output: Output) -> Done {
         biased;
         started = start(plan, output) => started?.run(termination).await,
         // Recovery changes nothing that a later start does not find again.
-        _ = termination.as_mut() => Ok(tracing::info!("stopped while starting")),
+        _ = termination.as_mut() => {
+            tracing::info!("stopped while starting");
+            Ok(())
+        }
     }
 }
 
@@ -151,7 +154,7 @@ async fn start(plan: Plan, output: Output) -> Result<Running, Failure> {
     let progress = Arc::new(Progress::new(clock.clone()));
     let admin = admin.serve(progress.clone());
     let rng = RealRng::shared();
-    let data::Data { lock, catalog, log } =
+    let data::Data { lock, catalog, log, disk } =
         data::open(&plan.data, &plan.config, &advertised, &clock, &rng).await?;
     let broker = Broker::start(BrokerOptions {
         clock: clock.clone(),
@@ -165,7 +168,7 @@ async fn start(plan: Plan, output: Output) -> Result<Running, Failure> {
     .await
     .map_err(|error| Failure::failed(format!("the broker does not start: {error}")))?;
     let server = Server::start(listeners, broker.clone(), plan.limits.clone(), clock.clone());
-    progress.ready(broker.clone(), server.clone(), catalog.clone(), log.clone());
+    progress.ready(broker.clone(), server.clone(), catalog.clone(), log.clone(), disk);
     let cluster_id = catalog.read().cluster_id().clone();
     welcome::print(
         output,

@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use protocol::{Str, TopicIdPartition, Uuid};
 use server::{MetricsText, Readiness, Report, Server};
 use world::clock::SharedClock;
+use world::disk::DiskCounters;
 
 /// Partitions with series of their own; a page of 100,000 partitions would be 30 MB.
 const PARTITION_SERIES: usize = 2000;
@@ -26,6 +27,7 @@ struct Rooms {
     server: Arc<Server>,
     catalog: Arc<Catalog>,
     log: Arc<CommitLog>,
+    disk: Arc<DiskCounters>,
 }
 
 impl Progress {
@@ -39,8 +41,9 @@ impl Progress {
         server: Arc<Server>,
         catalog: Arc<Catalog>,
         log: Arc<CommitLog>,
+        disk: Arc<DiskCounters>,
     ) {
-        *self.rooms.write() = Some(Rooms { broker, server, catalog, log });
+        *self.rooms.write() = Some(Rooms { broker, server, catalog, log, disk });
     }
 
     pub fn stopping(&self) {
@@ -90,8 +93,68 @@ impl Report for Progress {
         server::write_server_metrics(text, &rooms.server, self.clock.monotonic());
         write_topic_metrics(text, &rooms.broker);
         write_cluster_metrics(text, &rooms.catalog);
+        write_log_metrics(text, &rooms.log, &rooms.disk);
         write_partition_metrics(text, &rooms.catalog, &rooms.log);
     }
+}
+
+fn write_log_metrics(text: &mut MetricsText, log: &CommitLog, disk: &DiskCounters) {
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let counters = log.counters();
+    let (commits, seconds) = (load(&counters.commits), load(&counters.commit_nanos) as f64 / 1e9);
+    let state = match log.state() {
+        LogState::Running => 0,
+        LogState::Full => 1,
+        LogState::Failed(_) => 2,
+    };
+    text.gauge(
+        "ottla_log_state",
+        "0 running, 1 full: produce is refused, 2 failed: no acknowledgement until a restart.",
+        state,
+    );
+    text.family(
+        "ottla_commit_seconds",
+        "summary",
+        "From the start of a commit's write to the end of its sync.",
+    );
+    text.sample("ottla_commit_seconds_sum", &[], seconds);
+    text.sample("ottla_commit_seconds_count", &[], commits);
+    text.counter("kafka_log_logflushstats_logflushrateandtimems_count", "Flushes of the log.", commits);
+    text.counter("ottla_commit_batches_total", "Record batches committed.", load(&counters.batches));
+    text.counter(
+        "ottla_commit_bytes_total",
+        "Bytes of chunks written; divided by commits, the size of a chunk.",
+        load(&counters.bytes),
+    );
+    text.counter("ottla_checkpoints_total", "Checkpoints written.", load(&counters.checkpoints));
+    text.gauge("ottla_wal_files", "Files of the write-ahead log.", load(&counters.wal_files));
+    text.gauge("ottla_wal_bytes", "Bytes of these files.", load(&counters.wal_bytes));
+    let (tail, tail_limit) = log.tail_bytes();
+    text.gauge("ottla_tail_cache_bytes", "Recent chunks kept in memory for readers at the tail.", tail);
+    text.gauge("ottla_tail_cache_limit_bytes", "The most of it (log.cache.bytes).", tail_limit);
+    let (unflushed, unflushed_limit) = log.unflushed_bytes();
+    text.gauge("ottla_unflushed_bytes", "Batches that wait for their commit.", unflushed);
+    text.gauge(
+        "ottla_unflushed_limit_bytes",
+        "Above this, produce requests wait (log.unflushed.max.bytes).",
+        unflushed_limit,
+    );
+    text.counter("ottla_disk_writes_total", "Write calls handed to the disk.", load(&disk.writes));
+    text.counter(
+        "ottla_disk_written_bytes_total",
+        "Bytes written, without zeros ahead of use.",
+        load(&disk.bytes_written),
+    );
+    text.counter(
+        "ottla_disk_zero_filled_bytes_total",
+        "Zeros written ahead of use.",
+        load(&disk.bytes_zero_filled),
+    );
+    text.counter("ottla_disk_syncs_total", "Syncs of file contents.", load(&disk.syncs));
+    text.counter("ottla_disk_sync_seconds_total", "Time spent in them.", load(&disk.sync_nanos) as f64 / 1e9);
+    text.counter("ottla_disk_directory_syncs_total", "Syncs of directories.", load(&disk.dir_syncs));
+    text.counter("ottla_disk_reads_total", "Read calls.", load(&disk.reads));
+    text.counter("ottla_disk_read_bytes_total", "Bytes read.", load(&disk.bytes_read));
 }
 
 /// Kafka's `BrokerTopicMetrics`: of all topics without a label, and of each topic.

@@ -144,7 +144,7 @@ fn read(arguments: &Produce) -> Result<mpsc::Receiver<io::Result<KeyAndValue>>, 
         std::thread::spawn(move || {
             for mut file in files {
                 let mut whole = Vec::new();
-                let read = file.read_to_end(&mut whole).map(|_| key.split(whole));
+                let read = file.read_to_end(&mut whole).map(|_| key.cut(whole));
                 if sender.blocking_send(read).is_err() {
                     return;
                 }
@@ -160,7 +160,7 @@ fn read(arguments: &Produce) -> Result<mpsc::Receiver<io::Result<KeyAndValue>>, 
     std::thread::spawn(move || {
         loop {
             let next = match records.next_record() {
-                Ok(Some(record)) => Ok(key.split(record)),
+                Ok(Some(record)) => Ok(key.cut(record)),
                 Ok(None) => return,
                 Err(error) => Err(error),
             };

@@ -26,7 +26,8 @@ pub struct KeyAndValue {
 }
 
 impl KeySource {
-    pub fn split(&self, mut record: Vec<u8>) -> KeyAndValue {
+    /// Takes the key out of a record, or finds it there.
+    pub fn cut(&self, mut record: Vec<u8>) -> KeyAndValue {
         match self {
             KeySource::None => KeyAndValue { key: None, value: record },
             KeySource::Fixed(key) => KeyAndValue { key: Some(key.clone()), value: record },
@@ -153,8 +154,7 @@ mod tests {
     fn a_stanza_is_a_record_keyed_by_its_package() {
         let status = b"Package: adduser\nStatus: install ok installed\n\nPackage: apt\nVersion: 2.9\nDescription: x\n .\n\n";
         let key = KeySource::Found(Regex::new(r"(?m)^Package: (.*)$").unwrap());
-        let split: Vec<_> =
-            records(status, b"\n\n", 10).into_iter().map(|record| key.split(record)).collect();
+        let split: Vec<_> = records(status, b"\n\n", 10).into_iter().map(|record| key.cut(record)).collect();
         assert_eq!(split[0].key.as_deref(), Some(&b"adduser"[..]));
         assert_eq!(split[1].key.as_deref(), Some(&b"apt"[..]));
         let again: Vec<u8> = split.iter().flat_map(|record| [&record.value[..], b"\n\n"].concat()).collect();
@@ -165,11 +165,11 @@ mod tests {
     fn keys_before_a_delimiter() {
         let key = KeySource::Delimiter(b":".to_vec());
         assert_eq!(
-            key.split(b"a:b:c".to_vec()),
+            key.cut(b"a:b:c".to_vec()),
             KeyAndValue { key: Some(b"a".to_vec()), value: b"b:c".to_vec() }
         );
-        assert_eq!(key.split(b"abc".to_vec()), KeyAndValue { key: None, value: b"abc".to_vec() });
-        assert_eq!(key.split(b":".to_vec()), KeyAndValue { key: Some(vec![]), value: vec![] });
+        assert_eq!(key.cut(b"abc".to_vec()), KeyAndValue { key: None, value: b"abc".to_vec() });
+        assert_eq!(key.cut(b":".to_vec()), KeyAndValue { key: Some(vec![]), value: vec![] });
     }
 
     #[test]
