@@ -8,6 +8,7 @@
 mod arrows;
 mod check;
 mod codegen;
+mod fuzz;
 mod vectors;
 
 use std::ffi::OsString;
@@ -32,6 +33,8 @@ enum Verb {
     Codegen(codegen::Options),
     /// Write crates/protocol/vectors from Kafka's own Java classes.
     Vectors,
+    /// Run every fuzz target for a while (nightly, cargo-fuzz).
+    Fuzz(fuzz::Options),
     /// Kill the broker, or cut the power of its disk, under load (crates/sim/src/bin/chaos).
     Chaos {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -53,6 +56,7 @@ fn main() -> Result<()> {
             }
         },
         Verb::Vectors => vectors::run(&root),
+        Verb::Fuzz(options) => fuzz::run(&root, &options),
         Verb::Chaos { arguments } => {
             let mut chaos =
                 cargo(&root, ["run", "--quiet", "--release", "--package", "sim", "--bin", "chaos", "--"]);
