@@ -15,6 +15,8 @@
 //! * Compression types 5–7 are `UNSUPPORTED_COMPRESSION_TYPE` (Kafka: an unknown server error), and records
 //!   that cannot be decompressed `INVALID_RECORD` (Kafka: the same, or an unknown server error).
 //! * What decompresses to more than [`ProduceRules::decompressed_bytes_max`] is `MESSAGE_TOO_LARGE`.
+//! * Records whose offsets do not count up from 0 are written anew with offsets that do. Kafka does so for
+//!   compressed batches only, and stores uncompressed ones with offsets that lie.
 //! * At most [`RECORD_ERRORS_MAX`] faulty records are listed.
 
 use bytes::Bytes;

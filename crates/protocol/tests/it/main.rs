@@ -11,3 +11,4 @@ mod java_batches;
 mod kafka_protocol_crate;
 mod round_trip;
 mod schema;
+mod verdicts;

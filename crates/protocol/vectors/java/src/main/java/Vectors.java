@@ -47,6 +47,7 @@ public class Vectors {
     public static void main(String[] arguments) throws Exception {
         Path output = Path.of(System.getProperty("vectors.output"));
         Batches.write(output);
+        Verdicts.main(arguments);
         String schema = Files.readString(Path.of(System.getProperty("vectors.schema")));
         try (PrintWriter lines = new PrintWriter(Files.newBufferedWriter(output.resolve("messages.txt")))) {
             Matcher names = Pattern.compile("\"kind\":\"\\w+\",\"name\":\"(\\w+)\"").matcher(schema);
