@@ -3,6 +3,7 @@
 
 mod admin;
 mod frames;
+mod in_process;
 mod limits;
 mod order;
 mod script;

@@ -27,7 +27,7 @@ pub const CLOSE: u8 = 4;
 pub const LARGE: u8 = 5;
 
 /// What the server holds of it.
-struct Shared(Arc<Script>);
+pub struct Shared(pub Arc<Script>);
 
 pub struct Script {
     pub commit: watch::Sender<bool>,
