@@ -85,6 +85,9 @@ impl Broker {
             counters.clone(),
             limits.clone(),
         ));
+        // Partitions opened with the log learn their topics' settings; what a crash left unmade is made.
+        let ids: Vec<_> = catalog.read().topics().map(|topic| topic.id).collect();
+        topics.follow_catalog(ids);
         let groups = Groups::start(GroupsOptions {
             clock: clock.clone(),
             rng: rng.clone(),
@@ -181,7 +184,10 @@ impl Broker {
 
     /// The endpoint that answers a client of `listener`.
     pub(crate) fn endpoint(&self, listener: &str) -> &Endpoint {
-        self.advertised.iter().find(|endpoint| endpoint.listener_name == listener).unwrap_or(&self.advertised[0])
+        self.advertised
+            .iter()
+            .find(|endpoint| endpoint.listener_name == listener)
+            .unwrap_or(&self.advertised[0])
     }
 }
 

@@ -16,6 +16,8 @@ const STALE_TOPICS_MAX: usize = 1024;
 
 pub(crate) struct Configs {
     started_with: Arc<BrokerConfig>,
+    /// The name of this broker as a config resource.
+    node: String,
     broker: RwLock<BrokerEntry>,
     topics: RwLock<HashMap<Uuid, TopicEntry>>,
 }
@@ -34,7 +36,12 @@ struct TopicEntry {
 impl Configs {
     pub fn new(started_with: Arc<BrokerConfig>) -> Self {
         let broker = BrokerEntry { overrides: [None, None], config: started_with.clone() };
-        Self { started_with, broker: RwLock::new(broker), topics: RwLock::default() }
+        Self {
+            node: started_with.node_id().to_string(),
+            started_with,
+            broker: RwLock::new(broker),
+            topics: RwLock::default(),
+        }
     }
 
     /// What this broker was started with, without dynamic overrides.
@@ -45,7 +52,7 @@ impl Configs {
     /// What this broker runs with now.
     pub fn broker(&self, state: &State) -> Arc<BrokerConfig> {
         let of = |name: &str| state.config(ResourceType::Broker, name).cloned();
-        let overrides = [of(&self.started_with.node_id().to_string()), of("")];
+        let overrides = [of(&self.node), of("")];
         {
             let entry = self.broker.read();
             if entry.overrides.iter().zip(&overrides).all(|(known, now)| is_same(known, now)) {

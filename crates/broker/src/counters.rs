@@ -95,13 +95,19 @@ impl Counters {
     /// All topics that have counters, ordered by name.
     pub fn topics(&self) -> Vec<(Str, TopicCountersSnapshot)> {
         let topics = self.topics.read();
-        let mut all: Vec<_> = topics.values().map(|(name, counters)| (name.clone(), counters.snapshot())).collect();
+        let mut all: Vec<_> =
+            topics.values().map(|(name, counters)| (name.clone(), counters.snapshot())).collect();
         all.sort_by(|left, right| left.0.cmp(&right.0));
         all
     }
 
     /// Counts on the topic and on the total.
-    pub(crate) fn add(&self, topic: Option<&TopicCounters>, which: fn(&TopicCounters) -> &AtomicU64, amount: u64) {
+    pub(crate) fn add(
+        &self,
+        topic: Option<&TopicCounters>,
+        which: fn(&TopicCounters) -> &AtomicU64,
+        amount: u64,
+    ) {
         which(&self.all_topics).fetch_add(amount, Ordering::Relaxed);
         if let Some(topic) = topic {
             which(topic).fetch_add(amount, Ordering::Relaxed);

@@ -18,7 +18,6 @@ impl ApiError {
     pub fn new(code: ErrorCode, message: impl Into<Str>) -> ApiError {
         ApiError { code, message: Some(message.into()) }
     }
-
 }
 
 /// Without words of its own; the client has a text for every code.

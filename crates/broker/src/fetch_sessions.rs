@@ -220,7 +220,8 @@ impl FetchSessions {
         let now = self.clock.monotonic();
         let mut cache = self.cache.lock();
         let is_full = cache.sessions.len() >= self.sessions_max;
-        if is_full && !cache.evict_for(read.len(), now) || cache.partitions + read.len() > self.partitions_max {
+        if is_full && !cache.evict_for(read.len(), now) || cache.partitions + read.len() > self.partitions_max
+        {
             return NO_SESSION;
         }
         let mut session = Session {
@@ -292,8 +293,11 @@ impl Session {
             return;
         }
         let topic = wanted.topic.detached();
-        let cached =
-            Cached { wanted: Wanted { topic: topic.clone(), ..wanted }, high_watermark: -1, log_start_offset: -1 };
+        let cached = Cached {
+            wanted: Wanted { topic: topic.clone(), ..wanted },
+            high_watermark: -1,
+            log_start_offset: -1,
+        };
         self.places.insert((topic, key.1), self.next_place);
         self.order.insert(self.next_place, cached);
         self.next_place += 1;

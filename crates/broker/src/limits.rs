@@ -32,7 +32,8 @@ impl Limits {
             fetch_sessions_max: count(config.fetch_sessions_max()),
             fetch_session_partitions_max: FETCH_SESSION_PARTITIONS_MAX,
             topic_counters_max: TOPIC_COUNTERS_MAX,
-            batch_decompressed_bytes_max: usize::try_from(config.message_decompressed_max_bytes()).unwrap_or(0),
+            batch_decompressed_bytes_max: usize::try_from(config.message_decompressed_max_bytes())
+                .unwrap_or(0),
         }
     }
 }

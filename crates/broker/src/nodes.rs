@@ -25,7 +25,8 @@ impl Broker {
                 rack = broker.rack.clone();
                 continue;
             }
-            let Some(endpoint) = broker.endpoints.iter().find(|endpoint| endpoint.listener_name == listener) else {
+            let Some(endpoint) = broker.endpoints.iter().find(|endpoint| endpoint.listener_name == listener)
+            else {
                 continue;
             };
             nodes.push(Node {

@@ -62,7 +62,8 @@ pub(crate) fn led_here(log: &CommitLog, node_id: i32, topic: &Topic, index: i32)
         return Err(ErrorCode::NotLeaderOrFollower);
     }
     // The catalog is a moment ahead of the log while a topic is being made: the client shall ask again.
-    let partition = log.partition(&TopicIdPartition::new(topic.id, index)).ok_or(ErrorCode::NotLeaderOrFollower)?;
+    let partition =
+        log.partition(&TopicIdPartition::new(topic.id, index)).ok_or(ErrorCode::NotLeaderOrFollower)?;
     Ok(Led { partition, leader_epoch: info.leader_epoch })
 }
 

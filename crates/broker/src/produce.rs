@@ -101,7 +101,9 @@ impl ProduceTopic {
         counters.add(self.counters.as_deref(), |counters| &counters.produce_requests, 1);
         let result = self.try_append(broker, partition, records, terms);
         match &result {
-            Ok(appended) if !appended.append.duplicate => self.count(counters, records.len(), &appended.append),
+            Ok(appended) if !appended.append.duplicate => {
+                self.count(counters, records.len(), &appended.append)
+            }
             Ok(_) => {}
             Err(_) => counters.add(self.counters.as_deref(), |counters| &counters.failed_produce_requests, 1),
         }
@@ -173,7 +175,11 @@ impl Appended {
     }
 }
 
-fn produce_rules(config: &TopicConfig, terms: ProduceTerms<'_>, decompressed_bytes_max: usize) -> ProduceRules {
+fn produce_rules(
+    config: &TopicConfig,
+    terms: ProduceTerms<'_>,
+    decompressed_bytes_max: usize,
+) -> ProduceRules {
     ProduceRules {
         produce_version: terms.version,
         now_ms: terms.now_ms,

@@ -31,12 +31,20 @@ pub enum Outcome {
 /// Why a connection is ended without an answer. Kafka does the same in each of these cases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloseReason {
-    Undecodable { api_key: Option<i16>, error: DecodeError },
-    UnsupportedVersion { api: &'static str, version: i16 },
+    Undecodable {
+        api_key: Option<i16>,
+        error: DecodeError,
+    },
+    UnsupportedVersion {
+        api: &'static str,
+        version: i16,
+    },
     /// An `acks=0` produce failed: closing is the only way to say so, and makes the client look for the leader.
     ProduceWithoutAcksFailed,
     /// Our own mistake; the log has the details.
-    Unanswerable { api: &'static str },
+    Unanswerable {
+        api: &'static str,
+    },
     ShuttingDown,
 }
 
@@ -48,7 +56,9 @@ impl fmt::Display for CloseReason {
                 Err(_) => write!(f, "unknown api key {key}"),
             },
             CloseReason::Undecodable { api_key: None, error } => write!(f, "not a Kafka request: {error}"),
-            CloseReason::UnsupportedVersion { api, version } => write!(f, "{api} has no version {version} here"),
+            CloseReason::UnsupportedVersion { api, version } => {
+                write!(f, "{api} has no version {version} here")
+            }
             CloseReason::ProduceWithoutAcksFailed => f.write_str("a produce request with acks=0 failed"),
             CloseReason::Unanswerable { api } => write!(f, "no answer to {api} could be made"),
             CloseReason::ShuttingDown => f.write_str("the broker shuts down"),

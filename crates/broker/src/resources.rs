@@ -26,7 +26,9 @@ impl<'a> Repeated<'a> {
 
     pub fn check(&self, code: i8, name: &'a Str) -> Result<(), ApiError> {
         match self.0.get(&(code, name)) {
-            Some(2..) => Err(ApiError::new(ErrorCode::InvalidRequest, "the resource is named more than once")),
+            Some(2..) => {
+                Err(ApiError::new(ErrorCode::InvalidRequest, "the resource is named more than once"))
+            }
             _ => Ok(()),
         }
     }

@@ -84,7 +84,10 @@ impl Topics {
         let name = &new.name;
         check_name(state, name)?;
         if state.topic(name).is_some() {
-            return Err(ApiError::new(ErrorCode::TopicAlreadyExists, format!("the topic {name} exists already")));
+            return Err(ApiError::new(
+                ErrorCode::TopicAlreadyExists,
+                format!("the topic {name} exists already"),
+            ));
         }
         let configs = alter::topic_create_configs(state, self.configs.started_with(), &new.configs)?;
         let broker = self.configs.broker(state);
@@ -213,7 +216,9 @@ impl Topics {
         let ids: Vec<Uuid> = {
             let state = self.catalog.read();
             match resource_type {
-                ResourceType::Topic => state.topic(&resource_name).map(|topic| topic.id).into_iter().collect(),
+                ResourceType::Topic => {
+                    state.topic(&resource_name).map(|topic| topic.id).into_iter().collect()
+                }
                 // A default of all topics may have changed.
                 ResourceType::Broker => state.topics().map(|topic| topic.id).collect(),
                 _ => Vec::new(),
@@ -340,7 +345,11 @@ fn plan_assignments(state: &State, new: &NewTopic) -> Result<(u32, i16), ApiErro
 }
 
 /// One partition's brokers, as a client placed it.
-pub(crate) fn check_assignment(state: &State, brokers: &[i32], factor: Option<usize>) -> Result<(), ApiError> {
+pub(crate) fn check_assignment(
+    state: &State,
+    brokers: &[i32],
+    factor: Option<usize>,
+) -> Result<(), ApiError> {
     let refused = |message: String| Err(ApiError::new(ErrorCode::InvalidReplicaAssignment, message));
     if brokers.is_empty() {
         return refused("a partition is assigned to no broker".to_owned());
@@ -356,7 +365,9 @@ pub(crate) fn check_assignment(state: &State, brokers: &[i32], factor: Option<us
         }
     }
     match factor {
-        Some(factor) if factor != brokers.len() => refused(format!("a partition is assigned to {} brokers, the others to {factor}", brokers.len())),
+        Some(factor) if factor != brokers.len() => {
+            refused(format!("a partition is assigned to {} brokers, the others to {factor}", brokers.len()))
+        }
         _ => Ok(()),
     }
 }

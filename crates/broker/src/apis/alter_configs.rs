@@ -3,10 +3,10 @@
 //! Difference: none but those of `catalog::config::alter`. 2: flexible.
 
 use catalog::config::alter::replace;
+use protocol::Str;
 use protocol::messages::alter_configs_request::AlterConfigsResource;
 use protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
-use protocol::Str;
 
 use crate::error::ApiError;
 use crate::request::RequestContext;
@@ -27,7 +27,6 @@ pub(super) async fn handle(context: RequestContext, request: AlterConfigsRequest
             error_message: error.message,
             resource_type: resource.resource_type,
             resource_name: resource.resource_name.clone(),
-            ..AlterConfigsResourceResponse::default()
         });
     }
     response

@@ -26,7 +26,9 @@ pub(super) async fn handle(context: RequestContext, request: ApiVersionsRequest)
         if !is_software_word(name) || !is_software_word(version) {
             return refusal(ErrorCode::InvalidRequest);
         }
-        context.connection.set_software(ClientSoftware { name: name.detached(), version: version.detached() });
+        context
+            .connection
+            .set_software(ClientSoftware { name: name.detached(), version: version.detached() });
     }
     if let Some(code) = wrong_place(&context, &request) {
         return refusal(code);
@@ -38,7 +40,6 @@ pub(super) async fn handle(context: RequestContext, request: ApiVersionsRequest)
             name: Str::from_static(feature.name),
             min_version: feature.min,
             max_version: feature.max,
-            ..SupportedFeatureKey::default()
         });
         // A cluster that never changed a level runs at the highest.
         let level = match state.feature(feature.name) {
@@ -49,7 +50,6 @@ pub(super) async fn handle(context: RequestContext, request: ApiVersionsRequest)
             name: Str::from_static(feature.name),
             max_version_level: level,
             min_version_level: level,
-            ..FinalizedFeatureKey::default()
         });
     }
     response.finalized_features_epoch = i64::try_from(state.position()).unwrap_or(i64::MAX);
@@ -60,7 +60,8 @@ pub(super) async fn handle(context: RequestContext, request: ApiVersionsRequest)
 pub(crate) fn unsupported(context: RequestContext) -> Handling {
     Handling::Sequential(Box::pin(async move {
         let mut response = refusal(ErrorCode::UnsupportedVersion);
-        response.api_keys = versions().into_iter().filter(|api| api.api_key == ApiKey::ApiVersions.code()).collect();
+        response.api_keys =
+            versions().into_iter().filter(|api| api.api_key == ApiKey::ApiVersions.code()).collect();
         context.answer_in(&response, 0)
     }))
 }
@@ -70,7 +71,6 @@ fn versions() -> Vec<ApiVersion> {
         api_key: api.key.code(),
         min_version: *api.advertised.start(),
         max_version: *api.advertised.end(),
-        ..ApiVersion::default()
     };
     TABLE.iter().map(version).collect()
 }

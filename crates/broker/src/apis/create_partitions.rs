@@ -18,7 +18,10 @@ use crate::error::ApiError;
 use crate::request::RequestContext;
 use crate::topics::check_assignment;
 
-pub(super) async fn handle(context: RequestContext, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+pub(super) async fn handle(
+    context: RequestContext,
+    request: CreatePartitionsRequest,
+) -> CreatePartitionsResponse {
     let broker = &context.broker;
     let mut times: BTreeMap<&Str, u32> = BTreeMap::new();
     for topic in &request.topics {
@@ -51,7 +54,10 @@ fn plan(state: &State, asked: &CreatePartitionsTopic, more_max: usize) -> Result
     let to_count = match usize::try_from(asked.count) {
         Ok(to_count) if to_count > now => to_count,
         Ok(to_count) if to_count == now => {
-            return refused(ErrorCode::InvalidPartitions, format!("the topic has {now} partition(s) already"));
+            return refused(
+                ErrorCode::InvalidPartitions,
+                format!("the topic has {now} partition(s) already"),
+            );
         }
         _ => {
             let message = format!("the topic has {now} partition(s), {} would not be more", asked.count);
@@ -64,7 +70,8 @@ fn plan(state: &State, asked: &CreatePartitionsTopic, more_max: usize) -> Result
     }
     if let Some(assignments) = &asked.assignments {
         if assignments.len() != to_count - now {
-            let message = format!("{} partition(s) are added, {} assigned", to_count - now, assignments.len());
+            let message =
+                format!("{} partition(s) are added, {} assigned", to_count - now, assignments.len());
             return refused(ErrorCode::InvalidReplicaAssignment, message);
         }
         for assignment in assignments {
@@ -80,6 +87,5 @@ fn response(name: &Str, result: Result<(), ApiError>) -> CreatePartitionsTopicRe
         name: name.clone(),
         error_code: error.code.code(),
         error_message: error.message,
-        ..CreatePartitionsTopicResult::default()
     }
 }

@@ -40,12 +40,16 @@ pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest
         for topic in request.topics.iter().filter(|topic| times[&topic.name] == 1) {
             partitions_asked += topic.num_partitions.max(1) as usize + topic.assignments.len();
             let plan = match () {
-                _ if topic.name == CLUSTER_METADATA_TOPIC => {
-                    Err(ApiError::new(ErrorCode::InvalidRequest, format!("{CLUSTER_METADATA_TOPIC} cannot be created")))
-                }
+                _ if topic.name == CLUSTER_METADATA_TOPIC => Err(ApiError::new(
+                    ErrorCode::InvalidRequest,
+                    format!("{CLUSTER_METADATA_TOPIC} cannot be created"),
+                )),
                 _ if partitions_asked > broker.limits.request_partitions_max => Err(ApiError::new(
                     ErrorCode::PolicyViolation,
-                    format!("one request may create {} partitions at most", broker.limits.request_partitions_max),
+                    format!(
+                        "one request may create {} partitions at most",
+                        broker.limits.request_partitions_max
+                    ),
                 )),
                 _ => broker.topics.plan(&state, &new_topic(topic)),
             };
@@ -77,7 +81,10 @@ pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest
         });
     }
     for name in times.iter().filter(|(_, times)| **times > 1).map(|(name, _)| *name) {
-        results.push(refused(name, ApiError::new(ErrorCode::InvalidRequest, "the topic is named more than once")));
+        results.push(refused(
+            name,
+            ApiError::new(ErrorCode::InvalidRequest, "the topic is named more than once"),
+        ));
     }
     CreateTopicsResponse { topics: results, ..CreateTopicsResponse::default() }
 }
@@ -114,7 +121,6 @@ fn created(context: &RequestContext, state: &State, plan: &PlannedTopic) -> Crea
         read_only: config.read_only,
         config_source: config.source.code(),
         is_sensitive: config.is_sensitive,
-        ..CreatableTopicConfigs::default()
     });
     CreatableTopicResult {
         name: plan.name.clone(),

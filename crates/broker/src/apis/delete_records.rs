@@ -34,14 +34,9 @@ pub(super) async fn handle(context: RequestContext, request: DeleteRecordsReques
                 partition_index: partition.partition_index,
                 low_watermark: result.unwrap_or(-1),
                 error_code: result.err().unwrap_or(ErrorCode::None).code(),
-                ..DeleteRecordsPartitionResult::default()
             });
         }
-        response.topics.push(DeleteRecordsTopicResult {
-            name: topic.name.clone(),
-            partitions,
-            ..DeleteRecordsTopicResult::default()
-        });
+        response.topics.push(DeleteRecordsTopicResult { name: topic.name.clone(), partitions });
     }
     response
 }

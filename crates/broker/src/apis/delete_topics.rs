@@ -35,7 +35,9 @@ pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest
             (None, Uuid::ZERO) => named.refuse(None, Uuid::ZERO, "a topic needs a name or an id"),
             (None, id) => named.add_id(id),
             (Some(name), Uuid::ZERO) => named.add_name(name.clone()),
-            (Some(name), id) => named.refuse(Some(name.clone()), id, "a topic is named by name or by id, not both"),
+            (Some(name), id) => {
+                named.refuse(Some(name.clone()), id, "a topic is named by name or by id, not both")
+            }
         }
     }
     let (topics, mut responses) = {
@@ -52,7 +54,9 @@ pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest
     };
     for topic in topics {
         let result = match topic.internal {
-            true => Err(ApiError::new(ErrorCode::TopicAuthorizationFailed, "internal topics cannot be deleted")),
+            true => {
+                Err(ApiError::new(ErrorCode::TopicAuthorizationFailed, "internal topics cannot be deleted"))
+            }
             false => broker.topics.delete(&topic).await,
         };
         match result {
@@ -117,7 +121,11 @@ impl Named {
         for (name, times) in std::mem::take(&mut self.names) {
             match state.topic(&name) {
                 _ if times > 1 => {
-                    self.refuse(Some(name), Uuid::ZERO, "the topic name stands in the request more than once");
+                    self.refuse(
+                        Some(name),
+                        Uuid::ZERO,
+                        "the topic name stands in the request more than once",
+                    );
                 }
                 None => {
                     let error = ErrorCode::UnknownTopicOrPartition.into();
@@ -136,11 +144,5 @@ impl Named {
 }
 
 fn response(name: Option<Str>, topic_id: Uuid, error: ApiError) -> DeletableTopicResult {
-    DeletableTopicResult {
-        name,
-        topic_id,
-        error_code: error.code.code(),
-        error_message: error.message,
-        ..DeletableTopicResult::default()
-    }
+    DeletableTopicResult { name, topic_id, error_code: error.code.code(), error_message: error.message }
 }

@@ -14,7 +14,10 @@ use crate::request::RequestContext;
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 
-pub(super) async fn handle(context: RequestContext, request: DescribeClusterRequest) -> DescribeClusterResponse {
+pub(super) async fn handle(
+    context: RequestContext,
+    request: DescribeClusterRequest,
+) -> DescribeClusterResponse {
     let broker = &context.broker;
     let refusal = match request.endpoint_type {
         BROKERS => None,

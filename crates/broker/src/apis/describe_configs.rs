@@ -7,25 +7,26 @@
 //!
 //! 1: sources and synonyms (KIP-226) · 3: types and documentation (KIP-569) · 4: flexible.
 
-use catalog::State;
-use catalog::config::describe::{Described, DescribeOptions, describe};
+use catalog::config::describe::{DescribeOptions, Described, describe};
+use protocol::Str;
 use protocol::messages::describe_configs_request::DescribeConfigsResource;
 use protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
-use protocol::Str;
 
 use crate::error::ApiError;
 use crate::request::RequestContext;
 use crate::resources::resource_type;
 
-pub(super) async fn handle(context: RequestContext, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+pub(super) async fn handle(
+    context: RequestContext,
+    request: DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
     let options =
         DescribeOptions { synonyms: request.include_synonyms, documentation: request.include_documentation };
-    let state = context.broker.catalog.read();
     let results = request.resources.into_iter().map(|resource| {
-        let result = describe_resource(&context, &state, &resource, options);
+        let result = describe_resource(&context, &resource, options);
         let (error, configs) = match result {
             Ok(configs) => (ApiError::NONE, configs),
             Err(error) => (error, Vec::new()),
@@ -36,7 +37,6 @@ pub(super) async fn handle(context: RequestContext, request: DescribeConfigsRequ
             resource_type: resource.resource_type,
             resource_name: resource.resource_name,
             configs: configs.into_iter().map(config).collect(),
-            ..DescribeConfigsResult::default()
         }
     });
     DescribeConfigsResponse { results: results.collect(), ..DescribeConfigsResponse::default() }
@@ -44,7 +44,6 @@ pub(super) async fn handle(context: RequestContext, request: DescribeConfigsRequ
 
 fn describe_resource(
     context: &RequestContext,
-    state: &State,
     resource: &DescribeConfigsResource,
     options: DescribeOptions,
 ) -> Result<Vec<Described>, ApiError> {
@@ -52,7 +51,9 @@ fn describe_resource(
     // An empty list asks for everything too: that is what old clients send.
     let names = resource.configuration_keys.as_deref().filter(|names| !names.is_empty());
     let started_with = context.broker.configs.started_with();
-    describe(state, started_with, resource_type, &resource.resource_name, names, options)
+    // Read anew for each resource: a request with thousands of them must not hold the catalog's writers up.
+    let state = context.broker.catalog.read();
+    describe(&state, started_with, resource_type, &resource.resource_name, names, options)
         .map_err(|error| ApiError::new(error.code, error.message))
 }
 
@@ -61,7 +62,6 @@ fn config(described: Described) -> DescribeConfigsResourceResult {
         name: synonym.name,
         value: synonym.value,
         source: synonym.source.code(),
-        ..DescribeConfigsSynonym::default()
     });
     DescribeConfigsResourceResult {
         name: described.name,
@@ -72,6 +72,5 @@ fn config(described: Described) -> DescribeConfigsResourceResult {
         synonyms: synonyms.collect(),
         config_type: described.config_type,
         documentation: described.documentation.map(Str::from_static),
-        ..DescribeConfigsResourceResult::default()
     }
 }

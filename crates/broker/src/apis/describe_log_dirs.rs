@@ -18,10 +18,14 @@ use protocol::{ErrorCode, Str};
 use crate::partitions::led_here;
 use crate::request::RequestContext;
 
-pub(super) async fn handle(context: RequestContext, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+pub(super) async fn handle(
+    context: RequestContext,
+    request: DescribeLogDirsRequest,
+) -> DescribeLogDirsResponse {
     let broker = &context.broker;
     let asked: Option<BTreeSet<(&Str, i32)>> = request.topics.as_ref().map(|topics| {
-        let of_topic = topics.iter().map(|topic| topic.partitions.iter().map(move |index| (&topic.topic, *index)));
+        let of_topic =
+            topics.iter().map(|topic| topic.partitions.iter().map(move |index| (&topic.topic, *index)));
         of_topic.flatten().collect()
     });
     let state = broker.catalog.read();
@@ -30,11 +34,7 @@ pub(super) async fn handle(context: RequestContext, request: DescribeLogDirsRequ
         let is_asked = |index: i32| asked.as_ref().is_none_or(|asked| asked.contains(&(&topic.name, index)));
         let partitions: Vec<_> = partitions(&context, topic, is_asked);
         if !partitions.is_empty() {
-            topics.push(DescribeLogDirsTopic {
-                name: topic.name.clone(),
-                partitions,
-                ..DescribeLogDirsTopic::default()
-            });
+            topics.push(DescribeLogDirsTopic { name: topic.name.clone(), partitions });
         }
     }
     let result = DescribeLogDirsResult {
@@ -46,7 +46,11 @@ pub(super) async fn handle(context: RequestContext, request: DescribeLogDirsRequ
     DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() }
 }
 
-fn partitions(context: &RequestContext, topic: &Topic, is_asked: impl Fn(i32) -> bool) -> Vec<DescribeLogDirsPartition> {
+fn partitions(
+    context: &RequestContext,
+    topic: &Topic,
+    is_asked: impl Fn(i32) -> bool,
+) -> Vec<DescribeLogDirsPartition> {
     let broker = &context.broker;
     (0..topic.partitions.len() as i32)
         .filter(|index| is_asked(*index))

@@ -11,7 +11,10 @@ use crate::partitions::{TopicRef, led_here};
 use crate::request::RequestContext;
 use catalog::topic_name;
 
-pub(super) async fn handle(context: RequestContext, request: DescribeProducersRequest) -> DescribeProducersResponse {
+pub(super) async fn handle(
+    context: RequestContext,
+    request: DescribeProducersRequest,
+) -> DescribeProducersResponse {
     let asked: usize = request.topics.iter().map(|topic| topic.partition_indexes.len()).sum();
     let is_too_large = asked > context.broker.limits.request_partitions_max;
     let mut response = DescribeProducersResponse::default();
@@ -30,7 +33,7 @@ pub(super) async fn handle(context: RequestContext, request: DescribeProducersRe
             }
         });
         let partitions = partitions.collect();
-        response.topics.push(TopicResponse { name: topic.name, partitions, ..TopicResponse::default() });
+        response.topics.push(TopicResponse { name: topic.name, partitions });
     }
     response
 }

@@ -25,14 +25,19 @@ pub(super) async fn handle(
     let broker = &context.broker;
     let from = request.cursor.as_ref().map_or("", |cursor| cursor.topic_name.as_str());
     let from_partition = request.cursor.as_ref().map_or(0, |cursor| cursor.partition_index);
-    let named: BTreeSet<&Str> = request.topics.iter().map(|topic| &topic.name).filter(|name| name.as_str() >= from).collect();
+    let named: BTreeSet<&Str> =
+        request.topics.iter().map(|topic| &topic.name).filter(|name| name.as_str() >= from).collect();
     let cursor_is_named = request.cursor.is_none() || named.iter().any(|name| **name == from);
     if from_partition < 0 || !request.topics.is_empty() && !cursor_is_named {
         return refused(&request);
     }
 
     let state = broker.catalog.read();
-    let limit = broker.configs.broker(&state).max_request_partition_size_limit().min(request.response_partition_limit);
+    let limit = broker
+        .configs
+        .broker(&state)
+        .max_request_partition_size_limit()
+        .min(request.response_partition_limit);
     let mut page = Page { left: limit.max(1) as usize, response: DescribeTopicPartitionsResponse::default() };
     if request.topics.is_empty() {
         for topic in state.topics_from(from) {
@@ -90,7 +95,6 @@ impl Page {
             is_internal: topic.internal,
             partitions: partitions.collect(),
             topic_authorized_operations: operations::TOPIC,
-            ..DescribeTopicPartitionsResponseTopic::default()
         });
         self.left -= end - first;
         match end < topic.partitions.len() {
@@ -118,7 +122,7 @@ impl Page {
     }
 
     fn end_at(&mut self, topic_name: &Str, partition_index: i32) -> bool {
-        let cursor = Cursor { topic_name: topic_name.clone(), partition_index, ..Cursor::default() };
+        let cursor = Cursor { topic_name: topic_name.clone(), partition_index };
         self.response.next_cursor = Some(cursor);
         false
     }

@@ -65,7 +65,8 @@ pub(super) async fn handle(context: RequestContext, request: FetchRequest) -> Fe
         Err(code) => return session_error(code),
     };
 
-    let bytes_max = request.max_bytes.min(broker.configs.broker(&broker.catalog.read()).fetch_max_bytes()).max(0);
+    let bytes_max =
+        request.max_bytes.min(broker.configs.broker(&broker.catalog.read()).fetch_max_bytes()).max(0);
     let fetch = Fetch {
         targets: targets(&context, wanted, is_follower),
         bytes_max: bytes_max as usize,
@@ -133,22 +134,25 @@ fn targets(context: &RequestContext, wanted: Vec<Wanted>, is_follower: bool) -> 
     let state = broker.catalog.read();
     let find = |wanted: &Wanted| {
         let topic = wanted.topic.find(&state).map_err(|code| Refusal { code, leader: None })?;
-        let led = led_here(&broker.log, broker.node_id, topic, wanted.partition).and_then(|led: Led| match is_follower {
-            true => Err(ErrorCode::NotLeaderOrFollower),
-            false => led.check_epoch(wanted.current_leader_epoch).map(|()| led),
+        let led = led_here(&broker.log, broker.node_id, topic, wanted.partition).and_then(|led: Led| {
+            match is_follower {
+                true => Err(ErrorCode::NotLeaderOrFollower),
+                false => led.check_epoch(wanted.current_leader_epoch).map(|()| led),
+            }
         });
         let led = led.map_err(|code| {
             let tells_leader = context.api_version >= CURRENT_LEADER_SINCE
                 && matches!(code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
             let info = topic.partitions.get(wanted.partition as usize).filter(|_| tells_leader);
-            let leader = info.map(|info| LeaderIdAndEpoch {
-                leader_id: info.leader,
-                leader_epoch: info.leader_epoch,
-                ..LeaderIdAndEpoch::default()
-            });
+            let leader =
+                info.map(|info| LeaderIdAndEpoch { leader_id: info.leader, leader_epoch: info.leader_epoch });
             Refusal { code, leader }
         })?;
-        Ok(Source { partition: led.partition, leader_epoch: led.leader_epoch, counters: broker.counters().topic(topic) })
+        Ok(Source {
+            partition: led.partition,
+            leader_epoch: led.leader_epoch,
+            counters: broker.counters().topic(topic),
+        })
     };
     wanted
         .into_iter()
@@ -267,7 +271,8 @@ impl Fetch {
                 },
             };
             pass.bytes += data.records.as_ref().map_or(0, Records::len);
-            pass.is_urgent |= data.error_code != ErrorCode::None.code() || data.diverging_epoch.end_offset >= 0;
+            pass.is_urgent |=
+                data.error_code != ErrorCode::None.code() || data.diverging_epoch.end_offset >= 0;
             pass.data.push(data);
         }
         pass
@@ -292,12 +297,17 @@ impl Fetch {
             records: Some(Records::new()),
             ..PartitionData::default()
         };
-        data.diverging_epoch = EpochEndOffset { epoch, end_offset, ..EpochEndOffset::default() };
+        data.diverging_epoch = EpochEndOffset { epoch, end_offset };
         Some(data)
     }
 }
 
-fn answer(wanted: &Wanted, read: Result<Read, ReadError>, isolation: Isolation, api_version: i16) -> PartitionData {
+fn answer(
+    wanted: &Wanted,
+    read: Result<Read, ReadError>,
+    isolation: Isolation,
+    api_version: i16,
+) -> PartitionData {
     let read = match read {
         Ok(read) => read,
         Err(error) => {
@@ -312,7 +322,12 @@ fn answer(wanted: &Wanted, read: Result<Read, ReadError>, isolation: Isolation, 
                 code => code,
             };
             if is_failure(code.code()) {
-                tracing::warn!(?error, offset = wanted.fetch_offset, partition = wanted.partition, "a fetch failed");
+                tracing::warn!(
+                    ?error,
+                    offset = wanted.fetch_offset,
+                    partition = wanted.partition,
+                    "a fetch failed"
+                );
             }
             return refused(wanted.partition, code);
         }
@@ -320,7 +335,6 @@ fn answer(wanted: &Wanted, read: Result<Read, ReadError>, isolation: Isolation, 
     let aborted = read.aborted.iter().map(|aborted| AbortedTransaction {
         producer_id: aborted.producer_id,
         first_offset: aborted.first_offset,
-        ..AbortedTransaction::default()
     });
     PartitionData {
         partition_index: wanted.partition,
@@ -379,8 +393,11 @@ fn by_topic(partitions: Vec<(TopicRef, PartitionData)>) -> Vec<FetchableTopicRes
 }
 
 fn leader_endpoints(context: &RequestContext, partitions: &[(TopicRef, PartitionData)]) -> Vec<NodeEndpoint> {
-    let leaders: std::collections::BTreeSet<i32> =
-        partitions.iter().map(|(_, data)| data.current_leader.leader_id).filter(|leader| *leader >= 0).collect();
+    let leaders: std::collections::BTreeSet<i32> = partitions
+        .iter()
+        .map(|(_, data)| data.current_leader.leader_id)
+        .filter(|leader| *leader >= 0)
+        .collect();
     if leaders.is_empty() {
         return Vec::new();
     }
@@ -388,12 +405,6 @@ fn leader_endpoints(context: &RequestContext, partitions: &[(TopicRef, Partition
     let nodes = context.broker.nodes(&state, &context.connection.listener).into_iter();
     nodes
         .filter(|node| leaders.contains(&node.id))
-        .map(|node| NodeEndpoint {
-            node_id: node.id,
-            host: node.host,
-            port: node.port,
-            rack: node.rack,
-            ..NodeEndpoint::default()
-        })
+        .map(|node| NodeEndpoint { node_id: node.id, host: node.host, port: node.port, rack: node.rack })
         .collect()
 }

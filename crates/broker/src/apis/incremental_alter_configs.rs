@@ -6,10 +6,10 @@
 //! Difference: log levels (BROKER_LOGGER) cannot be changed over this protocol: INVALID_REQUEST. 1: flexible.
 
 use catalog::config::alter::{AlterOp, Change, alter};
+use protocol::ErrorCode;
 use protocol::messages::incremental_alter_configs_request::AlterConfigsResource;
 use protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
-use protocol::ErrorCode;
 
 use crate::error::ApiError;
 use crate::request::RequestContext;
@@ -33,7 +33,6 @@ pub(super) async fn handle(
             error_message: error.message,
             resource_type: resource.resource_type,
             resource_name: resource.resource_name.clone(),
-            ..AlterConfigsResourceResponse::default()
         });
     }
     response

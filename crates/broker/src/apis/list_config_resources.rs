@@ -46,11 +46,9 @@ pub(super) async fn handle(
     let mut response = ListConfigResourcesResponse::default();
     for resource_type in types {
         let names = names(&state, resource_type).into_iter();
-        response.config_resources.extend(names.map(|resource_name| ConfigResource {
-            resource_name,
-            resource_type: resource_type.code(),
-            ..ConfigResource::default()
-        }));
+        response.config_resources.extend(
+            names.map(|resource_name| ConfigResource { resource_name, resource_type: resource_type.code() }),
+        );
     }
     response
 }

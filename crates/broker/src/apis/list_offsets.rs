@@ -43,11 +43,7 @@ pub(super) async fn handle(context: RequestContext, request: ListOffsetsRequest)
             };
             answered.push(partition_response(&context, partition.partition_index, result));
         }
-        response.topics.push(ListOffsetsTopicResponse {
-            name: topic.name.clone(),
-            partitions: answered,
-            ..ListOffsetsTopicResponse::default()
-        });
+        response.topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions: answered });
     }
     response
 }
@@ -93,7 +89,8 @@ async fn find(
         READ_COMMITTED => offsets.last_stable,
         _ => offsets.high_watermark,
     };
-    let at = |offset: i64| Found { timestamp: -1, offset, leader_epoch: partition.epoch_at(offset).unwrap_or(-1) };
+    let at =
+        |offset: i64| Found { timestamp: -1, offset, leader_epoch: partition.epoch_at(offset).unwrap_or(-1) };
     Ok(match asked.timestamp {
         LATEST => Found { timestamp: -1, offset: end, leader_epoch: led.leader_epoch },
         EARLIEST | EARLIEST_LOCAL => at(offsets.log_start),
@@ -106,9 +103,11 @@ async fn find(
             let found = found.map_err(|error| read_error(&error))?;
             // What a reader of committed data may not fetch yet is not there for it.
             match found.filter(|found| found.offset < end) {
-                Some(found) => {
-                    Found { timestamp: found.timestamp, offset: found.offset, leader_epoch: found.leader_epoch }
-                }
+                Some(found) => Found {
+                    timestamp: found.timestamp,
+                    offset: found.offset,
+                    leader_epoch: found.leader_epoch,
+                },
                 None => NOTHING,
             }
         }
@@ -140,7 +139,6 @@ fn partition_response(
         timestamp: found.timestamp,
         offset: found.offset,
         leader_epoch: if context.api_version >= LEADER_EPOCH_SINCE { found.leader_epoch } else { -1 },
-        ..ListOffsetsPartitionResponse::default()
     }
 }
 

@@ -10,5 +10,8 @@ pub(super) async fn handle(
     _context: RequestContext,
     _request: ListPartitionReassignmentsRequest,
 ) -> ListPartitionReassignmentsResponse {
-    ListPartitionReassignmentsResponse { error_message: None, ..ListPartitionReassignmentsResponse::default() }
+    ListPartitionReassignmentsResponse {
+        error_message: None,
+        ..ListPartitionReassignmentsResponse::default()
+    }
 }

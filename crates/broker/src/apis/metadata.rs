@@ -50,7 +50,6 @@ pub(super) async fn handle(context: RequestContext, request: MetadataRequest) ->
             host: node.host,
             port: node.port,
             rack: node.rack,
-            ..MetadataResponseBroker::default()
         });
     }
     response.topics = match &wanted {
@@ -67,7 +66,9 @@ pub(super) async fn handle(context: RequestContext, request: MetadataRequest) ->
         Wanted::Ids(ids) => ids.iter().map(|id| describe_id(&state, *id)).collect(),
     };
     if request.include_topic_authorized_operations {
-        for topic in response.topics.iter_mut().filter(|topic| topic.error_code != ErrorCode::UnknownTopicId.code()) {
+        for topic in
+            response.topics.iter_mut().filter(|topic| topic.error_code != ErrorCode::UnknownTopicId.code())
+        {
             topic.topic_authorized_operations = operations::TOPIC;
         }
     }
@@ -172,5 +173,11 @@ fn describe_id(state: &State, id: Uuid) -> MetadataResponseTopic {
 
 fn refused(code: ErrorCode, name: Option<Str>, topic_id: Uuid) -> MetadataResponseTopic {
     let is_internal = name.as_deref().is_some_and(topic_name::is_internal);
-    MetadataResponseTopic { error_code: code.code(), name, topic_id, is_internal, ..MetadataResponseTopic::default() }
+    MetadataResponseTopic {
+        error_code: code.code(),
+        name,
+        topic_id,
+        is_internal,
+        ..MetadataResponseTopic::default()
+    }
 }

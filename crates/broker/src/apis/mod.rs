@@ -11,6 +11,7 @@ use protocol::wire::{DecodeError, Reader};
 use crate::request::{Handling, RequestContext, sequential};
 
 mod alter_configs;
+mod alter_partition_reassignments;
 pub(crate) mod api_versions;
 mod create_partitions;
 mod create_topics;
@@ -21,6 +22,7 @@ mod describe_configs;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
+mod elect_leaders;
 mod fetch;
 mod incremental_alter_configs;
 mod list_config_resources;
@@ -72,17 +74,25 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::DescribeConfigs, 1..=4, |context, body| sequential(context, body, describe_configs::handle)),
     api(ApiKey::AlterConfigs, 0..=2, |context, body| sequential(context, body, alter_configs::handle)),
     api(ApiKey::DescribeLogDirs, 1..=5, |context, body| sequential(context, body, describe_log_dirs::handle)),
-    api(ApiKey::CreatePartitions, 0..=3, |context, body| sequential(context, body, create_partitions::handle)),
+    api(ApiKey::CreatePartitions, 0..=3, |context, body| {
+        sequential(context, body, create_partitions::handle)
+    }),
     // groups: DeleteGroups
+    api(ApiKey::ElectLeaders, 0..=2, |context, body| sequential(context, body, elect_leaders::handle)),
     api(ApiKey::IncrementalAlterConfigs, 0..=1, |context, body| {
         sequential(context, body, incremental_alter_configs::handle)
+    }),
+    api(ApiKey::AlterPartitionReassignments, 0..=1, |context, body| {
+        sequential(context, body, alter_partition_reassignments::handle)
     }),
     api(ApiKey::ListPartitionReassignments, 0..=0, |context, body| {
         sequential(context, body, list_partition_reassignments::handle)
     }),
     // groups: OffsetDelete
     api(ApiKey::DescribeCluster, 0..=2, |context, body| sequential(context, body, describe_cluster::handle)),
-    api(ApiKey::DescribeProducers, 0..=0, |context, body| sequential(context, body, describe_producers::handle)),
+    api(ApiKey::DescribeProducers, 0..=0, |context, body| {
+        sequential(context, body, describe_producers::handle)
+    }),
     api(ApiKey::ListConfigResources, 0..=1, |context, body| {
         sequential(context, body, list_config_resources::handle)
     }),

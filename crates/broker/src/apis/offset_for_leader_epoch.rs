@@ -36,19 +36,18 @@ pub(super) async fn handle(
                 partition: asked.partition,
                 leader_epoch,
                 end_offset,
-                ..EpochEndOffset::default()
             });
         }
-        response.topics.push(OffsetForLeaderTopicResult {
-            topic: topic.topic,
-            partitions,
-            ..OffsetForLeaderTopicResult::default()
-        });
+        response.topics.push(OffsetForLeaderTopicResult { topic: topic.topic, partitions });
     }
     response
 }
 
-fn find(context: &RequestContext, topic: &Str, asked: &OffsetForLeaderPartition) -> Result<(i32, i64), ErrorCode> {
+fn find(
+    context: &RequestContext,
+    topic: &Str,
+    asked: &OffsetForLeaderPartition,
+) -> Result<(i32, i64), ErrorCode> {
     let broker = &context.broker;
     let state = broker.catalog.read();
     let topic = TopicRef::Name(topic.clone()).find(&state)?.clone();

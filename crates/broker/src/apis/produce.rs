@@ -70,9 +70,12 @@ fn queue(context: &RequestContext, request: ProduceRequest) -> Vec<TopicAppends>
             None if context.api_version >= TOPIC_IDS_SINCE => {
                 ProduceTopic::find(broker, &state, &TopicRef::Id(id), context.client_id.as_deref())
             }
-            None => {
-                ProduceTopic::find(broker, &state, &TopicRef::Name(name.clone()), context.client_id.as_deref())
-            }
+            None => ProduceTopic::find(
+                broker,
+                &state,
+                &TopicRef::Name(name.clone()),
+                context.client_id.as_deref(),
+            ),
         };
         request.topic_data.iter().map(|topic| find(&topic.name, topic.topic_id)).collect()
     };
@@ -88,7 +91,8 @@ fn queue(context: &RequestContext, request: ProduceRequest) -> Vec<TopicAppends>
                     let result = match &found {
                         Err(code) => Err(Refused::from(*code)),
                         Ok(found) => {
-                            let records = partition.records.map_or_else(Bytes::new, |records| records.to_bytes());
+                            let records =
+                                partition.records.map_or_else(Bytes::new, |records| records.to_bytes());
                             found.append(broker, partition.index, &records, terms)
                         }
                     };
@@ -109,14 +113,14 @@ async fn answer(context: RequestContext, topics: Vec<TopicAppends>) -> Outcome {
                 Ok(appended) => appended.committed().await,
                 Err(refused) => Err(refused),
             };
-            leader_changed |= matches!(&result, Err(refused) if refused.code == ErrorCode::NotLeaderOrFollower);
+            leader_changed |=
+                matches!(&result, Err(refused) if refused.code == ErrorCode::NotLeaderOrFollower);
             partitions.push(partition_response(index, result));
         }
         response.responses.push(TopicProduceResponse {
             name: topic.name,
             topic_id: topic.topic_id,
             partition_responses: partitions,
-            ..TopicProduceResponse::default()
         });
     }
     if leader_changed && context.api_version >= CURRENT_LEADER_SINCE {
@@ -152,7 +156,6 @@ fn record_error(error: RecordError) -> BatchIndexAndErrorMessage {
     BatchIndexAndErrorMessage {
         batch_index: error.batch_index,
         batch_index_error_message: Some(Str::from(error.message)),
-        ..BatchIndexAndErrorMessage::default()
     }
 }
 
@@ -169,7 +172,8 @@ fn add_leaders(context: &RequestContext, response: &mut ProduceResponse) {
         let Ok(found) = reference.find(&state) else { continue };
         for partition in &mut topic.partition_responses {
             let info = usize::try_from(partition.index).ok().and_then(|index| found.partitions.get(index));
-            if let Some(info) = info.filter(|_| partition.error_code == ErrorCode::NotLeaderOrFollower.code()) {
+            if let Some(info) = info.filter(|_| partition.error_code == ErrorCode::NotLeaderOrFollower.code())
+            {
                 partition.current_leader.leader_id = info.leader;
                 partition.current_leader.leader_epoch = info.leader_epoch;
                 leaders.insert(info.leader);
@@ -180,12 +184,6 @@ fn add_leaders(context: &RequestContext, response: &mut ProduceResponse) {
     response.node_endpoints = nodes
         .into_iter()
         .filter(|node| leaders.contains(&node.id))
-        .map(|node| NodeEndpoint {
-            node_id: node.id,
-            host: node.host,
-            port: node.port,
-            rack: node.rack,
-            ..NodeEndpoint::default()
-        })
+        .map(|node| NodeEndpoint { node_id: node.id, host: node.host, port: node.port, rack: node.rack })
         .collect();
 }

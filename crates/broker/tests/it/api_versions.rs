@@ -52,7 +52,9 @@ fn the_table_is_kafkas_and_explicit() {
         "AlterConfigs 0-2",
         "DescribeLogDirs 1-5",
         "CreatePartitions 0-3",
+        "ElectLeaders 0-2",
         "IncrementalAlterConfigs 0-1",
+        "AlterPartitionReassignments 0-1",
         "ListPartitionReassignments 0-0",
         "DescribeCluster 0-2",
         "DescribeProducers 0-0",
@@ -96,7 +98,8 @@ fn a_bad_name_or_the_wrong_broker_is_told() {
         };
         let refused = house.ask(3, named("no spaces please")).await;
         assert_eq!(code(refused.error_code), ErrorCode::InvalidRequest);
-        let other = ApiVersionsRequest { cluster_id: Some("another-cluster".into()), node_id: 1, ..named("java") };
+        let other =
+            ApiVersionsRequest { cluster_id: Some("another-cluster".into()), node_id: 1, ..named("java") };
         assert_eq!(code(house.ask(5, other).await.error_code), ErrorCode::RebootstrapRequired);
     });
 }
@@ -112,12 +115,16 @@ fn what_is_not_spoken_ends_the_connection() {
             (Bytes::from_static(b"G"), "not a Kafka request"),
             (header(ApiKey::Fetch.code(), 4), "a Fetch request cannot be read"),
         ] {
-            let Handling::Sequential(outcome) = house.hand_over(frame) else { panic!("nothing was produced") };
+            let Handling::Sequential(outcome) = house.hand_over(frame) else {
+                panic!("nothing was produced")
+            };
             let Outcome::Close(why) = outcome.await else { panic!("{reason}: the connection stays open") };
             assert!(why.to_string().starts_with(reason), "{why}");
         }
         house.broker.shutdown().await;
-        let Handling::Sequential(outcome) = house.hand_over(header(ApiKey::Metadata.code(), 0)) else { panic!() };
+        let Handling::Sequential(outcome) = house.hand_over(header(ApiKey::Metadata.code(), 0)) else {
+            panic!()
+        };
         assert!(matches!(outcome.await, Outcome::Close(CloseReason::ShuttingDown)));
     });
 }

@@ -23,32 +23,35 @@ async fn describe(house: &House, resource_type: i8, name: &str, key: &str) -> De
         resource_type,
         resource_name: name.into(),
         configuration_keys: Some(vec![key.into()]),
-        ..DescribeConfigsResource::default()
     };
     let request = DescribeConfigsRequest {
         resources: vec![resource],
         include_synonyms: true,
         include_documentation: true,
-        ..DescribeConfigsRequest::default()
     };
     let response = house.ask(4, request).await;
-    assert_eq!(code(response.results[0].error_code), ErrorCode::None, "{:?}", response.results[0].error_message);
+    assert_eq!(
+        code(response.results[0].error_code),
+        ErrorCode::None,
+        "{:?}",
+        response.results[0].error_message
+    );
     response.results[0].configs[0].clone()
 }
 
-async fn alter(house: &House, resource_type: i8, name: &str, changes: &[(&str, i8, Option<&str>)]) -> ErrorCode {
+async fn alter(
+    house: &House,
+    resource_type: i8,
+    name: &str,
+    changes: &[(&str, i8, Option<&str>)],
+) -> ErrorCode {
     let configs = changes.iter().map(|(name, operation, value)| AlterableConfig {
         name: Str::from(*name),
         config_operation: *operation,
         value: value.map(Str::from),
-        ..AlterableConfig::default()
     });
-    let resource = AlterConfigsResource {
-        resource_type,
-        resource_name: name.into(),
-        configs: configs.collect(),
-        ..AlterConfigsResource::default()
-    };
+    let resource =
+        AlterConfigsResource { resource_type, resource_name: name.into(), configs: configs.collect() };
     let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
     code(house.ask(1, request).await.responses[0].error_code)
 }
@@ -62,7 +65,10 @@ fn a_topic_config_is_set_shown_used_and_taken_back() {
         assert_eq!((shown.value.as_deref(), shown.config_source), (Some("5000"), 4));
         assert!(shown.documentation.is_some_and(|text| !text.is_empty()));
 
-        assert_eq!(alter(&house, TOPIC, "t", &[("max.message.bytes", SET, Some("100"))]).await, ErrorCode::None);
+        assert_eq!(
+            alter(&house, TOPIC, "t", &[("max.message.bytes", SET, Some("100"))]).await,
+            ErrorCode::None
+        );
         let shown = describe(&house, TOPIC, "t", "max.message.bytes").await;
         assert_eq!((shown.value.as_deref(), shown.config_source), (Some("100"), 1));
         assert_eq!(shown.synonyms.len(), 3);
@@ -79,11 +85,17 @@ fn the_brokers_defaults_reach_the_topics() {
     story(|| async {
         let house = House::new().await;
         house.create_topic("t", 1, &[]).await;
-        assert_eq!(alter(&house, BROKER, "", &[("message.max.bytes", SET, Some("100"))]).await, ErrorCode::None);
+        assert_eq!(
+            alter(&house, BROKER, "", &[("message.max.bytes", SET, Some("100"))]).await,
+            ErrorCode::None
+        );
         let response = house.ask(9, produce_request("t", 0, batch(&[&"x".repeat(500)]))).await;
         assert_eq!(code(only_partition(&response).error_code), ErrorCode::MessageTooLarge);
         // This broker's own value is stronger than the default of all.
-        assert_eq!(alter(&house, BROKER, "1", &[("message.max.bytes", SET, Some("9000"))]).await, ErrorCode::None);
+        assert_eq!(
+            alter(&house, BROKER, "1", &[("message.max.bytes", SET, Some("9000"))]).await,
+            ErrorCode::None
+        );
         house.produce("t", 0, &[&"x".repeat(500)]).await;
         let shown = describe(&house, BROKER, "1", "message.max.bytes").await;
         assert_eq!((shown.value.as_deref(), shown.config_source), (Some("9000"), 2));
@@ -115,10 +127,19 @@ fn wrong_changes_change_nothing() {
         }
         let policy = describe(&house, TOPIC, "t", "cleanup.policy").await;
         assert_eq!(policy.value.as_deref(), Some("delete,compact"));
-        let resource = |name: &str| AlterConfigsResource { resource_type: TOPIC, resource_name: name.into(), ..Default::default() };
-        let twice = IncrementalAlterConfigsRequest { resources: vec![resource("t"), resource("t")], ..Default::default() };
+        let resource = |name: &str| AlterConfigsResource {
+            resource_type: TOPIC,
+            resource_name: name.into(),
+            ..Default::default()
+        };
+        let twice = IncrementalAlterConfigsRequest {
+            resources: vec![resource("t"), resource("t")],
+            ..Default::default()
+        };
         let response = house.ask(0, twice).await;
-        assert!(response.responses.iter().all(|resource| code(resource.error_code) == ErrorCode::InvalidRequest));
+        assert!(
+            response.responses.iter().all(|resource| code(resource.error_code) == ErrorCode::InvalidRequest)
+        );
     });
 }
 
@@ -131,15 +152,13 @@ fn the_old_alter_replaces_everything() {
             let config = alter_configs_request::AlterableConfig {
                 name: "segment.ms".into(),
                 value: Some("5000".into()),
-                ..Default::default()
             };
             let resource = alter_configs_request::AlterConfigsResource {
                 resource_type: TOPIC,
                 resource_name: "t".into(),
                 configs: vec![config],
-                ..Default::default()
             };
-            let request = AlterConfigsRequest { resources: vec![resource], validate_only, ..Default::default() };
+            let request = AlterConfigsRequest { resources: vec![resource], validate_only };
             let response = house.ask(version, request).await;
             assert_eq!(code(response.responses[0].error_code), ErrorCode::None);
             let retention = describe(&house, TOPIC, "t", "retention.ms").await;
@@ -159,7 +178,6 @@ fn all_versions_describe_and_errors_are_of_the_resource() {
                 resource_type,
                 resource_name: name.into(),
                 configuration_keys: None,
-                ..DescribeConfigsResource::default()
             };
             let request = DescribeConfigsRequest {
                 resources: vec![
@@ -192,10 +210,12 @@ fn resources_with_configs_are_listed() {
         let house = House::new().await;
         house.create_topic("t", 1, &[]).await;
         alter(&house, GROUP, "g", &[("consumer.session.timeout.ms", SET, Some("46000"))]).await;
-        let list = |types: &[i8]| ListConfigResourcesRequest { resource_types: types.to_vec(), ..Default::default() };
+        let list = |types: &[i8]| ListConfigResourcesRequest { resource_types: types.to_vec() };
         let names = |response: &protocol::messages::ListConfigResourcesResponse| -> Vec<String> {
             let resources = response.config_resources.iter();
-            resources.map(|resource| format!("{} {}", resource.resource_type, resource.resource_name)).collect()
+            resources
+                .map(|resource| format!("{} {}", resource.resource_type, resource.resource_name))
+                .collect()
         };
         assert_eq!(names(&house.ask(1, list(&[])).await), ["2 t", "4 1", "8 1", "32 g"]);
         assert_eq!(names(&house.ask(1, list(&[GROUP])).await), ["32 g"]);

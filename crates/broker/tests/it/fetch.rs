@@ -65,7 +65,11 @@ fn every_version_reads_what_was_produced() {
             assert_eq!((data.high_watermark, data.last_stable_offset), (2, 2));
             assert_eq!(data.preferred_read_replica, -1);
             assert_eq!(data.aborted_transactions, None);
-            assert_eq!(values(&data.records.as_ref().unwrap().to_bytes()), ["one", "two"], "version {version}");
+            assert_eq!(
+                values(&data.records.as_ref().unwrap().to_bytes()),
+                ["one", "two"],
+                "version {version}"
+            );
         }
         let mut committed = request("t", vec![partition(0, 1)]);
         committed.isolation_level = 1;
@@ -148,7 +152,8 @@ fn a_long_poll_ends_with_data_or_with_its_time() {
         (tail.max_wait_ms, tail.min_bytes) = (5_000, 1);
         let (response, ()) = tokio::join!(house.ask(11, tail.clone()), async {
             sleep(Duration::from_secs(1)).await;
-            let delete = DeleteTopicsRequest { topic_names: vec!["t".into()], ..DeleteTopicsRequest::default() };
+            let delete =
+                DeleteTopicsRequest { topic_names: vec!["t".into()], ..DeleteTopicsRequest::default() };
             house.ask(5, delete).await;
         });
         assert_eq!(code(only(&response).error_code), ErrorCode::UnknownTopicOrPartition);

@@ -15,7 +15,10 @@ fn indexes(response: &FetchResponse) -> Vec<i32> {
 }
 
 fn full(partitions: i32) -> FetchRequest {
-    FetchRequest { session_epoch: 0, ..request("t", (0..partitions).map(|index| partition(index, 0)).collect()) }
+    FetchRequest {
+        session_epoch: 0,
+        ..request("t", (0..partitions).map(|index| partition(index, 0)).collect())
+    }
 }
 
 fn next(session_id: i32, session_epoch: i32) -> FetchRequest {
@@ -42,7 +45,8 @@ fn a_session_answers_only_what_changed() {
         assert_eq!(indexes(&response), [2]);
 
         // The consumer moves on, forgets one partition, and the rest stays as it was.
-        let mut moved = FetchRequest { session_id: id, session_epoch: 3, ..request("t", vec![partition(2, 1)]) };
+        let mut moved =
+            FetchRequest { session_id: id, session_epoch: 3, ..request("t", vec![partition(2, 1)]) };
         let gone = ForgottenTopic { topic: "t".into(), partitions: vec![0], ..ForgottenTopic::default() };
         moved.forgotten_topics_data = vec![gone];
         let response = house.ask(11, moved).await;

@@ -14,7 +14,8 @@ use protocol::batch::BatchBuilder;
 use protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use protocol::messages::{
-    CreateTopicsRequest, MetadataRequest, ProduceRequest, ProduceResponse, metadata_request::MetadataRequestTopic,
+    CreateTopicsRequest, MetadataRequest, ProduceRequest, ProduceResponse,
+    metadata_request::MetadataRequestTopic,
 };
 use protocol::wire::Reader;
 use protocol::{ErrorCode, Message, Records, Request, Str, Uuid, frame};
@@ -103,7 +104,6 @@ impl House {
         let configs = configs.iter().map(|(name, value)| CreatableTopicConfig {
             name: Str::from(*name),
             value: Some(Str::from(*value)),
-            ..CreatableTopicConfig::default()
         });
         let topic = CreatableTopic {
             name: name.into(),
@@ -114,7 +114,12 @@ impl House {
         };
         let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
         let response = self.ask(7, request).await;
-        assert_eq!(code(response.topics[0].error_code), ErrorCode::None, "{:?}", response.topics[0].error_message);
+        assert_eq!(
+            code(response.topics[0].error_code),
+            ErrorCode::None,
+            "{:?}",
+            response.topics[0].error_message
+        );
         response.topics[0].topic_id
     }
 
@@ -138,17 +143,16 @@ impl House {
     }
 }
 
-pub fn only_partition(response: &ProduceResponse) -> &protocol::messages::produce_response::PartitionProduceResponse {
+pub fn only_partition(
+    response: &ProduceResponse,
+) -> &protocol::messages::produce_response::PartitionProduceResponse {
     &response.responses[0].partition_responses[0]
 }
 
 pub fn produce_request(topic: &str, partition: i32, records: Bytes) -> ProduceRequest {
-    let data = PartitionProduceData {
-        index: partition,
-        records: Some(Records::from(records)),
-        ..PartitionProduceData::default()
-    };
-    let topic = TopicProduceData { name: topic.into(), partition_data: vec![data], ..TopicProduceData::default() };
+    let data = PartitionProduceData { index: partition, records: Some(Records::from(records)) };
+    let topic =
+        TopicProduceData { name: topic.into(), partition_data: vec![data], ..TopicProduceData::default() };
     ProduceRequest { acks: -1, timeout_ms: 1_000, topic_data: vec![topic], ..ProduceRequest::default() }
 }
 
@@ -156,7 +160,9 @@ pub fn produce_request(topic: &str, partition: i32, records: Bytes) -> ProduceRe
 pub fn batch(values: &[&str]) -> Bytes {
     let mut builder = BatchBuilder::new();
     for (index, value) in values.iter().enumerate() {
-        builder.append(NOW_MS + index as i64 * 1_000, None, Some(value.as_bytes()), &[]).expect("a small record");
+        builder
+            .append(NOW_MS + index as i64 * 1_000, None, Some(value.as_bytes()), &[])
+            .expect("a small record");
     }
     builder.build().expect("a small batch")
 }

@@ -1,3 +1,5 @@
+use protocol::ErrorCode;
+use protocol::batch::BatchBuilder;
 use protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use protocol::messages::describe_producers_request;
 use protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -5,8 +7,6 @@ use protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartiti
 use protocol::messages::{
     DeleteRecordsRequest, DescribeProducersRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest,
 };
-use protocol::ErrorCode;
-use protocol::batch::BatchBuilder;
 
 use crate::fetch::{partition, request};
 use crate::house::{House, NOW_MS, code, only_partition, produce_request, story};
@@ -22,7 +22,7 @@ async fn list_partition(
     topic: &str,
     asked: ListOffsetsPartition,
 ) -> (ErrorCode, i64, i64, i32) {
-    let topic = ListOffsetsTopic { name: topic.into(), partitions: vec![asked], ..ListOffsetsTopic::default() };
+    let topic = ListOffsetsTopic { name: topic.into(), partitions: vec![asked] };
     let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..ListOffsetsRequest::default() };
     let response = house.ask(version, request).await;
     let found = &response.topics[0].partitions[0];
@@ -43,7 +43,11 @@ fn timestamps_stand_for_offsets() {
         house.produce("t", 0, &["d", "e"]).await;
         for version in 1..=11 {
             let epoch = if version >= 4 { 0 } else { -1 };
-            assert_eq!(list(&house, version, "t", -1).await, (ErrorCode::None, 5, -1, epoch), "version {version}");
+            assert_eq!(
+                list(&house, version, "t", -1).await,
+                (ErrorCode::None, 5, -1, epoch),
+                "version {version}"
+            );
             assert_eq!(list(&house, version, "t", -2).await, (ErrorCode::None, 0, -1, epoch));
             let found = list(&house, version, "t", NOW_MS + 500).await;
             assert_eq!(found, (ErrorCode::None, 1, NOW_MS + 1_000, epoch));
@@ -66,15 +70,13 @@ fn a_partition_asked_twice_is_refused_twice() {
     story(|| async {
         let house = House::new().await;
         house.create_topic("t", 2, &[]).await;
-        let ask = |partition_index| ListOffsetsPartition { partition_index, timestamp: -1, ..Default::default() };
-        let topic = ListOffsetsTopic {
-            name: "t".into(),
-            partitions: vec![ask(0), ask(1), ask(0)],
-            ..ListOffsetsTopic::default()
-        };
+        let ask =
+            |partition_index| ListOffsetsPartition { partition_index, timestamp: -1, ..Default::default() };
+        let topic = ListOffsetsTopic { name: "t".into(), partitions: vec![ask(0), ask(1), ask(0)] };
         let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
         let response = house.ask(5, request).await;
-        let codes: Vec<_> = response.topics[0].partitions.iter().map(|found| code(found.error_code)).collect();
+        let codes: Vec<_> =
+            response.topics[0].partitions.iter().map(|found| code(found.error_code)).collect();
         assert_eq!(codes, [ErrorCode::InvalidRequest, ErrorCode::None, ErrorCode::InvalidRequest]);
     });
 }
@@ -90,7 +92,6 @@ fn records_are_deleted_up_to_an_offset() {
             topics: vec![DeleteRecordsTopic {
                 name: topic.into(),
                 partitions: vec![DeleteRecordsPartition { offset, ..DeleteRecordsPartition::default() }],
-                ..DeleteRecordsTopic::default()
             }],
             ..DeleteRecordsRequest::default()
         };
@@ -105,7 +106,11 @@ fn records_are_deleted_up_to_an_offset() {
         ] {
             let response = house.ask(version, delete(topic, offset)).await;
             let answered = &response.topics[0].partitions[0];
-            assert_eq!((code(answered.error_code), answered.low_watermark), (expected, low), "{topic} {offset}");
+            assert_eq!(
+                (code(answered.error_code), answered.low_watermark),
+                (expected, low),
+                "{topic} {offset}"
+            );
             if (topic, offset) == ("t", 2) {
                 assert_eq!(list(&house, 5, "t", -2).await.1, 2);
                 let response = house.ask(11, request("t", vec![partition(0, 1)])).await;
@@ -132,7 +137,6 @@ fn the_running_epoch_ends_where_the_log_ends() {
                         current_leader_epoch,
                         ..OffsetForLeaderPartition::default()
                     }],
-                    ..OffsetForLeaderTopic::default()
                 }],
                 ..OffsetForLeaderEpochRequest::default()
             };
@@ -161,12 +165,9 @@ fn producers_can_be_looked_at() {
         }
         let response = house.ask(9, produce_request("t", 0, builder.build().unwrap())).await;
         assert_eq!(code(only_partition(&response).error_code), ErrorCode::None);
-        let topic = describe_producers_request::TopicRequest {
-            name: "t".into(),
-            partition_indexes: vec![0, 5],
-            ..Default::default()
-        };
-        let response = house.ask(0, DescribeProducersRequest { topics: vec![topic], ..Default::default() }).await;
+        let topic =
+            describe_producers_request::TopicRequest { name: "t".into(), partition_indexes: vec![0, 5] };
+        let response = house.ask(0, DescribeProducersRequest { topics: vec![topic] }).await;
         let producer = &response.topics[0].partitions[0].active_producers[0];
         assert_eq!((producer.producer_id, producer.producer_epoch, producer.last_sequence), (42, 3, 1));
         assert_eq!(producer.current_txn_start_offset, -1);

@@ -30,7 +30,10 @@ fn every_version_appends_and_tells_where() {
             assert_eq!(partition.log_append_time_ms, -1);
         }
         let counted = house.broker.counters().all_topics.snapshot();
-        assert_eq!((counted.messages_in, counted.produce_requests, counted.failed_produce_requests), (22, 11, 0));
+        assert_eq!(
+            (counted.messages_in, counted.produce_requests, counted.failed_produce_requests),
+            (22, 11, 0)
+        );
         assert_eq!(house.broker.counters().topics()[0].1, counted);
     });
 }
@@ -90,7 +93,10 @@ fn what_cannot_be_appended_says_why() {
             (produce_request("nowhere", 0, batch(&["x"])), ErrorCode::UnknownTopicOrPartition),
             (produce_request("t", 7, batch(&["x"])), ErrorCode::UnknownTopicOrPartition),
             (produce_request("t", -1, batch(&["x"])), ErrorCode::UnknownTopicOrPartition),
-            (ProduceRequest { acks: 2, ..produce_request("t", 0, batch(&["x"])) }, ErrorCode::InvalidRequiredAcks),
+            (
+                ProduceRequest { acks: 2, ..produce_request("t", 0, batch(&["x"])) },
+                ErrorCode::InvalidRequiredAcks,
+            ),
             (produce_request("t", 0, batch(&[&"x".repeat(500)])), ErrorCode::MessageTooLarge),
             (produce_request("t", 0, corrupt.into()), ErrorCode::CorruptMessage),
             (produce_request("t", 0, two.into()), ErrorCode::InvalidRecord),
@@ -108,7 +114,10 @@ fn what_cannot_be_appended_says_why() {
         }
         let unknown_id = TopicProduceData {
             topic_id: Uuid::from_u128(5),
-            partition_data: vec![PartitionProduceData { records: Some(Records::from(batch(&["x"]))), ..Default::default() }],
+            partition_data: vec![PartitionProduceData {
+                records: Some(Records::from(batch(&["x"]))),
+                ..Default::default()
+            }],
             ..TopicProduceData::default()
         };
         let request = ProduceRequest { acks: -1, topic_data: vec![unknown_id], ..ProduceRequest::default() };
@@ -127,7 +136,10 @@ fn a_transaction_cannot_be_written_yet() {
         builder.append(NOW_MS, None, Some(b"half a transfer"), &[]).unwrap();
         let request = produce_request("t", 0, builder.build().unwrap());
         let without_id = house.ask(9, request.clone()).await;
-        assert_eq!(code(only_partition(&without_id).error_code), ErrorCode::TransactionalIdAuthorizationFailed);
+        assert_eq!(
+            code(only_partition(&without_id).error_code),
+            ErrorCode::TransactionalIdAuthorizationFailed
+        );
         let with_id = ProduceRequest { transactional_id: Some("bank".into()), ..request };
         let response = house.ask(9, with_id).await;
         assert_eq!(code(only_partition(&response).error_code), ErrorCode::InvalidTxnState);
@@ -139,7 +151,13 @@ fn a_transaction_cannot_be_written_yet() {
 fn a_topic_with_a_codec_and_a_clock_of_its_own() {
     story(|| async {
         let house = House::new().await;
-        house.create_topic("t", 1, &[("compression.type", "zstd"), ("message.timestamp.type", "LogAppendTime")]).await;
+        house
+            .create_topic(
+                "t",
+                1,
+                &[("compression.type", "zstd"), ("message.timestamp.type", "LogAppendTime")],
+            )
+            .await;
         let response = house.ask(9, produce_request("t", 0, batch(&["one", "two"]))).await;
         assert_eq!(code(only_partition(&response).error_code), ErrorCode::None);
         let append_time = only_partition(&response).log_append_time_ms;

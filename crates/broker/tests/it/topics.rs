@@ -1,11 +1,16 @@
+use protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
-use protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig};
+use protocol::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
 use protocol::messages::delete_topics_request::DeleteTopicState;
 use protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+use protocol::messages::elect_leaders_request::TopicPartitions;
 use protocol::messages::metadata_request::MetadataRequestTopic;
 use protocol::messages::{
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeLogDirsRequest,
-    DescribeTopicPartitionsRequest, ListPartitionReassignmentsRequest, MetadataRequest,
+    AlterPartitionReassignmentsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeLogDirsRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest,
 };
 use protocol::{ErrorCode, Uuid};
 
@@ -40,17 +45,12 @@ fn topics_are_made_each_with_its_own_error() {
                 .map(|(index, brokers)| CreatableReplicaAssignment {
                     partition_index: index,
                     broker_ids: brokers.to_vec(),
-                    ..CreatableReplicaAssignment::default()
                 })
                 .collect(),
             ..wanted("assigned", partitions, factor)
         };
         let config = |name: &str, value: Option<&str>| {
-            let config = CreatableTopicConfig {
-                name: name.into(),
-                value: value.map(Into::into),
-                ..CreatableTopicConfig::default()
-            };
+            let config = CreatableTopicConfig { name: name.into(), value: value.map(Into::into) };
             CreatableTopic { configs: vec![config], ..wanted("configured", 1, 1) }
         };
         for (topic, expected) in [
@@ -83,7 +83,10 @@ fn topics_are_made_each_with_its_own_error() {
         }
         let twice = vec![wanted("twice", 1, 1), wanted("twice", 2, 1), wanted("beside", 1, 1)];
         let results = create(&house, twice).await;
-        assert_eq!(results, [("beside".into(), ErrorCode::None), ("twice".into(), ErrorCode::InvalidRequest)]);
+        assert_eq!(
+            results,
+            [("beside".into(), ErrorCode::None), ("twice".into(), ErrorCode::InvalidRequest)]
+        );
         assert!(!house.topic_exists("twice").await);
     });
 }
@@ -105,7 +108,11 @@ fn a_dry_run_answers_the_same_and_makes_nothing() {
         let real = house.ask(7, request).await;
         assert_eq!(real.topics[0].configs, dry.topics[0].configs);
         let configs = real.topics[0].configs.as_ref().unwrap();
-        assert!(configs.iter().any(|config| &*config.name == "cleanup.policy" && config.value.as_deref() == Some("delete")));
+        assert!(
+            configs
+                .iter()
+                .any(|config| &*config.name == "cleanup.policy" && config.value.as_deref() == Some("delete"))
+        );
         assert!(house.topic_exists("clicks").await);
     });
 }
@@ -134,7 +141,8 @@ fn metadata_tells_null_from_empty() {
         for version in 0..=13 {
             // Version 0 has no null: its empty list means everything.
             let all = if version == 0 { Some(Vec::new()) } else { None };
-            let response = house.ask(version, MetadataRequest { topics: all, ..MetadataRequest::default() }).await;
+            let response =
+                house.ask(version, MetadataRequest { topics: all, ..MetadataRequest::default() }).await;
             assert_eq!(response.topics.len(), 2, "version {version}");
             assert_eq!(response.topics[0].partitions.len(), 2);
             assert_eq!(response.brokers.len(), 1);
@@ -156,7 +164,10 @@ fn topics_are_made_when_somebody_asks_for_them_and_may() {
     story(|| async {
         let house = House::new().await;
         let ask = |name: &str, allow| MetadataRequest {
-            topics: Some(vec![MetadataRequestTopic { name: Some(name.into()), ..MetadataRequestTopic::default() }]),
+            topics: Some(vec![MetadataRequestTopic {
+                name: Some(name.into()),
+                ..MetadataRequestTopic::default()
+            }]),
             allow_auto_topic_creation: allow,
             ..MetadataRequest::default()
         };
@@ -179,7 +190,7 @@ fn metadata_by_id_and_with_rights() {
     story(|| async {
         let house = House::new().await;
         let id = house.create_topic("known", 1, &[]).await;
-        let by_id = |id| MetadataRequestTopic { topic_id: id, name: None, ..MetadataRequestTopic::default() };
+        let by_id = |id| MetadataRequestTopic { topic_id: id, name: None };
         let request = MetadataRequest {
             topics: Some(vec![by_id(id), by_id(Uuid::from_u128(9))]),
             include_topic_authorized_operations: true,
@@ -223,10 +234,13 @@ fn a_deleted_topic_is_gone_and_its_name_is_free() {
             let other = house.create_topic("short-lived", 1, &[]).await;
             assert_ne!(id, other);
             assert_eq!(house.produce("short-lived", 0, &["y"]).await, 0);
-            let by_id = DeleteTopicState { name: None, topic_id: other, ..DeleteTopicState::default() };
+            let by_id = DeleteTopicState { name: None, topic_id: other };
             let request = DeleteTopicsRequest { topics: vec![by_id], ..DeleteTopicsRequest::default() };
             let responses = house.ask(6, request).await.responses;
-            assert_eq!((code(responses[0].error_code), responses[0].name.as_deref()), (ErrorCode::None, Some("short-lived")));
+            assert_eq!(
+                (code(responses[0].error_code), responses[0].name.as_deref()),
+                (ErrorCode::None, Some("short-lived"))
+            );
         }
     });
 }
@@ -236,11 +250,7 @@ fn deletion_refuses_what_is_named_twice_or_not_at_all() {
     story(|| async {
         let house = House::new().await;
         let id = house.create_topic("t", 1, &[]).await;
-        let state = |name: Option<&str>, topic_id| DeleteTopicState {
-            name: name.map(Into::into),
-            topic_id,
-            ..DeleteTopicState::default()
-        };
+        let state = |name: Option<&str>, topic_id| DeleteTopicState { name: name.map(Into::into), topic_id };
         for topics in [
             vec![state(Some("t"), Uuid::ZERO), state(Some("t"), Uuid::ZERO)],
             vec![state(None, id), state(None, id)],
@@ -258,7 +268,8 @@ fn deletion_refuses_what_is_named_twice_or_not_at_all() {
         let keeper = House::with(&[("delete.topic.enable", "false")]).await;
         keeper.create_topic("t", 1, &[]).await;
         for (version, expected) in [(2, ErrorCode::InvalidRequest), (5, ErrorCode::TopicDeletionDisabled)] {
-            let request = DeleteTopicsRequest { topic_names: vec!["t".into()], ..DeleteTopicsRequest::default() };
+            let request =
+                DeleteTopicsRequest { topic_names: vec!["t".into()], ..DeleteTopicsRequest::default() };
             assert_eq!(code(keeper.ask(version, request).await.responses[0].error_code), expected);
         }
     });
@@ -273,16 +284,11 @@ fn topics_grow_and_never_shrink() {
             name: name.into(),
             count,
             assignments: assignments.map(|brokers| {
-                let assigned = |broker| CreatePartitionsAssignment {
-                    broker_ids: vec![broker],
-                    ..CreatePartitionsAssignment::default()
-                };
+                let assigned = |broker| CreatePartitionsAssignment { broker_ids: vec![broker] };
                 brokers.into_iter().map(assigned).collect()
             }),
-            ..CreatePartitionsTopic::default()
         };
-        let mut version = 0;
-        for (topic, validate_only, expected) in [
+        let cases = [
             (grow("t", 5, None), true, ErrorCode::None),
             (grow("t", 4, None), false, ErrorCode::None),
             (grow("t", 4, None), false, ErrorCode::InvalidPartitions),
@@ -292,15 +298,15 @@ fn topics_grow_and_never_shrink() {
             (grow("t", 6, Some(vec![8])), false, ErrorCode::InvalidReplicaAssignment),
             (grow("t", 50_000, None), false, ErrorCode::PolicyViolation),
             (grow("other", 5, None), false, ErrorCode::UnknownTopicOrPartition),
-        ] {
+        ];
+        for (case, (topic, validate_only, expected)) in (0..).zip(cases) {
             let request = CreatePartitionsRequest {
                 topics: vec![topic.clone()],
                 validate_only,
                 ..CreatePartitionsRequest::default()
             };
-            let response = house.ask(version % 4, request).await;
+            let response = house.ask(case % 4, request).await;
             assert_eq!(code(response.results[0].error_code), expected, "{topic:?}");
-            version += 1;
         }
         // The new ones are there at once.
         assert_eq!(house.produce("t", 4, &["x"]).await, 0);
@@ -335,20 +341,19 @@ fn a_long_list_of_partitions_comes_page_by_page() {
                 .iter()
                 .flat_map(|topic| {
                     let name = topic.name.clone().unwrap();
-                    topic.partitions.iter().map(move |partition| format!("{name}{}", partition.partition_index))
+                    topic
+                        .partitions
+                        .iter()
+                        .map(move |partition| format!("{name}{}", partition.partition_index))
                 })
                 .collect();
             pages.push(page.join(" "));
             let Some(next) = response.next_cursor else { break };
-            cursor = Some(Cursor {
-                topic_name: next.topic_name,
-                partition_index: next.partition_index,
-                ..Cursor::default()
-            });
+            cursor = Some(Cursor { topic_name: next.topic_name, partition_index: next.partition_index });
         }
         assert_eq!(pages, ["a0 a1", "b0 b1", "b2 c0"]);
 
-        let named = |name: &str| TopicRequest { name: name.into(), ..TopicRequest::default() };
+        let named = |name: &str| TopicRequest { name: name.into() };
         let request = DescribeTopicPartitionsRequest {
             topics: vec![named("zzz"), named("b")],
             response_partition_limit: 2_000,
@@ -357,8 +362,9 @@ fn a_long_list_of_partitions_comes_page_by_page() {
         let response = house.ask(0, request.clone()).await;
         assert_eq!(response.topics.len(), 2);
         assert_eq!(code(response.topics[1].error_code), ErrorCode::UnknownTopicOrPartition);
-        let elsewhere = Cursor { topic_name: "a".into(), partition_index: 0, ..Cursor::default() };
-        let response = house.ask(0, DescribeTopicPartitionsRequest { cursor: Some(elsewhere), ..request }).await;
+        let elsewhere = Cursor { topic_name: "a".into(), partition_index: 0 };
+        let response =
+            house.ask(0, DescribeTopicPartitionsRequest { cursor: Some(elsewhere), ..request }).await;
         assert!(response.topics.iter().all(|topic| code(topic.error_code) == ErrorCode::InvalidRequest));
     });
 }
@@ -381,11 +387,36 @@ fn the_cluster_is_one_broker() {
         assert_eq!(code(response.error_code), ErrorCode::MismatchedEndpointType);
 
         for version in 1..=5 {
-            let request = DescribeLogDirsRequest { topics: None, ..DescribeLogDirsRequest::default() };
+            let request = DescribeLogDirsRequest { topics: None };
             let response = house.ask(version, request).await;
             let partitions = &response.results[0].topics[0].partitions;
             assert_eq!(partitions.len(), 2);
             assert!(partitions[0].partition_size == 0 && partitions[1].partition_size > 0);
+        }
+        for version in 0..=2 {
+            let all = ElectLeadersRequest { topic_partitions: None, ..ElectLeadersRequest::default() };
+            assert!(house.ask(version, all).await.replica_election_results.is_empty());
+            let named = TopicPartitions { topic: "t".into(), partitions: vec![0, 7] };
+            let named = ElectLeadersRequest { topic_partitions: Some(vec![named]), ..Default::default() };
+            let response = house.ask(version, named).await;
+            let codes: Vec<_> = response.replica_election_results[0]
+                .partition_result
+                .iter()
+                .map(|result| code(result.error_code))
+                .collect();
+            assert_eq!(codes, [ErrorCode::ElectionNotNeeded, ErrorCode::UnknownTopicOrPartition]);
+        }
+        for (index, replicas, expected) in [
+            (0, Some(vec![1]), ErrorCode::None),
+            (0, Some(vec![2]), ErrorCode::InvalidReplicaAssignment),
+            (0, None, ErrorCode::NoReassignmentInProgress),
+            (9, None, ErrorCode::UnknownTopicOrPartition),
+        ] {
+            let partition = ReassignablePartition { partition_index: index, replicas };
+            let topic = ReassignableTopic { name: "t".into(), partitions: vec![partition] };
+            let request = AlterPartitionReassignmentsRequest { topics: vec![topic], ..Default::default() };
+            let response = house.ask(1, request).await;
+            assert_eq!(code(response.responses[0].partitions[0].error_code), expected);
         }
         let moving = house.ask(0, ListPartitionReassignmentsRequest::default()).await;
         assert!(moving.topics.is_empty() && moving.error_code == 0);
