@@ -18,8 +18,9 @@ use crate::configs::Configs;
 use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::fetch_sessions::FetchSessions;
-use crate::groups::{Groups, GroupsOptions};
+use crate::groups::{GroupCounts, Groups, GroupsOptions};
 use crate::limits::Limits;
+use crate::producer_ids::ProducerIds;
 use crate::request::{CloseReason, Handling, Outcome, RequestContext};
 use crate::topics::Topics;
 
@@ -63,6 +64,7 @@ pub struct Broker {
     pub(crate) topics: Arc<Topics>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) groups: Arc<Groups>,
+    pub(crate) producer_ids: ProducerIds,
     counters: Arc<Counters>,
     is_shutting_down: AtomicBool,
 }
@@ -95,11 +97,11 @@ impl Broker {
             log: log.clone(),
             configs: configs.clone(),
             topics: topics.clone(),
-            node_id,
         })
         .await?;
         let fetch_sessions = FetchSessions::new(clock.clone(), rng, limits.clone());
         Ok(Arc::new(Broker {
+            producer_ids: ProducerIds::new(catalog.clone()),
             clock,
             catalog,
             log,
@@ -173,6 +175,11 @@ impl Broker {
     /// Connections that hold an incremental fetch session (KIP-227), and their partitions.
     pub fn fetch_session_counts(&self) -> crate::fetch_sessions::SessionCounts {
         self.fetch_sessions.counts()
+    }
+
+    /// Groups, members and committed offsets, and how many partitions of them are still being read.
+    pub fn group_counts(&self) -> GroupCounts {
+        self.groups.counts()
     }
 
     /// Takes no further request and lets the coordinators finish. Groups stay as they are: members find them

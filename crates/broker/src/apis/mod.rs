@@ -15,22 +15,34 @@ mod alter_partition_reassignments;
 pub(crate) mod api_versions;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod fetch;
+mod find_coordinator;
+mod heartbeat;
 mod incremental_alter_configs;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
 mod list_config_resources;
+mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sync_group;
 
 type Handler = fn(RequestContext, Reader) -> Result<Handling, DecodeError>;
 
@@ -61,13 +73,20 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::Fetch, 4..=18, |context, body| sequential(context, body, fetch::handle)),
     api(ApiKey::ListOffsets, 1..=11, |context, body| sequential(context, body, list_offsets::handle)),
     api(ApiKey::Metadata, 0..=13, |context, body| sequential(context, body, metadata::handle)),
-    // groups: OffsetCommit, OffsetFetch, FindCoordinator, JoinGroup, Heartbeat, LeaveGroup, SyncGroup,
-    // DescribeGroups, ListGroups
+    api(ApiKey::OffsetCommit, 2..=10, |context, body| sequential(context, body, offset_commit::handle)),
+    api(ApiKey::OffsetFetch, 1..=10, |context, body| sequential(context, body, offset_fetch::handle)),
+    api(ApiKey::FindCoordinator, 0..=6, |context, body| sequential(context, body, find_coordinator::handle)),
+    api(ApiKey::JoinGroup, 0..=9, |context, body| sequential(context, body, join_group::handle)),
+    api(ApiKey::Heartbeat, 0..=4, |context, body| sequential(context, body, heartbeat::handle)),
+    api(ApiKey::LeaveGroup, 0..=5, |context, body| sequential(context, body, leave_group::handle)),
+    api(ApiKey::SyncGroup, 0..=5, |context, body| sequential(context, body, sync_group::handle)),
+    api(ApiKey::DescribeGroups, 0..=6, |context, body| sequential(context, body, describe_groups::handle)),
+    api(ApiKey::ListGroups, 0..=5, |context, body| sequential(context, body, list_groups::handle)),
     api(ApiKey::ApiVersions, 0..=5, |context, body| sequential(context, body, api_versions::handle)),
     api(ApiKey::CreateTopics, 2..=7, |context, body| sequential(context, body, create_topics::handle)),
     api(ApiKey::DeleteTopics, 1..=6, |context, body| sequential(context, body, delete_topics::handle)),
     api(ApiKey::DeleteRecords, 0..=2, |context, body| sequential(context, body, delete_records::handle)),
-    // groups: InitProducerId
+    api(ApiKey::InitProducerId, 0..=5, |context, body| sequential(context, body, init_producer_id::handle)),
     api(ApiKey::OffsetForLeaderEpoch, 2..=4, |context, body| {
         sequential(context, body, offset_for_leader_epoch::handle)
     }),
@@ -77,7 +96,7 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::CreatePartitions, 0..=3, |context, body| {
         sequential(context, body, create_partitions::handle)
     }),
-    // groups: DeleteGroups
+    api(ApiKey::DeleteGroups, 0..=3, |context, body| sequential(context, body, delete_groups::handle)),
     api(ApiKey::ElectLeaders, 0..=2, |context, body| sequential(context, body, elect_leaders::handle)),
     api(ApiKey::IncrementalAlterConfigs, 0..=1, |context, body| {
         sequential(context, body, incremental_alter_configs::handle)
@@ -88,7 +107,7 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::ListPartitionReassignments, 0..=0, |context, body| {
         sequential(context, body, list_partition_reassignments::handle)
     }),
-    // groups: OffsetDelete
+    api(ApiKey::OffsetDelete, 0..=0, |context, body| sequential(context, body, offset_delete::handle)),
     api(ApiKey::DescribeCluster, 0..=2, |context, body| sequential(context, body, describe_cluster::handle)),
     api(ApiKey::DescribeProducers, 0..=0, |context, body| {
         sequential(context, body, describe_producers::handle)

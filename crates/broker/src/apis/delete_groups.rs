@@ -1,0 +1,44 @@
+//! DeleteGroups v0–3: forgets empty groups and all their offsets (KIP-229).
+//!
+//! v2 is flexible · v3 has a sentence for the error (KIP-1043).
+
+use std::collections::BTreeMap;
+
+use protocol::messages::delete_groups_response::DeletableGroupResult;
+use protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
+use protocol::{ErrorCode, Str};
+
+use crate::groups::Answer;
+use crate::request::RequestContext;
+
+pub(crate) async fn handle(context: RequestContext, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+    // Each group once, whatever the request says.
+    let mut outcome: BTreeMap<Str, ErrorCode> = BTreeMap::new();
+    let mut in_order = Vec::new();
+    for group in request.groups_names {
+        if outcome.insert(group.clone(), ErrorCode::NotCoordinator).is_none() {
+            in_order.push(group);
+        }
+    }
+    let groups = &context.broker.groups;
+    for group_ids in groups.by_partition(in_order.iter().cloned()).unwrap_or_default() {
+        let first = group_ids[0].clone();
+        let asked = groups.ask(&first, |shard, reply, _, effects| {
+            shard.delete_groups(group_ids.clone(), reply, effects);
+        });
+        match asked.await {
+            Ok(Answer::DeleteGroups(deleted)) => outcome.extend(deleted.groups),
+            Ok(other) => unreachable!("a deletion is answered by a deletion, not {other:?}"),
+            Err(error) => outcome.extend(group_ids.into_iter().map(|group| (group, error))),
+        }
+    }
+    let result = |group_id: Str| DeletableGroupResult {
+        error_code: outcome[&group_id].code(),
+        group_id,
+        ..DeletableGroupResult::default()
+    };
+    DeleteGroupsResponse {
+        results: in_order.into_iter().map(result).collect(),
+        ..DeleteGroupsResponse::default()
+    }
+}

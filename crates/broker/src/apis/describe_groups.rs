@@ -1,0 +1,58 @@
+//! DescribeGroups v0–6: state, protocol and members of groups.
+//!
+//! v3 authorized operations (KIP-430) · v4 instance ids (KIP-345) · v5 is flexible · v6 GROUP_ID_NOT_FOUND with a
+//! sentence instead of a group in state Dead (KIP-1043).
+
+use protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
+use protocol::{ErrorCode, Str};
+
+use crate::authorized_operations;
+use crate::groups;
+use crate::request::RequestContext;
+
+pub(crate) async fn handle(context: RequestContext, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+    let is_asked = request.include_authorized_operations && context.api_version >= 3;
+    let groups = request.groups.into_iter().map(|group_id| {
+        let mut described = describe(&context, group_id);
+        if described.error_code == ErrorCode::None.code() {
+            described.authorized_operations =
+                authorized_operations::if_asked(is_asked, authorized_operations::GROUP);
+        }
+        described
+    });
+    DescribeGroupsResponse { groups: groups.collect(), ..DescribeGroupsResponse::default() }
+}
+
+fn describe(context: &RequestContext, group_id: Str) -> DescribedGroup {
+    match context.broker.groups.with(&group_id, |shard, _, _| shard.describe(&group_id)) {
+        Err(error) => DescribedGroup { error_code: error.code(), group_id, ..DescribedGroup::default() },
+        Ok(None) if context.api_version >= 6 => DescribedGroup {
+            error_code: ErrorCode::GroupIdNotFound.code(),
+            error_message: Some(Str::from(format!("Group {group_id} not found."))),
+            group_state: Str::from_static("Dead"),
+            group_id,
+            ..DescribedGroup::default()
+        },
+        Ok(None) => DescribedGroup { group_state: Str::from_static("Dead"), group_id, ..DescribedGroup::default() },
+        Ok(Some(described)) => DescribedGroup {
+            group_state: Str::from_static(described.state.name()),
+            protocol_type: described.protocol_type,
+            protocol_data: described.protocol_name,
+            members: described.members.into_iter().map(|one| member(context, one)).collect(),
+            group_id,
+            ..DescribedGroup::default()
+        },
+    }
+}
+
+fn member(context: &RequestContext, member: groups::DescribedMember) -> DescribedGroupMember {
+    DescribedGroupMember {
+        member_id: member.member_id,
+        group_instance_id: member.instance_id.filter(|_| context.api_version >= 4),
+        client_id: member.client_id,
+        client_host: member.client_host,
+        member_metadata: member.metadata,
+        member_assignment: member.assignment,
+    }
+}

@@ -1,0 +1,34 @@
+//! ListGroups v0–5: all groups there are.
+//!
+//! v3 is flexible · v4 filters by state (KIP-518) · v5 filters by type (KIP-848); all our groups are "Classic".
+//! Names in filters may be written in any case; an unknown one matches nothing.
+
+use protocol::messages::list_groups_response::ListedGroup;
+use protocol::messages::{ListGroupsRequest, ListGroupsResponse};
+use protocol::{ErrorCode, Str};
+
+use crate::request::RequestContext;
+
+const CLASSIC: &str = "Classic";
+
+pub(crate) async fn handle(context: RequestContext, request: ListGroupsRequest) -> ListGroupsResponse {
+    let listed = match context.broker.groups.list() {
+        Ok(listed) => listed,
+        Err(error) => return ListGroupsResponse { error_code: error.code(), ..ListGroupsResponse::default() },
+    };
+    let version = context.api_version;
+    let is_wanted = |filter: &[Str], name: &str| {
+        filter.is_empty() || filter.iter().any(|wanted| wanted.trim().eq_ignore_ascii_case(name))
+    };
+    let is_type_wanted = is_wanted(&request.types_filter, CLASSIC);
+    let groups = listed
+        .into_iter()
+        .filter(|group| is_type_wanted && is_wanted(&request.states_filter, group.state.name()))
+        .map(|group| ListedGroup {
+            group_id: group.group,
+            protocol_type: group.protocol_type,
+            group_state: if version >= 4 { Str::from_static(group.state.name()) } else { Str::default() },
+            group_type: if version >= 5 { Str::from_static(CLASSIC) } else { Str::default() },
+        });
+    ListGroupsResponse { error_code: ErrorCode::None.code(), groups: groups.collect(), ..ListGroupsResponse::default() }
+}

@@ -1,0 +1,176 @@
+//! OffsetFetch v1–10: how far groups have read.
+//!
+//! Only what is in the log for good is answered. With `require_stable` (KIP-447) the answer waits for the commits
+//! that are under way and has them in it. A group that does not exist has no offsets; that is no error.
+//!
+//! v2 asks for all topics with null and has an error for the group · v5 leader epochs (KIP-320) · v6 is flexible
+//! · v7 require_stable · v8 several groups (KIP-709) · v9 KIP-848's member fields · v10 topic ids (KIP-848).
+
+use protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+};
+use protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
+use protocol::{ErrorCode, Str, Uuid};
+
+use crate::groups::{Answer, FetchOffsetsRequest, FetchTopic, FetchedOffsets, FetchedTopic};
+use crate::request::RequestContext;
+
+const GROUPS_FROM: i16 = 8;
+const TOPIC_IDS_FROM: i16 = 10;
+const GROUP_ERROR_FROM: i16 = 2;
+
+pub(crate) async fn handle(context: RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse {
+    let require_stable = request.require_stable;
+    if context.api_version >= GROUPS_FROM {
+        let mut groups = Vec::with_capacity(request.groups.len());
+        for group in request.groups {
+            groups.push(fetch_group(&context, group, require_stable).await);
+        }
+        return OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };
+    }
+    let topic = |topic: protocol::messages::offset_fetch_request::OffsetFetchRequestTopic| OffsetFetchRequestTopics {
+        name: topic.name,
+        partition_indexes: topic.partition_indexes,
+        ..OffsetFetchRequestTopics::default()
+    };
+    let group = OffsetFetchRequestGroup {
+        group_id: request.group_id,
+        topics: request.topics.map(|topics| topics.into_iter().map(topic).collect()),
+        ..OffsetFetchRequestGroup::default()
+    };
+    single(fetch_group(&context, group, require_stable).await)
+}
+
+async fn fetch_group(
+    context: &RequestContext,
+    group: OffsetFetchRequestGroup,
+    require_stable: bool,
+) -> OffsetFetchResponseGroup {
+    let (known, unknown) = split_by_id(context, group.topics.as_deref());
+    let request = FetchOffsetsRequest { group: group.group_id.clone(), topics: known };
+    match ask(context, request, require_stable).await {
+        Err(error) => group_error(context, group, error),
+        Ok(fetched) => {
+            let mut topics = name_topics(context, group.topics.is_none(), fetched.topics);
+            topics.extend(unknown.into_iter().map(|topic| failed(topic, ErrorCode::UnknownTopicId)));
+            OffsetFetchResponseGroup { group_id: group.group_id, topics, error_code: ErrorCode::None.code() }
+        }
+    }
+}
+
+async fn ask(
+    context: &RequestContext,
+    request: FetchOffsetsRequest,
+    require_stable: bool,
+) -> Result<FetchedOffsets, ErrorCode> {
+    let groups = &context.broker.groups;
+    if !require_stable {
+        return groups.with(&request.group, |shard, _, _| shard.fetch_offsets(&request));
+    }
+    let asked = groups.ask(&request.group, |shard, reply, _, effects| {
+        shard.fetch_stable_offsets(&request, reply, effects);
+    });
+    match asked.await? {
+        Answer::Fetch(fetched) => Ok(fetched),
+        other => unreachable!("a fetch is answered by a fetch, not {other:?}"),
+    }
+}
+
+/// Topics by name, and those whose id nobody knows.
+fn split_by_id(
+    context: &RequestContext,
+    topics: Option<&[OffsetFetchRequestTopics]>,
+) -> (Option<Vec<FetchTopic>>, Vec<OffsetFetchRequestTopics>) {
+    let Some(topics) = topics else { return (None, Vec::new()) };
+    let mut known = Vec::with_capacity(topics.len());
+    let mut unknown = Vec::new();
+    let state = context.broker.catalog.read();
+    for topic in topics {
+        let name = match context.api_version >= TOPIC_IDS_FROM {
+            true => state.topic_by_id(topic.topic_id).map(|found| found.name.clone()),
+            false => Some(topic.name.clone()),
+        };
+        match name {
+            Some(name) => known.push(FetchTopic {
+                topic: name,
+                topic_id: topic.topic_id,
+                partitions: topic.partition_indexes.clone(),
+            }),
+            None => unknown.push(topic.clone()),
+        }
+    }
+    (Some(known), unknown)
+}
+
+fn name_topics(context: &RequestContext, is_all: bool, topics: Vec<FetchedTopic>) -> Vec<OffsetFetchResponseTopics> {
+    let names_by_id = context.api_version >= TOPIC_IDS_FROM;
+    let state = context.broker.catalog.read();
+    let id_of = |topic: &FetchedTopic| match is_all {
+        true => state.topic(&topic.topic).map(|found| found.id).unwrap_or(Uuid::ZERO),
+        false => topic.topic_id,
+    };
+    let named = topics.into_iter().filter_map(|topic| {
+        let topic_id = if names_by_id { id_of(&topic) } else { Uuid::ZERO };
+        // A topic without an id cannot be named in v10, so it cannot be answered.
+        (!names_by_id || topic_id != Uuid::ZERO).then(|| OffsetFetchResponseTopics {
+            name: if names_by_id { Str::default() } else { topic.topic },
+            topic_id,
+            partitions: topic
+                .partitions
+                .into_iter()
+                .map(|fetched| OffsetFetchResponsePartitions {
+                    partition_index: fetched.partition,
+                    committed_offset: fetched.offset,
+                    committed_leader_epoch: if context.api_version >= 5 { fetched.leader_epoch } else { -1 },
+                    metadata: Some(fetched.metadata),
+                    error_code: ErrorCode::None.code(),
+                })
+                .collect(),
+        })
+    });
+    named.collect()
+}
+
+fn failed(topic: OffsetFetchRequestTopics, error: ErrorCode) -> OffsetFetchResponseTopics {
+    let partitions = topic.partition_indexes.iter().map(|partition| OffsetFetchResponsePartitions {
+        partition_index: *partition,
+        committed_offset: -1,
+        committed_leader_epoch: -1,
+        metadata: Some(Str::default()),
+        error_code: error.code(),
+    });
+    OffsetFetchResponseTopics { name: topic.name, topic_id: topic.topic_id, partitions: partitions.collect() }
+}
+
+fn group_error(context: &RequestContext, group: OffsetFetchRequestGroup, error: ErrorCode) -> OffsetFetchResponseGroup {
+    if context.api_version >= GROUP_ERROR_FROM {
+        return OffsetFetchResponseGroup {
+            group_id: group.group_id,
+            topics: Vec::new(),
+            error_code: error.code(),
+        };
+    }
+    let topics = group.topics.unwrap_or_default().into_iter().map(|topic| failed(topic, error));
+    OffsetFetchResponseGroup { group_id: group.group_id, topics: topics.collect(), error_code: 0 }
+}
+
+/// One group in the layout before v8.
+fn single(group: OffsetFetchResponseGroup) -> OffsetFetchResponse {
+    let topics = group.topics.into_iter().map(|topic| OffsetFetchResponseTopic {
+        name: topic.name,
+        partitions: topic
+            .partitions
+            .into_iter()
+            .map(|partition| OffsetFetchResponsePartition {
+                partition_index: partition.partition_index,
+                committed_offset: partition.committed_offset,
+                committed_leader_epoch: partition.committed_leader_epoch,
+                metadata: partition.metadata,
+                error_code: partition.error_code,
+            })
+            .collect(),
+    });
+    OffsetFetchResponse { topics: topics.collect(), error_code: group.error_code, ..OffsetFetchResponse::default() }
+}

@@ -1,0 +1,94 @@
+//! What tools ask for: ListGroups, DescribeGroups, DeleteGroups.
+
+use protocol::{ErrorCode, Str};
+
+use super::event::{Answer, DeletedGroups, DescribedGroup, DescribedMember, Effects, ListedGroup, ReplyId};
+use super::group::{Group, GroupState};
+use super::offset_store::OffsetKey;
+use super::records;
+use super::shard::{AfterWrite, Shard};
+
+impl Shard {
+    pub fn list(&self) -> Vec<ListedGroup> {
+        let listed = |group: &Group| ListedGroup {
+            group: group.id.clone(),
+            protocol_type: group.protocol_type.clone().unwrap_or_default(),
+            state: group.state,
+        };
+        self.groups.values().map(listed).collect()
+    }
+
+    pub fn describe(&self, group_id: &str) -> Option<DescribedGroup> {
+        let group = self.groups.get(group_id)?;
+        // Before the group has settled, what its members say about themselves may belong to another protocol.
+        let protocol_name = group.protocol_name.clone().filter(|_| group.is_in(GroupState::Stable));
+        let members = group.members.values().map(|member| DescribedMember {
+            member_id: member.id.clone(),
+            instance_id: member.instance_id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            metadata: protocol_name.as_ref().map(|name| member.metadata(name)).unwrap_or_default(),
+            assignment: member.assignment.clone(),
+        });
+        Some(DescribedGroup {
+            state: group.state,
+            protocol_type: group.protocol_type.clone().unwrap_or_default(),
+            members: members.collect(),
+            protocol_name: protocol_name.clone().unwrap_or_default(),
+        })
+    }
+
+    /// Deletes empty groups with all their offsets, in one write.
+    pub fn delete_groups(&mut self, group_ids: Vec<Str>, reply: ReplyId, effects: &mut Effects) {
+        let mut outcome = Vec::with_capacity(group_ids.len());
+        let mut deleted = Vec::new();
+        for group_id in group_ids {
+            let error = match self.groups.get(&group_id) {
+                None => ErrorCode::GroupIdNotFound,
+                Some(group) if !group.is_in(GroupState::Empty) => ErrorCode::NonEmptyGroup,
+                Some(_) => ErrorCode::None,
+            };
+            if error == ErrorCode::None {
+                deleted.extend(self.groups.remove(&group_id));
+            }
+            outcome.push((group_id, error));
+        }
+        let answer = DeletedGroups { groups: outcome };
+        if deleted.is_empty() {
+            return self.answer_behind_writes(reply, Answer::DeleteGroups(answer), effects);
+        }
+        let mut keys: Vec<OffsetKey> = Vec::new();
+        let mut tombstones = Vec::new();
+        for group in &deleted {
+            let offsets = self.offsets.newest_of_group(&group.id);
+            keys.extend(offsets.into_iter().map(|(key, _)| key));
+            self.timers.cancel_group(&group.id, group.pending_join.iter().cloned());
+            tombstones.push(records::group_tombstone(&group.id));
+        }
+        let after = AfterWrite::GroupsDeleted { groups: deleted, answer: Some((reply, answer)) };
+        self.drop_offsets(keys, after, tombstones, effects);
+    }
+
+    pub(super) fn groups_deleted(
+        &mut self,
+        groups: Vec<Group>,
+        answer: Option<(ReplyId, DeletedGroups)>,
+        outcome: Result<(), ErrorCode>,
+        effects: &mut Effects,
+    ) {
+        if outcome.is_err() {
+            // They are still in the log, so they are still there. One that was made anew meanwhile stays as it is.
+            for mut group in groups {
+                // The alarms of ids given out are gone, so are the ids.
+                group.pending_join.clear();
+                self.groups.entry(group.id.clone()).or_insert(group);
+            }
+        }
+        let Some((reply, mut answer)) = answer else { return };
+        if let Err(error) = outcome {
+            let was_deleted = |(_, was): &&mut (Str, ErrorCode)| *was == ErrorCode::None;
+            answer.groups.iter_mut().filter(was_deleted).for_each(|(_, was)| *was = error);
+        }
+        effects.answer(reply, Answer::DeleteGroups(answer));
+    }
+}

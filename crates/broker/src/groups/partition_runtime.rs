@@ -1,0 +1,507 @@
+//! One partition of `__consumer_offsets` at work: the pure shard, the log it writes to, the clock that rings its
+//! alarms, and everybody who waits for an answer.
+//!
+//! A request locks the shard for a few lines: the event goes in, its records go to the log while the lock is held
+//! (so the log's order is the order of events), and the request waits for its answer. One task per partition reads
+//! the log at start, waits for the commits in their order, rings the alarms, and keeps the log short.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use commitlog::{Append, AppendOptions, Isolation, Origin, Partition, ReadError, ReadRequest};
+use parking_lot::Mutex;
+use protocol::batch::{Batch, BatchBuilder, split_batches};
+use protocol::{ErrorCode, Str, Uuid};
+use tokio::sync::{Notify, Semaphore, oneshot};
+use world::clock::SharedClock;
+use world::task;
+
+use super::event::{Answer, Effects, GroupRecord, Now, ReplyId, Token};
+use super::settings::GroupSettings;
+use super::shard::Shard;
+use super::snapshot::SnapshotPlace;
+use crate::error;
+
+/// Records of one write stand in one batch up to here; only deletions of very many offsets need more.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// One page of a snapshot: what is handed to the log under one hold of the lock.
+const SNAPSHOT_PAGE_BYTES: usize = 256 << 10;
+/// One read while loading.
+const LOAD_READ_BYTES: usize = 1 << 20;
+/// A batch of our own is not compressed; one of a Kafka broker may be.
+const BATCH_DECOMPRESSED_BYTES_MAX: usize = 128 << 20;
+/// A log grows to this many times its last snapshot before the next one is made, however large the state is.
+const GROWTH_PER_SNAPSHOT: u64 = 3;
+
+pub(super) struct PartitionRuntime {
+    partition: Arc<Partition>,
+    leader_epoch: i32,
+    clock: SharedClock,
+    /// Above this the log gets a snapshot and is trimmed below it.
+    log_bytes_max: u64,
+    inner: Mutex<Inner>,
+    /// Something was handed to the log, or an alarm was set earlier than those before.
+    wake: Notify,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Loading,
+    Ready,
+    /// The log could not be read: nothing is answered from half a state.
+    Broken,
+    Stopped,
+}
+
+struct Inner {
+    phase: Phase,
+    shard: Shard,
+    waiting: BTreeMap<ReplyId, oneshot::Sender<Answer>>,
+    next_reply: u64,
+    in_flight: VecDeque<InFlight>,
+    /// The alarm that the task sleeps for, monotonic ms.
+    sleeping_until_ms: Option<u64>,
+    snapshot: Option<SnapshotRun>,
+    last_snapshot_bytes: u64,
+    /// Refused by the log: no new try before this, monotonic ms.
+    no_snapshot_before_ms: u64,
+}
+
+struct SnapshotRun {
+    /// Everything below goes once the last page is safe.
+    first_offset: i64,
+    bytes: u64,
+}
+
+/// Handed to the log, in its order.
+enum InFlight {
+    Write { token: Token, outcome: Result<Vec<Append>, ErrorCode> },
+    SnapshotPage { appends: Vec<Append>, next: Option<SnapshotPlace> },
+}
+
+/// A snapshot that could not be written is tried again after this.
+const SNAPSHOT_RETRY_MS: u64 = 10_000;
+
+impl PartitionRuntime {
+    pub fn new(
+        partition: Arc<Partition>,
+        leader_epoch: i32,
+        clock: SharedClock,
+        settings: Arc<GroupSettings>,
+        log_bytes_max: u64,
+    ) -> Arc<PartitionRuntime> {
+        let inner = Inner {
+            phase: Phase::Loading,
+            shard: Shard::new(settings),
+            waiting: BTreeMap::new(),
+            next_reply: 0,
+            in_flight: VecDeque::new(),
+            sleeping_until_ms: None,
+            snapshot: None,
+            last_snapshot_bytes: 0,
+            no_snapshot_before_ms: 0,
+        };
+        let inner = Mutex::new(inner);
+        Arc::new(PartitionRuntime { partition, leader_epoch, clock, log_bytes_max, inner, wake: Notify::new() })
+    }
+
+    pub fn now(&self) -> Now {
+        let monotonic_ms = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+        Now { wall_ms: self.clock.now_ms(), monotonic_ms }
+    }
+
+    /// An event that is answered at once.
+    pub fn with<R>(
+        &self,
+        settings: &Arc<GroupSettings>,
+        event: impl FnOnce(&mut Shard, Now, &mut Effects) -> R,
+    ) -> Result<R, ErrorCode> {
+        let mut inner = self.inner.lock();
+        inner.check_ready()?;
+        inner.shard.set_settings(settings.clone());
+        let mut effects = Effects::default();
+        let answer = event(&mut inner.shard, self.now(), &mut effects);
+        self.carry_out(&mut inner, effects);
+        Ok(answer)
+    }
+
+    /// An event whose answer may come later.
+    pub async fn ask(
+        &self,
+        settings: &Arc<GroupSettings>,
+        event: impl FnOnce(&mut Shard, ReplyId, Now, &mut Effects),
+    ) -> Result<Answer, ErrorCode> {
+        let answer = {
+            let mut inner = self.inner.lock();
+            inner.check_ready()?;
+            inner.shard.set_settings(settings.clone());
+            let reply = ReplyId(inner.next_reply);
+            inner.next_reply += 1;
+            let (sender, answer) = oneshot::channel();
+            inner.waiting.insert(reply, sender);
+            let mut effects = Effects::default();
+            event(&mut inner.shard, reply, self.now(), &mut effects);
+            self.carry_out(&mut inner, effects);
+            answer
+        };
+        // Nobody answers any more: the partition was stopped.
+        answer.await.map_err(|_| ErrorCode::NotCoordinator)
+    }
+
+    /// Appends the writes and sends the answers. Under the lock, so that the log has events in their order.
+    fn carry_out(&self, inner: &mut Inner, effects: Effects) {
+        let has_writes = !effects.writes.is_empty();
+        for write in effects.writes {
+            let outcome = self.append(&write.records);
+            inner.in_flight.push_back(InFlight::Write { token: write.token, outcome });
+        }
+        for (reply, answer) in effects.answers {
+            if let Some(waiting) = inner.waiting.remove(&reply) {
+                // A client that is gone needs no answer.
+                let _ = waiting.send(answer);
+            }
+        }
+        let next_alarm_ms = inner.shard.next_alarm_at_ms();
+        let is_earlier = next_alarm_ms.is_some_and(|at| inner.sleeping_until_ms.is_none_or(|until| at < until));
+        if has_writes || is_earlier {
+            self.wake.notify_one();
+        }
+    }
+
+    fn append(&self, records: &[GroupRecord]) -> Result<Vec<Append>, ErrorCode> {
+        let now_ms = self.clock.now_ms();
+        let mut appended = Vec::with_capacity(1);
+        for records in batches(records) {
+            let batch = encode(records, now_ms).ok_or(ErrorCode::UnknownServerError)?;
+            let options = AppendOptions { leader_epoch: self.leader_epoch, origin: Origin::Coordinator };
+            let append = self.partition.append(batch, options);
+            appended.push(append.map_err(|error| answer_code(error::append_error(&error)))?);
+        }
+        Ok(appended)
+    }
+
+    /// The task of this partition. Ends after [`PartitionRuntime::stop`], once everything handed to the log has
+    /// its outcome.
+    pub async fn run(&self, loads: &Semaphore, current_topic_id: impl Fn(&Str) -> Option<Uuid>) {
+        {
+            let _permit = loads.acquire().await;
+            self.load(current_topic_id).await;
+        }
+        let mut front: Option<Landing> = None;
+        loop {
+            let (is_stopped, alarm_in) = self.prepare_to_wait(&mut front);
+            if front.is_none() && is_stopped {
+                return;
+            }
+            let alarm = async {
+                match alarm_in {
+                    Some(delay) => task::sleep(delay).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                landed = landed(&mut front) => self.landed(landed).await,
+                () = self.wake.notified() => {}
+                () = alarm => self.ring(),
+            }
+        }
+    }
+
+    fn prepare_to_wait(&self, front: &mut Option<Landing>) -> (bool, Option<Duration>) {
+        let mut inner = self.inner.lock();
+        if front.is_none() {
+            *front = inner.in_flight.pop_front().map(landing);
+        }
+        let is_stopped = inner.phase == Phase::Stopped;
+        let next_alarm_ms = inner.shard.next_alarm_at_ms().filter(|_| inner.phase == Phase::Ready);
+        inner.sleeping_until_ms = next_alarm_ms;
+        let now_ms = self.now().monotonic_ms;
+        (is_stopped, next_alarm_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms))))
+    }
+
+    fn ring(&self) {
+        let mut inner = self.inner.lock();
+        if inner.phase != Phase::Ready {
+            return;
+        }
+        let mut effects = Effects::default();
+        inner.shard.tick(self.now(), &mut effects);
+        self.carry_out(&mut inner, effects);
+    }
+
+    async fn landed(&self, landed: Landed) {
+        match landed {
+            Landed::Write { token, outcome } => {
+                let mut inner = self.inner.lock();
+                let mut effects = Effects::default();
+                inner.shard.written(token, outcome, self.now(), &mut effects);
+                self.carry_out(&mut inner, effects);
+                self.start_snapshot(&mut inner);
+            }
+            Landed::SnapshotPage { outcome: Ok(()), next: Some(place) } => {
+                let mut inner = self.inner.lock();
+                match inner.phase {
+                    Phase::Ready => self.write_snapshot_page(&mut inner, Some(place)),
+                    // The shard was emptied: its next page would lack groups that live on in the log.
+                    _ => self.give_up_snapshot(&mut inner),
+                }
+            }
+            Landed::SnapshotPage { outcome: Ok(()), next: None } => self.finish_snapshot().await,
+            Landed::SnapshotPage { outcome: Err(_), .. } => self.give_up_snapshot(&mut self.inner.lock()),
+        }
+    }
+
+    fn start_snapshot(&self, inner: &mut Inner) {
+        let bytes_max = self.log_bytes_max.max(inner.last_snapshot_bytes * GROWTH_PER_SNAPSHOT);
+        let may_try = inner.phase == Phase::Ready && self.now().monotonic_ms >= inner.no_snapshot_before_ms;
+        if inner.snapshot.is_none() && may_try && self.partition.size_bytes() >= bytes_max {
+            self.write_snapshot_page(inner, None);
+        }
+    }
+
+    fn write_snapshot_page(&self, inner: &mut Inner, place: Option<SnapshotPlace>) {
+        let (records, next) = inner.shard.snapshot_page(place, SNAPSHOT_PAGE_BYTES);
+        if records.is_empty() && inner.snapshot.is_none() {
+            // Nothing lives: all that is committed by now is history.
+            let first_offset = self.partition.offsets().high_watermark;
+            let is_quiet = inner.in_flight.is_empty();
+            if is_quiet {
+                inner.snapshot = Some(SnapshotRun { first_offset, bytes: 0 });
+                inner.in_flight.push_back(InFlight::SnapshotPage { appends: Vec::new(), next: None });
+                self.wake.notify_one();
+            }
+            return;
+        }
+        let bytes: usize = records.iter().map(GroupRecord::size_bytes).sum();
+        match self.append(&records) {
+            Ok(appends) => {
+                let first_offset = appends.first().map_or(i64::MAX, |append| append.base_offset);
+                let run = inner.snapshot.get_or_insert(SnapshotRun { first_offset, bytes: 0 });
+                run.bytes += bytes as u64;
+                inner.in_flight.push_back(InFlight::SnapshotPage { appends, next });
+                self.wake.notify_one();
+            }
+            Err(_) => self.give_up_snapshot(inner),
+        }
+    }
+
+    fn give_up_snapshot(&self, inner: &mut Inner) {
+        inner.snapshot = None;
+        inner.no_snapshot_before_ms = self.now().monotonic_ms + SNAPSHOT_RETRY_MS;
+    }
+
+    /// The whole snapshot is safe: what stands before it says nothing new.
+    async fn finish_snapshot(&self) {
+        let Some(run) = self.inner.lock().snapshot.take() else { return };
+        let trimmed = self.partition.delete_records(run.first_offset).await;
+        let mut inner = self.inner.lock();
+        inner.last_snapshot_bytes = run.bytes;
+        match trimmed {
+            Ok(_) => tracing::debug!(partition = %self.partition.id(), bytes = run.bytes, "trimmed behind a snapshot"),
+            Err(error) => {
+                tracing::warn!(partition = %self.partition.id(), %error, "cannot be trimmed behind its snapshot");
+                inner.no_snapshot_before_ms = self.now().monotonic_ms + SNAPSHOT_RETRY_MS;
+            }
+        }
+    }
+
+    async fn load(&self, current_topic_id: impl Fn(&Str) -> Option<Uuid>) {
+        let started = self.now().monotonic_ms;
+        let loaded = self.replay().await;
+        let mut inner = self.inner.lock();
+        if inner.phase != Phase::Loading {
+            return;
+        }
+        match loaded {
+            Ok(record_count) => {
+                inner.phase = Phase::Ready;
+                let now = self.now();
+                inner.shard.loaded(now);
+                if record_count > 0 {
+                    let (groups, offsets) = (inner.shard.group_count(), inner.shard.offset_count());
+                    let took_ms = now.monotonic_ms - started;
+                    tracing::debug!(partition = %self.partition.id(), record_count, groups, offsets, took_ms, "loaded");
+                }
+                let mut effects = Effects::default();
+                inner.shard.drop_offsets_of_gone_topics(current_topic_id, &mut effects);
+                self.carry_out(&mut inner, effects);
+                self.start_snapshot(&mut inner);
+            }
+            Err(error) => {
+                inner.phase = Phase::Broken;
+                tracing::error!(partition = %self.partition.id(), %error, "groups of this partition cannot be loaded");
+            }
+        }
+    }
+
+    /// Applies the whole log. The lock is held per read only, so that requests learn at once that we load.
+    async fn replay(&self) -> Result<u64, LoadError> {
+        let offsets = self.partition.offsets();
+        let (mut offset, mut record_count) = (offsets.log_start, 0);
+        while offset < offsets.high_watermark {
+            let request = ReadRequest {
+                offset,
+                max_bytes: LOAD_READ_BYTES,
+                min_one_batch: true,
+                isolation: Isolation::ReadUncommitted,
+            };
+            let read = self.partition.read(request).await?;
+            let before = offset;
+            for segment in read.records.segments() {
+                let mut inner = self.inner.lock();
+                let now = self.now();
+                for batch in split_batches(segment) {
+                    let batch = batch?;
+                    offset = batch.header.next_offset();
+                    if batch.header.is_control() {
+                        continue;
+                    }
+                    for record in batch.records(BATCH_DECOMPRESSED_BYTES_MAX) {
+                        let record = record?;
+                        if let Some(key) = record.key.filter(|_| record.offset >= before) {
+                            inner.shard.replay(&key, record.value.as_ref(), now)?;
+                            record_count += 1;
+                        }
+                    }
+                }
+            }
+            if offset == before {
+                return Err(LoadError::Stuck { offset });
+            }
+            task::yield_now().await;
+        }
+        Ok(record_count)
+    }
+
+    /// Sends everybody who waits to look for the coordinator again. The groups stay in the log.
+    pub fn stop(&self) {
+        let mut inner = self.inner.lock();
+        let was_ready = inner.phase == Phase::Ready;
+        inner.phase = Phase::Stopped;
+        if was_ready {
+            let mut effects = Effects::default();
+            inner.shard.unload(ErrorCode::NotCoordinator, &mut effects);
+            self.carry_out(&mut inner, effects);
+        }
+        self.wake.notify_one();
+    }
+
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let inner = self.inner.lock();
+        (inner.shard.group_count(), inner.shard.member_count(), inner.shard.offset_count())
+    }
+
+    pub fn is_loading(&self) -> bool {
+        self.inner.lock().phase == Phase::Loading
+    }
+}
+
+impl Inner {
+    fn check_ready(&self) -> Result<(), ErrorCode> {
+        match self.phase {
+            Phase::Ready => Ok(()),
+            Phase::Loading => Err(ErrorCode::CoordinatorLoadInProgress),
+            Phase::Broken => Err(ErrorCode::CoordinatorNotAvailable),
+            Phase::Stopped => Err(ErrorCode::NotCoordinator),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Batch(#[from] protocol::batch::BatchError),
+    #[error("a record cannot be read: {0:?}")]
+    Record(protocol::wire::DecodeError),
+    #[error("nothing stands at offset {offset}")]
+    Stuck { offset: i64 },
+}
+
+impl From<protocol::wire::DecodeError> for LoadError {
+    fn from(error: protocol::wire::DecodeError) -> LoadError {
+        LoadError::Record(error)
+    }
+}
+
+enum Landed {
+    Write { token: Token, outcome: Result<(), ErrorCode> },
+    SnapshotPage { outcome: Result<(), ErrorCode>, next: Option<SnapshotPlace> },
+}
+
+/// Waits for the commit of what was handed over first.
+type Landing = BoxFuture<'static, Landed>;
+
+fn landing(in_flight: InFlight) -> Landing {
+    Box::pin(async move {
+        match in_flight {
+            InFlight::Write { token, outcome: Ok(appends) } => {
+                Landed::Write { token, outcome: all_committed(appends).await }
+            }
+            InFlight::Write { token, outcome: Err(error) } => Landed::Write { token, outcome: Err(error) },
+            InFlight::SnapshotPage { appends, next } => {
+                Landed::SnapshotPage { outcome: all_committed(appends).await, next }
+            }
+        }
+    })
+}
+
+async fn all_committed(appends: Vec<Append>) -> Result<(), ErrorCode> {
+    for append in appends {
+        append.committed().await.map_err(|error| answer_code(error::commit_error(&error)))?;
+    }
+    Ok(())
+}
+
+/// Safe to drop and to call again: what is not there yet stays in `front`.
+async fn landed(front: &mut Option<Landing>) -> Landed {
+    match front {
+        None => std::future::pending().await,
+        Some(landing) => {
+            let landed = landing.await;
+            *front = None;
+            landed
+        }
+    }
+}
+
+/// What members and tools are told when the log does not take a record. Kafka's
+/// `CoordinatorOperationExceptionHelper`: both make a client look for the coordinator again and retry.
+fn answer_code(error: ErrorCode) -> ErrorCode {
+    match error {
+        ErrorCode::UnknownTopicOrPartition | ErrorCode::NotEnoughReplicas | ErrorCode::RequestTimedOut => {
+            ErrorCode::CoordinatorNotAvailable
+        }
+        ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
+        error => error,
+    }
+}
+
+/// Splits records into runs of at most `BATCH_BYTES_MAX`, or of one record.
+fn batches(records: &[GroupRecord]) -> impl Iterator<Item = &[GroupRecord]> {
+    let mut rest = records;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |record: &&GroupRecord| {
+            let is_first = bytes == 0;
+            bytes += record.size_bytes();
+            is_first || bytes <= BATCH_BYTES_MAX
+        };
+        let count = rest.iter().take_while(fits).count();
+        let (run, behind) = rest.split_at(count);
+        rest = behind;
+        (count > 0).then_some(run)
+    })
+}
+
+fn encode(records: &[GroupRecord], now_ms: i64) -> Option<Batch> {
+    let mut builder = BatchBuilder::new();
+    for record in records {
+        builder.append(now_ms, Some(&record.key), record.value.as_deref(), &[]).ok()?;
+    }
+    Batch::parse(builder.build().ok()?).ok()
+}

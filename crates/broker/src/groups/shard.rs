@@ -1,0 +1,277 @@
+//! The state of one partition of `__consumer_offsets`: its groups, their offsets, their alarms. Pure: an event and
+//! the time go in, records to write, answers and alarms come out. It never waits and knows no log, no clock.
+//!
+//! How a write works: the shard hands out a [`Write`] with a [`Token`]. The runtime appends the records and later
+//! calls [`Shard::written`] with the token and the outcome, in the order of the tokens. What depends on the records
+//! being safe (an answer, an assignment, a committed offset) waits in `after_write` under that token. A write that
+//! failed is taken back there.
+//!
+//! `membership.rs` has JoinGroup, SyncGroup, Heartbeat, LeaveGroup; `offsets.rs` the offsets; `admin.rs` what
+//! tools ask for; `replay.rs` rebuilds a shard from its log, `snapshot.rs` keeps that log short.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::{ErrorCode, Str};
+
+use super::event::{
+    Answer, CommitAnswer, DeleteOffsetsAnswer, DeletedGroups, Effects, GroupRecord, JoinAnswer, LeaveAnswer, Now,
+    ReplyId, Token, Write,
+};
+use super::group::Group;
+use super::member::OfferedProtocol;
+use super::offset_store::{OffsetKey, OffsetStore};
+use super::settings::GroupSettings;
+use super::timers::{Alarm, Timers};
+
+/// What happens once a write is in the log for good, or could not be written.
+#[derive(Debug)]
+pub(super) enum AfterWrite {
+    /// A group was made by the first JoinGroup; the join answer, if one is due, waited for the record.
+    GroupCreated { group: Str, answer: Option<(ReplyId, JoinAnswer)> },
+    /// A group lost its last member. Who left waits for that.
+    GroupEmptied { group: Str, earlier_record: Option<Bytes>, answer: Option<(ReplyId, LeaveAnswer)> },
+    /// The leader's assignment.
+    AssignmentStored { group: Str, generation: i32, assignment: BTreeMap<Str, Bytes>, earlier_record: Option<Bytes> },
+    /// A static member took its place back without a rebalance.
+    StaticMemberReplaced(Box<StaticReplacement>),
+    /// Groups and all their offsets were deleted.
+    GroupsDeleted { groups: Vec<Group>, answer: Option<(ReplyId, DeletedGroups)> },
+    OffsetsCommitted { reply: ReplyId, answer: CommitAnswer, created: Option<Str> },
+    OffsetsDeleted { reply: ReplyId, answer: DeleteOffsetsAnswer },
+    /// Offsets expired or their topic went away.
+    OffsetsDropped,
+}
+
+/// A static member that took its place back: what to undo should its new id not reach the log.
+#[derive(Debug)]
+pub(super) struct StaticReplacement {
+    pub group: Str,
+    pub instance_id: Str,
+    pub old_id: Str,
+    pub new_id: Str,
+    pub old_protocols: Vec<OfferedProtocol>,
+    pub old_rebalance_timeout_ms: i32,
+    pub old_session_timeout_ms: i32,
+    /// The leader as it was called before: clients older than KIP-814 are told this name, so that a leader that
+    /// came back does not assign anew.
+    pub old_leader: Str,
+    pub can_skip_assignment: bool,
+    pub earlier_record: Option<Bytes>,
+}
+
+/// A write under way: the offsets it changes, and what follows.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub offsets: Vec<OffsetKey>,
+    pub after: AfterWrite,
+    /// Reads that must not overtake this write (`require_stable`).
+    pub waiting: Vec<(ReplyId, Answer)>,
+}
+
+pub struct Shard {
+    pub(super) settings: Arc<GroupSettings>,
+    pub(super) groups: BTreeMap<Str, Group>,
+    pub(super) offsets: OffsetStore,
+    pub(super) timers: Timers,
+    pub(super) pending: BTreeMap<Token, Pending>,
+    next_token: u64,
+}
+
+impl Shard {
+    pub fn new(settings: Arc<GroupSettings>) -> Shard {
+        Shard {
+            settings,
+            groups: BTreeMap::new(),
+            offsets: OffsetStore::default(),
+            timers: Timers::default(),
+            pending: BTreeMap::new(),
+            next_token: 0,
+        }
+    }
+
+    #[cfg(test)]
+    pub fn generation_for_tests(&self, group: &str) -> Option<i32> {
+        self.groups.get(group).map(|group| group.generation)
+    }
+
+    #[cfg(test)]
+    pub fn settings_for_tests(&self) -> GroupSettings {
+        (*self.settings).clone()
+    }
+
+    /// Settings that changed at run time hold from the next event on.
+    pub fn set_settings(&mut self, settings: Arc<GroupSettings>) {
+        self.settings = settings;
+    }
+
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub fn offset_count(&self) -> usize {
+        self.offsets.len()
+    }
+
+    pub fn member_count(&self) -> usize {
+        self.groups.values().map(|group| group.members.len()).sum()
+    }
+
+    /// When [`Shard::tick`] wants to be called next, monotonic ms.
+    pub fn next_alarm_at_ms(&self) -> Option<u64> {
+        self.timers.next_at_ms()
+    }
+
+    /// Rings every alarm that is due.
+    pub fn tick(&mut self, now: Now, effects: &mut Effects) {
+        while let Some(alarm) = self.timers.take_due(now.monotonic_ms) {
+            match alarm {
+                Alarm::Session { group, member } => self.session_ended(&group, &member, now, effects),
+                Alarm::InitialJoin { group, delay_ms, remaining_ms } => {
+                    self.initial_join_delay_ended(&group, delay_ms, remaining_ms, now, effects);
+                }
+                Alarm::Join { group } => self.complete_join(&group, None, now, effects),
+                Alarm::Sync { group, generation } => self.sync_phase_ended(&group, generation, now, effects),
+                Alarm::Expiration => {
+                    self.expire(now, effects);
+                    self.schedule_expiration(now);
+                }
+            }
+        }
+    }
+
+    /// Starts the regular look for offsets that are old enough to go.
+    pub fn schedule_expiration(&mut self, now: Now) {
+        let at_ms = now.monotonic_ms + self.settings.offsets_retention_check_interval_ms;
+        self.timers.set(at_ms, Alarm::Expiration);
+    }
+
+    /// The outcome of a write. Tokens must come in order; an error names what the clients are told.
+    pub fn written(&mut self, token: Token, outcome: Result<(), ErrorCode>, now: Now, effects: &mut Effects) {
+        let Some(pending) = self.pending.remove(&token) else {
+            panic!("write {token:?} is not under way");
+        };
+        match outcome {
+            Ok(()) => self.offsets.commit(&pending.offsets, token),
+            Err(_) => self.offsets.roll_back(&pending.offsets, token),
+        }
+        self.after_write(pending.after, outcome, now, effects);
+        for (reply, answer) in pending.waiting {
+            effects.answer(reply, answer);
+        }
+    }
+
+    fn after_write(&mut self, after: AfterWrite, outcome: Result<(), ErrorCode>, now: Now, effects: &mut Effects) {
+        match after {
+            AfterWrite::GroupCreated { group, answer } => self.group_created(&group, answer, outcome, effects),
+            AfterWrite::GroupEmptied { group, earlier_record, answer } => {
+                if outcome.is_err() {
+                    // The generation that stands in the log has no live members; a restart lets it time out.
+                    self.restore_record(&group, earlier_record);
+                }
+                if let Some((reply, answer)) = answer {
+                    effects.answer(reply, Answer::Leave(answer));
+                }
+            }
+            AfterWrite::AssignmentStored { group, generation, assignment, earlier_record } => {
+                if outcome.is_err() {
+                    self.restore_record(&group, earlier_record);
+                }
+                self.assignment_stored(&group, generation, assignment, outcome, now, effects);
+            }
+            AfterWrite::StaticMemberReplaced(replacement) => {
+                self.static_member_replaced(*replacement, outcome, now, effects);
+            }
+            AfterWrite::GroupsDeleted { groups, answer } => self.groups_deleted(groups, answer, outcome, effects),
+            AfterWrite::OffsetsCommitted { reply, answer, created } => {
+                if outcome.is_err() {
+                    if let Some(group) = created {
+                        self.forget_unused_group(&group);
+                    }
+                }
+                let answer = outcome.err().map_or(answer, CommitAnswer::Refused);
+                effects.answer(reply, Answer::Commit(answer));
+            }
+            AfterWrite::OffsetsDeleted { reply, answer } => {
+                let answer = outcome.err().map_or(answer, DeleteOffsetsAnswer::Refused);
+                effects.answer(reply, Answer::DeleteOffsets(answer));
+            }
+            AfterWrite::OffsetsDropped => {}
+        }
+    }
+
+    /// Hands records to the log. `offsets` are the keys whose newest value these records carry.
+    pub(super) fn write(
+        &mut self,
+        records: Vec<GroupRecord>,
+        offsets: Vec<OffsetKey>,
+        after: AfterWrite,
+        effects: &mut Effects,
+    ) {
+        let token = self.next_token();
+        self.next_token += 1;
+        self.pending.insert(token, Pending { offsets, after, waiting: Vec::new() });
+        effects.writes.push(Write { token, records });
+    }
+
+    /// The token the next write will have.
+    pub(super) fn next_token(&self) -> Token {
+        Token(self.next_token)
+    }
+
+    /// Answers at once, or behind the newest write under way.
+    pub(super) fn answer_behind_writes(&mut self, reply: ReplyId, answer: Answer, effects: &mut Effects) {
+        match self.pending.last_entry() {
+            Some(mut newest) => newest.get_mut().waiting.push((reply, answer)),
+            None => effects.answer(reply, answer),
+        }
+    }
+
+    pub(super) fn restore_record(&mut self, group: &Str, record: Option<Bytes>) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.record = record;
+        }
+    }
+
+    /// Takes a group back that was made for a write that failed, unless somebody uses it by now.
+    pub(super) fn forget_unused_group(&mut self, group_id: &Str) {
+        let is_unused = self.groups.get(group_id).is_some_and(|group| {
+            group.members.is_empty() && group.pending_join.is_empty() && group.record.is_none()
+        });
+        if is_unused && !self.offsets.has_group(group_id) {
+            self.groups.remove(group_id);
+        }
+    }
+
+    #[cfg(test)]
+    pub fn check_invariants(&self) {
+        use super::group::GroupState;
+        use super::timers::TimerKey;
+        for group in self.groups.values() {
+            group.check_invariants();
+            let id = group.id.clone();
+            let has_join_timer = self.timers.contains(&TimerKey::Join { group: id.clone() });
+            if group.is_in(GroupState::PreparingRebalance) {
+                assert!(has_join_timer, "group {id} prepares a rebalance that nothing ends");
+            }
+            for member in group.members.values() {
+                let session = TimerKey::Session { group: id.clone(), member: member.id.clone() };
+                let is_watched = self.timers.contains(&session);
+                // Who waits for the leader is watched by the sync timer or released by the leader's write.
+                assert!(
+                    is_watched || member.is_excused_from_heartbeat(),
+                    "nobody watches member {} of group {id} in {}",
+                    member.id,
+                    group.state
+                );
+            }
+            for member in &group.pending_join {
+                assert!(self.timers.contains(&TimerKey::Session { group: id.clone(), member: member.clone() }));
+            }
+            if group.is_in(GroupState::CompletingRebalance) && !group.pending_sync.is_empty() {
+                assert!(self.timers.contains(&TimerKey::Sync { group: id.clone() }), "group {id} waits for ever");
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The whole state of a shard as records, page by page, so that all that stands before them in the log can go.
+//!
+//! A page shows each of its keys as the log will have it once everything handed over so far is written. What is
+//! written between two pages comes behind the first page in the log, so a replay that begins at the first page
+//! ends in the same state: for each key the newest of {its place in a page, what was written later} counts, and a
+//! key that is missing from its page was deleted before.
+
+use protocol::Str;
+
+use super::event::GroupRecord;
+use super::offset_store::OffsetKey;
+use super::records;
+use super::shard::Shard;
+
+/// Where the next page begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotPlace {
+    BehindGroup(Str),
+    /// Inside a group whose own record is written.
+    BehindOffset(OffsetKey),
+}
+
+impl Shard {
+    /// One page of about `bytes_max`, and where the next one begins. An empty shard has one empty page.
+    pub fn snapshot_page(
+        &self,
+        place: Option<SnapshotPlace>,
+        bytes_max: usize,
+    ) -> (Vec<GroupRecord>, Option<SnapshotPlace>) {
+        let mut records = Vec::new();
+        let mut size_bytes = 0;
+        let mut place = place;
+        while let Some((group_id, after)) = self.next_in_snapshot(place.as_ref()) {
+            let first = records.len();
+            let group_record = self.groups.get(&group_id).and_then(|group| group.record.as_ref());
+            if let Some(value) = group_record.filter(|_| after.is_none()) {
+                records.push(records::group_record(&group_id, value));
+            }
+            let page = self.offsets.page_of_group(&group_id, after.as_ref(), PAGE_OFFSETS);
+            records.extend(page.offsets.iter().map(|(key, committed)| records::offset_record(key, committed)));
+            size_bytes += records[first..].iter().map(GroupRecord::size_bytes).sum::<usize>();
+            place = Some(match page.next_after {
+                Some(key) => SnapshotPlace::BehindOffset(key),
+                None => SnapshotPlace::BehindGroup(group_id),
+            });
+            if size_bytes >= bytes_max {
+                return (records, place);
+            }
+        }
+        (records, None)
+    }
+
+    /// The next group to write, and behind which of its offsets to begin.
+    fn next_in_snapshot(&self, place: Option<&SnapshotPlace>) -> Option<(Str, Option<OffsetKey>)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        match place {
+            Some(SnapshotPlace::BehindOffset(key)) => Some((key.group.clone(), Some(key.clone()))),
+            Some(SnapshotPlace::BehindGroup(group)) => {
+                let mut behind = self.groups.range::<Str, _>((Excluded(group), Unbounded));
+                behind.next().map(|(group, _)| (group.clone(), None))
+            }
+            None => self.groups.keys().next().map(|group| (group.clone(), None)),
+        }
+    }
+}
+
+/// Offsets read at once; each record is some hundred bytes.
+const PAGE_OFFSETS: usize = 1_000;

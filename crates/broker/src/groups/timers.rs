@@ -1,0 +1,94 @@
+//! The alarms of a shard: at most one per key, setting one anew moves it. Ordered by time, then by the order of
+//! setting, so that alarms of one instant ring in the same order in every run.
+
+use std::collections::BTreeMap;
+
+use protocol::Str;
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TimerKey {
+    /// A member, or an id given out by MEMBER_ID_REQUIRED, was not heard of for its session timeout.
+    Session { group: Str, member: Str },
+    /// The join phase of a group ends.
+    Join { group: Str },
+    /// Members that did not send SyncGroup are removed.
+    Sync { group: Str },
+    /// Offsets that are old enough, and groups without any, go.
+    Expiration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alarm {
+    Session { group: Str, member: Str },
+    /// The initial rebalance: prolonged while new members keep coming.
+    InitialJoin { group: Str, delay_ms: u64, remaining_ms: u64 },
+    Join { group: Str },
+    Sync { group: Str, generation: i32 },
+    Expiration,
+}
+
+impl Alarm {
+    fn key(&self) -> TimerKey {
+        match self {
+            Alarm::Session { group, member } => TimerKey::Session { group: group.clone(), member: member.clone() },
+            Alarm::InitialJoin { group, .. } | Alarm::Join { group } => TimerKey::Join { group: group.clone() },
+            Alarm::Sync { group, .. } => TimerKey::Sync { group: group.clone() },
+            Alarm::Expiration => TimerKey::Expiration,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Timers {
+    /// By monotonic ms, then by the order of setting.
+    due: BTreeMap<(u64, u64), Alarm>,
+    by_key: BTreeMap<TimerKey, (u64, u64)>,
+    next_number: u64,
+}
+
+impl Timers {
+    pub fn set(&mut self, at_ms: u64, alarm: Alarm) {
+        let key = alarm.key();
+        self.cancel(&key);
+        let place = (at_ms, self.next_number);
+        self.next_number += 1;
+        self.by_key.insert(key, place);
+        self.due.insert(place, alarm);
+    }
+
+    pub fn cancel(&mut self, key: &TimerKey) {
+        if let Some(place) = self.by_key.remove(key) {
+            self.due.remove(&place);
+        }
+    }
+
+    pub fn cancel_session(&mut self, group: &Str, member: &Str) {
+        self.cancel(&TimerKey::Session { group: group.clone(), member: member.clone() });
+    }
+
+    /// Every alarm of a group that goes away.
+    pub fn cancel_group(&mut self, group: &Str, members: impl Iterator<Item = Str>) {
+        self.cancel(&TimerKey::Join { group: group.clone() });
+        self.cancel(&TimerKey::Sync { group: group.clone() });
+        for member in members {
+            self.cancel(&TimerKey::Session { group: group.clone(), member });
+        }
+    }
+
+    pub fn next_at_ms(&self) -> Option<u64> {
+        self.due.keys().next().map(|(at_ms, _)| *at_ms)
+    }
+
+    /// Takes one alarm that is due.
+    pub fn take_due(&mut self, now_ms: u64) -> Option<Alarm> {
+        let entry = self.due.first_entry().filter(|entry| entry.key().0 <= now_ms)?;
+        let alarm = entry.remove();
+        self.by_key.remove(&alarm.key());
+        Some(alarm)
+    }
+
+    #[cfg(test)]
+    pub fn contains(&self, key: &TimerKey) -> bool {
+        self.by_key.contains_key(key)
+    }
+}
