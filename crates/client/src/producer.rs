@@ -11,7 +11,7 @@
 //! a failure the batches go back to the front of the queue in the order of their sequences, and nothing is sent
 //! for the partition while any of its batches is still out. A batch that is given up for good leaves a gap in
 //! the sequences: the partition then starts anew with the next epoch of the producer (KIP-360), once nothing is
-//! out any more.
+//! out any more and of every batch it is known whether the broker has it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -315,6 +315,21 @@ struct Queue {
     /// a leader that knows nothing of a producer takes any sequence as the first. If it refused batch 0 for
     /// another reason (a leader that just became one does) and took batch 1, their order would be lost.
     known: bool,
+    /// The batches from the oldest one whose fate is open to the newest one sent, and whether each is settled.
+    /// The broker recognises the last five only. Sent further ahead, a batch that has to be asked about again
+    /// would be taken for one that never came.
+    window: VecDeque<(u64, bool)>,
+}
+
+impl Queue {
+    fn settle(&mut self, number: u64) {
+        if let Some(entry) = self.window.iter_mut().find(|entry| entry.0 == number) {
+            entry.1 = true;
+        }
+        while self.window.front().is_some_and(|entry| entry.1) {
+            self.window.pop_front();
+        }
+    }
 }
 
 struct Batch {
@@ -327,6 +342,8 @@ struct Batch {
     /// Closed to new records.
     full: bool,
     sequence: Option<i32>,
+    /// A try ended without an answer.
+    maybe_stored: bool,
     outcome: Arc<Outcome>,
     room: OwnedSemaphorePermit,
 }
@@ -526,6 +543,7 @@ impl Shared {
                 born: task::now(),
                 full: false,
                 sequence: None,
+                maybe_stored: false,
                 outcome: Arc::new(Outcome::default()),
                 room,
             });
@@ -687,6 +705,10 @@ impl Sender {
             if queue.in_flight > 0 && alone {
                 continue;
             }
+            // The result of an earlier batch wakes us.
+            if front.sequence.is_none() && queue.window.len() >= IDEMPOTENT_IN_FLIGHT_MAX {
+                continue;
+            }
             let flushed = state.flush_to.is_some_and(|to| front.number <= to);
             let lingers =
                 !(front.full || front.sequence.is_some() || hurry || flushed || queue.batches.len() > 1);
@@ -841,12 +863,13 @@ impl Sender {
             queue.failures = 0;
             queue.not_before = None;
             queue.known = true;
+            queue.settle(batch.number);
         }
         self.shared.finish(state, batch, Ok(stored));
     }
 
     /// Back into the queue if another try can help, else given up.
-    fn failed(&self, state: &mut State, partition: &TopicPartition, batch: Batch, error: Error) {
+    fn failed(&self, state: &mut State, partition: &TopicPartition, mut batch: Batch, error: Error) {
         let client = &self.shared.client;
         if error.needs_metadata() {
             client.outdated();
@@ -868,6 +891,12 @@ impl Sender {
             return self.gave_up(state, partition, batch, error);
         }
         tracing::debug!(%partition, %error, "a batch goes back");
+        if sequence_trouble {
+            // Had the broker stored it, it would have said so.
+            batch.maybe_stored = false;
+        } else if error.code().is_none() {
+            batch.maybe_stored = true;
+        }
         let Some(queue) = state.partitions.get_mut(partition) else { return };
         queue.in_flight -= 1;
         queue.not_before = Some(task::now() + client.backoff(queue.failures));
@@ -892,6 +921,7 @@ impl Sender {
         if let Some(queue) = state.partitions.get_mut(partition) {
             queue.in_flight -= 1;
             queue.gap |= batch.sequence.is_some();
+            queue.settle(batch.number);
         }
         self.shared.finish(state, batch, Err(error));
     }
@@ -907,6 +937,7 @@ impl Sender {
             while queue.batches.front().is_some_and(|batch| batch.born.elapsed() >= limit) {
                 let batch = queue.batches.pop_front().expect("there is a front");
                 queue.gap |= batch.sequence.is_some();
+                queue.settle(batch.number);
                 expired.push((partition.clone(), batch));
             }
         }
@@ -932,13 +963,17 @@ impl Content {
 
 /// Gives the batch its place in the order of its producer and partition, unless it has one.
 fn give_sequence(queue: &mut Queue, batch: &mut Batch, producer_id: i64) {
-    if queue.gap {
+    // A batch that may be stored is asked about first, under its old sequence: given a new one it could be stored
+    // twice. The answer is either that it is there, or that it is out of order and therefore not. Batches
+    // behind one that is not there are not there either.
+    if queue.gap && !batch.maybe_stored {
         // Nothing is out: everything from here on belongs to the next epoch. An epoch that has run out
         // wraps to 0, which the broker refuses as old; that takes 32,767 lost batches of one partition.
         queue.gap = false;
         queue.known = false;
         queue.epoch = queue.epoch.wrapping_add(1) & i16::MAX;
         queue.next_sequence = 0;
+        queue.window.clear();
         batch.sequence = None;
         for waiting in &mut queue.batches {
             waiting.sequence = None;
@@ -949,6 +984,7 @@ fn give_sequence(queue: &mut Queue, batch: &mut Batch, producer_id: i64) {
     }
     let sequence = queue.next_sequence;
     batch.sequence = Some(sequence);
+    queue.window.push_back((batch.number, false));
     match &mut batch.content {
         Content::Open(builder) => builder.set_producer(producer_id, queue.epoch, sequence),
         Content::Written(bytes) => {

@@ -2,4 +2,7 @@
 //! against brokers that play a script.
 #![allow(clippy::disallowed_methods)]
 
+mod consumer;
+mod fake;
 mod live;
+mod producer;
