@@ -387,7 +387,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.finishing = Some((end, until));
     }
 
-    /// Drops a request that changes nothing and only waits. It is always the last.
+    /// Drops a request that only waits. It is always the last.
     fn end_waits(&mut self) {
         if self.under_way.back().is_some_and(|last| is_long_poll(last.api_key)) {
             let last = self.under_way.pop_back().expect("there is a last one");
@@ -507,9 +507,10 @@ enum Deadline {
     Idle,
 }
 
-/// Requests that wait for others and change nothing by being dropped: data for Fetch.
+/// Requests that wait for others, for data or for the members of a group. What they change is done before they wait, so they may be
+/// dropped when nobody waits for the answer any more.
 fn is_long_poll(api_key: i16) -> bool {
-    api_key == ApiKey::Fetch as i16
+    [ApiKey::Fetch, ApiKey::JoinGroup, ApiKey::SyncGroup].iter().any(|api| *api as i16 == api_key)
 }
 
 /// Lets a few log lines a second through, so that a flood of bad connections does not become a flood of log.

@@ -4,3 +4,4 @@
 mod broker;
 mod config;
 mod serve;
+mod verbs;
