@@ -76,9 +76,6 @@ fn plan(arguments: Serve) -> Result<Plan, Failure> {
         "log.dirs".to_owned(),
         std::path::absolute(&data).unwrap_or_else(|_| data.clone()).display().to_string(),
     );
-    if let Some(address) = &arguments.listen {
-        all.insert("listeners".to_owned(), format!("PLAINTEXT://{address}"));
-    }
     let (config, warnings) = BrokerConfig::new(all.clone()).map_err(Failure::usage)?;
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -149,20 +146,21 @@ async fn start(plan: Plan, output: Output) -> Result<Running, Failure> {
     }
     let admin = bind_admin(&net, &plan).await?;
     let advertised = endpoints(&plan, &listeners);
+    let config = with_addresses(&plan.config, &listeners, &advertised)?;
 
     let clock = RealClock::shared();
     let progress = Arc::new(Progress::new(clock.clone()));
     let admin = admin.serve(progress.clone());
     let rng = RealRng::shared();
     let data::Data { lock, catalog, log, disk } =
-        data::open(&plan.data, &plan.config, &advertised, &clock, &rng).await?;
+        data::open(&plan.data, &config, &advertised, &clock, &rng).await?;
     let broker = Broker::start(BrokerOptions {
         clock: clock.clone(),
         rng,
         catalog: catalog.clone(),
         log: log.clone(),
-        config: Arc::new(plan.config.clone()),
-        node_id: plan.config.node_id(),
+        node_id: config.node_id(),
+        config: Arc::new(config),
         advertised: advertised.clone(),
     })
     .await
@@ -236,6 +234,23 @@ async fn bind_admin(net: &Net, plan: &Plan) -> Result<BoundAdmin, Failure> {
             }
         },
     }
+}
+
+/// What was bound stands in the configuration, as it would in Kafka's file: tools look there for it.
+fn with_addresses(
+    config: &BrokerConfig,
+    listeners: &[BoundListener],
+    advertised: &[Endpoint],
+) -> Result<BrokerConfig, Failure> {
+    let mut properties = config.started_with().clone();
+    let listening = listeners.iter().map(|listener| format!("{}://{}", listener.name(), listener.address()));
+    properties.insert("listeners".to_owned(), listening.collect::<Vec<_>>().join(","));
+    let told =
+        advertised.iter().map(|e| format!("{}://{}", e.listener_name, properties::join(&e.host, e.port)));
+    properties.insert("advertised.listeners".to_owned(), told.collect::<Vec<_>>().join(","));
+    properties.insert("node.id".to_owned(), config.node_id().to_string());
+    // What there was to warn of was said already.
+    BrokerConfig::new(properties).map(|(config, _)| config).map_err(Failure::usage)
 }
 
 /// What clients are told. A listener that nothing is said about advertises the address it is bound to, or the machine's name when it is
