@@ -59,8 +59,10 @@ fn text(started: &Started<'_>, colour: bool) -> String {
     );
     line("cluster", format!("{}, broker {}", started.cluster_id, started.node_id));
     let broker = &advertised[0];
+    let to = if broker == super::DEFAULT_LISTEN { String::new() } else { format!(" -b {broker}") };
     text.push_str(&format!(
-        "\nTry next, with any Kafka client:\n  echo hello | kcat -P -b {broker} -t greetings\n  kcat -C -b {broker} -t greetings -e\n\n"
+        "\nTry next:\n  echo hello | ottla produce -t greetings{to}\n  ottla consume -t greetings -e{to}\n\
+         or any Kafka client with {broker} as its bootstrap server.\n\n"
     ));
     text
 }

@@ -125,6 +125,7 @@ lines:\n  ottla produce -t packages -D '\\n\\n' --key-regex '^Package: (.*)$' -l
 pub struct Produce {
     #[command(flatten)]
     pub brokers: Brokers,
+    /// Made by the broker if it is not there and may be
     #[arg(short, long)]
     pub topic: String,
     /// The partition [default: by key, or in turns]
