@@ -18,8 +18,6 @@ pub struct Limits {
     pub fetch_session_partitions_max: usize,
     /// Topics that have counters of their own; the rest is counted in the totals only.
     pub topic_counters_max: usize,
-    /// `message.decompressed.max.bytes`: what one batch may become when it has to be decompressed.
-    pub batch_decompressed_bytes_max: usize,
 }
 
 impl Limits {
@@ -32,8 +30,6 @@ impl Limits {
             fetch_sessions_max: count(config.fetch_sessions_max()),
             fetch_session_partitions_max: FETCH_SESSION_PARTITIONS_MAX,
             topic_counters_max: TOPIC_COUNTERS_MAX,
-            batch_decompressed_bytes_max: usize::try_from(config.message_decompressed_max_bytes())
-                .unwrap_or(0),
         }
     }
 }

@@ -118,7 +118,7 @@ impl ProduceTopic {
         terms: ProduceTerms<'_>,
     ) -> Result<Appended, Refused> {
         let Led { partition, leader_epoch } = led_here(&broker.log, broker.node_id, &self.topic, partition)?;
-        let rules = produce_rules(&self.config, terms, broker.limits.batch_decompressed_bytes_max);
+        let rules = produce_rules(&self.config, terms);
         let accepted = validate(records, &rules).map_err(|error| Refused {
             code: error.error_code(),
             message: Some(error.to_string()),
@@ -175,11 +175,7 @@ impl Appended {
     }
 }
 
-fn produce_rules(
-    config: &TopicConfig,
-    terms: ProduceTerms<'_>,
-    decompressed_bytes_max: usize,
-) -> ProduceRules {
+fn produce_rules(config: &TopicConfig, terms: ProduceTerms<'_>) -> ProduceRules {
     ProduceRules {
         produce_version: terms.version,
         now_ms: terms.now_ms,
@@ -192,7 +188,7 @@ fn produce_rules(
         timestamp_before_max_ms: config.timestamp_before_max_ms,
         timestamp_after_max_ms: config.timestamp_after_max_ms,
         compacted: config.cleanup_policy.compact,
-        decompressed_bytes_max,
+        decompressed_bytes_max: usize::try_from(config.max_decompressed_message_bytes).unwrap_or(0),
         check_compressed_records: false,
     }
 }

@@ -12,6 +12,7 @@ use crate::request::{Handling, RequestContext, sequential};
 
 mod alter_configs;
 mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 pub(crate) mod api_versions;
 mod create_partitions;
 mod create_topics;
@@ -23,6 +24,7 @@ mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod fetch;
@@ -92,6 +94,9 @@ pub static TABLE: &[Api] = &[
     }),
     api(ApiKey::DescribeConfigs, 1..=4, |context, body| sequential(context, body, describe_configs::handle)),
     api(ApiKey::AlterConfigs, 0..=2, |context, body| sequential(context, body, alter_configs::handle)),
+    api(ApiKey::AlterReplicaLogDirs, 1..=2, |context, body| {
+        sequential(context, body, alter_replica_log_dirs::handle)
+    }),
     api(ApiKey::DescribeLogDirs, 1..=5, |context, body| sequential(context, body, describe_log_dirs::handle)),
     api(ApiKey::CreatePartitions, 0..=3, |context, body| {
         sequential(context, body, create_partitions::handle)
@@ -108,6 +113,7 @@ pub static TABLE: &[Api] = &[
         sequential(context, body, list_partition_reassignments::handle)
     }),
     api(ApiKey::OffsetDelete, 0..=0, |context, body| sequential(context, body, offset_delete::handle)),
+    api(ApiKey::DescribeQuorum, 0..=2, |context, body| sequential(context, body, describe_quorum::handle)),
     api(ApiKey::DescribeCluster, 0..=2, |context, body| sequential(context, body, describe_cluster::handle)),
     api(ApiKey::DescribeProducers, 0..=0, |context, body| {
         sequential(context, body, describe_producers::handle)

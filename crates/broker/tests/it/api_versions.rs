@@ -38,33 +38,50 @@ fn the_table_is_kafkas_and_explicit() {
         .iter()
         .map(|api| format!("{} {}-{}", api.key.name(), api.advertised.start(), api.advertised.end()))
         .collect();
-    for row in [
+    let expected = [
         "Produce 0-13",
         "Fetch 4-18",
         "ListOffsets 1-11",
         "Metadata 0-13",
+        "OffsetCommit 2-10",
+        "OffsetFetch 1-10",
+        "FindCoordinator 0-6",
+        "JoinGroup 0-9",
+        "Heartbeat 0-4",
+        "LeaveGroup 0-5",
+        "SyncGroup 0-5",
+        "DescribeGroups 0-6",
+        "ListGroups 0-5",
         "ApiVersions 0-5",
         "CreateTopics 2-7",
         "DeleteTopics 1-6",
         "DeleteRecords 0-2",
+        "InitProducerId 0-5",
         "OffsetForLeaderEpoch 2-4",
         "DescribeConfigs 1-4",
         "AlterConfigs 0-2",
+        "AlterReplicaLogDirs 1-2",
         "DescribeLogDirs 1-5",
         "CreatePartitions 0-3",
+        "DeleteGroups 0-3",
         "ElectLeaders 0-2",
         "IncrementalAlterConfigs 0-1",
         "AlterPartitionReassignments 0-1",
         "ListPartitionReassignments 0-0",
+        "OffsetDelete 0-0",
+        "DescribeQuorum 0-2",
         "DescribeCluster 0-2",
         "DescribeProducers 0-0",
         "ListConfigResources 0-1",
         "DescribeTopicPartitions 0-0",
-    ] {
-        assert!(table.iter().any(|line| line == row), "{row} is missing in {table:?}");
-    }
+    ];
+    assert_eq!(table, expected);
     assert!(APIS.is_sorted_by_key(|api| api.key.code()));
-    for api in APIS.iter().filter(|api| api.key != ApiKey::Produce) {
+    for api in APIS {
+        // Produce: see its file. InitProducerId 6 is not released in Kafka 4.4 (two-phase commit, KIP-939).
+        if matches!(api.key, ApiKey::Produce | ApiKey::InitProducerId) {
+            continue;
+        }
         let schema = api.key.versions().expect("no removed API is in the table");
         assert_eq!(api.advertised, schema, "{}: all versions of Kafka 4.4", api.key.name());
     }

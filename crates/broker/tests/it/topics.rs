@@ -1,15 +1,18 @@
 use protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
+use protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
 use protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
 use protocol::messages::delete_topics_request::DeleteTopicState;
+use protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
 use protocol::messages::elect_leaders_request::TopicPartitions;
 use protocol::messages::metadata_request::MetadataRequestTopic;
 use protocol::messages::{
-    AlterPartitionReassignmentsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeClusterRequest, DescribeLogDirsRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest,
+    AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeLogDirsRequest,
+    DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest,
     ListPartitionReassignmentsRequest, MetadataRequest,
 };
 use protocol::{ErrorCode, Uuid};
@@ -372,7 +375,7 @@ fn a_long_list_of_partitions_comes_page_by_page() {
 #[test]
 fn the_cluster_is_one_broker() {
     story(|| async {
-        let house = House::new().await;
+        let house = House::with(&[("log.dirs", "/data")]).await;
         house.create_topic("t", 2, &[]).await;
         house.produce("t", 1, &["some bytes"]).await;
         for version in 0..=2 {
@@ -417,6 +420,32 @@ fn the_cluster_is_one_broker() {
             let request = AlterPartitionReassignmentsRequest { topics: vec![topic], ..Default::default() };
             let response = house.ask(1, request).await;
             assert_eq!(code(response.responses[0].partitions[0].error_code), expected);
+        }
+        for version in 1..=2 {
+            for (path, expected) in [("/data/", ErrorCode::None), ("/elsewhere", ErrorCode::LogDirNotFound)] {
+                let topic = AlterReplicaLogDirTopic { name: "t".into(), partitions: vec![0] };
+                let dir = AlterReplicaLogDir { path: path.into(), topics: vec![topic] };
+                let response = house.ask(version, AlterReplicaLogDirsRequest { dirs: vec![dir] }).await;
+                assert_eq!(code(response.results[0].partitions[0].error_code), expected);
+            }
+        }
+        for version in 0..=2 {
+            let ask = |topic: &str| DescribeQuorumRequest {
+                topics: vec![TopicData {
+                    topic_name: topic.into(),
+                    partitions: vec![PartitionData::default()],
+                }],
+            };
+            let response = house.ask(version, ask("__cluster_metadata")).await;
+            let log = &response.topics[0].partitions[0];
+            assert_eq!(
+                (code(log.error_code), log.leader_id, log.current_voters.len()),
+                (ErrorCode::None, 1, 1)
+            );
+            assert!(log.high_watermark > 0);
+            let other = house.ask(version, ask("t")).await;
+            let code = code(other.topics[0].partitions[0].error_code);
+            assert_eq!(code, ErrorCode::UnknownTopicOrPartition);
         }
         let moving = house.ask(0, ListPartitionReassignmentsRequest::default()).await;
         assert!(moving.topics.is_empty() && moving.error_code == 0);

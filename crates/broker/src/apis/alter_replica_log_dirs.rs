@@ -1,0 +1,49 @@
+//! AlterReplicaLogDirs (key 34), versions 1–2 (KIP-113).
+//!
+//! Moves replicas between directories of a broker. There is one directory here, so "move it there" is done already,
+//! and any other directory is LOG_DIR_NOT_FOUND.
+//!
+//! 2: flexible.
+
+use std::collections::BTreeMap;
+
+use protocol::messages::alter_replica_log_dirs_response::{
+    AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult,
+};
+use protocol::messages::{AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse};
+use protocol::{ErrorCode, Str};
+
+use crate::partitions::{TopicRef, led_here};
+use crate::request::RequestContext;
+
+pub(super) async fn handle(
+    context: RequestContext,
+    request: AlterReplicaLogDirsRequest,
+) -> AlterReplicaLogDirsResponse {
+    let broker = &context.broker;
+    let data_dir = broker.configs.started_with().data_dir();
+    let state = broker.catalog.read();
+    let mut results: BTreeMap<Str, Vec<AlterReplicaLogDirPartitionResult>> = BTreeMap::new();
+    for dir in &request.dirs {
+        let is_ours = dir.path.trim_end_matches('/') == data_dir.trim_end_matches('/');
+        for topic in &dir.topics {
+            for index in &topic.partitions {
+                let found = TopicRef::Name(topic.name.clone())
+                    .find(&state)
+                    .and_then(|topic| led_here(&broker.log, broker.node_id, topic, *index));
+                let code = match found {
+                    _ if !is_ours => ErrorCode::LogDirNotFound,
+                    Ok(_) => ErrorCode::None,
+                    Err(code) => code,
+                };
+                let result =
+                    AlterReplicaLogDirPartitionResult { partition_index: *index, error_code: code.code() };
+                results.entry(topic.name.clone()).or_default().push(result);
+            }
+        }
+    }
+    let results = results
+        .into_iter()
+        .map(|(topic_name, partitions)| AlterReplicaLogDirTopicResult { topic_name, partitions });
+    AlterReplicaLogDirsResponse { results: results.collect(), ..AlterReplicaLogDirsResponse::default() }
+}
