@@ -185,6 +185,12 @@ impl Cluster {
         self.topics.get(name).filter(|topic| topic.error == ErrorCode::None)
     }
 
+    /// The topic's name and id, if its broker is new enough to have ids.
+    pub(crate) fn topic_id(&self, name: &str) -> Option<(Str, Uuid)> {
+        let topic = self.topic(name)?;
+        (!topic.id.is_zero()).then(|| (topic.name.clone(), topic.id))
+    }
+
     pub fn partition(&self, topic: &str, partition: i32) -> Option<&PartitionInfo> {
         self.topic(topic)?.partitions.iter().find(|info| info.partition == partition)
     }

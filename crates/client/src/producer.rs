@@ -28,7 +28,7 @@ use protocol::compression::Compression;
 use protocol::messages::{
     InitProducerIdRequest, ProduceRequest, ProduceResponse, produce_request, produce_response,
 };
-use protocol::{ErrorCode, Records, Str};
+use protocol::{ErrorCode, Records, Str, Uuid};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use world::task::{self, Instant, JoinHandle};
 
@@ -144,6 +144,9 @@ pub struct ProducerOptions {
     pub compression_level: Option<i32>,
     pub partitioner: Arc<dyn Partitioner>,
 }
+
+/// Newer versions of Produce name topics by id only (KIP-516).
+const LAST_VERSION_WITH_NAMES: i16 = 12;
 
 /// Kafka's broker remembers this many batches per producer and partition.
 const IDEMPOTENT_IN_FLIGHT_MAX: usize = 5;
@@ -613,6 +616,7 @@ async fn finished(task: &mut Option<JoinHandle<()>>) {
 struct Sent {
     node: i32,
     batches: Vec<(TopicPartition, Batch)>,
+    ids: BTreeMap<Str, Uuid>,
     result: Result<Option<ProduceResponse>, Error>,
 }
 
@@ -665,6 +669,9 @@ impl Sender {
             self.metadata = Some(task::spawn(async move {
                 if let Err(error) = client.fresh_cluster(&topics).await {
                     tracing::debug!(%error, "no metadata");
+                }
+                // A topic may be gone for long.
+                if client.is_stale(&topics) {
                     task::sleep(client.backoff(1)).await;
                 }
             }));
@@ -753,6 +760,7 @@ impl Sender {
     fn send(&mut self, node: i32, ready: Vec<(TopicPartition, Batch)>) {
         let shared = self.shared.clone();
         let mut topics: BTreeMap<Str, Vec<produce_request::PartitionProduceData>> = BTreeMap::new();
+        let cluster = shared.client.cluster();
         let mut batches = Vec::with_capacity(ready.len());
         for (partition, mut batch) in ready {
             match batch.content.write() {
@@ -770,6 +778,9 @@ impl Sender {
         }
         *self.in_flight.entry(node).or_default() += 1;
         let options = &shared.options;
+        // From version 13 on topics have ids only: a topic that was deleted and made again is another one.
+        let ids: BTreeMap<Str, Uuid> = topics.keys().filter_map(|name| cluster.topic_id(name)).collect();
+        let cap = if ids.len() == topics.len() { i16::MAX } else { LAST_VERSION_WITH_NAMES };
         let request = ProduceRequest {
             transactional_id: None,
             acks: options.acks.wire(),
@@ -777,9 +788,9 @@ impl Sender {
             topic_data: topics
                 .into_iter()
                 .map(|(name, partition_data)| produce_request::TopicProduceData {
+                    topic_id: ids.get(&name).copied().unwrap_or_default(),
                     name,
                     partition_data,
-                    ..Default::default()
                 })
                 .collect(),
         };
@@ -788,8 +799,7 @@ impl Sender {
         self.requests.push(Box::pin(async move {
             let result = async {
                 let connection = shared.client.node(Lane::Produce, node).await?;
-                // Versions from 13 on name topics by id only.
-                let version = connection.version::<ProduceRequest>(12)?;
+                let version = connection.version::<ProduceRequest>(cap)?;
                 if silent {
                     connection.tell(&request, version).await.map(|()| None)
                 } else {
@@ -797,7 +807,7 @@ impl Sender {
                 }
             };
             let result = result.await;
-            Sent { node, batches, result }
+            Sent { node, batches, ids, result }
         }));
     }
 
@@ -815,7 +825,7 @@ impl Sender {
                 }
             }
             Ok(Some(response)) => {
-                let answers = by_partition(response);
+                let answers = by_partition(response, &sent.ids);
                 for (partition, batch) in sent.batches {
                     match answers.get(&partition) {
                         Some(answer) => self.answered(state, &partition, batch, answer),
@@ -1000,12 +1010,14 @@ fn give_sequence(queue: &mut Queue, batch: &mut Batch, producer_id: i64) {
 
 fn by_partition(
     response: ProduceResponse,
+    ids: &BTreeMap<Str, Uuid>,
 ) -> BTreeMap<TopicPartition, produce_response::PartitionProduceResponse> {
     let mut answers = BTreeMap::new();
     for topic in response.responses {
+        let named = ids.iter().find(|(_, id)| !topic.topic_id.is_zero() && **id == topic.topic_id);
+        let name = named.map_or(&topic.name, |(name, _)| name);
         for partition in topic.partition_responses {
-            answers
-                .insert(TopicPartition { topic: topic.name.clone(), partition: partition.index }, partition);
+            answers.insert(TopicPartition { topic: name.clone(), partition: partition.index }, partition);
         }
     }
     answers

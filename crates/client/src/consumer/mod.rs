@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol::batch::Header;
 use protocol::messages::{FetchRequest, FetchResponse, fetch_request};
-use protocol::{ErrorCode, Str};
+use protocol::{ErrorCode, Str, Uuid};
 use tokio::sync::mpsc;
 use world::task::{self, Instant, JoinHandle};
 
@@ -32,6 +32,9 @@ use crate::TopicPartition;
 use crate::cluster::{Client, Cluster, Lane};
 use crate::error::{Error, check, code_of};
 use crate::retry::Tries;
+
+/// Newer versions of Fetch name topics by id only (KIP-516).
+const LAST_VERSION_WITH_NAMES: i16 = 12;
 
 /// One record as a consumer gets it. Key, value and headers are slices of the answer that brought them: who
 /// keeps a small one for long should copy it.
@@ -231,6 +234,7 @@ struct Reading {
 struct Answer {
     node: i32,
     asked: BTreeMap<TopicPartition, (i64, u64)>,
+    ids: BTreeMap<Uuid, Str>,
     result: Result<FetchResponse, Error>,
 }
 
@@ -894,24 +898,29 @@ impl Consumer {
             if self.fetching.contains_key(&node) {
                 continue;
             }
-            let request = self.fetch_request(&cluster, &asked);
+            let (request, ids) = self.fetch_request(&cluster, &asked);
+            let all_have_ids = request.topics.len() == ids.len();
+            let cap = if all_have_ids { i16::MAX } else { LAST_VERSION_WITH_NAMES };
             let (client, answers) = (self.client.clone(), self.fetched_sender.clone());
             let wait = self.options.fetch_wait_max;
             let fetch = async move {
                 let result = async {
                     let connection = client.node(Lane::Fetch, node).await?;
-                    // Versions from 13 on name topics by id only.
                     let limit = client.options().request_timeout.max(wait + Duration::from_secs(5));
-                    connection.call(&request, 12, limit).await
+                    connection.call(&request, cap, limit).await
                 };
                 let result = result.await;
-                let _ = answers.send(Answer { node, asked, result });
+                let _ = answers.send(Answer { node, asked, ids, result });
             };
             self.fetching.insert(node, task::spawn(fetch));
         }
     }
 
-    fn fetch_request(&self, cluster: &Cluster, asked: &BTreeMap<TopicPartition, (i64, u64)>) -> FetchRequest {
+    fn fetch_request(
+        &self,
+        cluster: &Cluster,
+        asked: &BTreeMap<TopicPartition, (i64, u64)>,
+    ) -> (FetchRequest, BTreeMap<Uuid, Str>) {
         let mut topics: BTreeMap<Str, Vec<fetch_request::FetchPartition>> = BTreeMap::new();
         for (partition, (offset, _)) in asked {
             let epoch =
@@ -924,7 +933,10 @@ impl Consumer {
                 ..Default::default()
             });
         }
-        FetchRequest {
+        // From version 13 on topics have ids only: a topic that was deleted and made again is another one.
+        let ids: BTreeMap<Str, Uuid> = topics.keys().filter_map(|name| cluster.topic_id(name)).collect();
+        let names = ids.iter().map(|(name, id)| (*id, name.clone())).collect();
+        let request = FetchRequest {
             replica_id: -1,
             max_wait_ms: self.options.fetch_wait_max.as_millis() as i32,
             min_bytes: self.options.fetch_bytes_min,
@@ -936,14 +948,15 @@ impl Consumer {
             topics: topics
                 .into_iter()
                 .map(|(topic, partitions)| fetch_request::FetchTopic {
+                    topic_id: ids.get(&topic).copied().unwrap_or_default(),
                     topic,
                     partitions,
-                    ..Default::default()
                 })
                 .collect(),
             rack_id: self.options.rack.clone(),
             ..Default::default()
-        }
+        };
+        (request, names)
     }
 
     fn take_answers(&mut self) {
@@ -970,8 +983,9 @@ impl Consumer {
         };
         let mut trouble = false;
         for topic in &response.responses {
+            let name = answer.ids.get(&topic.topic_id).unwrap_or(&topic.topic);
             for data in &topic.partitions {
-                let key = TopicPartition { topic: topic.topic.clone(), partition: data.partition_index };
+                let key = TopicPartition { topic: name.clone(), partition: data.partition_index };
                 let (Some(reading), Some((offset, seeks))) =
                     (self.partitions.get_mut(&key), answer.asked.get(&key))
                 else {

@@ -160,13 +160,16 @@ impl Transport for Fake {
     }
 }
 
+/// When it may arrive, what was asked, and the frame; no frame is the end of the connection.
+type Answer = (tokio::time::Instant, ApiKey, Arc<Mutex<State>>, Option<Bytes>);
+
 struct FakeSender {
     fake: Fake,
-    answers: Option<mpsc::UnboundedSender<(tokio::time::Instant, ApiKey, Arc<Mutex<State>>, Option<Bytes>)>>,
+    answers: Option<mpsc::UnboundedSender<Answer>>,
 }
 
 struct FakeReceiver {
-    answers: mpsc::UnboundedReceiver<(tokio::time::Instant, ApiKey, Arc<Mutex<State>>, Option<Bytes>)>,
+    answers: mpsc::UnboundedReceiver<Answer>,
 }
 
 impl FrameSender for FakeSender {

@@ -185,7 +185,7 @@ async fn two_members_share_and_take_over() {
         let admin = client.admin();
         admin.alter_group_offsets(group.clone(), &BTreeMap::from([(back.clone(), 1.into())])).await.unwrap();
         assert_eq!(admin.group_offsets(group.clone(), None).await.unwrap()[&back].offset, 1);
-        let deleted = admin.delete_group_offsets(group.clone(), &[back.clone()]).await.unwrap();
+        let deleted = admin.delete_group_offsets(group.clone(), std::slice::from_ref(&back)).await.unwrap();
         assert!(deleted[&back].is_ok());
         assert_eq!(admin.group_offsets(group.clone(), None).await.unwrap().len(), 3);
         assert!(admin.groups().await.unwrap().iter().any(|listed| listed.group_id == group));
@@ -235,21 +235,21 @@ async fn positions_seek_pause_times_and_commits() {
     assert_eq!(values(&read(&mut consumer, 1).await), ["4", "5", "6"]);
     let times = consumer.offsets_for_times(&BTreeMap::from([(partition.clone(), 5_000)])).await.unwrap();
     assert_eq!((times[&partition].offset, times[&partition].timestamp), (4, 5_000));
-    assert_eq!(consumer.end_offsets(&[partition.clone()]).await.unwrap()[&partition], 10);
-    assert_eq!(consumer.beginning_offsets(&[partition.clone()]).await.unwrap()[&partition], 0);
+    assert_eq!(consumer.end_offsets(std::slice::from_ref(&partition)).await.unwrap()[&partition], 10);
+    assert_eq!(consumer.beginning_offsets(std::slice::from_ref(&partition)).await.unwrap()[&partition], 0);
 
     consumer.pause(&partition).unwrap();
     assert_eq!(consumer.poll(SECOND).await.unwrap(), []);
     consumer.resume(&partition).unwrap();
     assert_eq!(values(&read(&mut consumer, 1).await), ["7", "8", "9"]);
 
-    assert!(consumer.committed(&[partition.clone()]).await.unwrap().is_empty());
+    assert!(consumer.committed(std::slice::from_ref(&partition)).await.unwrap().is_empty());
     consumer.seek(&partition, 6).unwrap();
     consumer.commit().await.unwrap();
-    assert_eq!(consumer.committed(&[partition.clone()]).await.unwrap()[&partition].offset, 6);
+    assert_eq!(consumer.committed(std::slice::from_ref(&partition)).await.unwrap()[&partition].offset, 6);
     consumer.seek(&partition, 7).unwrap();
     consumer.commit_async().await.unwrap().unwrap();
-    assert_eq!(consumer.committed(&[partition.clone()]).await.unwrap()[&partition].offset, 7);
+    assert_eq!(consumer.committed(std::slice::from_ref(&partition)).await.unwrap()[&partition].offset, 7);
 
     // An offset that is gone follows the reset policy.
     let low = client.admin().delete_records(&BTreeMap::from([(partition.clone(), 5)])).await.unwrap();
@@ -349,7 +349,7 @@ async fn topics_configs_and_the_cluster() {
     let partition = producer.send(Record::to(name.clone()).key("k").value("v")).await.unwrap().await.unwrap();
     assert_eq!(partition.offset, 0);
 
-    let dirs = admin.log_dirs(Some(&[name.clone()])).await.unwrap();
+    let dirs = admin.log_dirs(Some(std::slice::from_ref(&name))).await.unwrap();
     let listed: BTreeSet<i32> =
         dirs.iter().flat_map(|d| &d.partitions).map(|p| p.partition.partition).collect();
     assert_eq!(listed, BTreeSet::from([0, 1, 2, 3, 4]));

@@ -112,9 +112,11 @@ fn a_full_buffer_makes_send_wait_and_then_fail() {
     run(async {
         let fake = Fake::new().topic("t", 1);
         fake.fates(ApiKey::Produce, [Fate::Mute]);
-        let mut options = ProducerOptions::default();
-        options.buffer_bytes = 2_000;
-        options.block_max = Duration::from_secs(2);
+        let options = ProducerOptions {
+            buffer_bytes: 2_000,
+            block_max: Duration::from_secs(2),
+            ..ProducerOptions::default()
+        };
         let producer = fake.client().producer(options).await.unwrap();
         let mut results = Vec::new();
         for _ in 0..30 {
