@@ -214,6 +214,15 @@ fn write_topic_metrics(text: &mut MetricsText, broker: &Broker) {
         "Partitions in them.",
         sessions.partitions,
     );
+    let groups = broker.group_counts();
+    text.gauge("kafka_coordinator_group_groupmetadatamanager_numgroups", "Groups.", groups.groups);
+    text.gauge("kafka_coordinator_group_groupmetadatamanager_numoffsets", "Committed offsets.", groups.offsets);
+    text.gauge("ottla_group_members", "Members of all groups.", groups.members);
+    text.gauge(
+        "ottla_group_partitions_loading",
+        "Partitions of __consumer_offsets that are still read after the start.",
+        groups.partitions_loading,
+    );
     text.gauge(
         "ottla_fetch_sessions_limit",
         "Fetch sessions that may be kept.",
