@@ -216,7 +216,11 @@ fn write_topic_metrics(text: &mut MetricsText, broker: &Broker) {
     );
     let groups = broker.group_counts();
     text.gauge("kafka_coordinator_group_groupmetadatamanager_numgroups", "Groups.", groups.groups);
-    text.gauge("kafka_coordinator_group_groupmetadatamanager_numoffsets", "Committed offsets.", groups.offsets);
+    text.gauge(
+        "kafka_coordinator_group_groupmetadatamanager_numoffsets",
+        "Committed offsets.",
+        groups.offsets,
+    );
     text.gauge("ottla_group_members", "Members of all groups.", groups.members);
     text.gauge(
         "ottla_group_partitions_loading",
