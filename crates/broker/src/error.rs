@@ -47,6 +47,8 @@ pub(crate) fn append_error(error: &AppendError) -> ErrorCode {
         AppendError::Deleted => ErrorCode::UnknownTopicOrPartition,
         // Nothing can be written for now: disk full, or a sync failed. Producers retry.
         AppendError::Full | AppendError::Failed(_) => ErrorCode::KafkaStorageError,
+        // More waits than the log holds, although connections wait for room: come again.
+        AppendError::Busy => ErrorCode::RequestTimedOut,
         AppendError::OffsetsExhausted => ErrorCode::UnknownServerError,
     }
 }
@@ -61,6 +63,6 @@ pub(crate) fn read_error(error: &ReadError) -> ErrorCode {
         // Consumers stop with an error that names the offset, and the next read tries again.
         ReadError::Damaged { .. } => ErrorCode::CorruptMessage,
         ReadError::Deleted => ErrorCode::UnknownTopicOrPartition,
-        ReadError::Storage(_) => ErrorCode::KafkaStorageError,
+        ReadError::Stopped(_) | ReadError::Storage(_) => ErrorCode::KafkaStorageError,
     }
 }

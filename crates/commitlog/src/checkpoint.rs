@@ -1,187 +1,524 @@
-//! The checkpoint: the state of all partitions after one chunk, so that recovery reads only the WAL behind it.
+//! Checkpoints: the state of the partitions after one chunk, so that recovery reads only the WAL behind it.
 //!
-//! One file, `checkpoint`, replaced as a whole. It is an aid and not the truth: what it says is rebuilt from the WAL by going on
-//! from it. Its bytes are listed in `docs/data-layout.md`.
+//! One file per generation, `checkpoint/<generation:020>.ckpt`: a *base* frame with everything, then *delta* frames
+//! with only what changed since the frame before. A delta costs what the traffic since the last one costs, however
+//! many partitions there are; when the deltas outgrow the base, a new generation with a new base is written. See
+//! `docs/decisions/checkpoints.md`.
+//!
+//! A frame is an aid, not the truth: it holds only what committed chunks say, so a frame that did not survive costs
+//! reading more WAL. That is why deltas are written without a sync. Only before a WAL file is given up, the frame
+//! that no longer needs it is synced ([`CheckpointFile::sync`]).
+//!
+//! A partition in a frame may already show chunks behind the frame's position, because it is captured while commits go
+//! on. Replay skips what a partition has already seen, by offset.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
+use protocol::batch::crc32c;
 use protocol::{TopicIdPartition, Uuid};
+use world::disk::{Disk, DiskError, File, OpenMode};
 
-use crate::extent::{Extent, Place};
+use crate::encoding::{Decoder, Encoder, FormatError, Hash, hash};
 use crate::producers::{ProducerState, RememberedBatch};
 use crate::wal::Position;
 
-const MAGIC: [u8; 8] = *b"OTLCKPT1";
+const MAGIC: [u8; 8] = *b"OTTLACKP";
+const VERSION: u16 = 1;
+const FRAME_HEADER_LEN: usize = 96;
+const WHAT: &str = "a checkpoint frame";
+/// A new base is written when the deltas are longer than the base and than this.
+const DELTAS_BYTES_MIN: u64 = 4 << 20;
+/// Written and read in steps of this size.
+const STEP_BYTES: usize = 4 << 20;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a frame says of a partition, and what recovery starts from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionCheckpoint {
+    pub log_start: i64,
+    /// Behind the last committed record.
+    pub log_end: i64,
+    pub epochs: Vec<(i32, i64)>,
+    /// In a delta: those that came since the frame before.
+    pub extents: VecDeque<WalExtent>,
+    /// In a delta: those that changed since the frame before.
+    pub producers: BTreeMap<i64, ProducerState>,
+}
+
+/// An extent in a WAL file, in numbers only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalExtent {
+    pub first_offset: i64,
+    pub last_offset: i64,
+    pub max_timestamp: i64,
+    pub len: u32,
+    pub leader_epoch: i32,
+    pub file: u64,
+    /// From the start of the file.
+    pub position: u64,
+    pub chunk: u64,
+    pub position_in_chunk: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
-    pub log_id: [u8; 16],
     pub at: Position,
+    /// How long the file of `at` was made; 0 when there is no checkpoint yet.
     pub file_len: u64,
-    pub chunk_len_max: u64,
+    /// The log was closed here: nothing was written behind it.
+    pub closed: bool,
+    /// No chunk was ever longer: how far recovery looks for chunks behind a damaged one.
+    pub chunk_bytes_max: u64,
     pub partitions: BTreeMap<TopicIdPartition, PartitionCheckpoint>,
 }
 
-#[derive(Clone, Debug, Default)]
-pub struct PartitionCheckpoint {
-    pub log_start: i64,
-    pub log_end: i64,
-    pub epochs: Vec<(i32, i64)>,
-    pub extents: VecDeque<Extent>,
-    pub producers: Vec<(i64, ProducerState)>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FrameKind {
+    Base = 1,
+    Delta = 2,
 }
 
-impl PartialEq for PartitionCheckpoint {
-    fn eq(&self, other: &Self) -> bool {
-        self.log_start == other.log_start && self.log_end == other.log_end && self.extents == other.extents
+struct FrameHeader {
+    kind: FrameKind,
+    log_id: [u8; 16],
+    generation: u64,
+    sequence: u64,
+    predecessor: Hash,
+    body_len: u64,
+    body_hash: Hash,
+}
+
+impl FrameHeader {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::with_capacity(FRAME_HEADER_LEN);
+        out.raw(&MAGIC);
+        out.u16(VERSION);
+        out.u16(self.kind as u16);
+        out.raw(&self.log_id);
+        out.u64(self.generation);
+        out.u64(self.sequence);
+        out.raw(&self.predecessor);
+        out.u64(self.body_len);
+        out.raw(&self.body_hash);
+        out.raw(&[0; 8]);
+        let crc = crc32c(out.as_slice());
+        out.u32(crc);
+        assert_eq!(out.len(), FRAME_HEADER_LEN, "the frame header's fields");
+        out.into_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let bytes: &[u8; FRAME_HEADER_LEN] =
+            bytes.first_chunk().ok_or(FormatError::Truncated { what: WHAT })?;
+        let (fields, crc) = bytes.split_at(FRAME_HEADER_LEN - 4);
+        if !fields.starts_with(&MAGIC) {
+            return Err(FormatError::Magic { what: WHAT });
+        }
+        if crc32c(fields).to_le_bytes() != crc {
+            return Err(FormatError::Checksum { what: WHAT });
+        }
+        let mut fields = Decoder::new(&fields[MAGIC.len()..], WHAT);
+        let version = fields.u16()?;
+        if version != VERSION {
+            return Err(FormatError::Version { what: WHAT, version });
+        }
+        let kind = match fields.u16()? {
+            1 => FrameKind::Base,
+            2 => FrameKind::Delta,
+            other => return Err(fields.inconsistent(format!("kind {other}"))),
+        };
+        Ok(Self {
+            kind,
+            log_id: fields.array()?,
+            generation: fields.u64()?,
+            sequence: fields.u64()?,
+            predecessor: fields.array()?,
+            body_len: fields.u64()?,
+            body_hash: fields.array()?,
+        })
     }
 }
-
-impl Eq for PartitionCheckpoint {}
 
 impl Checkpoint {
-    pub fn encode(&self) -> Bytes {
-        let mut out = Vec::new();
-        out.put_slice(&MAGIC);
-        out.put_slice(&self.log_id);
-        out.put_u64_le(self.at.file);
-        out.put_u64_le(self.at.offset);
-        out.put_u64_le(self.at.last_number);
-        out.put_u128_le(self.at.last_hash);
-        out.put_u64_le(self.file_len);
-        out.put_u64_le(self.chunk_len_max);
-        out.put_u32_le(self.partitions.len() as u32);
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::with_capacity(64 + self.partitions.len() * 128);
+        out.u64(self.at.file);
+        out.u64(self.at.offset);
+        out.u64(self.at.last_number);
+        out.raw(&self.at.last_hash);
+        out.u64(self.file_len);
+        out.u8(u8::from(self.closed));
+        out.u64(self.chunk_bytes_max);
+        out.u32(self.partitions.len() as u32);
         for (id, partition) in &self.partitions {
-            out.put_slice(&id.topic_id.0);
-            out.put_i32_le(id.partition);
-            out.put_i64_le(partition.log_start);
-            out.put_i64_le(partition.log_end);
-            out.put_u32_le(partition.epochs.len() as u32);
-            for (epoch, start) in &partition.epochs {
-                out.put_i32_le(*epoch);
-                out.put_i64_le(*start);
-            }
-            out.put_u32_le(partition.extents.len() as u32);
-            for extent in &partition.extents {
-                out.put_i64_le(extent.base_offset);
-                out.put_i64_le(extent.last_offset);
-                out.put_i64_le(extent.max_timestamp);
-                out.put_u64_le(extent.place.file);
-                out.put_u64_le(extent.place.position);
-                out.put_u32_le(extent.len);
-                out.put_u64_le(extent.chunk);
-                out.put_u32_le(extent.position_in_chunk);
-            }
-            out.put_u32_le(partition.producers.len() as u32);
-            for (producer, state) in &partition.producers {
-                out.put_i64_le(*producer);
-                out.put_i16_le(state.epoch);
-                out.put_i64_le(state.last_timestamp);
-                out.put_i32_le(state.coordinator_epoch);
-                out.put_u8(state.batches.len() as u8);
-                for batch in &state.batches {
-                    out.put_i32_le(batch.first_sequence);
-                    out.put_i32_le(batch.last_sequence);
-                    out.put_i64_le(batch.base_offset);
-                    out.put_i64_le(batch.last_offset);
-                }
-            }
+            out.raw(id.topic_id.as_bytes());
+            out.i32(id.partition);
+            partition.encode(&mut out);
         }
-        let crc = protocol::batch::crc32c(&out);
-        out.put_u32_le(crc);
-        out.into()
+        out.into_vec()
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Checkpoint, &'static str> {
-        let body = bytes.len().checked_sub(4).ok_or("cut short")?;
-        let (body, crc) = bytes.split_at(body);
-        if protocol::batch::crc32c(body).to_le_bytes() != *crc {
-            return Err("checksum");
-        }
-        let mut take = Take(body);
-        if take.array::<8>()? != MAGIC {
-            return Err("not a checkpoint of this version");
-        }
-        let log_id = take.array()?;
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut input = Decoder::new(bytes, WHAT);
         let at = Position {
-            file: take.u64()?,
-            offset: take.u64()?,
-            last_number: take.u64()?,
-            last_hash: u128::from_le_bytes(take.array()?),
+            file: input.u64()?,
+            offset: input.u64()?,
+            last_number: input.u64()?,
+            last_hash: input.array()?,
         };
-        let (file_len, chunk_len_max) = (take.u64()?, take.u64()?);
+        let file_len = input.u64()?;
+        let closed = input.u8()? != 0;
+        let chunk_bytes_max = input.u64()?;
         let mut partitions = BTreeMap::new();
-        for _ in 0..take.count(48)? {
-            let id = TopicIdPartition { topic_id: Uuid(take.array()?), partition: take.i32()? };
-            let mut partition =
-                PartitionCheckpoint { log_start: take.i64()?, log_end: take.i64()?, ..Default::default() };
-            for _ in 0..take.count(12)? {
-                partition.epochs.push((take.i32()?, take.i64()?));
-            }
-            for _ in 0..take.count(56)? {
-                partition.extents.push_back(Extent {
-                    base_offset: take.i64()?,
-                    last_offset: take.i64()?,
-                    max_timestamp: take.i64()?,
-                    place: Place { file: take.u64()?, position: take.u64()? },
-                    len: take.i32()? as u32,
-                    chunk: take.u64()?,
-                    position_in_chunk: take.i32()? as u32,
-                });
-            }
-            for _ in 0..take.count(23)? {
-                let producer = take.i64()?;
-                let mut state = ProducerState {
-                    epoch: i16::from_le_bytes(take.array()?),
-                    batches: VecDeque::new(),
-                    last_timestamp: take.i64()?,
-                    coordinator_epoch: take.i32()?,
-                };
-                for _ in 0..take.array::<1>()?[0] {
-                    state.batches.push_back(RememberedBatch {
-                        first_sequence: take.i32()?,
-                        last_sequence: take.i32()?,
-                        base_offset: take.i64()?,
-                        last_offset: take.i64()?,
-                        in_flight: None,
-                    });
-                }
-                partition.producers.push((producer, state));
-            }
-            partitions.insert(id, partition);
+        for _ in 0..input.count(20 + 28)? {
+            let id = TopicIdPartition { topic_id: Uuid(input.array()?), partition: input.i32()? };
+            partitions.insert(id, PartitionCheckpoint::decode(&mut input)?);
         }
-        if !take.0.is_empty() {
-            Err("longer than it says")
-        } else {
-            Ok(Checkpoint { log_id, at, file_len, chunk_len_max, partitions })
+        input.finish()?;
+        Ok(Self { at, file_len, closed, chunk_bytes_max, partitions })
+    }
+
+    /// Goes on from this frame with the next one.
+    fn apply(&mut self, delta: Checkpoint) {
+        self.at = delta.at;
+        self.file_len = delta.file_len;
+        self.closed = delta.closed;
+        self.chunk_bytes_max = self.chunk_bytes_max.max(delta.chunk_bytes_max);
+        for (id, changed) in delta.partitions {
+            let partition = self.partitions.entry(id).or_default();
+            partition.log_start = changed.log_start;
+            partition.log_end = changed.log_end;
+            partition.epochs = changed.epochs;
+            for extent in changed.extents {
+                if partition.extents.back().is_none_or(|last| last.last_offset < extent.first_offset) {
+                    partition.extents.push_back(extent);
+                }
+            }
+            partition.producers.extend(changed.producers);
         }
     }
 }
 
-struct Take<'a>(&'a [u8]);
-
-impl Take<'_> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
-        let (head, rest) = self.0.split_at_checked(N).ok_or("cut short")?;
-        self.0 = rest;
-        head.try_into().map_err(|_| "cut short")
+impl PartitionCheckpoint {
+    fn encode(&self, out: &mut Encoder) {
+        out.i64(self.log_start);
+        out.i64(self.log_end);
+        out.u32(self.epochs.len() as u32);
+        for (epoch, start) in &self.epochs {
+            out.i32(*epoch);
+            out.i64(*start);
+        }
+        out.u32(self.extents.len() as u32);
+        for extent in &self.extents {
+            out.i64(extent.first_offset);
+            out.i64(extent.last_offset);
+            out.i64(extent.max_timestamp);
+            out.u32(extent.len);
+            out.i32(extent.leader_epoch);
+            out.u64(extent.file);
+            out.u64(extent.position);
+            out.u64(extent.chunk);
+            out.u32(extent.position_in_chunk);
+        }
+        out.u32(self.producers.len() as u32);
+        for (id, producer) in &self.producers {
+            out.i64(*id);
+            producer.encode(out);
+        }
     }
 
-    fn u64(&mut self) -> Result<u64, &'static str> {
-        self.array().map(u64::from_le_bytes)
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, FormatError> {
+        let mut partition = Self { log_start: input.i64()?, log_end: input.i64()?, ..Self::default() };
+        for _ in 0..input.count(12)? {
+            partition.epochs.push((input.i32()?, input.i64()?));
+        }
+        for _ in 0..input.count(60)? {
+            partition.extents.push_back(WalExtent {
+                first_offset: input.i64()?,
+                last_offset: input.i64()?,
+                max_timestamp: input.i64()?,
+                len: input.u32()?,
+                leader_epoch: input.i32()?,
+                file: input.u64()?,
+                position: input.u64()?,
+                chunk: input.u64()?,
+                position_in_chunk: input.u32()?,
+            });
+        }
+        for _ in 0..input.count(8 + ProducerState::LEN_MIN)? {
+            let id = input.i64()?;
+            partition.producers.insert(id, ProducerState::decode(input)?);
+        }
+        Ok(partition)
+    }
+}
+
+impl ProducerState {
+    /// Without batches.
+    pub const LEN_MIN: usize = 23;
+
+    /// As of the last commit: what is in flight is not in it.
+    pub fn encode(&self, out: &mut Encoder) {
+        out.i16(self.epoch);
+        out.i32(self.coordinator_epoch);
+        out.i64(self.last_timestamp);
+        out.i64(self.last_append_ms);
+        out.u8(self.batches.len() as u8);
+        for batch in &self.batches {
+            out.i32(batch.first_sequence);
+            out.i32(batch.last_sequence);
+            out.i64(batch.base_offset);
+            out.i64(batch.last_offset);
+            out.i64(batch.timestamp);
+        }
     }
 
-    fn i64(&mut self) -> Result<i64, &'static str> {
-        self.array().map(i64::from_le_bytes)
+    pub fn decode(input: &mut Decoder<'_>) -> Result<Self, FormatError> {
+        let mut state = ProducerState {
+            epoch: input.i16()?,
+            coordinator_epoch: input.i32()?,
+            last_timestamp: input.i64()?,
+            last_append_ms: input.i64()?,
+            ..ProducerState::default()
+        };
+        for _ in 0..input.u8()? {
+            state.batches.push_back(RememberedBatch {
+                first_sequence: input.i32()?,
+                last_sequence: input.i32()?,
+                base_offset: input.i64()?,
+                last_offset: input.i64()?,
+                timestamp: input.i64()?,
+            });
+        }
+        Ok(state)
+    }
+}
+
+/// The newest generation's file, open for more frames.
+pub struct CheckpointFile {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    log_id: [u8; 16],
+    skip_dir_sync: bool,
+    generation: u64,
+    file: Option<Arc<dyn File>>,
+    sequence: u64,
+    last_hash: Hash,
+    end: u64,
+    base_bytes: u64,
+    synced: bool,
+}
+
+fn file_name(generation: u64) -> String {
+    format!("{generation:020}.ckpt")
+}
+
+fn generation_of(name: &str) -> Option<u64> {
+    name.strip_suffix(".ckpt").filter(|digits| digits.len() == 20)?.parse().ok()
+}
+
+impl CheckpointFile {
+    /// Finds the newest readable checkpoint. None is no error here: a log that still has its first chunk recovers
+    /// without, and one that has not says what is missing.
+    pub async fn open(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        log_id: [u8; 16],
+        skip_dir_sync: bool,
+    ) -> Result<(Self, Option<Checkpoint>), DiskError> {
+        disk.create_dir_all(&dir).await?;
+        let mut generations = Vec::new();
+        for entry in disk.list(&dir).await? {
+            match generation_of(&entry.name) {
+                Some(generation) => generations.push(generation),
+                None if entry.name.ends_with(".tmp") => disk.remove(&dir.join(&entry.name)).await?,
+                None => {}
+            }
+        }
+        let newest = generations.last().copied().unwrap_or(0);
+        let mut this = Self {
+            disk,
+            dir,
+            log_id,
+            skip_dir_sync,
+            generation: newest,
+            file: None,
+            sequence: 0,
+            last_hash: Hash::default(),
+            end: 0,
+            base_bytes: 0,
+            synced: false,
+        };
+        let mut found = None;
+        for generation in generations.into_iter().rev() {
+            found = this.load(generation).await?;
+            if found.is_some() {
+                break;
+            }
+        }
+        Ok((this, found))
     }
 
-    fn i32(&mut self) -> Result<i32, &'static str> {
-        self.array().map(i32::from_le_bytes)
+    async fn load(&mut self, generation: u64) -> Result<Option<Checkpoint>, DiskError> {
+        let path = self.dir.join(file_name(generation));
+        let file = self.disk.open(&path, OpenMode::ReadWrite).await?;
+        let len = file.len().await?;
+        let mut checkpoint: Option<Checkpoint> = None;
+        let (mut at, mut sequence, mut last_hash) = (0u64, 0u64, Hash::default());
+        let mut base_bytes = 0;
+        // A frame that does not fit its place is the end: a delta that did not survive a power cut, or damage. Either
+        // way the WAL goes on from the frame before, or is found to be too short for that.
+        while at + FRAME_HEADER_LEN as u64 <= len {
+            let header_bytes = file.read_at(at, FRAME_HEADER_LEN).await?;
+            let Ok(header) = FrameHeader::decode(&header_bytes) else { break };
+            let belongs = header.log_id == self.log_id
+                && header.generation == generation
+                && header.sequence == sequence
+                && header.predecessor == last_hash
+                && (header.kind == FrameKind::Base) == (sequence == 0);
+            let body_at = at + FRAME_HEADER_LEN as u64;
+            if !belongs || header.body_len > len - body_at {
+                break;
+            }
+            let body = read_all(&*file, body_at, header.body_len).await?;
+            if hash(&body) != header.body_hash {
+                break;
+            }
+            let Ok(frame) = Checkpoint::decode(&body) else { break };
+            match &mut checkpoint {
+                None => checkpoint = Some(frame),
+                Some(checkpoint) => checkpoint.apply(frame),
+            }
+            at = body_at + header.body_len;
+            if sequence == 0 {
+                base_bytes = at;
+            }
+            sequence += 1;
+            last_hash = hash(&header_bytes);
+        }
+        if checkpoint.is_some() {
+            // What follows is nobody's: frames written from here must not be joined by it.
+            if at < len {
+                file.set_len(at).await?;
+            }
+            self.file = Some(file);
+            self.generation = self.generation.max(generation);
+            self.sequence = sequence;
+            self.last_hash = last_hash;
+            self.end = at;
+            self.base_bytes = base_bytes;
+            self.synced = false;
+            if self.generation != generation {
+                // An older generation than one that is damaged: never append to it under the newer number.
+                self.file = None;
+            }
+        }
+        Ok(checkpoint)
     }
 
-    fn count(&mut self, element_len: usize) -> Result<usize, &'static str> {
-        let count = u32::from_le_bytes(self.array()?) as usize;
-        if count > self.0.len() / element_len { Err("a count beyond the bytes") } else { Ok(count) }
+    /// Does the next frame have to be a base?
+    pub fn wants_base(&self) -> bool {
+        self.file.is_none() || self.end - self.base_bytes > self.base_bytes.max(DELTAS_BYTES_MIN)
     }
+
+    fn frame(
+        &self,
+        kind: FrameKind,
+        generation: u64,
+        sequence: u64,
+        predecessor: Hash,
+        body: Vec<u8>,
+    ) -> (Bytes, Hash, Bytes) {
+        let header = FrameHeader {
+            kind,
+            log_id: self.log_id,
+            generation,
+            sequence,
+            predecessor,
+            body_len: body.len() as u64,
+            body_hash: hash(&body),
+        };
+        let header = header.encode();
+        let header_hash = hash(&header);
+        (header.into(), header_hash, body.into())
+    }
+
+    /// Appends what changed. Not synced: see the top of this file.
+    pub async fn write_delta(&mut self, delta: &Checkpoint) -> Result<(), DiskError> {
+        let file = self.file.clone().expect("wants_base() said that there is a base");
+        let (header, header_hash, body) =
+            self.frame(FrameKind::Delta, self.generation, self.sequence, self.last_hash, delta.encode());
+        let len = (header.len() + body.len()) as u64;
+        file.write_at(self.end, vec![header, body]).await?;
+        self.sequence += 1;
+        self.last_hash = header_hash;
+        self.end += len;
+        self.synced = false;
+        Ok(())
+    }
+
+    /// Writes everything as a new generation, durably, and removes the older ones.
+    pub async fn write_base(&mut self, base: &Checkpoint) -> Result<(), DiskError> {
+        let generation = self.generation + 1;
+        let (header, header_hash, body) =
+            self.frame(FrameKind::Base, generation, 0, Hash::default(), base.encode());
+        let len = (header.len() + body.len()) as u64;
+        let path = self.dir.join(file_name(generation));
+        let temporary = self.dir.join(format!("{}.tmp", file_name(generation)));
+        let file = self.disk.open(&temporary, OpenMode::Create).await?;
+        file.set_len(0).await?;
+        file.write_at(0, vec![header]).await?;
+        let mut at = FRAME_HEADER_LEN as u64;
+        for step in 0..body.len().div_ceil(STEP_BYTES) {
+            let piece = body.slice(step * STEP_BYTES..body.len().min((step + 1) * STEP_BYTES));
+            let piece_len = piece.len() as u64;
+            file.write_at(at, vec![piece]).await?;
+            at += piece_len;
+        }
+        file.sync().await?;
+        drop(file);
+        self.disk.rename(&temporary, &path).await?;
+        if !self.skip_dir_sync {
+            self.disk.sync_dir(&self.dir).await?;
+        }
+        self.file = Some(self.disk.open(&path, OpenMode::ReadWrite).await?);
+        self.generation = generation;
+        self.sequence = 1;
+        self.last_hash = header_hash;
+        self.end = len;
+        self.base_bytes = len;
+        self.synced = true;
+        for entry in self.disk.list(&self.dir).await? {
+            if generation_of(&entry.name).is_some_and(|older| older < generation) {
+                self.disk.remove(&self.dir.join(&entry.name)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the frames so far durable.
+    pub async fn sync(&mut self) -> Result<(), DiskError> {
+        if let Some(file) = &self.file
+            && !self.synced
+        {
+            file.sync().await?;
+            self.synced = true;
+        }
+        Ok(())
+    }
+}
+
+async fn read_all(file: &dyn File, at: u64, len: u64) -> Result<Vec<u8>, DiskError> {
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < len {
+        let step = (len - bytes.len() as u64).min(STEP_BYTES as u64) as usize;
+        let piece = file.read_at(at + bytes.len() as u64, step).await?;
+        if piece.is_empty() {
+            break;
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
 }

@@ -32,7 +32,8 @@ impl CommitGroup {
         }
     }
 
-    pub(crate) fn finish(&self, result: Result<(), CommitError>) {
+    /// Ends it, once. False when it had ended before.
+    pub(crate) fn finish(&self, result: Result<(), CommitError>) -> bool {
         let state = match result {
             Ok(()) => DONE,
             Err(error) => {
@@ -40,9 +41,11 @@ impl CommitGroup {
                 FAILED
             }
         };
-        let before = self.state.swap(state, Ordering::AcqRel);
-        assert_eq!(before, WAITING, "a commit ends once");
-        self.changed.notify_waiters();
+        let first = self.state.compare_exchange(WAITING, state, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if first {
+            self.changed.notify_waiters();
+        }
+        first
     }
 }
 
@@ -52,6 +55,8 @@ pub struct Append {
     pub base_offset: i64,
     pub last_offset: i64,
     pub log_start_offset: i64,
+    /// When the broker set the timestamps (`LogAppendTime`); −1 else.
+    pub log_append_time: i64,
     /// The batch was there already, at these offsets.
     pub duplicate: bool,
     pub(crate) group: Option<Arc<CommitGroup>>,

@@ -1,428 +1,677 @@
-//! The one container: a WAL chunk, later a WAL object, and a segment.
+//! The one container format: a chunk of the write-ahead log, a WAL object of the bucket and a segment are all
 //!
 //! ```text
-//! header 128 │ body: extents of untouched batches, grouped by partition │ footer: index of every batch, notes, extension
+//! header (128 bytes) │ payload: extents of untouched batches │ footer: index of the extents │ padding
 //! ```
-//! The footer alone opens a container: offsets, epochs, producers and places of all batches stand in it. The header carries the
-//! log's id, the chunk's number, the hash of its predecessor and the number of the last chunk known to be durable; header and
-//! footer have a CRC-32C each, the batches bring their own, which the footer repeats. So the hash over header and footer stands
-//! for the payload too. All numbers are little-endian; offsets are 64-bit. The bytes are listed in `docs/data-layout.md`.
+//!
+//! An *extent* is a run of batches of one partition under one leader epoch; extents stand back to back, ordered by
+//! partition, and so do their batches. The footer holds one entry per batch, so that a partition can be opened
+//! without reading payload.
+//!
+//! What covers what: the header has a CRC-32C of its own and the hash of the footer; the footer has the CRC-32C of
+//! every batch *and* the offsets, epochs and lengths that a batch's CRC leaves out. So the hash of the 128 header
+//! bytes stands for the whole chunk: it is what the next chunk names as its predecessor.
+//!
+//! All bytes are in `docs/data-layout.md`; `tests/golden` holds files that must stay readable.
 
-use bytes::{BufMut, BytesMut};
+use bytes::Bytes;
+use protocol::batch::{BatchHeader, HEADER_LEN as BATCH_HEADER_LEN, crc32c, patched_header};
 use protocol::{TopicIdPartition, Uuid};
-use xxhash_rust::xxh3::xxh3_128;
+
+use crate::encoding::{Decoder, Encoder, FormatError, Hash, hash};
 
 pub const HEADER_LEN: usize = 128;
-const MAGIC: [u8; 4] = *b"OTLC";
-const VERSION: u16 = 1;
-/// Bytes of one partition's heading and of one batch in the footer.
-const PARTITION_LEN: usize = 16 + 4 + 8 + 8 + 4;
-const BATCH_LEN: usize = 8 + 8 + 4 + 4 + 8 + 2 + 4 + 2 + 4 + 8 + 8 + 8 + 8 + 4 + 4;
+/// Chunks of the WAL start at multiples of this, so that a torn write of one never touches the pages of another.
+pub const PAGE: u64 = 4096;
+pub const MAGIC: [u8; 8] = *b"OTTLACTN";
+pub const VERSION: u16 = 1;
+
+const WHAT_HEADER: &str = "the container header";
+const WHAT_FOOTER: &str = "the container footer";
+const FOOTER_VERSION: u16 = 1;
+const FOOTER_EXTENT_LEN: usize = 80;
+const ENTRY_LEN_MIN: usize = 39;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    WalChunk,
-    Segment,
+    /// One commit of a WAL in a directory.
+    Chunk = 1,
+    /// One commit of a WAL in a bucket.
+    Object = 2,
+    /// Batches sorted by partition and offset, written by the rewriter.
+    Segment = 3,
 }
 
-/// The header of a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContainerHeader {
     pub kind: Kind,
-    /// Of the log that wrote it; a recycled file may hold older chunks of the same log, never foreign ones that count.
     pub log_id: [u8; 16],
+    /// Chunks of a log are numbered from 1 without gaps.
     pub number: u64,
-    pub predecessor: u128,
-    /// Every chunk up to this number is known to be on the medium.
-    pub durable_through: u64,
-    /// Names this content: in the bucket, what was stored under the key is mine when the nonce is.
-    pub nonce: u128,
-    pub body_len: u64,
-    pub footer_len: u32,
-    footer_crc: u32,
+    /// [`ContainerHeader::hash`] of chunk `number - 1`; zeros for the first.
+    pub predecessor: Hash,
+    /// Every chunk up to this one was durable when this one was written.
+    pub durable: u64,
+    /// Random per content: equal nonce means equal bytes (R2, R3).
+    pub nonce: [u8; 16],
+    pub created_ms: i64,
+    pub payload_len: u64,
+    pub footer_len: u64,
+    pub footer_hash: Hash,
+    /// A chunk: how long its WAL file was made, so that a lost end is noticed. Others: 0.
+    pub file_len: u64,
 }
 
-impl Header {
-    /// Header, body and footer.
-    pub fn total_len(&self) -> u64 {
-        HEADER_LEN as u64 + self.body_len + u64::from(self.footer_len)
+impl ContainerHeader {
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut out = Encoder::with_capacity(HEADER_LEN);
+        out.raw(&MAGIC);
+        out.u16(VERSION);
+        out.u8(self.kind as u8);
+        out.u8(0);
+        out.raw(&self.log_id);
+        out.u64(self.number);
+        out.raw(&self.predecessor);
+        out.u64(self.durable);
+        out.raw(&self.nonce);
+        out.i64(self.created_ms);
+        out.u64(self.payload_len);
+        out.u64(self.footer_len);
+        out.raw(&self.footer_hash);
+        out.u64(self.file_len);
+        let crc = crc32c(out.as_slice());
+        out.u32(crc);
+        out.into_vec().try_into().expect("the fields above are 128 bytes")
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let bytes: &[u8; HEADER_LEN] =
+            bytes.first_chunk().ok_or(FormatError::Truncated { what: WHAT_HEADER })?;
+        let (fields, crc) = bytes.split_at(HEADER_LEN - 4);
+        if !fields.starts_with(&MAGIC) {
+            return Err(FormatError::Magic { what: WHAT_HEADER });
+        }
+        if crc32c(fields).to_le_bytes() != crc {
+            return Err(FormatError::Checksum { what: WHAT_HEADER });
+        }
+        let mut fields = Decoder::new(&fields[MAGIC.len()..], WHAT_HEADER);
+        let version = fields.u16()?;
+        if version != VERSION {
+            return Err(FormatError::Version { what: WHAT_HEADER, version });
+        }
+        let kind = match fields.u8()? {
+            1 => Kind::Chunk,
+            2 => Kind::Object,
+            3 => Kind::Segment,
+            other => return Err(fields.inconsistent(format!("kind {other}"))),
+        };
+        fields.u8()?;
+        let header = Self {
+            kind,
+            log_id: fields.array()?,
+            number: fields.u64()?,
+            predecessor: fields.array()?,
+            durable: fields.u64()?,
+            nonce: fields.array()?,
+            created_ms: fields.i64()?,
+            payload_len: fields.u64()?,
+            footer_len: fields.u64()?,
+            footer_hash: fields.array()?,
+            file_len: fields.u64()?,
+        };
+        let len = header
+            .payload_len
+            .checked_add(header.footer_len)
+            .and_then(|len| len.checked_add(HEADER_LEN as u64));
+        if len.is_none_or(|len| len > i64::MAX as u64 - PAGE) {
+            return Err(FormatError::Inconsistent { what: WHAT_HEADER, detail: "impossible lengths".into() });
+        }
+        Ok(header)
+    }
+
+    pub fn hash(&self) -> Hash {
+        hash(&self.encode())
+    }
+
+    pub fn footer_at(&self) -> u64 {
+        HEADER_LEN as u64 + self.payload_len
+    }
+
+    /// Without padding.
+    pub fn len(&self) -> u64 {
+        self.footer_at() + self.footer_len
+    }
+
+    pub fn padded_len(&self) -> u64 {
+        self.len().next_multiple_of(PAGE)
+    }
+
+    /// Checks the hash, then the fields.
+    pub fn decode_footer(&self, bytes: &[u8]) -> Result<Footer, FormatError> {
+        if bytes.len() as u64 != self.footer_len {
+            return Err(FormatError::Truncated { what: WHAT_FOOTER });
+        }
+        if hash(bytes) != self.footer_hash {
+            return Err(FormatError::Checksum { what: WHAT_FOOTER });
+        }
+        let footer = Footer::decode(bytes)?;
+        footer.check(self.payload_len)?;
+        Ok(footer)
     }
 }
 
-/// One batch in the footer.
+/// A run of batches of one partition under one leader epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchEntry {
-    pub base_offset: u64,
-    pub last_offset: u64,
-    pub record_count: u32,
+pub struct FooterExtent {
+    pub id: TopicIdPartition,
     pub leader_epoch: i32,
-    pub producer_id: i64,
-    pub producer_epoch: i16,
-    pub base_sequence: i32,
-    pub flags: BatchFlags,
-    /// Of a control batch; −1 else.
-    pub coordinator_epoch: i32,
-    /// The transaction's stamp (T2 of the bucket protocol); −1 else.
-    pub transaction_stamp: i64,
-    /// Of a compacted batch (F1); −1 else.
-    pub delete_horizon_ms: i64,
-    pub max_timestamp: i64,
     /// From the start of the container.
     pub position: u64,
+    pub len: u64,
+    pub first_offset: u64,
+    pub last_offset: u64,
+    pub max_timestamp: i64,
+    pub record_count: u64,
+    /// Its entries in [`Footer::entries`].
+    pub entry_start: usize,
+    pub entry_count: usize,
+}
+
+/// What the footer says of one batch (F1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub base_offset: u64,
+    pub last_offset: u64,
     pub len: u32,
-    /// The batch's own CRC-32C, as it stands in its header.
+    pub record_count: u32,
+    /// The batch's own CRC-32C.
     pub crc: u32,
+    /// The batch's attributes as they stand in it: compression, timestamp type, transactional, control.
+    pub attributes: i16,
+    pub max_timestamp: i64,
+    pub producer: Option<EntryProducer>,
+    pub transaction: Option<EntryTransaction>,
+    /// Set by compaction (KIP-534).
+    pub delete_horizon_ms: Option<i64>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BatchFlags(pub u16);
-
-impl BatchFlags {
-    pub const TRANSACTIONAL: u16 = 1;
-    pub const CONTROL: u16 = 2;
-    /// Of a control batch: commit; else abort.
-    pub const COMMIT: u16 = 4;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryProducer {
+    pub id: i64,
+    pub epoch: i16,
+    pub base_sequence: i32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartitionEntry {
-    pub partition: TopicIdPartition,
-    /// In offset order, and one after another in the body.
-    pub batches: Vec<BatchEntry>,
+/// For batches of transactions and their markers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryTransaction {
+    /// For control batches: Kafka's type (0 abort, 1 commit); −1 for data.
+    pub control_type: i16,
+    pub coordinator_epoch: i32,
+    /// When the transaction began, by its coordinator (T2); −1 when unknown.
+    pub stamp: i64,
 }
 
-impl PartitionEntry {
-    pub fn first_offset(&self) -> u64 {
-        self.batches.first().map_or(0, |b| b.base_offset)
+impl Entry {
+    /// The entry of a batch outside of transactions that stands at `base_offset`.
+    pub fn of(header: &BatchHeader, base_offset: u64) -> Self {
+        Self {
+            base_offset,
+            last_offset: base_offset + header.last_offset_delta as u64,
+            len: header.total_len() as u32,
+            record_count: header.record_count as u32,
+            crc: header.crc,
+            attributes: header.attributes,
+            max_timestamp: header.max_timestamp,
+            producer: header.has_producer_id().then_some(EntryProducer {
+                id: header.producer_id,
+                epoch: header.producer_epoch,
+                base_sequence: header.base_sequence,
+            }),
+            transaction: (header.is_transactional() || header.is_control()).then_some(EntryTransaction {
+                control_type: -1,
+                coordinator_epoch: -1,
+                stamp: -1,
+            }),
+            delete_horizon_ms: header.has_delete_horizon().then_some(header.base_timestamp),
+        }
     }
 
-    pub fn last_offset(&self) -> u64 {
-        self.batches.last().map_or(0, |b| b.last_offset)
+    fn encode(&self, out: &mut Encoder) {
+        let presence = u8::from(self.producer.is_some())
+            | u8::from(self.transaction.is_some()) << 1
+            | u8::from(self.delete_horizon_ms.is_some()) << 2;
+        out.u8(presence);
+        out.i16(self.attributes);
+        out.u32(self.len);
+        out.u32(self.record_count);
+        out.u32(self.crc);
+        out.u64(self.base_offset);
+        out.u64(self.last_offset);
+        out.i64(self.max_timestamp);
+        if let Some(producer) = self.producer {
+            out.i64(producer.id);
+            out.i16(producer.epoch);
+            out.i32(producer.base_sequence);
+        }
+        if let Some(transaction) = self.transaction {
+            out.i16(transaction.control_type);
+            out.i32(transaction.coordinator_epoch);
+            out.i64(transaction.stamp);
+        }
+        if let Some(horizon) = self.delete_horizon_ms {
+            out.i64(horizon);
+        }
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, FormatError> {
+        let presence = input.u8()?;
+        if presence & !0b111 != 0 {
+            return Err(input.inconsistent(format!("presence bits {presence:#b}")));
+        }
+        let attributes = input.i16()?;
+        let len = input.u32()?;
+        let record_count = input.u32()?;
+        let crc = input.u32()?;
+        let base_offset = input.u64()?;
+        let last_offset = input.u64()?;
+        let max_timestamp = input.i64()?;
+        let mut entry = Self {
+            base_offset,
+            last_offset,
+            len,
+            record_count,
+            crc,
+            attributes,
+            max_timestamp,
+            producer: None,
+            transaction: None,
+            delete_horizon_ms: None,
+        };
+        if presence & 1 != 0 {
+            let (id, epoch, base_sequence) = (input.i64()?, input.i16()?, input.i32()?);
+            entry.producer = Some(EntryProducer { id, epoch, base_sequence });
+        }
+        if presence & 2 != 0 {
+            let (control_type, coordinator_epoch, stamp) = (input.i16()?, input.i32()?, input.i64()?);
+            entry.transaction = Some(EntryTransaction { control_type, coordinator_epoch, stamp });
+        }
+        if presence & 4 != 0 {
+            entry.delete_horizon_ms = Some(input.i64()?);
+        }
+        Ok(entry)
     }
 }
 
-/// What happened to a partition without a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// Records below are gone (retention, DeleteRecords).
-    LogStart { partition: TopicIdPartition, offset: u64 },
+/// What else a footer may hold. A reader that does not know a kind refuses the container (R18's rule for data).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u16)]
+pub enum SectionKind {
+    /// WAL: log start offsets that were raised in this commit. See [`LogStart`].
+    LogStarts = 1,
+    /// Segment: aborted transactions whose marker lies in it (F4).
+    AbortedTransactions = 2,
+    /// Segment: transactions open at its end (F4).
+    OpenTransactions = 3,
+    /// Segment: producers at its end (F3).
+    Producers = 4,
+    /// Segment: leader epochs and where they start (F10).
+    EpochStarts = 5,
+    /// Segment: what it was made of.
+    Sources = 6,
+    /// Segment: offsets and times to positions.
+    TimeIndex = 7,
+}
+
+impl SectionKind {
+    fn from_u16(kind: u16) -> Option<Self> {
+        use SectionKind::*;
+        let all =
+            [LogStarts, AbortedTransactions, OpenTransactions, Producers, EpochStarts, Sources, TimeIndex];
+        all.into_iter().find(|known| *known as u16 == kind)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Footer {
-    pub partitions: Vec<PartitionEntry>,
-    pub notes: Vec<Note>,
-    /// What a segment adds; a chunk has none.
-    pub extension: Vec<u8>,
+    pub extents: Vec<FooterExtent>,
+    pub entries: Vec<Entry>,
+    pub sections: Vec<(SectionKind, Vec<u8>)>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ContainerError {
-    #[error("no container starts here")]
-    NoMagic,
-    #[error("container version {0} is newer than this release")]
-    Version(u16),
-    #[error("header checksum")]
-    HeaderChecksum,
-    #[error("footer checksum")]
-    FooterChecksum,
-    #[error("footer contents: {0}")]
-    Footer(&'static str),
-    #[error("cut short")]
-    Truncated,
+impl Footer {
+    pub fn entries_of(&self, extent: &FooterExtent) -> &[Entry] {
+        &self.entries[extent.entry_start..extent.entry_start + extent.entry_count]
+    }
+
+    pub fn section(&self, kind: SectionKind) -> Option<&[u8]> {
+        self.sections.iter().find(|(known, _)| *known == kind).map(|(_, bytes)| bytes.as_slice())
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let sections_len: usize = self.sections.iter().map(|(_, bytes)| bytes.len() + 8).sum();
+        let capacity = 16 + self.extents.len() * FOOTER_EXTENT_LEN + self.entries.len() * 64 + sections_len;
+        let mut out = Encoder::with_capacity(capacity);
+        out.u16(FOOTER_VERSION);
+        out.u16(0);
+        out.u32(self.extents.len() as u32);
+        out.u32(self.entries.len() as u32);
+        out.u32(self.sections.len() as u32);
+        for extent in &self.extents {
+            out.raw(extent.id.topic_id.as_bytes());
+            out.i32(extent.id.partition);
+            out.i32(extent.leader_epoch);
+            out.u64(extent.position);
+            out.u64(extent.len);
+            out.u64(extent.first_offset);
+            out.u64(extent.last_offset);
+            out.i64(extent.max_timestamp);
+            out.u64(extent.record_count);
+            out.u32(extent.entry_count as u32);
+            out.u32(0);
+        }
+        for entry in &self.entries {
+            entry.encode(&mut out);
+        }
+        for (kind, bytes) in &self.sections {
+            out.u16(*kind as u16);
+            out.u16(0);
+            out.u32(bytes.len() as u32);
+            out.raw(bytes);
+        }
+        out.into_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut input = Decoder::new(bytes, WHAT_FOOTER);
+        let version = input.u16()?;
+        if version != FOOTER_VERSION {
+            return Err(FormatError::Version { what: WHAT_FOOTER, version });
+        }
+        input.u16()?;
+        let extent_count = input.u32()? as usize;
+        let entry_count = input.u32()? as usize;
+        let section_count = input.u32()? as usize;
+        let least = [(extent_count, FOOTER_EXTENT_LEN), (entry_count, ENTRY_LEN_MIN), (section_count, 8)]
+            .into_iter()
+            .try_fold(0usize, |sum, (count, each)| sum.checked_add(count.checked_mul(each)?));
+        if least.is_none_or(|least| least > input.remaining()) {
+            return Err(FormatError::Truncated { what: WHAT_FOOTER });
+        }
+        let mut footer = Self {
+            extents: Vec::with_capacity(extent_count),
+            entries: Vec::with_capacity(entry_count),
+            sections: Vec::with_capacity(section_count),
+        };
+        let mut entry_start = 0usize;
+        for _ in 0..extent_count {
+            let topic_id = Uuid(input.array()?);
+            let partition = input.i32()?;
+            let extent = FooterExtent {
+                id: TopicIdPartition { topic_id, partition },
+                leader_epoch: input.i32()?,
+                position: input.u64()?,
+                len: input.u64()?,
+                first_offset: input.u64()?,
+                last_offset: input.u64()?,
+                max_timestamp: input.i64()?,
+                record_count: input.u64()?,
+                entry_start,
+                entry_count: input.u32()? as usize,
+            };
+            input.u32()?;
+            entry_start = entry_start.saturating_add(extent.entry_count);
+            footer.extents.push(extent);
+        }
+        if entry_start != entry_count {
+            return Err(input.inconsistent("extents and entries do not add up"));
+        }
+        for _ in 0..entry_count {
+            footer.entries.push(Entry::decode(&mut input)?);
+        }
+        for _ in 0..section_count {
+            let kind = input.u16()?;
+            input.u16()?;
+            let len = input.u32()? as usize;
+            let Some(kind) = SectionKind::from_u16(kind) else {
+                return Err(input.inconsistent(format!("unknown section {kind}")));
+            };
+            footer.sections.push((kind, input.take(len)?.to_vec()));
+        }
+        input.finish()?;
+        Ok(footer)
+    }
+
+    /// What must hold between header, extents and entries. Violations are damage that a checksum let through, or a
+    /// bug of the writer; a reader must not build on them.
+    fn check(&self, payload_len: u64) -> Result<(), FormatError> {
+        let bad = |detail: String| Err(FormatError::Inconsistent { what: WHAT_FOOTER, detail });
+        let mut position = HEADER_LEN as u64;
+        for extent in &self.extents {
+            if extent.position != position {
+                return bad(format!("extent at {} where {position} was expected", extent.position));
+            }
+            let entries = self.entries_of(extent);
+            let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+                return bad("an extent without batches".into());
+            };
+            let mut len = 0u64;
+            let mut next = first.base_offset;
+            let mut records = 0u64;
+            for entry in entries {
+                let in_order = entry.base_offset >= next && entry.last_offset >= entry.base_offset;
+                if !in_order
+                    || entry.last_offset >= i64::MAX as u64
+                    || (entry.len as usize) < BATCH_HEADER_LEN
+                {
+                    return bad(format!("batch {}..{} out of place", entry.base_offset, entry.last_offset));
+                }
+                next = entry.last_offset + 1;
+                len += u64::from(entry.len);
+                records += u64::from(entry.record_count);
+            }
+            let agrees = len == extent.len
+                && first.base_offset == extent.first_offset
+                && last.last_offset == extent.last_offset
+                && records == extent.record_count
+                && extent.id.partition >= 0;
+            if !agrees {
+                return bad(format!("extent of {} disagrees with its batches", extent.id));
+            }
+            position = position.saturating_add(extent.len);
+        }
+        if position != HEADER_LEN as u64 + payload_len {
+            return bad("extents and payload differ in length".into());
+        }
+        Ok(())
+    }
+
+    /// Does this payload (the bytes behind the header) hold the batches that the footer lists?
+    pub fn check_payload(&self, payload: &[u8]) -> Result<(), FormatError> {
+        const WHAT: &str = "the container payload";
+        let mut rest = payload;
+        for extent in &self.extents {
+            for entry in self.entries_of(extent) {
+                let Some((batch, behind)) = rest.split_at_checked(entry.len as usize) else {
+                    return Err(FormatError::Truncated { what: WHAT });
+                };
+                rest = behind;
+                check_batch(batch, entry, extent.leader_epoch)?;
+            }
+        }
+        if rest.is_empty() { Ok(()) } else { Err(FormatError::Truncated { what: WHAT }) }
+    }
 }
 
-/// What a container is built from, besides its batches.
-#[derive(Clone, Debug)]
+/// Is `batch` the one that `entry` describes?
+pub fn check_batch(batch: &[u8], entry: &Entry, leader_epoch: i32) -> Result<(), FormatError> {
+    const WHAT: &str = "a record batch";
+    let damaged = |detail: String| FormatError::Inconsistent { what: WHAT, detail };
+    let header = BatchHeader::parse(batch).map_err(|error| damaged(error.to_string()))?;
+    let agrees = header.base_offset as u64 == entry.base_offset
+        && header.last_offset() as u64 == entry.last_offset
+        && header.partition_leader_epoch == leader_epoch
+        && header.crc == entry.crc
+        && header.total_len() == entry.len as usize;
+    if !agrees {
+        return Err(damaged(format!(
+            "the batch at offset {} is not what the footer says",
+            entry.base_offset
+        )));
+    }
+    header.verify_crc(batch).map_err(|_| FormatError::Checksum { what: WHAT })
+}
+
+/// The log start offset of a partition was raised (DeleteRecords, retention).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogStart {
+    pub id: TopicIdPartition,
+    pub offset: u64,
+}
+
+impl LogStart {
+    const LEN: usize = 28;
+
+    pub fn encode_all(starts: &[LogStart]) -> Vec<u8> {
+        let mut out = Encoder::with_capacity(4 + starts.len() * Self::LEN);
+        out.u32(starts.len() as u32);
+        for start in starts {
+            out.raw(start.id.topic_id.as_bytes());
+            out.i32(start.id.partition);
+            out.u64(start.offset);
+        }
+        out.into_vec()
+    }
+
+    pub fn decode_all(bytes: &[u8]) -> Result<Vec<LogStart>, FormatError> {
+        let mut input = Decoder::new(bytes, "a list of log start offsets");
+        let count = input.count(Self::LEN)?;
+        let mut starts = Vec::with_capacity(count);
+        for _ in 0..count {
+            let id = TopicIdPartition { topic_id: Uuid(input.array()?), partition: input.i32()? };
+            starts.push(LogStart { id, offset: input.u64()? });
+        }
+        input.finish()?;
+        Ok(starts)
+    }
+}
+
+/// Builds a container in one contiguous buffer: batches of a partition one after the other, partitions in order.
+pub struct ContainerBuilder {
+    bytes: Vec<u8>,
+    footer: Footer,
+}
+
+/// What the builder needs besides the batches.
+#[derive(Clone, Copy, Debug)]
 pub struct Identity {
     pub kind: Kind,
     pub log_id: [u8; 16],
     pub number: u64,
-    pub predecessor: u128,
-    pub durable_through: u64,
-    pub nonce: u128,
+    pub predecessor: Hash,
+    pub durable: u64,
+    pub nonce: [u8; 16],
+    pub created_ms: i64,
+    pub file_len: u64,
 }
 
-/// Builds one container in one buffer. Batches come grouped by partition and in offset order.
-pub struct Builder {
-    bytes: BytesMut,
-    footer: Footer,
+impl ContainerBuilder {
+    /// `payload_len` and `batch_count` only size the buffer.
+    pub fn new(payload_len: usize, batch_count: usize) -> Self {
+        let footer_guess = 16 + batch_count * (FOOTER_EXTENT_LEN + ENTRY_LEN_MIN + 14);
+        let mut bytes =
+            Vec::with_capacity((HEADER_LEN + payload_len + footer_guess).next_multiple_of(PAGE as usize));
+        bytes.resize(HEADER_LEN, 0);
+        let footer = Footer { entries: Vec::with_capacity(batch_count), ..Footer::default() };
+        Self { bytes, footer }
+    }
+
+    /// Copies the batch with its place in the log filled in; nothing else of it changes.
+    pub fn push(
+        &mut self,
+        id: TopicIdPartition,
+        leader_epoch: i32,
+        batch: &[u8],
+        base_offset: u64,
+        header: &BatchHeader,
+        transaction: Option<EntryTransaction>,
+    ) {
+        let mut entry = Entry::of(header, base_offset);
+        entry.transaction = transaction.or(entry.transaction);
+        let position = self.bytes.len() as u64;
+        self.bytes.extend_from_slice(&patched_header(batch, base_offset as i64, leader_epoch));
+        self.bytes.extend_from_slice(&batch[BATCH_HEADER_LEN..]);
+        self.footer.push(id, leader_epoch, position, entry);
+    }
+
+    pub fn section(&mut self, kind: SectionKind, bytes: Vec<u8>) {
+        self.footer.sections.push((kind, bytes));
+    }
+
+    /// The padded bytes, the header and the footer.
+    pub fn finish(mut self, identity: Identity) -> (Vec<u8>, ContainerHeader, Footer) {
+        let footer_bytes = self.footer.encode();
+        let header = ContainerHeader {
+            kind: identity.kind,
+            log_id: identity.log_id,
+            number: identity.number,
+            predecessor: identity.predecessor,
+            durable: identity.durable,
+            nonce: identity.nonce,
+            created_ms: identity.created_ms,
+            payload_len: (self.bytes.len() - HEADER_LEN) as u64,
+            footer_len: footer_bytes.len() as u64,
+            footer_hash: hash(&footer_bytes),
+            file_len: identity.file_len,
+        };
+        self.bytes[..HEADER_LEN].copy_from_slice(&header.encode());
+        self.bytes.extend_from_slice(&footer_bytes);
+        self.bytes.resize(header.padded_len() as usize, 0);
+        (self.bytes, header, self.footer)
+    }
 }
 
-impl Builder {
-    pub fn with_capacity(body_len: usize) -> Builder {
-        let mut bytes = BytesMut::with_capacity(HEADER_LEN + body_len + body_len / 8 + 1024);
-        bytes.put_bytes(0, HEADER_LEN);
-        Builder { bytes, footer: Footer::default() }
-    }
-
-    /// Where the next batch comes to stand.
-    pub fn position(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    /// Appends a batch; `entry.position` is set here.
-    pub fn push(&mut self, partition: TopicIdPartition, mut entry: BatchEntry, pieces: &[&[u8]]) {
-        entry.position = self.position();
-        pieces.iter().for_each(|piece| self.bytes.put_slice(piece));
-        let written = self.position() - entry.position;
-        assert_eq!(written, u64::from(entry.len), "a batch of {partition} is not as long as its entry says");
-        match self.footer.partitions.last_mut() {
-            Some(last) if last.partition == partition => {
-                let before = last.last_offset();
+impl Footer {
+    /// Adds a batch behind the ones that are there: to the last extent when partition and epoch are the same, else
+    /// as the first of a new one.
+    pub fn push(&mut self, id: TopicIdPartition, leader_epoch: i32, position: u64, entry: Entry) {
+        match self.extents.last_mut() {
+            Some(extent) if extent.id == id && extent.leader_epoch == leader_epoch => {
                 assert!(
-                    entry.base_offset > before,
-                    "{partition}: offset {} after {before}",
-                    entry.base_offset
+                    entry.base_offset > extent.last_offset,
+                    "batches of {id} out of order: {entry:?} {extent:?}"
                 );
-                last.batches.push(entry);
+                extent.len += u64::from(entry.len);
+                extent.last_offset = entry.last_offset;
+                extent.max_timestamp = extent.max_timestamp.max(entry.max_timestamp);
+                extent.record_count += u64::from(entry.record_count);
+                extent.entry_count += 1;
             }
-            _ => self.footer.partitions.push(PartitionEntry { partition, batches: vec![entry] }),
+            _ => self.extents.push(FooterExtent {
+                id,
+                leader_epoch,
+                position,
+                len: u64::from(entry.len),
+                first_offset: entry.base_offset,
+                last_offset: entry.last_offset,
+                max_timestamp: entry.max_timestamp,
+                record_count: u64::from(entry.record_count),
+                entry_start: self.entries.len(),
+                entry_count: 1,
+            }),
         }
-    }
-
-    pub fn note(&mut self, note: Note) {
-        self.footer.notes.push(note);
-    }
-
-    pub fn extension(&mut self, extension: Vec<u8>) {
-        self.footer.extension = extension;
-    }
-
-    /// The bytes, the footer they end in, and the hash that the next container names as its predecessor.
-    pub fn finish(mut self, identity: &Identity) -> (BytesMut, Footer, u128) {
-        let body_len = self.bytes.len() - HEADER_LEN;
-        let footer_at = self.bytes.len();
-        encode_footer(&self.footer, &mut self.bytes);
-        let footer_len = self.bytes.len() - footer_at;
-        let footer_crc = protocol::batch::crc32c(&self.bytes[footer_at..]);
-        let mut header = Vec::with_capacity(HEADER_LEN);
-        header.put_slice(&MAGIC);
-        header.put_u16_le(VERSION);
-        header.put_u16_le(match identity.kind {
-            Kind::WalChunk => 1,
-            Kind::Segment => 2,
-        });
-        header.put_slice(&identity.log_id);
-        header.put_u64_le(identity.number);
-        header.put_u128_le(identity.predecessor);
-        header.put_u64_le(identity.durable_through);
-        header.put_u128_le(identity.nonce);
-        header.put_u64_le(body_len as u64);
-        header.put_u32_le(u32::try_from(footer_len).expect("a footer below 4 GiB"));
-        header.put_u32_le(footer_crc);
-        header.resize(HEADER_LEN - 4, 0);
-        let crc = protocol::batch::crc32c(&header);
-        header.put_u32_le(crc);
-        self.bytes[..HEADER_LEN].copy_from_slice(&header);
-        let hash = hash(&header, &self.bytes[footer_at..]);
-        (self.bytes, self.footer, hash)
+        self.entries.push(entry);
     }
 }
 
-/// Names header and footer, and by the checksums in the footer every batch.
-pub fn hash(header: &[u8], footer: &[u8]) -> u128 {
-    let footer = xxh3_128(footer);
-    let mut both = [0u8; HEADER_LEN + 16];
-    both[..HEADER_LEN].copy_from_slice(header);
-    both[HEADER_LEN..].copy_from_slice(&footer.to_le_bytes());
-    xxh3_128(&both)
-}
-
-/// Reads a header from its [`HEADER_LEN`] bytes.
-pub fn decode_header(bytes: &[u8]) -> Result<Header, ContainerError> {
-    let mut take = Take(bytes.get(..HEADER_LEN).ok_or(ContainerError::Truncated)?);
-    if take.array::<4>() != MAGIC {
-        return Err(ContainerError::NoMagic);
+/// Reads a whole container that lies in memory, and checks everything in it.
+pub fn open(bytes: &Bytes) -> Result<(ContainerHeader, Footer), FormatError> {
+    let header = ContainerHeader::decode(bytes)?;
+    if (bytes.len() as u64) < header.len() {
+        return Err(FormatError::Truncated { what: "the container" });
     }
-    if protocol::batch::crc32c(&bytes[..HEADER_LEN - 4])
-        != u32::from_le_bytes(bytes[HEADER_LEN - 4..HEADER_LEN].try_into().expect("four"))
-    {
-        return Err(ContainerError::HeaderChecksum);
-    }
-    let version = take.u16();
-    if version != VERSION {
-        return Err(ContainerError::Version(version));
-    }
-    let kind = match take.u16() {
-        1 => Kind::WalChunk,
-        2 => Kind::Segment,
-        _ => return Err(ContainerError::NoMagic),
-    };
-    Ok(Header {
-        kind,
-        log_id: take.array(),
-        number: take.u64(),
-        predecessor: take.u128(),
-        durable_through: take.u64(),
-        nonce: take.u128(),
-        body_len: take.u64(),
-        footer_len: take.u32(),
-        footer_crc: take.u32(),
-    })
-}
-
-fn encode_footer(footer: &Footer, out: &mut BytesMut) {
-    out.put_u32_le(footer.partitions.len() as u32);
-    for partition in &footer.partitions {
-        out.put_slice(&partition.partition.topic_id.0);
-        out.put_i32_le(partition.partition.partition);
-        out.put_u64_le(partition.first_offset());
-        out.put_u64_le(partition.last_offset());
-        out.put_u32_le(partition.batches.len() as u32);
-        for batch in &partition.batches {
-            out.put_u64_le(batch.base_offset);
-            out.put_u64_le(batch.last_offset);
-            out.put_u32_le(batch.record_count);
-            out.put_i32_le(batch.leader_epoch);
-            out.put_i64_le(batch.producer_id);
-            out.put_i16_le(batch.producer_epoch);
-            out.put_i32_le(batch.base_sequence);
-            out.put_u16_le(batch.flags.0);
-            out.put_i32_le(batch.coordinator_epoch);
-            out.put_i64_le(batch.transaction_stamp);
-            out.put_i64_le(batch.delete_horizon_ms);
-            out.put_i64_le(batch.max_timestamp);
-            out.put_u64_le(batch.position);
-            out.put_u32_le(batch.len);
-            out.put_u32_le(batch.crc);
-        }
-    }
-    out.put_u32_le(footer.notes.len() as u32);
-    for note in &footer.notes {
-        match note {
-            Note::LogStart { partition, offset } => {
-                out.put_u8(1);
-                out.put_u16_le(28);
-                out.put_slice(&partition.topic_id.0);
-                out.put_i32_le(partition.partition);
-                out.put_u64_le(*offset);
-            }
-        }
-    }
-    out.put_u32_le(footer.extension.len() as u32);
-    out.put_slice(&footer.extension);
-}
-
-/// Reads a footer and checks it against its header: checksum, counts against the bytes there are, order, and that every batch
-/// lies in the body.
-pub fn decode_footer(header: &Header, bytes: &[u8]) -> Result<Footer, ContainerError> {
-    if bytes.len() != header.footer_len as usize {
-        return Err(ContainerError::Truncated);
-    }
-    if protocol::batch::crc32c(bytes) != header.footer_crc {
-        return Err(ContainerError::FooterChecksum);
-    }
-    let mut take = Take(bytes);
-    let bad = ContainerError::Footer;
-    let end = HEADER_LEN as u64 + header.body_len;
-    let mut next_position = HEADER_LEN as u64;
-    let count = take.count(PARTITION_LEN)?;
-    let mut footer = Footer::default();
-    for _ in 0..count {
-        take.need(PARTITION_LEN)?;
-        let partition = TopicIdPartition { topic_id: Uuid(take.array()), partition: take.u32() as i32 };
-        let (first, last) = (take.u64(), take.u64());
-        let batch_count = take.count(BATCH_LEN)?;
-        let mut batches = Vec::with_capacity(batch_count);
-        let mut next_offset = first;
-        for _ in 0..batch_count {
-            take.need(BATCH_LEN)?;
-            let batch = BatchEntry {
-                base_offset: take.u64(),
-                last_offset: take.u64(),
-                record_count: take.u32(),
-                leader_epoch: take.u32() as i32,
-                producer_id: take.u64() as i64,
-                producer_epoch: take.u16() as i16,
-                base_sequence: take.u32() as i32,
-                flags: BatchFlags(take.u16()),
-                coordinator_epoch: take.u32() as i32,
-                transaction_stamp: take.u64() as i64,
-                delete_horizon_ms: take.u64() as i64,
-                max_timestamp: take.u64() as i64,
-                position: take.u64(),
-                len: take.u32(),
-                crc: take.u32(),
-            };
-            if batch.base_offset < next_offset
-                || batch.last_offset < batch.base_offset
-                || batch.last_offset > i64::MAX as u64 - 1
-            {
-                return Err(bad("offsets out of order"));
-            }
-            if batch.position != next_position || u64::from(batch.len) > end - next_position {
-                return Err(bad("a batch outside of the body"));
-            }
-            next_position += u64::from(batch.len);
-            next_offset = batch.last_offset + 1;
-            batches.push(batch);
-        }
-        let entry = PartitionEntry { partition, batches };
-        if batch_count == 0 || entry.first_offset() != first || entry.last_offset() != last {
-            return Err(bad("first and last offset"));
-        }
-        footer.partitions.push(entry);
-    }
-    if next_position != end {
-        return Err(bad("the body holds more than the footer"));
-    }
-    for _ in 0..take.count(3)? {
-        take.need(3)?;
-        let (kind, len) = (take.array::<1>()[0], take.u16());
-        if kind != 1 || len != 28 {
-            return Err(bad("a note of an unknown kind"));
-        }
-        take.need(28)?;
-        let partition = TopicIdPartition { topic_id: Uuid(take.array()), partition: take.u32() as i32 };
-        footer.notes.push(Note::LogStart { partition, offset: take.u64() });
-    }
-    let extension = take.count(1)?;
-    if take.0.len() != extension {
-        return Err(bad("extension length"));
-    }
-    footer.extension = take.0.to_vec();
-    Ok(footer)
-}
-
-/// A cursor over bytes whose length was checked with `need`.
-struct Take<'a>(&'a [u8]);
-
-impl Take<'_> {
-    fn need(&self, len: usize) -> Result<(), ContainerError> {
-        if self.0.len() < len { Err(ContainerError::Footer("cut short")) } else { Ok(()) }
-    }
-
-    fn array<const N: usize>(&mut self) -> [u8; N] {
-        let (head, rest) = self.0.split_at(N);
-        self.0 = rest;
-        head.try_into().expect("split at N")
-    }
-
-    fn u16(&mut self) -> u16 {
-        u16::from_le_bytes(self.array())
-    }
-
-    fn u32(&mut self) -> u32 {
-        u32::from_le_bytes(self.array())
-    }
-
-    fn u64(&mut self) -> u64 {
-        u64::from_le_bytes(self.array())
-    }
-
-    fn u128(&mut self) -> u128 {
-        u128::from_le_bytes(self.array())
-    }
-
-    /// A count that the bytes left can hold, at `element_len` each.
-    fn count(&mut self, element_len: usize) -> Result<usize, ContainerError> {
-        self.need(4)?;
-        let count = self.u32() as usize;
-        if count > self.0.len() / element_len {
-            Err(ContainerError::Footer("a count beyond the bytes"))
-        } else {
-            Ok(count)
-        }
-    }
+    let (footer_at, end) = (header.footer_at() as usize, header.len() as usize);
+    let footer = header.decode_footer(&bytes[footer_at..end])?;
+    footer.check_payload(&bytes[HEADER_LEN..footer_at])?;
+    Ok((header, footer))
 }

@@ -19,6 +19,9 @@ pub enum AppendError {
     Full,
     #[error("the log has stopped: {0}")]
     Failed(String),
+    /// More waits for its commit than the log holds: come again.
+    #[error("too much waits for its commit")]
+    Busy,
     #[error("no offset is left in the partition")]
     OffsetsExhausted,
 }
@@ -36,6 +39,9 @@ pub enum ReadError {
     Damaged { partition: TopicIdPartition, offset: i64, detail: String },
     #[error("the partition is deleted")]
     Deleted,
+    /// The log takes no changes any more.
+    #[error("the log has stopped: {0}")]
+    Stopped(String),
     #[error(transparent)]
     Storage(#[from] DiskError),
 }

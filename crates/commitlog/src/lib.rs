@@ -1,23 +1,30 @@
 //! The room of the log: append, read, trim, recover.
 //!
-//! It does: one write-ahead log for all partitions of a broker, with group commit; the tail in memory; offsets, producers and
-//! epochs of each partition; checkpoints and recovery; retention. It owns: the container format, the WAL files, the checkpoint.
+//! It does: one write-ahead log for all partitions of a broker, with group commit; the tail in memory; offsets,
+//! producers and epochs of each partition; checkpoints and recovery; retention.
+//! It owns: the container format, the WAL files, the checkpoints.
 //! It never sees: groups, ACLs, sockets.
 //!
-//! Start reading at `log.rs` (open, the writer), then `partition.rs` (append, read), `container.rs` (the bytes), `recovery.rs`.
+//! Start reading at `writer.rs` (a commit from queue to answer), then `partition.rs` (append, read), `container.rs`
+//! (the bytes), `recovery.rs` (the way back). All bytes on disk: `docs/data-layout.md`.
 
 mod checkpoint;
+mod checkpointer;
 mod commit;
 pub mod container;
+pub mod encoding;
 mod error;
 mod extent;
+mod housekeeping;
 mod log;
+mod next_file;
 mod partition;
 mod producers;
 mod recovery;
 mod settings;
 mod tail;
 mod wal;
+mod writer;
 
 pub use commit::Append;
 pub use error::{AppendError, CommitError, OpenError, ReadError};
@@ -26,6 +33,7 @@ pub use partition::{
     AbortedTransaction, ActiveProducer, AppendOptions, FetchWait, Isolation, Offsets, Origin, Partition,
     Read, ReadRequest, TimestampOffset,
 };
+pub use recovery::fuzz_recover;
 #[cfg(feature = "negative-controls")]
 pub use settings::NegativeControl;
 pub use settings::{LogSettings, PartitionSettings, SyncMode};

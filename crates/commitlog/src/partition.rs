@@ -6,16 +6,17 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use protocol::batch::{Batch, BatchHeader, split_batches};
+use protocol::batch::{Batch, BatchHeader, TimestampType, split_batches};
 use protocol::{Records, TopicIdPartition};
 use tokio::sync::Notify;
 
+use crate::checkpoint::{PartitionCheckpoint, WalExtent};
 use crate::commit::Append;
-use crate::container::{BatchEntry, BatchFlags, Note};
-use crate::error::{AppendError, ReadError};
-use crate::extent::Extent;
+use crate::container::{Entry, FooterExtent, LogStart};
+use crate::error::{AppendError, CommitError, ReadError};
+use crate::extent::{Extent, Source, WalPlace};
 use crate::log::Shared;
-use crate::producers::{Producers, RememberedBatch, Sequenced, Verdict};
+use crate::producers::{Producers, RememberedBatch, Sequenced, Verdict, last_sequence};
 use crate::settings::PartitionSettings;
 use crate::wal::Pending;
 
@@ -41,6 +42,10 @@ pub(crate) struct Inner {
     /// (epoch, first offset of it), ascending (F10).
     pub epochs: Vec<(i32, i64)>,
     pub deleted: bool,
+    /// Something changed since the last checkpoint frame.
+    dirty: bool,
+    /// Extents that end below this offset stand in a checkpoint frame.
+    checkpointed_to: i64,
     waiters: Vec<Weak<Waiting>>,
 }
 
@@ -157,6 +162,8 @@ impl Partition {
             producers: Producers::default(),
             epochs: Vec::new(),
             deleted: false,
+            dirty: false,
+            checkpointed_to: 0,
             waiters: Vec::new(),
         };
         Partition { id, shared, inner: Mutex::new(inner) }
@@ -179,12 +186,12 @@ impl Partition {
         self.inner.lock().size_bytes
     }
 
-    /// Checks the producer's sequence, gives the batch its offsets and lets it wait for the next commit. Cheap and synchronous:
-    /// batches of one connection are enqueued in the order in which they came.
+    /// Checks the producer's sequence, gives the batch its offsets and lets it wait for the next commit. Cheap and
+    /// synchronous: batches of one connection are enqueued in the order in which they came.
     ///
     /// The batch was validated before (`protocol::batch::produce`), its CRC included.
     pub fn append(self: &Arc<Self>, batch: Batch, options: AppendOptions) -> Result<Append, AppendError> {
-        self.shared.check_writable()?;
+        self.shared.check_room(&options, batch.bytes.len())?;
         let header = batch.header;
         let mut inner = self.inner.lock();
         if inner.deleted {
@@ -195,42 +202,54 @@ impl Partition {
             epoch: header.producer_epoch,
             first_sequence: header.base_sequence,
             last_sequence: header.last_sequence(),
+            has_sequence: options.origin == Origin::Client && header.base_sequence >= 0,
         });
+        let log_append_time = |timestamp| match header.timestamp_type() {
+            TimestampType::LogAppendTime => timestamp,
+            TimestampType::CreateTime => -1,
+        };
         if let Some(sequenced) = sequenced
-            && let Verdict::Duplicate(known) = inner.producers.check(sequenced)?
+            && let Verdict::Duplicate(known, group) = inner.producers.check(sequenced)?
         {
             return Ok(Append {
                 base_offset: known.base_offset,
                 last_offset: known.last_offset,
                 log_start_offset: inner.log_start,
+                log_append_time: log_append_time(known.timestamp),
                 duplicate: true,
-                group: known.in_flight,
+                group,
             });
         }
         let base_offset = inner.log_end;
         let span = i64::from(header.last_offset_delta);
         let last_offset = base_offset.checked_add(span).filter(|last| *last < i64::MAX - 1);
         let last_offset = last_offset.ok_or(AppendError::OffsetsExhausted)?;
-        let entry = entry_of(&header, base_offset, options.leader_epoch);
-        let pending = Pending { partition: self.clone(), batch, entry };
+        // An epoch never goes back: a batch that still carries the old one is written under the newest.
+        let leader_epoch =
+            inner.epochs.last().map_or(options.leader_epoch, |(last, _)| options.leader_epoch.max(*last));
+        let pending =
+            Pending { partition: self.clone(), batch, base_offset: base_offset as u64, leader_epoch };
         // The partition's lock is held across the hand-over: the order of offsets is the order in the queue.
         let group = self.shared.enqueue(pending);
         inner.log_end = last_offset + 1;
-        inner.start_epoch(options.leader_epoch, base_offset);
+        inner.start_epoch(leader_epoch, base_offset);
         if let Some(sequenced) = sequenced {
             let remembered = RememberedBatch {
                 first_sequence: sequenced.first_sequence,
                 last_sequence: sequenced.last_sequence,
                 base_offset,
                 last_offset,
-                in_flight: Some(group.clone()),
+                timestamp: header.max_timestamp,
             };
-            inner.producers.remember(sequenced, remembered, header.max_timestamp);
+            if inner.producers.enqueued(sequenced, remembered, group.clone()) {
+                self.shared.producers_added(1);
+            }
         }
         Ok(Append {
             base_offset,
             last_offset,
             log_start_offset: inner.log_start,
+            log_append_time: log_append_time(header.max_timestamp),
             duplicate: false,
             group: Some(group),
         })
@@ -243,25 +262,19 @@ impl Partition {
             Err(error) => return Some(Err(error)),
         };
         let mut out = Collect::new(request, plan.end);
-        let mut first = true;
-        for extent in &plan.extents {
-            let bytes =
-                self.shared.tail.lock().get(extent.chunk, u64::from(extent.position_in_chunk), extent.len);
-            let Some(bytes) = bytes else {
-                if first {
-                    return None;
-                }
-                break;
-            };
-            first = false;
-            if out.take(&bytes) {
-                break;
+        for (index, extent) in plan.extents.iter().enumerate() {
+            match self.tail_bytes(extent) {
+                Some(bytes) if out.take(&bytes) => break,
+                Some(_) => {}
+                None if index == 0 => return None,
+                None => break,
             }
         }
-        Some(Ok(plan.answer(out)))
+        Some(Ok(plan.answer(self.unpinned(out))))
     }
 
-    /// Reads from memory or from the medium. Whole batches only; the first may start before `offset`, as Kafka's clients expect.
+    /// Reads from memory or from the medium. Whole batches only; the first may start before `offset`, as Kafka's
+    /// clients expect.
     pub async fn read(&self, request: ReadRequest) -> Result<Read, ReadError> {
         if let Some(read) = self.read_tail(&request) {
             return read;
@@ -270,17 +283,23 @@ impl Partition {
         let mut out = Collect::new(&request, plan.end);
         for extent in &plan.extents {
             match self.extent_bytes(extent).await {
-                Ok(bytes) => {
-                    if out.take(&bytes) {
-                        break;
-                    }
-                }
+                Ok(bytes) if out.take(&bytes) => break,
+                Ok(_) => {}
                 // What was read before the damage is good.
                 Err(_) if out.len > 0 => break,
                 Err(error) => return Err(error),
             }
         }
-        Ok(plan.answer(out))
+        Ok(plan.answer(self.unpinned(out)))
+    }
+
+    /// The answer's segments, copied where they would keep too much memory alive.
+    fn unpinned(&self, out: Collect) -> Vec<Bytes> {
+        let tail = self.shared.tail.lock();
+        let must_copy: Vec<bool> = out.segments.iter().map(|segment| tail.must_copy(segment.len())).collect();
+        drop(tail);
+        let segments = out.segments.into_iter().zip(must_copy);
+        segments.map(|(bytes, copy)| if copy { Bytes::copy_from_slice(&bytes) } else { bytes }).collect()
     }
 
     fn plan(&self, request: &ReadRequest) -> Result<Plan, ReadError> {
@@ -301,30 +320,49 @@ impl Partition {
         let mut extents = Vec::new();
         let mut len = 0;
         for extent in inner.extents.range(first..) {
-            if extent.base_offset >= end || (len >= request.max_bytes && !extents.is_empty()) {
+            if extent.first_offset >= end || (len >= request.max_bytes && !extents.is_empty()) {
                 break;
             }
             // The first extent may begin long before the offset, so its length does not count.
             len += if extents.is_empty() { 0 } else { extent.len as usize };
-            extents.push(*extent);
+            extents.push(extent.clone());
         }
         Ok(Plan { extents, offsets, end })
     }
 
+    fn tail_bytes(&self, extent: &Extent) -> Option<Bytes> {
+        self.shared.tail.lock().get(extent.wal()?, extent.len)
+    }
+
     /// The extent's bytes: from the tail, from what was read lately, or from the file, every checksum verified.
     pub(crate) async fn extent_bytes(&self, extent: &Extent) -> Result<Bytes, ReadError> {
-        let tail = self.shared.tail.lock().get(extent.chunk, u64::from(extent.position_in_chunk), extent.len);
-        if let Some(bytes) = tail {
+        let Source::Wal(place) = &extent.source;
+        if let Some(bytes) = self.tail_bytes(extent) {
             return Ok(bytes);
         }
-        if let Some(bytes) = self.shared.cold.lock().get(extent.place) {
+        if let Some(bytes) = self.shared.cold.lock().get(place) {
             return Ok(bytes);
         }
-        let bytes = self.shared.read_file(extent.place, extent.len as usize).await?;
+        let bytes = match self.shared.read_file(place, extent.len as usize).await {
+            Ok(bytes) => bytes,
+            // Deleted or trimmed while we read: its file may be gone already.
+            Err(_) if self.inner.lock().deleted => return Err(ReadError::Deleted),
+            Err(error) => return Err(error),
+        };
+        self.check(extent, place, &bytes)?;
+        self.shared.cold.lock().put(place, bytes.clone());
+        Ok(bytes)
+    }
+
+    /// Nothing leaves here unless every batch is the one that was committed at this place (P7).
+    fn check(&self, extent: &Extent, place: &WalPlace, bytes: &Bytes) -> Result<(), ReadError> {
         let damaged =
-            |detail: String| ReadError::Damaged { partition: self.id, offset: extent.base_offset, detail };
-        let mut next = extent.base_offset;
-        for batch in split_batches(&bytes) {
+            |detail: String| ReadError::Damaged { partition: self.id, offset: extent.first_offset, detail };
+        if bytes.len() as u64 != extent.len {
+            return Err(damaged(format!("{} of {} bytes are there", bytes.len(), extent.len)));
+        }
+        let mut next = extent.first_offset;
+        for batch in split_batches(bytes) {
             let batch = batch.map_err(|error| damaged(error.to_string()))?;
             batch.verify_crc().map_err(|error| damaged(error.to_string()))?;
             if batch.header.base_offset != next {
@@ -333,13 +371,16 @@ impl Partition {
                     batch.header.base_offset
                 )));
             }
+            if batch.header.partition_leader_epoch != place.leader_epoch {
+                let found = batch.header.partition_leader_epoch;
+                return Err(damaged(format!("epoch {found} where {} belongs", place.leader_epoch)));
+            }
             next = batch.header.next_offset();
         }
         if next != extent.last_offset + 1 {
             return Err(damaged(format!("ends at offset {next}, not at {}", extent.last_offset + 1)));
         }
-        self.shared.cold.lock().put(extent.place, bytes.clone());
-        Ok(bytes)
+        Ok(())
     }
 
     /// The first record at or after `timestamp`, in offset order, among those that are readable.
@@ -347,7 +388,7 @@ impl Partition {
         let (extents, log_start) = {
             let inner = self.inner.lock();
             let late = |e: &&Extent| e.max_timestamp >= timestamp;
-            (inner.extents.iter().filter(late).copied().collect::<Vec<_>>(), inner.log_start)
+            (inner.extents.iter().filter(late).cloned().collect::<Vec<_>>(), inner.log_start)
         };
         for extent in extents {
             if let Some(found) = self.find(&extent, log_start, |at| at >= timestamp).await? {
@@ -363,7 +404,7 @@ impl Partition {
             let inner = self.inner.lock();
             let Some(largest) = inner.extents.iter().map(|e| e.max_timestamp).max() else { return Ok(None) };
             let with = |e: &&Extent| e.max_timestamp == largest;
-            (inner.extents.iter().filter(with).copied().collect::<Vec<_>>(), inner.log_start, largest)
+            (inner.extents.iter().filter(with).cloned().collect::<Vec<_>>(), inner.log_start, largest)
         };
         for extent in extents {
             if let Some(found) = self.find(&extent, log_start, |at| at == largest).await? {
@@ -381,14 +422,14 @@ impl Partition {
     ) -> Result<Option<TimestampOffset>, ReadError> {
         let bytes = self.extent_bytes(extent).await?;
         let damaged =
-            |detail: String| ReadError::Damaged { partition: self.id, offset: extent.base_offset, detail };
+            |detail: String| ReadError::Damaged { partition: self.id, offset: extent.first_offset, detail };
         for batch in split_batches(&bytes) {
             let batch = batch.map_err(|error| damaged(error.to_string()))?;
             let leader_epoch = batch.header.partition_leader_epoch;
             if batch.header.is_control() || batch.header.last_offset() < log_start {
                 continue;
             }
-            if batch.header.timestamp_type() == protocol::batch::TimestampType::LogAppendTime {
+            if batch.header.timestamp_type() == TimestampType::LogAppendTime {
                 let (offset, timestamp) =
                     (batch.header.base_offset.max(log_start), batch.header.max_timestamp);
                 if wanted(timestamp) {
@@ -407,20 +448,26 @@ impl Partition {
         Ok(None)
     }
 
-    /// The largest epoch at or below `epoch`, and where it ends (OffsetForLeaderEpoch). (−1, −1) when there is none.
+    /// The largest epoch at or below `epoch`, and where it ends (OffsetForLeaderEpoch); (−1, −1) when it is unknown.
+    /// `current_epoch` is the leader's: it ends at the high watermark.
     pub fn end_offset_for_epoch(&self, epoch: i32, current_epoch: i32) -> (i32, i64) {
         let inner = self.inner.lock();
+        if epoch < 0 || epoch > current_epoch {
+            return (-1, -1);
+        }
         if epoch == current_epoch {
             return (epoch, inner.high_watermark);
         }
         let after = inner.epochs.partition_point(|(known, _)| *known <= epoch);
+        let end = inner
+            .epochs
+            .get(after)
+            .map_or(inner.high_watermark, |(_, start)| *start)
+            .min(inner.high_watermark);
         match after.checked_sub(1) {
-            _ if after == inner.epochs.len() && epoch > current_epoch => (-1, -1),
-            None => (-1, -1),
-            Some(at) => (
-                inner.epochs[at].0,
-                inner.epochs.get(after).map_or(inner.high_watermark, |(_, start)| *start),
-            ),
+            Some(at) => (inner.epochs[at].0, end),
+            // Older than all we know: what it wrote is gone, and the answer says where what is left begins.
+            None => (epoch, end),
         }
     }
 
@@ -433,8 +480,8 @@ impl Partition {
 
     /// Makes everything below `before` unreachable, durably, and returns the log start. −1 means the high watermark.
     pub async fn delete_records(self: &Arc<Self>, before: i64) -> Result<i64, ReadError> {
-        let group = {
-            let mut inner = self.inner.lock();
+        let (group, before) = {
+            let inner = self.inner.lock();
             if inner.deleted {
                 return Err(ReadError::Deleted);
             }
@@ -446,25 +493,11 @@ impl Partition {
             if before <= inner.log_start {
                 return Ok(inner.log_start);
             }
-            let note = Note::LogStart { partition: self.id, offset: before as u64 };
-            let group = self.shared.enqueue_note(note);
-            // Readers stop seeing the records now; space goes once the note is durable.
-            inner.log_start = before;
-            group
+            (self.shared.enqueue_log_start(LogStart { id: self.id, offset: before as u64 }), before)
         };
-        group.wait().await.map_err(|error| {
-            ReadError::Storage(world::disk::DiskError::new(
-                world::disk::DiskErrorKind::Io,
-                "commit",
-                std::path::Path::new("wal"),
-                error.to_string(),
-            ))
-        })?;
-        let mut inner = self.inner.lock();
-        let dropped = inner.drop_below_log_start();
-        let log_start = inner.log_start;
-        drop(inner);
-        self.shared.release(&dropped);
+        group.wait().await.map_err(|CommitError(why)| ReadError::Stopped(why))?;
+        let log_start = self.inner.lock().log_start;
+        assert!(log_start >= before, "{}: the committed log start {before} was not applied", self.id);
         Ok(log_start)
     }
 
@@ -478,14 +511,13 @@ impl Partition {
         let mut size = inner.size_bytes;
         let mut before = inner.log_start;
         for extent in &inner.extents {
-            let old = retention_ms >= 0
-                && extent.max_timestamp >= 0
-                && now_ms.saturating_sub(extent.max_timestamp) > retention_ms;
-            let over = retention_bytes >= 0 && size - u64::from(extent.len) >= retention_bytes as u64;
+            let age_ms = now_ms.saturating_sub(extent.max_timestamp);
+            let old = retention_ms >= 0 && extent.max_timestamp >= 0 && age_ms > retention_ms;
+            let over = retention_bytes >= 0 && size - extent.len >= retention_bytes as u64;
             if !old && !over {
                 break;
             }
-            size -= u64::from(extent.len);
+            size -= extent.len;
             before = extent.last_offset + 1;
         }
         (before > inner.log_start).then_some(before)
@@ -509,30 +541,237 @@ impl Partition {
             last_timestamp: state.last_timestamp,
             coordinator_epoch: state.coordinator_epoch,
         };
-        inner.producers.iter().map(active).collect()
+        let mut producers: Vec<ActiveProducer> = inner.producers.iter().map(active).collect();
+        producers.sort_unstable_by_key(|producer| producer.producer_id);
+        producers
     }
 
     /// A committed extent becomes readable. Waiting fetches are woken by the caller, after all locks are gone.
-    pub(crate) fn commit(&self, extent: Extent, batches: &[BatchEntry]) -> Vec<Arc<CommitWaiter>> {
+    pub(crate) fn commit(
+        self: &Arc<Self>,
+        extent: Extent,
+        entries: &[Entry],
+        append_ms: i64,
+    ) -> Vec<CommitWaiter> {
         let mut inner = self.inner.lock();
-        inner.add_extent(extent);
-        for batch in batches.iter().filter(|batch| batch.producer_id >= 0) {
-            inner.producers.committed_through(batch.producer_id, extent.last_offset);
+        let last_offset = extent.last_offset;
+        if inner.deleted {
+            // Nobody reads it any more, and its bytes count for nothing.
+            inner.high_watermark = last_offset + 1;
+        } else {
+            self.shared.hold(&extent);
+            inner.add_extent(extent);
+            self.mark_dirty(&mut inner);
+        }
+        for entry in entries {
+            if let Some(producer) = entry.producer.filter(|_| !is_control(entry)) {
+                inner.producers.committed(producer.id, entry.base_offset as i64, append_ms);
+            }
         }
         let waiters = std::mem::take(&mut inner.waiters);
-        waiters.iter().filter_map(Weak::upgrade).map(|waiting| Arc::new(CommitWaiter(waiting))).collect()
+        drop(inner);
+        waiters.iter().filter_map(Weak::upgrade).map(CommitWaiter).collect()
     }
 
-    /// Marks it deleted, wakes its readers and hands back its extents.
-    pub(crate) fn delete(&self) -> Vec<Extent> {
+    /// A log start that is durable now.
+    pub(crate) fn commit_log_start(self: &Arc<Self>, offset: i64) {
+        let mut inner = self.inner.lock();
+        if inner.deleted || offset <= inner.log_start {
+            return;
+        }
+        inner.log_start = offset;
+        let dropped = inner.drop_below_log_start();
+        self.mark_dirty(&mut inner);
+        drop(inner);
+        self.shared.release(&dropped);
+    }
+
+    fn mark_dirty(self: &Arc<Self>, inner: &mut Inner) {
+        if !std::mem::replace(&mut inner.dirty, true) {
+            self.shared.dirty.lock().push(self.clone());
+        }
+    }
+
+    /// What a checkpoint frame says of this partition: what changed since the last one, or everything.
+    pub(crate) fn capture(&self, all: bool) -> Option<PartitionCheckpoint> {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        inner.dirty = false;
+        let from = if all { 0 } else { inner.checkpointed_to };
+        inner.checkpointed_to = inner.high_watermark;
+        if inner.deleted || (inner.high_watermark == 0 && inner.log_start == 0) {
+            return None;
+        }
+        let start = inner.extents.partition_point(|extent| extent.first_offset < from);
+        let extents = inner.extents.range(start..).filter_map(|extent| {
+            let place = extent.wal()?;
+            Some(WalExtent {
+                first_offset: extent.first_offset,
+                last_offset: extent.last_offset,
+                max_timestamp: extent.max_timestamp,
+                len: extent.len as u32,
+                leader_epoch: place.leader_epoch,
+                file: place.file,
+                position: place.position,
+                chunk: place.chunk,
+                position_in_chunk: place.position_in_chunk,
+            })
+        });
+        Some(PartitionCheckpoint {
+            log_start: inner.log_start,
+            log_end: inner.high_watermark,
+            // What is in flight may have begun an epoch; it is not durable.
+            epochs: inner.epochs.iter().filter(|(_, start)| *start < inner.high_watermark).copied().collect(),
+            extents: extents.collect(),
+            producers: inner.producers.capture(all).map(|(id, state)| (id, state.clone())).collect(),
+        })
+    }
+
+    /// Starts from what a checkpoint says. False when its extents do not reach its log end: it contradicts itself.
+    pub(crate) fn restore(&self, state: PartitionCheckpoint) -> bool {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        inner.log_start = state.log_start;
+        inner.epochs = state.epochs;
+        inner.high_watermark = state.log_end;
+        inner.log_end = state.log_end;
+        inner.checkpointed_to = state.log_end;
+        for extent in state.extents.iter().filter(|extent| extent.last_offset >= state.log_start) {
+            inner.size_bytes += u64::from(extent.len);
+            inner.extents.push_back(Extent {
+                first_offset: extent.first_offset,
+                last_offset: extent.last_offset,
+                max_timestamp: extent.max_timestamp,
+                len: u64::from(extent.len),
+                source: Source::Wal(WalPlace {
+                    file: extent.file,
+                    position: extent.position,
+                    chunk: extent.chunk,
+                    position_in_chunk: extent.position_in_chunk,
+                    leader_epoch: extent.leader_epoch,
+                }),
+            });
+        }
+        self.shared.producers_added(state.producers.len());
+        state.producers.into_iter().for_each(|(id, producer)| inner.producers.insert(id, producer));
+        inner.extents.back().is_none_or(|last| last.last_offset + 1 == state.log_end)
+    }
+
+    /// An extent that recovery found in the WAL. An error when it does not follow what is there.
+    pub(crate) fn replay(
+        self: &Arc<Self>,
+        extent: Extent,
+        leader_epoch: i32,
+        entries: &[Entry],
+        append_ms: i64,
+    ) -> Result<(), String> {
+        let mut inner = self.inner.lock();
+        if extent.last_offset < inner.high_watermark {
+            // The checkpoint was taken while commits went on and has it already.
+            return Ok(());
+        }
+        if extent.first_offset != inner.high_watermark {
+            let (first, end) = (extent.first_offset, inner.high_watermark);
+            return Err(format!("it brings offset {first} of {}, whose log ends at {end}", self.id));
+        }
+        inner.start_epoch(leader_epoch, extent.first_offset);
+        let before = inner.producers.len();
+        for entry in entries {
+            let Some(producer) = entry.producer.filter(|_| !is_control(entry)) else { continue };
+            let delta = (entry.last_offset - entry.base_offset) as i64;
+            let last_sequence = match producer.base_sequence {
+                none if none < 0 => none,
+                first => last_sequence(first, delta),
+            };
+            let batch = RememberedBatch {
+                first_sequence: producer.base_sequence,
+                last_sequence,
+                base_offset: entry.base_offset as i64,
+                last_offset: entry.last_offset as i64,
+                timestamp: entry.max_timestamp,
+            };
+            inner.producers.replay(producer.id, producer.epoch, batch, append_ms);
+        }
+        self.shared.producers_added(inner.producers.len() - before);
+        inner.add_extent(extent);
+        self.mark_dirty(&mut inner);
+        Ok(())
+    }
+
+    pub(crate) fn replay_log_start(self: &Arc<Self>, offset: i64) {
+        let mut inner = self.inner.lock();
+        if offset > inner.log_start {
+            inner.log_start = offset;
+            self.mark_dirty(&mut inner);
+        }
+    }
+
+    /// After recovery: what lies below the log start is let go, what lives holds its file.
+    pub(crate) fn settle(&self) {
+        let mut inner = self.inner.lock();
+        inner.drop_below_log_start();
+        inner.extents.iter().for_each(|extent| self.shared.hold(extent));
+    }
+
+    /// Puts `new` in the place of the WAL extents that it covers. It must end where one of them ends.
+    pub(crate) fn replace(self: &Arc<Self>, new: Extent) {
+        let mut inner = self.inner.lock();
+        let at = inner.extents.partition_point(|extent| extent.last_offset < new.first_offset);
+        let to = inner.extents.partition_point(|extent| extent.last_offset <= new.last_offset);
+        let replaced: Vec<Extent> = inner.extents.drain(at..to).collect();
+        let gone: u64 = replaced.iter().map(|extent| extent.len).sum();
+        inner.size_bytes = inner.size_bytes + new.len - gone;
+        inner.extents.insert(at, new);
+        self.mark_dirty(&mut inner);
+        drop(inner);
+        self.shared.release(&replaced);
+    }
+
+    pub(crate) fn forget_producer(&self, id: i64) -> bool {
+        self.inner.lock().producers.forget(id)
+    }
+
+    /// Forgets what is older than `before_ms`, and tells who is left, and since when they are silent.
+    pub(crate) fn expire_producers(&self, before_ms: i64) -> usize {
+        self.inner.lock().producers.expire(before_ms)
+    }
+
+    pub(crate) fn producer_ages(&self) -> Vec<(i64, i64)> {
+        self.inner.lock().producers.iter().map(|(id, state)| (state.last_append_ms, id)).collect()
+    }
+
+    /// Marks it deleted, wakes its readers and gives its space back.
+    pub(crate) fn delete(&self) {
         let mut inner = self.inner.lock();
         inner.deleted = true;
         inner.size_bytes = 0;
-        let extents = std::mem::take(&mut inner.extents);
+        let extents: Vec<Extent> = std::mem::take(&mut inner.extents).into();
         let waiters = std::mem::take(&mut inner.waiters);
         drop(inner);
         waiters.iter().filter_map(Weak::upgrade).for_each(|waiting| CommitWaiter(waiting).wake());
-        extents.into()
+        self.shared.release(&extents);
+    }
+}
+
+fn is_control(entry: &Entry) -> bool {
+    const CONTROL_BIT: i16 = 0x20;
+    entry.attributes & CONTROL_BIT != 0
+}
+
+/// The extent that a chunk's footer describes, when the chunk stands at `offset` of `file`.
+pub(crate) fn extent_of(footer: &FooterExtent, file: u64, offset: u64, chunk: u64) -> Extent {
+    Extent {
+        first_offset: footer.first_offset as i64,
+        last_offset: footer.last_offset as i64,
+        max_timestamp: footer.max_timestamp,
+        len: footer.len,
+        source: Source::Wal(WalPlace {
+            file,
+            position: offset + footer.position,
+            chunk,
+            position_in_chunk: u32::try_from(footer.position).expect("a chunk is below 4 GiB"),
+            leader_epoch: footer.leader_epoch,
+        }),
     }
 }
 
@@ -558,10 +797,10 @@ impl Inner {
     }
 
     pub fn add_extent(&mut self, extent: Extent) {
-        assert_eq!(extent.base_offset, self.high_watermark, "extents are committed in offset order");
+        assert_eq!(extent.first_offset, self.high_watermark, "extents are committed in offset order");
         self.high_watermark = extent.last_offset + 1;
         self.log_end = self.log_end.max(self.high_watermark);
-        self.size_bytes += u64::from(extent.len);
+        self.size_bytes += extent.len;
         self.extents.push_back(extent);
     }
 
@@ -573,12 +812,9 @@ impl Inner {
 
     /// Extents that lie below the log start as a whole.
     pub fn drop_below_log_start(&mut self) -> Vec<Extent> {
-        let mut dropped = Vec::new();
-        while let Some(extent) = self.extents.front().copied().filter(|e| e.last_offset < self.log_start) {
-            self.extents.pop_front();
-            self.size_bytes -= u64::from(extent.len);
-            dropped.push(extent);
-        }
+        let count = self.extents.partition_point(|extent| extent.last_offset < self.log_start);
+        let dropped: Vec<Extent> = self.extents.drain(..count).collect();
+        self.size_bytes -= dropped.iter().map(|extent| extent.len).sum::<u64>();
         // An epoch that ends below the log start is history; the one that holds it starts there.
         let holds = self.epochs.partition_point(|(_, start)| *start <= self.log_start);
         if holds > 1 {
@@ -598,9 +834,9 @@ struct Plan {
 }
 
 impl Plan {
-    fn answer(&self, out: Collect) -> Read {
+    fn answer(&self, segments: Vec<Bytes>) -> Read {
         Read {
-            records: Records::from(out.segments),
+            records: Records::from(segments),
             high_watermark: self.offsets.high_watermark,
             last_stable_offset: self.offsets.last_stable,
             log_start_offset: self.offsets.log_start,
@@ -650,32 +886,5 @@ impl Collect {
             self.segments.push(extent.slice(from..to));
         }
         full || self.len >= self.max_bytes
-    }
-}
-
-fn entry_of(header: &BatchHeader, base_offset: i64, leader_epoch: i32) -> BatchEntry {
-    let mut flags = 0;
-    if header.is_transactional() {
-        flags |= BatchFlags::TRANSACTIONAL;
-    }
-    if header.is_control() {
-        flags |= BatchFlags::CONTROL;
-    }
-    BatchEntry {
-        base_offset: base_offset as u64,
-        last_offset: (base_offset + i64::from(header.last_offset_delta)) as u64,
-        record_count: header.record_count as u32,
-        leader_epoch,
-        producer_id: header.producer_id,
-        producer_epoch: header.producer_epoch,
-        base_sequence: header.base_sequence,
-        flags: BatchFlags(flags),
-        coordinator_epoch: -1,
-        transaction_stamp: -1,
-        delete_horizon_ms: -1,
-        max_timestamp: header.max_timestamp,
-        position: 0,
-        len: header.total_len() as u32,
-        crc: header.crc,
     }
 }

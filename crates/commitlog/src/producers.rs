@@ -1,11 +1,14 @@
 //! What a partition remembers of idempotent producers, so that a retried batch is recognised (KIP-98, KIP-360).
 //!
-//! Per producer id the epoch and the last five batches, as Kafka keeps them: a producer may have five requests in flight, so any
-//! of the last five may come again. The state moves when a batch is enqueued, so that the next batch in flight finds it; an answer
-//! "duplicate" for a batch still in flight waits for that batch's own commit (F9 of the bucket protocol).
+//! Per producer id the epoch and the last five batches, as Kafka keeps them: a producer may have five requests in
+//! flight, so any of the last five may come again. Batches in flight stand apart from committed ones: the check sees
+//! both, a checkpoint only what is committed, and an answer "duplicate" for a batch still in flight waits for that
+//! batch's own commit (F9 of the bucket protocol).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use world::collections::HashMap;
 
 use crate::commit::CommitGroup;
 use crate::error::AppendError;
@@ -13,29 +16,86 @@ use crate::error::AppendError;
 /// Batches remembered per producer id. Kafka's clients rely on five.
 pub const BATCHES_PER_PRODUCER: usize = 5;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RememberedBatch {
     pub first_sequence: i32,
     pub last_sequence: i32,
     pub base_offset: i64,
     pub last_offset: i64,
-    /// While it is in flight: what to wait for.
-    pub in_flight: Option<Arc<CommitGroup>>,
+    /// The batch's max timestamp.
+    pub timestamp: i64,
 }
 
-#[derive(Clone, Debug)]
+/// A producer as of the last commit: what checkpoints hold (F3).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProducerState {
     pub epoch: i16,
+    pub coordinator_epoch: i32,
+    /// Of its last batch; −1 when there is none.
+    pub last_timestamp: i64,
+    /// When its last batch was committed, by the chunk: expiry counts from here, so a replay comes to the same answer
+    /// and a producer that writes old timestamps is not forgotten while it writes.
+    pub last_append_ms: i64,
     /// Oldest first.
     pub batches: VecDeque<RememberedBatch>,
-    /// Of the last batch; −1 when unknown. Expiry counts from here (F3), so a replay comes to the same answer.
-    pub last_timestamp: i64,
-    pub coordinator_epoch: i32,
+}
+
+impl Default for ProducerState {
+    fn default() -> Self {
+        Self {
+            epoch: -1,
+            coordinator_epoch: -1,
+            last_timestamp: -1,
+            last_append_ms: -1,
+            batches: VecDeque::new(),
+        }
+    }
+}
+
+impl ProducerState {
+    fn take(&mut self, epoch: i16, batch: RememberedBatch, append_ms: i64) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.batches.clear();
+        }
+        if self.batches.len() == BATCHES_PER_PRODUCER {
+            self.batches.pop_front();
+        }
+        self.batches.push_back(batch);
+        self.last_timestamp = batch.timestamp;
+        self.last_append_ms = append_ms;
+    }
+}
+
+#[derive(Debug)]
+struct InFlight {
+    epoch: i16,
+    batch: RememberedBatch,
+    group: Arc<CommitGroup>,
+}
+
+#[derive(Debug, Default)]
+struct Producer {
+    committed: ProducerState,
+    in_flight: VecDeque<InFlight>,
+    /// Since the last checkpoint frame.
+    changed: bool,
+}
+
+impl Producer {
+    fn epoch(&self) -> i16 {
+        self.in_flight.back().map_or(self.committed.epoch, |last| last.epoch)
+    }
+
+    /// The last batch under the current epoch.
+    fn last(&self) -> Option<&RememberedBatch> {
+        self.in_flight.back().map(|last| &last.batch).or(self.committed.batches.back())
+    }
 }
 
 #[derive(Debug, Default)]
 pub struct Producers {
-    by_id: BTreeMap<i64, ProducerState>,
+    by_id: HashMap<i64, Producer>,
 }
 
 /// A batch as the check sees it.
@@ -45,111 +105,126 @@ pub struct Sequenced {
     pub epoch: i16,
     pub first_sequence: i32,
     pub last_sequence: i32,
+    /// A coordinator's batch carries an epoch and no sequence: only the epoch is judged.
+    pub has_sequence: bool,
 }
 
+#[derive(Debug)]
 pub enum Verdict {
     New,
-    Duplicate(RememberedBatch),
+    /// There already, at these offsets; while it is in flight, the commit to wait for.
+    Duplicate(RememberedBatch, Option<Arc<CommitGroup>>),
 }
 
 impl Producers {
     /// Whether the batch may follow what is known of its producer.
     pub fn check(&self, batch: Sequenced) -> Result<Verdict, AppendError> {
-        let Some(known) = self.by_id.get(&batch.producer_id) else {
+        let producer_id = batch.producer_id;
+        let Some(known) = self.by_id.get(&producer_id) else {
             // Forgotten (expired, trimmed) or new: Kafka takes any sequence here, the producer knows better than we.
             return Ok(Verdict::New);
         };
-        if batch.epoch < known.epoch {
-            let (producer_id, epoch, current) = (batch.producer_id, batch.epoch, known.epoch);
-            return Err(AppendError::InvalidProducerEpoch { producer_id, epoch, current });
-        }
-        if batch.epoch > known.epoch {
-            return match batch.first_sequence {
-                0 => Ok(Verdict::New),
-                found => Err(AppendError::OutOfOrderSequence {
-                    producer_id: batch.producer_id,
-                    expected: 0,
-                    found,
-                }),
-            };
-        }
-        let same = |b: &&RememberedBatch| {
+        let current = known.epoch();
+        let same = |b: &RememberedBatch| {
             b.first_sequence == batch.first_sequence && b.last_sequence == batch.last_sequence
         };
-        if let Some(duplicate) = known.batches.iter().find(same) {
-            return Ok(Verdict::Duplicate(duplicate.clone()));
-        }
-        match known.batches.back() {
-            Some(last) if next_sequence(last.last_sequence) != batch.first_sequence => {
-                let (producer_id, found) = (batch.producer_id, batch.first_sequence);
-                Err(AppendError::OutOfOrderSequence {
-                    producer_id,
-                    expected: next_sequence(last.last_sequence),
-                    found,
-                })
+        if batch.has_sequence && batch.epoch == current {
+            let flying =
+                known.in_flight.iter().find(|flying| flying.epoch == batch.epoch && same(&flying.batch));
+            if let Some(flying) = flying {
+                return Ok(Verdict::Duplicate(flying.batch, Some(flying.group.clone())));
             }
-            _ => Ok(Verdict::New),
+            if known.committed.epoch == batch.epoch
+                && let Some(found) = known.committed.batches.iter().find(|b| same(b))
+            {
+                return Ok(Verdict::Duplicate(*found, None));
+            }
         }
-    }
-
-    /// Remembers a batch that was checked.
-    pub fn remember(&mut self, batch: Sequenced, remembered: RememberedBatch, timestamp: i64) {
-        let fresh = || ProducerState {
-            epoch: batch.epoch,
-            batches: VecDeque::with_capacity(BATCHES_PER_PRODUCER),
-            last_timestamp: -1,
-            coordinator_epoch: -1,
+        if batch.epoch < current {
+            return Err(AppendError::InvalidProducerEpoch { producer_id, epoch: batch.epoch, current });
+        }
+        if !batch.has_sequence {
+            return Ok(Verdict::New);
+        }
+        let expected = match known.last() {
+            _ if batch.epoch > current => 0,
+            None => 0,
+            Some(last) => next_sequence(last.last_sequence),
         };
-        let state = self.by_id.entry(batch.producer_id).or_insert_with(fresh);
-        if state.epoch != batch.epoch {
-            state.epoch = batch.epoch;
-            state.batches.clear();
-        }
-        if state.batches.len() == BATCHES_PER_PRODUCER {
-            state.batches.pop_front();
-        }
-        state.batches.push_back(remembered);
-        state.last_timestamp = timestamp;
-    }
-
-    /// Drops the handles of batches that are committed now.
-    pub fn committed_through(&mut self, producer_id: i64, last_offset: i64) {
-        if let Some(state) = self.by_id.get_mut(&producer_id) {
-            state
-                .batches
-                .iter_mut()
-                .filter(|b| b.last_offset <= last_offset)
-                .for_each(|b| b.in_flight = None);
+        match batch.first_sequence {
+            found if found == expected => Ok(Verdict::New),
+            found => Err(AppendError::OutOfOrderSequence { producer_id, expected, found }),
         }
     }
 
-    /// Forgets producers whose last batch is older than `before_ms`. Never one with a batch in flight.
-    pub fn expire(&mut self, before_ms: i64) {
-        self.by_id
-            .retain(|_, s| s.last_timestamp >= before_ms || s.batches.iter().any(|b| b.in_flight.is_some()));
+    /// Remembers a batch that was checked and enqueued. True when its producer was not known.
+    pub fn enqueued(
+        &mut self,
+        batch: Sequenced,
+        remembered: RememberedBatch,
+        group: Arc<CommitGroup>,
+    ) -> bool {
+        let before = self.by_id.len();
+        let producer = self.by_id.entry(batch.producer_id).or_default();
+        producer.in_flight.push_back(InFlight { epoch: batch.epoch, batch: remembered, group });
+        self.by_id.len() > before
     }
 
-    /// Forgets the producers that were silent longest until `limit` are left.
-    pub fn shrink_to(&mut self, limit: usize) {
-        if self.by_id.len() <= limit {
-            return;
-        }
-        let mut ages: Vec<(i64, i64)> =
-            self.by_id.iter().map(|(id, state)| (state.last_timestamp, *id)).collect();
-        ages.sort_unstable();
-        for (_, id) in ages.into_iter().take(self.by_id.len() - limit) {
-            if self.by_id[&id].batches.iter().all(|b| b.in_flight.is_none()) {
-                self.by_id.remove(&id);
-            }
-        }
+    /// The oldest batch in flight of this producer is durable now.
+    pub fn committed(&mut self, producer_id: i64, base_offset: i64, append_ms: i64) {
+        let producer =
+            self.by_id.get_mut(&producer_id).expect("a producer with a batch in flight is not forgotten");
+        let flown = producer.in_flight.pop_front().expect("a committed batch was in flight");
+        assert_eq!(flown.batch.base_offset, base_offset, "batches of producer {producer_id} commit in order");
+        producer.committed.take(flown.epoch, flown.batch, append_ms);
+        producer.changed = true;
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (i64, &ProducerState)> {
-        self.by_id.iter().map(|(id, state)| (*id, state))
+    /// A batch that recovery found in the WAL.
+    pub fn replay(&mut self, producer_id: i64, epoch: i16, batch: RememberedBatch, append_ms: i64) {
+        let producer = self.by_id.entry(producer_id).or_default();
+        producer.committed.take(epoch, batch, append_ms);
+        producer.changed = true;
     }
 
     pub fn insert(&mut self, id: i64, state: ProducerState) {
-        self.by_id.insert(id, state);
+        self.by_id.insert(id, Producer { committed: state, ..Producer::default() });
+    }
+
+    /// Forgets producers whose last batch was committed before `before_ms`, never one with a batch in flight. How many.
+    pub fn expire(&mut self, before_ms: i64) -> usize {
+        let count = self.by_id.len();
+        self.by_id.retain(|_, producer| {
+            producer.committed.last_append_ms >= before_ms || !producer.in_flight.is_empty()
+        });
+        count - self.by_id.len()
+    }
+
+    pub fn forget(&mut self, id: i64) -> bool {
+        match self.by_id.get(&id) {
+            Some(producer) if producer.in_flight.is_empty() => self.by_id.remove(&id).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Committed states. Those that changed since the last call, or all.
+    pub fn capture(&mut self, all: bool) -> impl Iterator<Item = (i64, &ProducerState)> {
+        self.by_id.iter_mut().filter_map(move |(id, producer)| {
+            let wanted = (all || producer.changed) && producer.committed.epoch >= 0;
+            producer.changed = false;
+            wanted.then_some((*id, &producer.committed))
+        })
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (i64, &ProducerState)> {
+        self.by_id
+            .iter()
+            .filter(|(_, p)| p.committed.epoch >= 0)
+            .map(|(id, producer)| (*id, &producer.committed))
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
     }
 }
 
@@ -158,21 +233,36 @@ pub fn next_sequence(last: i32) -> i32 {
     if last == i32::MAX { 0 } else { last + 1 }
 }
 
+/// The sequence of the last of `count` records.
+pub fn last_sequence(first: i32, last_offset_delta: i64) -> i32 {
+    (i64::from(first) + last_offset_delta).rem_euclid(1 << 31) as i32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn batch(epoch: i16, first: i32, last: i32) -> Sequenced {
-        Sequenced { producer_id: 7, epoch, first_sequence: first, last_sequence: last }
+        Sequenced { producer_id: 7, epoch, first_sequence: first, last_sequence: last, has_sequence: true }
+    }
+
+    fn remembered(b: Sequenced, base_offset: i64) -> RememberedBatch {
+        let last_offset = base_offset + i64::from(b.last_sequence.wrapping_sub(b.first_sequence));
+        let (first_sequence, last_sequence) = (b.first_sequence, b.last_sequence);
+        RememberedBatch { first_sequence, last_sequence, base_offset, last_offset, timestamp: 0 }
+    }
+
+    fn fly(producers: &mut Producers, b: Sequenced, base_offset: i64) -> Arc<CommitGroup> {
+        let verdict = producers.check(b);
+        assert!(matches!(verdict, Ok(Verdict::New)), "{verdict:?}");
+        let group = Arc::<CommitGroup>::default();
+        producers.enqueued(b, remembered(b, base_offset), group.clone());
+        group
     }
 
     fn take(producers: &mut Producers, b: Sequenced, base_offset: i64) {
-        assert!(matches!(producers.check(b), Ok(Verdict::New)));
-        let last_offset = base_offset + i64::from(b.last_sequence.wrapping_sub(b.first_sequence));
-        let (first_sequence, last_sequence) = (b.first_sequence, b.last_sequence);
-        let remembered =
-            RememberedBatch { first_sequence, last_sequence, base_offset, last_offset, in_flight: None };
-        producers.remember(b, remembered, 0);
+        fly(producers, b, base_offset);
+        producers.committed(7, base_offset, 0);
     }
 
     #[test]
@@ -180,39 +270,64 @@ mod tests {
         let mut producers = Producers::default();
         (0..6).for_each(|i| take(&mut producers, batch(0, i, i), i64::from(i)));
         for i in 1..6 {
-            let Ok(Verdict::Duplicate(found)) = producers.check(batch(0, i, i)) else {
+            let Ok(Verdict::Duplicate(found, None)) = producers.check(batch(0, i, i)) else {
                 panic!("{i} is forgotten")
             };
             assert_eq!(found.base_offset, i64::from(i));
         }
-        assert!(matches!(
-            producers.check(batch(0, 0, 0)),
-            Err(AppendError::OutOfOrderSequence { expected: 6, found: 0, .. })
-        ));
+        let older = producers.check(batch(0, 0, 0));
+        assert!(matches!(older, Err(AppendError::OutOfOrderSequence { expected: 6, found: 0, .. })));
+    }
+
+    #[test]
+    fn a_duplicate_of_a_batch_in_flight_waits_for_that_commit() {
+        let mut producers = Producers::default();
+        let group = fly(&mut producers, batch(0, 0, 3), 0);
+        let Ok(Verdict::Duplicate(found, Some(wait))) = producers.check(batch(0, 0, 3)) else {
+            panic!("not found")
+        };
+        assert_eq!(found.base_offset, 0);
+        assert!(Arc::ptr_eq(&group, &wait));
+        fly(&mut producers, batch(0, 4, 4), 4);
     }
 
     #[test]
     fn a_new_epoch_starts_at_zero_and_fences_the_old_one() {
         let mut producers = Producers::default();
         take(&mut producers, batch(3, 10, 12), 0);
-        assert!(matches!(
-            producers.check(batch(4, 13, 13)),
-            Err(AppendError::OutOfOrderSequence { expected: 0, found: 13, .. })
-        ));
-        take(&mut producers, batch(4, 0, 0), 3);
+        let gap = producers.check(batch(4, 13, 13));
+        assert!(matches!(gap, Err(AppendError::OutOfOrderSequence { expected: 0, found: 13, .. })));
+        fly(&mut producers, batch(4, 0, 0), 3);
         let fenced = producers.check(batch(3, 13, 13));
         assert!(matches!(fenced, Err(AppendError::InvalidProducerEpoch { epoch: 3, current: 4, .. })));
+        // A checkpoint taken now still has the old epoch's batches: the bump is not durable.
+        let captured: Vec<_> =
+            producers.capture(true).map(|(id, state)| (id, state.epoch, state.batches.len())).collect();
+        assert_eq!(captured, [(7, 3, 1)]);
     }
 
     #[test]
     fn sequences_wrap_after_the_largest() {
         let mut producers = Producers::default();
-        take(&mut producers, batch(0, i32::MAX, i32::MAX), 0);
-        take(&mut producers, batch(0, 0, 0), 1);
+        take(&mut producers, batch(0, i32::MAX - 1, 0), 0);
+        take(&mut producers, batch(0, 1, 1), 3);
+        assert_eq!(last_sequence(i32::MAX - 1, 2), 0);
     }
 
     #[test]
     fn an_unknown_producer_may_start_anywhere() {
         assert!(matches!(Producers::default().check(batch(5, 1000, 1001)), Ok(Verdict::New)));
+    }
+
+    #[test]
+    fn expiry_counts_from_the_last_commit_and_spares_what_is_in_flight() {
+        let mut producers = Producers::default();
+        fly(&mut producers, batch(0, 0, 0), 0);
+        producers.committed(7, 0, 1_000);
+        assert_eq!(producers.expire(1_000), 0);
+        fly(&mut producers, batch(0, 1, 1), 1);
+        assert_eq!(producers.expire(5_000), 0);
+        producers.committed(7, 1, 1_500);
+        assert_eq!(producers.expire(5_000), 1);
     }
 }

@@ -95,3 +95,19 @@ impl From<&TopicConfig> for PartitionSettings {
         }
     }
 }
+
+impl LogSettings {
+    pub(crate) fn skips_directory_sync(&self) -> bool {
+        #[cfg(feature = "negative-controls")]
+        return self.negative_control == Some(NegativeControl::SkipDirectorySync);
+        #[cfg(not(feature = "negative-controls"))]
+        false
+    }
+
+    pub(crate) fn acknowledges_early(&self) -> bool {
+        #[cfg(feature = "negative-controls")]
+        return self.negative_control == Some(NegativeControl::AcknowledgeBeforeSync);
+        #[cfg(not(feature = "negative-controls"))]
+        false
+    }
+}

@@ -1,13 +1,36 @@
 //! Recent chunks in memory for readers at the tail, and extents read from files. Both are bounded in bytes.
+//!
+//! Readers get slices of a chunk, and a slice keeps the whole chunk alive. So what is alive *outside* of the ring is
+//! counted too: once slow readers hold more than the bound, and always for small slices, answers are copied out.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use crate::extent::Place;
+use crate::extent::WalPlace;
 
-/// Slices shorter than this are copied out, so that a small answer to a slow reader does not keep a whole chunk alive.
+/// Slices shorter than this are copied out, so that a small answer to a slow reader does not keep a chunk alive.
 const COPY_BELOW: usize = 32 << 10;
+
+/// The memory of one chunk; counted from its making to the end of its last slice.
+struct Counted {
+    bytes: Bytes,
+    alive: Arc<AtomicUsize>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.alive.fetch_sub(self.bytes.len(), Ordering::AcqRel);
+    }
+}
 
 #[derive(Debug)]
 pub struct Tail {
@@ -16,17 +39,20 @@ pub struct Tail {
     first: u64,
     bytes: usize,
     bytes_max: usize,
+    /// Chunk bytes alive, in the ring or in answers on their way.
+    alive: Arc<AtomicUsize>,
 }
 
 impl Tail {
     pub fn new(bytes_max: usize, next_number: u64) -> Tail {
-        Tail { chunks: VecDeque::new(), first: next_number, bytes: 0, bytes_max }
+        Tail { chunks: VecDeque::new(), first: next_number, bytes: 0, bytes_max, alive: Arc::default() }
     }
 
     pub fn push(&mut self, number: u64, chunk: Bytes) {
         assert_eq!(number, self.first + self.chunks.len() as u64, "chunks come in order");
         self.bytes += chunk.len();
-        self.chunks.push_back(chunk);
+        self.alive.fetch_add(chunk.len(), Ordering::AcqRel);
+        self.chunks.push_back(Bytes::from_owner(Counted { bytes: chunk, alive: self.alive.clone() }));
         while self.bytes > self.bytes_max && self.chunks.len() > 1 {
             if let Some(oldest) = self.chunks.pop_front() {
                 self.bytes -= oldest.len();
@@ -35,13 +61,16 @@ impl Tail {
         }
     }
 
-    pub fn get(&self, number: u64, position: u64, len: u32) -> Option<Bytes> {
-        let chunk = self.chunks.get(usize::try_from(number.checked_sub(self.first)?).ok()?)?;
-        let range = position as usize..position as usize + len as usize;
-        Some(match len as usize {
-            short if short < COPY_BELOW => Bytes::copy_from_slice(&chunk[range]),
-            _ => chunk.slice(range),
-        })
+    /// The extent's bytes while its chunk is here.
+    pub fn get(&self, place: &WalPlace, len: u64) -> Option<Bytes> {
+        let chunk = self.chunks.get(usize::try_from(place.chunk.checked_sub(self.first)?).ok()?)?;
+        let from = place.position_in_chunk as usize;
+        Some(chunk.slice(from..from + len as usize))
+    }
+
+    /// Must an answer of this length be copied, so that it keeps no chunk alive?
+    pub fn must_copy(&self, len: usize) -> bool {
+        len < COPY_BELOW || self.alive.load(Ordering::Acquire).saturating_sub(self.bytes) > self.bytes_max
     }
 
     pub fn bytes(&self) -> usize {
@@ -52,7 +81,7 @@ impl Tail {
 /// The last extents read from files: a reader that takes an extent in several fetches reads it once.
 #[derive(Debug)]
 pub struct ColdExtents {
-    recent: VecDeque<(Place, Bytes)>,
+    recent: VecDeque<((u64, u64), Bytes)>,
     bytes: usize,
     bytes_max: usize,
 }
@@ -62,24 +91,56 @@ impl ColdExtents {
         ColdExtents { recent: VecDeque::new(), bytes: 0, bytes_max }
     }
 
-    pub fn get(&mut self, place: Place) -> Option<Bytes> {
-        let at = self.recent.iter().position(|(p, _)| *p == place)?;
+    /// By chunk and position in it: a chunk's number never comes again, a place in a recycled file does.
+    pub fn get(&mut self, place: &WalPlace) -> Option<Bytes> {
+        let key = key(place);
+        let at = self.recent.iter().position(|(known, _)| *known == key)?;
         let found = self.recent.remove(at)?;
         let bytes = found.1.clone();
         self.recent.push_back(found);
         Some(bytes)
     }
 
-    pub fn put(&mut self, place: Place, bytes: Bytes) {
-        if bytes.len() > self.bytes_max || self.recent.iter().any(|(p, _)| *p == place) {
+    pub fn put(&mut self, place: &WalPlace, bytes: Bytes) {
+        let key = key(place);
+        if bytes.len() > self.bytes_max || self.recent.iter().any(|(known, _)| *known == key) {
             return;
         }
         self.bytes += bytes.len();
-        self.recent.push_back((place, bytes));
+        self.recent.push_back((key, bytes));
         while self.bytes > self.bytes_max {
             if let Some((_, oldest)) = self.recent.pop_front() {
                 self.bytes -= oldest.len();
             }
         }
+    }
+}
+
+fn key(place: &WalPlace) -> (u64, u64) {
+    (place.chunk, u64::from(place.position_in_chunk))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(chunk: u64, at: u32) -> WalPlace {
+        WalPlace { file: 1, position: 0, chunk, position_in_chunk: at, leader_epoch: 0 }
+    }
+
+    #[test]
+    fn slow_readers_make_later_answers_copies() {
+        let mut tail = Tail::new(200_000, 1);
+        let mut held = Vec::new();
+        for number in 1..=6 {
+            tail.push(number, Bytes::from(vec![number as u8; 100_000]));
+            held.push(tail.get(&place(number, 0), 60_000).expect("just pushed"));
+        }
+        assert!(tail.bytes() <= 200_000);
+        assert!(tail.get(&place(1, 0), 10).is_none(), "the oldest are gone from the ring");
+        assert!(tail.must_copy(60_000), "400,000 bytes are alive outside of the ring");
+        held.clear();
+        assert!(!tail.must_copy(60_000));
+        assert!(tail.must_copy(100), "small answers are always copies");
     }
 }

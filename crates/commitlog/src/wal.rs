@@ -1,77 +1,99 @@
-//! The write-ahead log: files, the queue of what waits, and the one writer that turns it into chunks.
+//! The files of the write-ahead log, and the chunks that go into them.
 //!
-//! Files are `wal/<number:020>.wal`: 16 MiB first, doubling up to 256 MiB, filled with zeros ahead of use. Chunks start at multiples
-//! of [`ALIGN`], so that a torn write of one never touches a sector of another. One chunk is in flight at a time: when chunk n+1 is
-//! written, chunk n is durable, and says so.
+//! Files are `wal/<number:020>.wal`. Number 1 is short and is not prepared, so that a first start does not wait for
+//! zeros; the next are 16 MiB, then twice as long each up to 256 MiB, filled with zeros ahead of use, or recycled.
+//! A file gets its name only when it is ready; what stands in a recycled one does not count, because it has lower
+//! chunk numbers. Chunks start at multiples of [`PAGE`], so that a torn write of one never touches pages of another.
+//! One chunk is in flight at a time: when chunk n + 1 is written, chunk n is durable.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use protocol::batch::Batch;
-use protocol::batch::patched_header;
 use world::disk::{Disk, DiskError, File, OpenMode};
 
 use crate::commit::CommitGroup;
-use crate::container::{BatchEntry, Builder, Footer, Identity, Kind, Note};
-use crate::log::Shared;
+use crate::container::{
+    ContainerBuilder, ContainerHeader, Footer, Identity, Kind, LogStart, PAGE, SectionKind,
+};
+use crate::encoding::Hash;
+use crate::error::CommitError;
 use crate::partition::Partition;
-use crate::settings::LogSettings;
 
-/// Chunks start at multiples of this.
-pub const ALIGN: u64 = 512;
+pub const FIRST_FILE: u64 = 1;
+/// How long the first file is at most.
+pub const FIRST_FILE_BYTES: u64 = 1 << 20;
 
 /// A batch with its offsets, waiting for its commit.
 pub struct Pending {
     pub partition: Arc<Partition>,
     pub batch: Batch,
-    pub entry: BatchEntry,
+    pub base_offset: u64,
+    pub leader_epoch: i32,
 }
 
-/// What waits for the next commit.
+/// What waits for the next commit, in the order in which it came.
 #[derive(Default)]
 pub struct Gather {
     pub batches: Vec<Pending>,
-    pub notes: Vec<Note>,
+    pub log_starts: Vec<LogStart>,
     pub bytes: usize,
     pub group: Arc<CommitGroup>,
 }
 
 impl Gather {
     pub fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.notes.is_empty()
+        self.batches.is_empty() && self.log_starts.is_empty()
+    }
+}
+
+/// Whatever becomes of the writer, nobody goes on waiting for it.
+impl Drop for Gather {
+    fn drop(&mut self) {
+        self.group.finish(Err(CommitError("the log is closed".into())));
     }
 }
 
 /// One chunk, built.
 pub struct Chunk {
+    /// Padded to [`PAGE`].
     pub bytes: Bytes,
+    pub header: ContainerHeader,
     pub footer: Footer,
-    pub hash: u128,
-    pub number: u64,
+    pub hash: Hash,
 }
 
 /// Where the log goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     pub file: u64,
     pub offset: u64,
     /// Number and hash of the chunk before.
     pub last_number: u64,
-    pub last_hash: u128,
+    pub last_hash: Hash,
 }
 
-/// The files of the log; owned by the writer, read by everybody through `Shared::files`.
-pub struct WalFiles {
-    pub disk: Arc<dyn Disk>,
-    pub dir: PathBuf,
-    pub log_id: [u8; 16],
-    pub current: Arc<dyn File>,
-    pub current_len: u64,
-    pub at: Position,
-    /// The longest chunk ever written: how far recovery has to look behind damage. Kept in the checkpoint before it is exceeded.
-    pub chunk_len_max: u64,
+impl Position {
+    pub const START: Position = Position { file: FIRST_FILE, offset: 0, last_number: 0, last_hash: [0; 16] };
+
+    pub fn behind(&self, chunk: &Chunk) -> Position {
+        Position {
+            file: self.file,
+            offset: self.offset + chunk.bytes.len() as u64,
+            last_number: chunk.header.number,
+            last_hash: chunk.hash,
+        }
+    }
+}
+
+pub type Files = BTreeMap<u64, WalFile>;
+
+#[derive(Clone)]
+pub struct WalFile {
+    pub file: Arc<dyn File>,
+    pub len: u64,
 }
 
 pub fn file_name(number: u64) -> String {
@@ -82,103 +104,130 @@ pub fn file_number(name: &str) -> Option<u64> {
     name.strip_suffix(".wal").filter(|digits| digits.len() == 20)?.parse().ok()
 }
 
-pub fn align(len: u64) -> u64 {
-    len.next_multiple_of(ALIGN)
+/// What a chunk says of itself whichever file it goes to.
+#[derive(Clone, Copy)]
+pub struct Stamp {
+    pub log_id: [u8; 16],
+    pub nonce: [u8; 16],
+    pub now_ms: i64,
 }
 
-impl WalFiles {
-    /// Builds the next chunk from what waited. Within a partition the order stays; partitions are grouped.
-    pub fn build(&self, gather: &mut Gather, nonce: u128) -> Chunk {
-        gather.batches.sort_by_key(|p| (p.partition.id(), p.entry.base_offset));
-        let body: usize = gather.batches.iter().map(|p| p.entry.len as usize).sum();
-        let mut builder = Builder::with_capacity(body);
-        for Pending { partition, batch, entry } in &gather.batches {
-            let header = patched_header(&batch.bytes, entry.base_offset as i64, entry.leader_epoch);
-            builder.push(partition.id(), *entry, &[&header, &batch.bytes[header.len()..]]);
-        }
-        gather.notes.drain(..).for_each(|note| builder.note(note));
-        let number = self.at.last_number + 1;
-        let identity = Identity {
-            kind: Kind::WalChunk,
-            log_id: self.log_id,
-            number,
-            predecessor: self.at.last_hash,
-            durable_through: self.at.last_number,
-            nonce,
-        };
-        let (bytes, footer, hash) = builder.finish(&identity);
-        Chunk { bytes: bytes.freeze(), footer, hash, number }
+/// Builds the next chunk from what waited. Within a partition the order stays; partitions are grouped.
+pub fn build(gather: &mut Gather, at: &Position, durable: u64, file_len: u64, stamp: Stamp) -> Chunk {
+    gather.batches.sort_by_key(|pending| (pending.partition.id(), pending.base_offset));
+    let payload_len: usize = gather.batches.iter().map(|pending| pending.batch.bytes.len()).sum();
+    let mut builder = ContainerBuilder::new(payload_len, gather.batches.len());
+    for Pending { partition, batch, base_offset, leader_epoch } in &gather.batches {
+        builder.push(partition.id(), *leader_epoch, &batch.bytes, *base_offset, &batch.header, None);
     }
-
-    pub fn has_room(&self, chunk: &Chunk) -> bool {
-        self.at.offset + chunk.bytes.len() as u64 <= self.current_len
+    if !gather.log_starts.is_empty() {
+        builder.section(SectionKind::LogStarts, LogStart::encode_all(&gather.log_starts));
     }
-
-    /// Goes on in the next file, long enough for `need` bytes. The file is made and its name durable before anything counts in it.
-    pub async fn next_file(
-        &mut self,
-        settings: &LogSettings,
-        need: u64,
-        shared: &Shared,
-    ) -> Result<(), DiskError> {
-        let number = self.at.file + 1;
-        let len = (self.current_len * 2)
-            .clamp(settings.wal_file_bytes_min, settings.wal_file_bytes_max)
-            .max(align(need));
-        let path = self.dir.join(file_name(number));
-        let prepared = shared.prepared.lock().take();
-        let file = match prepared {
-            Some((prepared, prepared_len, file)) if prepared == number && prepared_len >= len => file,
-            _ => prepare(&self.disk, &path, len, false).await?,
-        };
-        if !shared.settings.skips_directory_sync() {
-            self.disk.sync_dir(&self.dir).await?;
-        }
-        shared.files.lock().insert(number, file.clone());
-        self.current = file;
-        self.current_len = len;
-        self.at.file = number;
-        self.at.offset = 0;
-        Ok(())
-    }
-
-    /// Past a chunk that is durable.
-    pub fn advance(&mut self, chunk: &Chunk) {
-        self.at.offset += align(chunk.bytes.len() as u64);
-        self.at.last_number = chunk.number;
-        self.at.last_hash = chunk.hash;
-        self.chunk_len_max = self.chunk_len_max.max(chunk.bytes.len() as u64);
-    }
+    let (bytes, header, footer) = builder.finish(Identity {
+        kind: Kind::Chunk,
+        log_id: stamp.log_id,
+        number: at.last_number + 1,
+        predecessor: at.last_hash,
+        durable,
+        nonce: stamp.nonce,
+        created_ms: stamp.now_ms,
+        file_len,
+    });
+    assert_eq!(bytes.len() as u64 % PAGE, 0, "a chunk fills pages");
+    Chunk { bytes: bytes.into(), header, footer, hash: header.hash() }
 }
 
-/// Makes a WAL file. `fill`: writes zeros through it, so that commits land in blocks that were written before; without it the first
-/// start would wait for the disk.
+/// Makes a file of zeros under its final name: only a file that is ready has one.
 pub async fn prepare(
     disk: &Arc<dyn Disk>,
-    path: &std::path::Path,
+    dir: &Path,
+    number: u64,
     len: u64,
-    fill: bool,
-) -> Result<Arc<dyn File>, DiskError> {
-    match disk.remove(path).await {
-        Err(error) if !error.is_not_found() => return Err(error),
-        _ => {}
+    sync_dir: bool,
+) -> Result<WalFile, DiskError> {
+    let path = dir.join(file_name(number));
+    let temporary = temporary(&path);
+    remove_if_there(disk, &temporary).await?;
+    let filled = async {
+        let file = disk.open(&temporary, OpenMode::CreateNew).await?;
+        file.fill_zeros(0, len).await
+    };
+    if let Err(error) = filled.await {
+        // Half a file of zeros is of no use and takes room that somebody may need.
+        let _ = remove_if_there(disk, &temporary).await;
+        return Err(error);
     }
-    let file = disk.open(path, OpenMode::CreateNew).await?;
-    if fill {
-        file.fill_zeros(0, len).await?;
-    } else {
-        file.set_len(len).await?;
-    }
-    Ok(file)
+    name(disk, dir, &temporary, &path, len, sync_dir).await
 }
 
-pub type Files = BTreeMap<u64, Arc<dyn File>>;
+/// Gives a file in which nothing lives any more a new number.
+pub async fn recycle(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    old: u64,
+    number: u64,
+    len: u64,
+    sync_dir: bool,
+) -> Result<WalFile, DiskError> {
+    name(disk, dir, &dir.join(file_name(old)), &dir.join(file_name(number)), len, sync_dir).await
+}
 
-/// A chunk's bytes padded to the alignment: the gap is zeros, so that nothing stale looks like a chunk there.
-pub fn padded(chunk: &Chunk) -> Vec<Bytes> {
-    let gap = (align(chunk.bytes.len() as u64) - chunk.bytes.len() as u64) as usize;
-    match gap {
-        0 => vec![chunk.bytes.clone()],
-        _ => vec![chunk.bytes.clone(), BytesMut::zeroed(gap).freeze()],
+async fn name(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    from: &Path,
+    to: &Path,
+    len: u64,
+    sync_dir: bool,
+) -> Result<WalFile, DiskError> {
+    disk.rename(from, to).await?;
+    if sync_dir {
+        disk.sync_dir(dir).await?;
+    }
+    Ok(WalFile { file: disk.open(to, OpenMode::ReadWrite).await?, len })
+}
+
+/// The first file of a new log: not filled, so that the start does not wait for zeros.
+pub async fn create_first(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    len: u64,
+    sync_dir: bool,
+) -> Result<WalFile, DiskError> {
+    let path = dir.join(file_name(FIRST_FILE));
+    let temporary = temporary(&path);
+    remove_if_there(disk, &temporary).await?;
+    let file = disk.open(&temporary, OpenMode::CreateNew).await?;
+    file.set_len(len).await?;
+    file.sync().await?;
+    drop(file);
+    name(disk, dir, &temporary, &path, len, sync_dir).await
+}
+
+/// Opens every WAL file there is, and removes what was never finished.
+pub async fn open_files(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Files, DiskError> {
+    let mut files = Files::new();
+    for entry in disk.list(dir).await? {
+        let path = dir.join(&entry.name);
+        if let Some(number) = file_number(&entry.name) {
+            files.insert(
+                number,
+                WalFile { file: disk.open(&path, OpenMode::ReadWrite).await?, len: entry.len },
+            );
+        } else if entry.name.ends_with(".new") {
+            disk.remove(&path).await?;
+        }
+    }
+    Ok(files)
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+async fn remove_if_there(disk: &Arc<dyn Disk>, path: &Path) -> Result<(), DiskError> {
+    match disk.remove(path).await {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
     }
 }

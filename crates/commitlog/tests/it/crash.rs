@@ -107,56 +107,96 @@ fn a_power_cut_at_every_step_loses_nothing_acknowledged() {
     assert!(cut_mid_work > changes / 2, "only {cut_mid_work} of {changes} cuts met acknowledged data");
 }
 
-#[test]
-fn a_flipped_bit_in_durable_chunks_stops_the_start_and_changes_nothing() {
-    run(9, async {
-        // Everything in one WAL file, no checkpoint behind the first.
-        let settings =
-            commitlog::LogSettings { wal_file_bytes_min: 1 << 20, wal_file_bytes_max: 1 << 20, ..small() };
-        let settings = commitlog::LogSettings { checkpoint_bytes: 1 << 30, ..settings };
-        let house = House::new(9, settings);
-        let log = house.open().await.unwrap();
-        for i in 0..30 {
-            append(&partition(&log, i % 3), batch(&[format!("{i}")], None, 0))
-                .unwrap()
-                .committed()
-                .await
-                .unwrap();
-        }
-        world::task::sleep(Duration::from_secs(2)).await;
-        house.disk.kill();
-        drop(log);
-        let path = std::path::PathBuf::from("/data/wal/00000000000000000000.wal");
-        let content = house.disk.content(&path).unwrap();
-        let used = content.iter().rposition(|byte| *byte != 0).unwrap() as u64;
-        let mut stopped = 0;
-        // Any bit of any chunk but the last, which is the idle statement and has nobody to vouch for it.
-        let last =
-            (0..=used).step_by(512).filter(|at| content[*at as usize..].starts_with(b"OTLC")).last().unwrap();
-        for at in (0..last).step_by(23).filter(|at| content[*at as usize] != 0 || *at % 512 < 128) {
-            house.disk.flip_bit(&path, at, (at % 8) as u8);
-            let chunk_end = (at..used).find(|p| p % 512 == 0 && content[*p as usize..].starts_with(b"OTLC"));
-            match house.open().await {
-                Err(OpenError::Damaged { .. } | OpenError::Format { .. }) => stopped += 1,
-                Err(error) => panic!("bit at {at}: {error}"),
-                Ok(log) => {
-                    // Padding between chunks stands for nothing: all data must be there.
-                    let total: usize = futures_len(&log).await;
-                    assert_eq!(total, 30, "bit at {at}, next chunk at {chunk_end:?}");
-                }
-            }
-            house.disk.kill();
-            house.disk.flip_bit(&path, at, (at % 8) as u8);
-        }
-        assert!(stopped > 50, "only {stopped} flips were noticed");
-        assert_eq!(house.disk.content(&path).unwrap(), content, "a refused start changes nothing");
-    });
+/// Thirty batches in one WAL file with no checkpoint behind the first, idle for long enough, then killed.
+async fn thirty_batches() -> House {
+    let settings =
+        commitlog::LogSettings { wal_file_bytes_min: 1 << 20, wal_file_bytes_max: 1 << 20, ..small() };
+    let house = House::new(9, commitlog::LogSettings { checkpoint_bytes: 1 << 30, ..settings });
+    let log = house.open().await.unwrap();
+    for i in 0..30 {
+        append(&partition(&log, i % 3), batch(&[format!("{i}")], None, 0))
+            .unwrap()
+            .committed()
+            .await
+            .unwrap();
+    }
+    world::task::sleep(Duration::from_secs(2)).await;
+    house.disk.kill();
+    house
 }
 
-async fn futures_len(log: &commitlog::CommitLog) -> usize {
+fn wal_path() -> std::path::PathBuf {
+    std::path::PathBuf::from("/data/wal/00000000000000000001.wal")
+}
+
+/// What must not happen to damage is that somebody reads it, or that data is missing without a word.
+async fn notices_damage(house: &House, what: &str) -> bool {
+    let damaged = house.disk.content(&wal_path()).unwrap();
+    match house.open().await {
+        Err(OpenError::Damaged { .. }) => {
+            assert_eq!(
+                house.disk.content(&wal_path()).unwrap(),
+                damaged,
+                "{what}: a refused start changes nothing"
+            );
+            true
+        }
+        Err(error) => panic!("{what}: {error}"),
+        Ok(log) => {
+            // Padding between chunks stands for nothing: all data must be there.
+            let records = records(&log).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(records, 30, "{what}");
+            false
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_durable_chunks_stops_the_start_and_changes_nothing() {
+    let content = run(9, async { thirty_batches().await.disk.content(&wal_path()).unwrap() });
+    let chunks: Vec<usize> =
+        (0..content.len()).step_by(4096).filter(|at| content[*at..].starts_with(b"OTTLACTN")).collect();
+    assert_eq!(chunks.len(), 31, "thirty commits and the statement that the last of them is durable");
+    let last = chunks[30];
+    let used = |at: &usize| content[*at] != 0 || at % 4096 < 128;
+    let mut stopped = 0;
+    for at in (0..last).step_by(23).filter(used) {
+        run(9, async {
+            let house = thirty_batches().await;
+            house.disk.flip_bit(&wal_path(), at as u64, (at % 8) as u8);
+            stopped += u64::from(notices_damage(&house, &format!("bit at {at}")).await);
+        });
+    }
+    assert!(stopped > 150, "only {stopped} flips were noticed");
+}
+
+#[test]
+fn a_truncated_wal_file_stops_the_start() {
+    for len in [0, 1, 100, 4095, 4096, 5000, 8192, 70_000, 1 << 19, (1 << 20) - 1] {
+        run(9, async {
+            let house = thirty_batches().await;
+            house.disk.truncate(&wal_path(), len);
+            let what = format!("truncated to {len}");
+            // Also where only zeros were lost: a file shorter than it was made is not trusted.
+            assert!(notices_damage(&house, &what).await, "{what}");
+        });
+    }
+}
+
+async fn records(log: &commitlog::CommitLog) -> Result<i64, commitlog::ReadError> {
     let mut total = 0;
     for index in 0..3 {
-        total += read_all(&partition(log, index), 4096).await.len();
+        let partition = partition(log, index);
+        let mut offset = 0;
+        while offset < partition.offsets().high_watermark {
+            let isolation = commitlog::Isolation::ReadUncommitted;
+            let request = commitlog::ReadRequest { offset, max_bytes: 4096, min_one_batch: true, isolation };
+            let read = partition.read(request).await?;
+            for batch in protocol::batch::split_batches(&read.records.to_bytes()) {
+                offset = batch.expect("whole batches").header.next_offset();
+            }
+        }
+        total += offset;
     }
-    total
+    Ok(total)
 }

@@ -1,0 +1,302 @@
+//! The one task that writes: takes what waits, makes a chunk of it, writes and syncs it in one hand-over, and tells
+//! everybody. While one commit is under way the next one gathers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use world::disk::{DiskError, DiskErrorKind};
+use world::task;
+
+use crate::checkpointer::CheckpointRequest;
+use crate::container::{ContainerHeader, HEADER_LEN};
+use crate::error::CommitError;
+use crate::log::{LogState, Shared};
+use crate::partition::{CommitWaiter, extent_of};
+use crate::settings::SyncMode;
+use crate::wal::{self, Chunk, Gather, Position, Stamp, WalFile};
+
+/// After so much silence an empty chunk says that the last one is durable.
+const IDLE_STATEMENT: Duration = Duration::from_millis(500);
+/// A checkpoint frame after so many chunks, or `LogSettings::checkpoint_bytes`.
+const CHECKPOINT_CHUNKS: u64 = 64;
+/// While the disk is full: how often a write is tried again.
+const FULL_RETRY: Duration = Duration::from_millis(250);
+/// Unsettled chunks up to this length are written again at start; beyond (only with `log.sync=interval`) they are synced.
+const SETTLE_BYTES_MAX: u64 = 64 << 20;
+
+pub struct Writer {
+    shared: Arc<Shared>,
+    current: WalFile,
+    at: Position,
+    /// The last chunk that was synced.
+    durable: u64,
+    /// The last chunk holds nothing: there is nothing to say about it.
+    stated: bool,
+    chunk_bytes_max: u64,
+    chunks_since_checkpoint: u64,
+    bytes_since_checkpoint: u64,
+    last_sync: Duration,
+    checkpoints: mpsc::Sender<CheckpointRequest>,
+    closed: watch::Sender<bool>,
+}
+
+impl Writer {
+    pub fn new(
+        shared: Arc<Shared>,
+        current: WalFile,
+        at: Position,
+        chunk_bytes_max: u64,
+        checkpoints: mpsc::Sender<CheckpointRequest>,
+        closed: watch::Sender<bool>,
+    ) -> Self {
+        shared.current_file.store(at.file, Ordering::Release);
+        shared.current_room.store(current.len - at.offset, Ordering::Release);
+        let last_sync = shared.clock.monotonic();
+        Self {
+            shared,
+            current,
+            durable: at.last_number,
+            at,
+            stated: true,
+            chunk_bytes_max,
+            chunks_since_checkpoint: 0,
+            bytes_since_checkpoint: 0,
+            last_sync,
+            checkpoints,
+            closed,
+        }
+    }
+
+    /// Makes what recovery found certain, before anybody sees it. Chunks that nobody said to be durable may stand in
+    /// the page cache only, even after a sync that failed and left clean pages: they are written again. Then an empty
+    /// chunk says so, and takes the place of a torn one.
+    pub async fn settle(&mut self, unsettled: &[Position]) -> Result<(), DiskError> {
+        let mut again = Vec::new();
+        let mut len = 0;
+        for place in unsettled {
+            let file = self.shared.files.lock()[&place.file].file.clone();
+            let header = file.read_at(place.offset, HEADER_LEN).await?;
+            let header = ContainerHeader::decode(&header).expect("recovery read this chunk");
+            len += header.padded_len();
+            again.push((file, place.offset, header.padded_len()));
+        }
+        for (file, offset, chunk_len) in again {
+            if len <= SETTLE_BYTES_MAX {
+                let bytes = file.read_at(offset, chunk_len as usize).await?;
+                file.write_and_sync(offset, vec![bytes]).await?;
+            } else {
+                file.sync().await?;
+            }
+        }
+        self.commit(&mut Gather::default()).await
+    }
+
+    pub async fn run(mut self) {
+        let _guard = GoneGuard { shared: self.shared.clone() };
+        while let Some(mut gather) = self.next_gather().await {
+            let result = match self.shared.state() {
+                LogState::Failed(why) => Err(why),
+                _ => self.commit(&mut gather).await.map_err(|error| error.to_string()),
+            };
+            if let Err(why) = result {
+                self.shared.set_state(LogState::Failed(why.clone()));
+                self.end_group(&gather, Err(CommitError(why)));
+            }
+        }
+        if !matches!(self.shared.state(), LogState::Failed(_)) && self.checkpoint(true, true).await.is_none()
+        {
+            tracing::warn!("no checkpoint at the end: the next start reads more of the log");
+        }
+        self.shared.next_file.close();
+        let _ = self.closed.send(true);
+    }
+
+    /// What waits; an empty one when the last chunk's durability is to be said; `None` at the end.
+    async fn next_gather(&mut self) -> Option<Gather> {
+        loop {
+            let shared = self.shared.clone();
+            let wake = shared.wake.notified();
+            if let Some(gather) = shared.gathers.lock().pop_front() {
+                return Some(gather);
+            }
+            let failed = matches!(shared.state(), LogState::Failed(_));
+            if shared.closing.load(Ordering::Acquire) {
+                return (!self.stated && !failed).then(Gather::default);
+            }
+            if self.stated || failed {
+                wake.await;
+            } else if task::timeout(IDLE_STATEMENT, wake).await.is_err() {
+                return Some(Gather::default());
+            }
+        }
+    }
+
+    async fn commit(&mut self, gather: &mut Gather) -> Result<(), DiskError> {
+        let statement = gather.is_empty();
+        let mut nonce = [0; 16];
+        self.shared.rng.fill(&mut nonce);
+        let stamp = Stamp { log_id: self.shared.log_id, nonce, now_ms: self.shared.clock.now_ms() };
+        let mut chunk = wal::build(gather, &self.at, self.durable, self.current.len, stamp);
+        let len = chunk.bytes.len() as u64;
+        if len > self.chunk_bytes_max {
+            // Recovery must know how far to look before there is something so far away.
+            self.chunk_bytes_max = len;
+            self.checkpoint(false, true).await;
+        }
+        if self.at.offset + len > self.current.len {
+            self.switch_file(len).await?;
+            // Its header names the file it stands in; this happens once per file.
+            chunk = wal::build(gather, &self.at, self.durable, self.current.len, stamp);
+        }
+        let early = self.shared.settings.acknowledges_early();
+        if early {
+            self.publish(&chunk, gather);
+        }
+        let began = self.shared.clock.monotonic();
+        let sync = match self.shared.settings.sync {
+            SyncMode::Commit => true,
+            SyncMode::Interval(interval) => statement || began.saturating_sub(self.last_sync) >= interval,
+        };
+        self.write(&chunk, sync && !early).await?;
+        let took = self.shared.clock.monotonic().saturating_sub(began);
+        let counters = &self.shared.counters;
+        counters.commits.fetch_add(1, Ordering::Relaxed);
+        counters.batches.fetch_add(gather.batches.len() as u64, Ordering::Relaxed);
+        counters.bytes.fetch_add(len, Ordering::Relaxed);
+        counters.commit_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        if !early {
+            self.publish(&chunk, gather);
+        }
+        self.at = self.at.behind(&chunk);
+        self.shared.current_room.store(self.current.len - self.at.offset, Ordering::Release);
+        if sync {
+            self.durable = chunk.header.number;
+            self.last_sync = began;
+        }
+        self.stated = statement;
+        self.chunks_since_checkpoint += 1;
+        self.bytes_since_checkpoint += len;
+        let due = self.chunks_since_checkpoint >= CHECKPOINT_CHUNKS
+            || self.bytes_since_checkpoint >= self.shared.settings.checkpoint_bytes;
+        if due {
+            self.checkpoint(false, false).await;
+        }
+        if self.at.offset * 2 >= self.current.len {
+            self.shared.next_file.want(self.at.file + 1, self.next_len(), 0);
+        }
+        Ok(())
+    }
+
+    /// The same bytes at the same place until they are there: a disk that is full for a while takes them later.
+    async fn write(&mut self, chunk: &Chunk, sync: bool) -> Result<(), DiskError> {
+        loop {
+            let buffers = vec![chunk.bytes.clone()];
+            let written = match sync {
+                true => self.current.file.write_and_sync(self.at.offset, buffers).await,
+                false => self.current.file.write_at(self.at.offset, buffers).await,
+            };
+            match written {
+                Err(error)
+                    if error.kind == DiskErrorKind::NoSpace
+                        && !self.shared.closing.load(Ordering::Acquire) =>
+                {
+                    self.shared.set_state(LogState::Full);
+                    // The task that looks for room also says when there is some.
+                    self.shared.next_file.want(self.at.file + 1, self.next_len(), 0);
+                    task::sleep(FULL_RETRY).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn next_len(&self) -> u64 {
+        let settings = &self.shared.settings;
+        (self.current.len * 2).clamp(settings.wal_file_bytes_min, settings.wal_file_bytes_max)
+    }
+
+    async fn switch_file(&mut self, need: u64) -> Result<(), DiskError> {
+        if self.durable < self.at.last_number {
+            // Only with log.sync=interval: nobody comes back to this file.
+            self.current.file.sync().await?;
+            self.durable = self.at.last_number;
+        }
+        let number = self.at.file + 1;
+        self.shared.next_file.want(number, self.next_len(), need);
+        let file = self.shared.next_file.take(number, need).await?;
+        self.shared.files.lock().insert(number, file.clone());
+        self.shared.count_files();
+        self.current = file;
+        self.at.file = number;
+        self.at.offset = 0;
+        self.shared.current_file.store(number, Ordering::Release);
+        // From now on the file before can be given back, once a checkpoint stands behind it.
+        self.chunks_since_checkpoint = CHECKPOINT_CHUNKS;
+        Ok(())
+    }
+
+    /// The chunk is durable: offsets move, answers leave, fetches wake.
+    fn publish(&mut self, chunk: &Chunk, gather: &Gather) {
+        let number = chunk.header.number;
+        self.shared.tail.lock().push(number, chunk.bytes.clone());
+        let mut woken: Vec<CommitWaiter> = Vec::new();
+        let mut rest = gather.batches.as_slice();
+        for extent in &chunk.footer.extents {
+            let (own, others) = rest.split_at(extent.entry_count);
+            rest = others;
+            let partition = &own[0].partition;
+            assert_eq!(partition.id(), extent.id, "footer and queue name the same partition");
+            let placed = extent_of(extent, self.at.file, self.at.offset, number);
+            let entries = chunk.footer.entries_of(extent);
+            woken.extend(partition.commit(placed, entries, chunk.header.created_ms));
+        }
+        for start in &gather.log_starts {
+            if let Some(partition) = self.shared.partition(&start.id) {
+                partition.commit_log_start(start.offset as i64);
+            }
+        }
+        self.end_group(gather, Ok(()));
+        woken.iter().for_each(CommitWaiter::wake);
+    }
+
+    fn end_group(&self, gather: &Gather, result: Result<(), CommitError>) {
+        // With the negative control the group ends before the write; a write that then fails has nobody to tell.
+        if gather.group.finish(result) {
+            self.shared.flushed(gather.bytes);
+        }
+    }
+
+    /// Asks for a checkpoint frame. Without `wait` it is skipped while another is under way: the next one has it all.
+    async fn checkpoint(&mut self, close: bool, wait: bool) -> Option<()> {
+        let (done, answer) = oneshot::channel();
+        let (at, file_len, chunk_bytes_max) = (self.at, self.current.len, self.chunk_bytes_max);
+        let request = CheckpointRequest { at, file_len, chunk_bytes_max, closed: close, sync: wait, done };
+        if wait {
+            self.checkpoints.send(request).await.ok()?;
+            answer.await.ok()?;
+        } else if self.checkpoints.try_send(request).is_err() {
+            return None;
+        }
+        self.chunks_since_checkpoint = 0;
+        self.bytes_since_checkpoint = 0;
+        Some(())
+    }
+}
+
+/// However the writer ends, nobody goes on waiting for it.
+struct GoneGuard {
+    shared: Arc<Shared>,
+}
+
+impl Drop for GoneGuard {
+    fn drop(&mut self) {
+        if !self.shared.closing.load(Ordering::Acquire) {
+            self.shared.set_state(LogState::Failed("the task that writes is gone: a bug, see above".into()));
+        }
+        self.shared.next_file.close();
+        // Dropped, they tell those who wait.
+        drop(std::mem::take(&mut *self.shared.gathers.lock()));
+    }
+}
