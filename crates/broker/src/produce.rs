@@ -161,7 +161,8 @@ impl Appended {
         let Appended { append, log_append_time_ms } = self;
         let stored = Stored {
             base_offset: append.base_offset,
-            log_append_time_ms,
+            // A duplicate is answered with the time of the original.
+            log_append_time_ms: if log_append_time_ms < 0 { -1 } else { append.log_append_time },
             log_start_offset: append.log_start_offset,
         };
         match append.committed().await {

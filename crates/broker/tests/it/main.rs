@@ -6,6 +6,7 @@ mod configs;
 mod fetch;
 mod fetch_sessions;
 mod house;
+mod limits;
 mod offsets;
 mod produce;
 mod topics;
