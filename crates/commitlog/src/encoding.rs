@@ -33,6 +33,10 @@ impl Encoder {
         Self { bytes: Vec::with_capacity(bytes) }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     pub fn len(&self) -> usize {
         self.bytes.len()
     }

@@ -9,10 +9,10 @@ use world::disk::MemFaults;
 use crate::house::{House, append, batch, partition, read_all, run, small};
 
 /// Values acknowledged per partition, in order; and all that were ever sent.
-type Told = [Vec<String>; 3];
+pub type Told = [Vec<String>; 3];
 
 /// Sends until the power goes or the work is done. Every batch holds three records of one producer per partition.
-async fn work(
+pub async fn work(
     house: &House,
     told: &mut Told,
     sent: &mut [Vec<String>; 3],

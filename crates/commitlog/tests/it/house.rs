@@ -110,7 +110,7 @@ pub async fn read_all(partition: &Partition, step: usize) -> Vec<(i64, String)> 
             isolation: Isolation::ReadUncommitted,
         };
         let read = partition.read(request).await.expect("readable");
-        assert!(read.records.len() > 0, "nothing at offset {offset} below {}", offsets.high_watermark);
+        assert!(!read.records.is_empty(), "nothing at offset {offset} below {}", offsets.high_watermark);
         for batch in protocol::batch::split_batches(&read.records.to_bytes()) {
             let batch = batch.expect("whole batches");
             batch.verify_crc().expect("a good checksum");

@@ -1,6 +1,9 @@
 //! The log's promises on a seeded disk: what was acknowledged is there after any crash, once, in order.
 #![allow(clippy::disallowed_methods)]
 
+mod controls;
 mod crash;
+mod fuzz_smoke;
+mod golden;
 mod house;
 mod story;
