@@ -486,6 +486,7 @@ impl CommitLog {
         self.shared.closing.store(true, Ordering::Release);
         self.shared.writable.store(false, Ordering::Release);
         self.shared.room.notify_waiters();
+        self.shared.next_file.closing();
         self.shared.wake.notify_one();
         let mut closed = self.closed.clone();
         // An error means that the writer is gone, with the runtime: nothing more will be written either way.
@@ -498,6 +499,7 @@ impl Drop for CommitLog {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
         self.shared.writable.store(false, Ordering::Release);
+        self.shared.next_file.closing();
         self.shared.wake.notify_one();
     }
 }

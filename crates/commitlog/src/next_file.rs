@@ -38,6 +38,10 @@ struct Inner {
     /// A dead file to recycle.
     spare: Option<(u64, WalFile)>,
     failed: Option<DiskError>,
+    /// The disk has no room for it now.
+    full: bool,
+    /// The log ends as soon as it can.
+    closing: bool,
     closed: bool,
 }
 
@@ -69,7 +73,7 @@ impl NextFile {
         self.wanted.notify_one();
     }
 
-    /// Waits for it. An error is final, and never that the disk is full: for that it waits.
+    /// Waits for it. An error is final, and that the disk is full only while the log is closed: else it waits.
     pub async fn take(&self, number: u64, need: u64) -> Result<WalFile, DiskError> {
         loop {
             let changed = self.changed.notified();
@@ -82,7 +86,7 @@ impl NextFile {
                 if let Some(error) = &inner.failed {
                     return Err(error.clone());
                 }
-                if inner.closed {
+                if inner.closed || (inner.closing && inner.full) {
                     let path = std::path::Path::new("wal");
                     return Err(DiskError::new(
                         DiskErrorKind::NoSpace,
@@ -105,6 +109,12 @@ impl NextFile {
         }
         inner.spare = Some((number, file.clone()));
         true
+    }
+
+    /// From now on nobody waits for room on the disk.
+    pub fn closing(&self) {
+        self.inner.lock().closing = true;
+        self.changed.notify_waiters();
     }
 
     pub fn close(&self) {
@@ -134,6 +144,7 @@ pub async fn prepare_files(shared: Weak<Shared>) {
             Ok(file) => {
                 let mut inner = next.inner.lock();
                 inner.ready = Some((wanted.number, file));
+                inner.full = false;
                 inner.wanted =
                     inner.wanted.filter(|now| now.number != wanted.number || now.need > wanted.need);
                 drop(inner);
@@ -142,6 +153,8 @@ pub async fn prepare_files(shared: Weak<Shared>) {
             }
             Err(error) if error.kind == DiskErrorKind::NoSpace => {
                 strong.set_state(LogState::Full);
+                next.inner.lock().full = true;
+                next.changed.notify_waiters();
                 // Room comes from dead files, among others.
                 strong.wake.notify_one();
                 drop(strong);

@@ -189,3 +189,30 @@ fn a_full_disk_refuses_produce_keeps_reads_and_goes_on_when_there_is_room() {
         assert_eq!(read_all(&p, 4096).await.len(), acknowledged + 1);
     });
 }
+
+#[test]
+fn a_full_disk_keeps_nobody_from_closing() {
+    run(8, async {
+        let house = House::new(8, LogSettings { reserve_bytes: 64 << 10, ..small() });
+        house.disk.set_capacity_bytes(512 << 10);
+        let log = house.open().await.unwrap();
+        let p = partition(&log, 0);
+        let mut waiting = Vec::new();
+        // All at once: more is taken than the prepared files hold.
+        while let Ok(sent) = append(&p, batch(&["x".repeat(3000)], None, 0)) {
+            waiting.push(sent);
+            if waiting.len() == 400 {
+                break;
+            }
+        }
+        log.close().await;
+        let mut told = 0;
+        for sent in waiting {
+            told += usize::from(sent.committed().await.is_ok());
+        }
+        drop((log, p));
+        house.disk.set_capacity_bytes(8 << 20);
+        let log = house.open().await.unwrap();
+        assert!(read_all(&partition(&log, 0), 8192).await.len() >= told);
+    });
+}
