@@ -11,13 +11,18 @@ use crate::topics::Topics;
 /// `__consumer_offsets`, made on first use with `offsets.topic.num.partitions` partitions. The configs are those
 /// Kafka gives it. It is kept short by snapshots of the coordinator's state (`groups/snapshot.rs`), which a reader
 /// cannot tell from compaction but for the offsets that are gone.
-pub(crate) async fn ensure_consumer_offsets(topics: &Topics, config: &BrokerConfig) -> Result<Arc<Topic>, ApiError> {
+pub(crate) async fn ensure_consumer_offsets(
+    topics: &Topics,
+    config: &BrokerConfig,
+) -> Result<Arc<Topic>, ApiError> {
     let configs = [
         ("cleanup.policy", "compact".to_owned()),
         ("compression.type", "producer".to_owned()),
         ("segment.bytes", OFFSETS_SEGMENT_BYTES.to_string()),
     ];
-    topics.ensure_internal(topic_name::CONSUMER_OFFSETS, config.offsets_topic_num_partitions(), &configs).await
+    topics
+        .ensure_internal(topic_name::CONSUMER_OFFSETS, config.offsets_topic_num_partitions(), &configs)
+        .await
 }
 
 /// Kafka's default of `offsets.topic.segment.bytes`. It is shown to tools and has no effect.

@@ -11,7 +11,10 @@ use crate::authorized_operations;
 use crate::groups;
 use crate::request::RequestContext;
 
-pub(crate) async fn handle(context: RequestContext, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+pub(crate) async fn handle(
+    context: RequestContext,
+    request: DescribeGroupsRequest,
+) -> DescribeGroupsResponse {
     let is_asked = request.include_authorized_operations && context.api_version >= 3;
     let groups = request.groups.into_iter().map(|group_id| {
         let mut described = describe(&context, group_id);
@@ -34,7 +37,9 @@ fn describe(context: &RequestContext, group_id: Str) -> DescribedGroup {
             group_id,
             ..DescribedGroup::default()
         },
-        Ok(None) => DescribedGroup { group_state: Str::from_static("Dead"), group_id, ..DescribedGroup::default() },
+        Ok(None) => {
+            DescribedGroup { group_state: Str::from_static("Dead"), group_id, ..DescribedGroup::default() }
+        }
         Ok(Some(described)) => DescribedGroup {
             group_state: Str::from_static(described.state.name()),
             protocol_type: described.protocol_type,

@@ -21,7 +21,10 @@ const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
 
-pub(crate) async fn handle(context: RequestContext, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+pub(crate) async fn handle(
+    context: RequestContext,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
     let found = find(&context, request.key_type).await;
     if context.api_version < 4 {
         return one(found);
@@ -54,8 +57,16 @@ fn not_there(what: &'static str) -> ApiError {
 }
 
 fn one(found: Result<Found, ApiError>) -> FindCoordinatorResponse {
-    let Coordinator { node_id, host, port, error_code, error_message, .. } = coordinator(Str::default(), &found);
-    FindCoordinatorResponse { node_id, host, port, error_code, error_message, ..FindCoordinatorResponse::default() }
+    let Coordinator { node_id, host, port, error_code, error_message, .. } =
+        coordinator(Str::default(), &found);
+    FindCoordinatorResponse {
+        node_id,
+        host,
+        port,
+        error_code,
+        error_message,
+        ..FindCoordinatorResponse::default()
+    }
 }
 
 fn coordinator(key: Str, found: &Result<Found, ApiError>) -> Coordinator {

@@ -15,9 +15,14 @@ use crate::request::RequestContext;
 const NO_PRODUCER_ID: i64 = -1;
 const NO_PRODUCER_EPOCH: i16 = -1;
 
-pub(crate) async fn handle(context: RequestContext, request: InitProducerIdRequest) -> InitProducerIdResponse {
+pub(crate) async fn handle(
+    context: RequestContext,
+    request: InitProducerIdRequest,
+) -> InitProducerIdResponse {
     match init(&context, &request).await {
-        Ok(producer_id) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..InitProducerIdResponse::default() },
+        Ok(producer_id) => {
+            InitProducerIdResponse { producer_id, producer_epoch: 0, ..InitProducerIdResponse::default() }
+        }
         Err(error) => InitProducerIdResponse {
             error_code: error.code(),
             producer_id: NO_PRODUCER_ID,

@@ -47,9 +47,8 @@ async fn join(context: &RequestContext, request: JoinGroupRequest) -> JoinAnswer
     }
     let version = context.api_version;
     let groups = &context.broker.groups;
-    let protocol = |offered: &protocol::messages::join_group_request::JoinGroupRequestProtocol| OfferedProtocol {
-        name: offered.name.clone(),
-        metadata: offered.metadata.clone(),
+    let protocol = |offered: &protocol::messages::join_group_request::JoinGroupRequestProtocol| {
+        OfferedProtocol { name: offered.name.clone(), metadata: offered.metadata.clone() }
     };
     let join = JoinRequest {
         group: request.group_id.clone(),
@@ -75,7 +74,10 @@ async fn join(context: &RequestContext, request: JoinGroupRequest) -> JoinAnswer
         reason = request.reason.as_ref().map_or("not provided", Str::as_str),
         "a member joins"
     );
-    match groups.ask(&request.group_id, |shard, reply, now, effects| shard.join(join, reply, now, effects)).await {
+    match groups
+        .ask(&request.group_id, |shard, reply, now, effects| shard.join(join, reply, now, effects))
+        .await
+    {
         Ok(Answer::Join(answer)) => answer,
         Ok(other) => unreachable!("a join is answered by a join, not {other:?}"),
         Err(error) => refused(error),

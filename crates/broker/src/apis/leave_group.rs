@@ -39,13 +39,19 @@ async fn leave(context: &RequestContext, request: LeaveGroupRequest) -> LeaveAns
         _ => {
             let leaving = request.members.into_iter();
             leaving
-                .map(|member| LeavingMember { member_id: member.member_id, instance_id: member.group_instance_id })
+                .map(|member| LeavingMember {
+                    member_id: member.member_id,
+                    instance_id: member.group_instance_id,
+                })
                 .collect()
         }
     };
     let leave = LeaveRequest { group: request.group_id.clone(), members };
     let groups = &context.broker.groups;
-    match groups.ask(&request.group_id, |shard, reply, now, effects| shard.leave(leave, reply, now, effects)).await {
+    match groups
+        .ask(&request.group_id, |shard, reply, now, effects| shard.leave(leave, reply, now, effects))
+        .await
+    {
         Ok(Answer::Leave(answer)) => answer,
         Ok(other) => unreachable!("a leave is answered by a leave, not {other:?}"),
         Err(error) => refused(error),

@@ -14,7 +14,9 @@ const CLASSIC: &str = "Classic";
 pub(crate) async fn handle(context: RequestContext, request: ListGroupsRequest) -> ListGroupsResponse {
     let listed = match context.broker.groups.list() {
         Ok(listed) => listed,
-        Err(error) => return ListGroupsResponse { error_code: error.code(), ..ListGroupsResponse::default() },
+        Err(error) => {
+            return ListGroupsResponse { error_code: error.code(), ..ListGroupsResponse::default() };
+        }
     };
     let version = context.api_version;
     let is_wanted = |filter: &[Str], name: &str| {
@@ -30,5 +32,9 @@ pub(crate) async fn handle(context: RequestContext, request: ListGroupsRequest) 
             group_state: if version >= 4 { Str::from_static(group.state.name()) } else { Str::default() },
             group_type: if version >= 5 { Str::from_static(CLASSIC) } else { Str::default() },
         });
-    ListGroupsResponse { error_code: ErrorCode::None.code(), groups: groups.collect(), ..ListGroupsResponse::default() }
+    ListGroupsResponse {
+        error_code: ErrorCode::None.code(),
+        groups: groups.collect(),
+        ..ListGroupsResponse::default()
+    }
 }

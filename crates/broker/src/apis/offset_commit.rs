@@ -58,7 +58,8 @@ pub(crate) async fn handle(context: RequestContext, request: OffsetCommitRequest
 async fn ask(context: &RequestContext, commit: CommitRequest) -> CommitAnswer {
     let group = commit.group.clone();
     let groups = &context.broker.groups;
-    let answer = groups.ask(&group, |shard, reply, now, effects| shard.commit_offsets(commit, reply, now, effects));
+    let answer =
+        groups.ask(&group, |shard, reply, now, effects| shard.commit_offsets(commit, reply, now, effects));
     match answer.await {
         Ok(Answer::Commit(answer)) => answer,
         Ok(other) => unreachable!("a commit is answered by a commit, not {other:?}"),

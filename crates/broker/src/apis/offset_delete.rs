@@ -8,7 +8,10 @@ use crate::groups::{Answer, DeleteOffsetsAnswer};
 use crate::request::RequestContext;
 
 pub(crate) async fn handle(context: RequestContext, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
-    let refused = |error: ErrorCode| OffsetDeleteResponse { error_code: error.code(), ..OffsetDeleteResponse::default() };
+    let refused = |error: ErrorCode| OffsetDeleteResponse {
+        error_code: error.code(),
+        ..OffsetDeleteResponse::default()
+    };
     if request.group_id.is_empty() {
         return refused(ErrorCode::InvalidGroupId);
     }
@@ -49,7 +52,8 @@ fn existing(context: &RequestContext, request: &OffsetDeleteRequest) -> (Vec<(St
     for topic in &request.topics {
         let partition_count = state.topic(&topic.name).map_or(0, |found| found.partitions.len());
         for partition in &topic.partitions {
-            let is_there = usize::try_from(partition.partition_index).is_ok_and(|index| index < partition_count);
+            let is_there =
+                usize::try_from(partition.partition_index).is_ok_and(|index| index < partition_count);
             exists.push(is_there);
             if is_there {
                 known.push((topic.name.clone(), partition.partition_index));

@@ -8,8 +8,8 @@
 
 use protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use protocol::messages::offset_fetch_response::{
-    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
-    OffsetFetchResponseTopics,
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use protocol::{ErrorCode, Str, Uuid};
@@ -30,11 +30,12 @@ pub(crate) async fn handle(context: RequestContext, request: OffsetFetchRequest)
         }
         return OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };
     }
-    let topic = |topic: protocol::messages::offset_fetch_request::OffsetFetchRequestTopic| OffsetFetchRequestTopics {
-        name: topic.name,
-        partition_indexes: topic.partition_indexes,
-        ..OffsetFetchRequestTopics::default()
-    };
+    let topic =
+        |topic: protocol::messages::offset_fetch_request::OffsetFetchRequestTopic| OffsetFetchRequestTopics {
+            name: topic.name,
+            partition_indexes: topic.partition_indexes,
+            ..OffsetFetchRequestTopics::default()
+        };
     let group = OffsetFetchRequestGroup {
         group_id: request.group_id,
         topics: request.topics.map(|topics| topics.into_iter().map(topic).collect()),
@@ -104,7 +105,11 @@ fn split_by_id(
     (Some(known), unknown)
 }
 
-fn name_topics(context: &RequestContext, is_all: bool, topics: Vec<FetchedTopic>) -> Vec<OffsetFetchResponseTopics> {
+fn name_topics(
+    context: &RequestContext,
+    is_all: bool,
+    topics: Vec<FetchedTopic>,
+) -> Vec<OffsetFetchResponseTopics> {
     let names_by_id = context.api_version >= TOPIC_IDS_FROM;
     let state = context.broker.catalog.read();
     let id_of = |topic: &FetchedTopic| match is_all {
@@ -144,7 +149,11 @@ fn failed(topic: OffsetFetchRequestTopics, error: ErrorCode) -> OffsetFetchRespo
     OffsetFetchResponseTopics { name: topic.name, topic_id: topic.topic_id, partitions: partitions.collect() }
 }
 
-fn group_error(context: &RequestContext, group: OffsetFetchRequestGroup, error: ErrorCode) -> OffsetFetchResponseGroup {
+fn group_error(
+    context: &RequestContext,
+    group: OffsetFetchRequestGroup,
+    error: ErrorCode,
+) -> OffsetFetchResponseGroup {
     if context.api_version >= GROUP_ERROR_FROM {
         return OffsetFetchResponseGroup {
             group_id: group.group_id,
@@ -172,5 +181,9 @@ fn single(group: OffsetFetchResponseGroup) -> OffsetFetchResponse {
             })
             .collect(),
     });
-    OffsetFetchResponse { topics: topics.collect(), error_code: group.error_code, ..OffsetFetchResponse::default() }
+    OffsetFetchResponse {
+        topics: topics.collect(),
+        error_code: group.error_code,
+        ..OffsetFetchResponse::default()
+    }
 }

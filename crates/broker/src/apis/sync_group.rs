@@ -40,7 +40,10 @@ async fn sync(context: &RequestContext, request: SyncGroupRequest) -> SyncAnswer
         assignments: assignments.collect(),
     };
     let groups = &context.broker.groups;
-    match groups.ask(&request.group_id, |shard, reply, now, effects| shard.sync(sync, reply, now, effects)).await {
+    match groups
+        .ask(&request.group_id, |shard, reply, now, effects| shard.sync(sync, reply, now, effects))
+        .await
+    {
         Ok(Answer::Sync(answer)) => answer,
         Ok(other) => unreachable!("a sync is answered by a sync, not {other:?}"),
         Err(error) => SyncAnswer::refused(error),

@@ -255,7 +255,9 @@ impl Group {
 
     /// When the leader did not come back in time, one who did takes its place. False when nobody did.
     pub fn elect_joined_leader(&mut self) -> bool {
-        let Some(leader) = self.leader.as_ref().and_then(|leader| self.members.get(leader)) else { return false };
+        let Some(leader) = self.leader.as_ref().and_then(|leader| self.members.get(leader)) else {
+            return false;
+        };
         if leader.awaiting_join.is_some() {
             return true;
         }
@@ -277,7 +279,11 @@ impl Group {
             }
             false => {
                 self.protocol_name = self.select_protocol();
-                assert!(self.protocol_name.is_some(), "group {}: members without a protocol in common", self.id);
+                assert!(
+                    self.protocol_name.is_some(),
+                    "group {}: members without a protocol in common",
+                    self.id
+                );
                 GroupState::CompletingRebalance
             }
         };

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use protocol::{ErrorCode, Str};
 
 use super::event::{
-    Answer, Effects, HeartbeatRequest, JoinAnswer, JoinRequest, JoinedMember, LeaveAnswer, LeaveRequest, LeavingMember, Now,
-    ReplyId, SyncAnswer, SyncRequest,
+    Answer, Effects, HeartbeatRequest, JoinAnswer, JoinRequest, JoinedMember, LeaveAnswer, LeaveRequest,
+    LeavingMember, Now, ReplyId, SyncAnswer, SyncRequest,
 };
 use super::group::{Group, GroupState};
 use super::member::{Member, OfferedProtocol};
@@ -117,7 +117,8 @@ impl Shard {
             // Counted are those that wait, not the members: a group that is larger than a limit that was lowered
             // loses those who come last.
             GroupState::PreparingRebalance => {
-                let is_waiting = group.members.get(member_id).is_some_and(|member| member.awaiting_join.is_some());
+                let is_waiting =
+                    group.members.get(member_id).is_some_and(|member| member.awaiting_join.is_some());
                 is_waiting || group.awaiting_join_count() < size_max
             }
             GroupState::CompletingRebalance | GroupState::Stable => {
@@ -141,7 +142,9 @@ impl Shard {
         let owner = request.instance_id.as_ref().unwrap_or(&request.client_id);
         let member_id = Str::from(format!("{owner}-{}", dashed(request.fresh)));
         match request.instance_id.as_ref().map(|id| self.group(group_id).static_members.get(id).cloned()) {
-            Some(Some(old_id)) => self.replace_static(group_id, request, old_id, member_id, reply, now, effects),
+            Some(Some(old_id)) => {
+                self.replace_static(group_id, request, old_id, member_id, reply, now, effects)
+            }
             Some(None) => self.add_member(group_id, request, member_id, reply, now, effects),
             None if request.requires_known_member_id => {
                 self.group_mut(group_id).pending_join.insert(member_id.clone());
@@ -162,7 +165,8 @@ impl Shard {
     ) {
         let group = self.group(group_id);
         let member_id = request.member_id.clone();
-        let refuse = |error, effects: &mut Effects| effects.join(reply, JoinAnswer::refused(error, member_id.clone()));
+        let refuse =
+            |error, effects: &mut Effects| effects.join(reply, JoinAnswer::refused(error, member_id.clone()));
         if !group.supports_protocols(&request.protocol_type, &request.protocols) {
             return refuse(ErrorCode::InconsistentGroupProtocol, effects);
         }
@@ -257,7 +261,8 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
-        let instance_id = self.group(group_id).members[&old_id].instance_id.clone().expect("is a static member");
+        let instance_id =
+            self.group(group_id).members[&old_id].instance_id.clone().expect("is a static member");
         self.fence(group_id, &old_id, effects);
         let group = self.group_mut(group_id);
         let old_leader = group.leader.clone().unwrap_or_default();
@@ -396,14 +401,26 @@ impl Shard {
         }
     }
 
-    fn rebalance_or_complete(&mut self, group_id: &Str, leaving: Option<Leaving>, now: Now, effects: &mut Effects) {
+    fn rebalance_or_complete(
+        &mut self,
+        group_id: &Str,
+        leaving: Option<Leaving>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         match self.group(group_id).state {
             GroupState::PreparingRebalance => self.complete_join_if_all_came(group_id, leaving, now, effects),
             _ => self.prepare_rebalance(group_id, leaving, now, effects),
         }
     }
 
-    fn prepare_rebalance(&mut self, group_id: &Str, leaving: Option<Leaving>, now: Now, effects: &mut Effects) {
+    fn prepare_rebalance(
+        &mut self,
+        group_id: &Str,
+        leaving: Option<Leaving>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         let group = self.group_mut(group_id);
         let is_initial = group.is_in(GroupState::Empty);
         if group.is_in(GroupState::CompletingRebalance) {
@@ -485,7 +502,8 @@ impl Shard {
         }
         // Static members keep their place until their session ends.
         let absent = |member: &&Member| member.awaiting_join.is_none() && !member.is_static();
-        let absent: Vec<Str> = group.members.values().filter(absent).map(|member| member.id.clone()).collect();
+        let absent: Vec<Str> =
+            group.members.values().filter(absent).map(|member| member.id.clone()).collect();
         for member_id in &absent {
             group.remove(member_id);
             self.timers.cancel_session(group_id, member_id);
@@ -594,7 +612,13 @@ impl Shard {
         }
     }
 
-    fn store_assignment(&mut self, group_id: &Str, given: Vec<(Str, Bytes)>, now: Now, effects: &mut Effects) {
+    fn store_assignment(
+        &mut self,
+        group_id: &Str,
+        given: Vec<(Str, Bytes)>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         let given: BTreeMap<Str, Bytes> = given.into_iter().collect();
         let record_bytes_max = self.settings.group_record_bytes_max;
         let group = self.group_mut(group_id);
@@ -610,7 +634,8 @@ impl Shard {
         }
         let record = records::group_record(group_id, &value);
         let earlier_record = group.record.replace(value);
-        let after = AfterWrite::AssignmentStored { group: group_id.clone(), generation, assignment, earlier_record };
+        let after =
+            AfterWrite::AssignmentStored { group: group_id.clone(), generation, assignment, earlier_record };
         self.write(vec![record], Vec::new(), after, effects);
     }
 
@@ -668,7 +693,13 @@ impl Shard {
         }
     }
 
-    pub(super) fn sync_phase_ended(&mut self, group_id: &Str, generation: i32, now: Now, effects: &mut Effects) {
+    pub(super) fn sync_phase_ended(
+        &mut self,
+        group_id: &Str,
+        generation: i32,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         let Some(group) = self.groups.get_mut(group_id) else { return };
         let has_synced = !matches!(group.state, GroupState::CompletingRebalance | GroupState::Stable);
         if group.generation != generation || has_synced || group.pending_sync.is_empty() {

@@ -234,7 +234,13 @@ impl Groups {
             // Recorded in the catalog, and not yet in the log: it will be in a moment.
             let partition = self.options.log.partition(&TopicIdPartition::new(topic.id, index))?;
             let clock = self.options.clock.clone();
-            partitions.push(PartitionRuntime::new(partition, info.leader_epoch, clock, settings.clone(), bytes_max));
+            partitions.push(PartitionRuntime::new(
+                partition,
+                info.leader_epoch,
+                clock,
+                settings.clone(),
+                bytes_max,
+            ));
         }
         let permits = Arc::new(Semaphore::new(LOADS_AT_ONCE));
         let spawn = |runtime: &Arc<PartitionRuntime>| {
@@ -272,7 +278,8 @@ impl Coordinator {
 
 /// Where Kafka keeps a group: Java's `String.hashCode`, its sign taken off, by the number of partitions.
 fn partition_for(group: &str, partition_count: usize) -> usize {
-    let hash = group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let hash =
+        group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     // Kafka's `Utils.abs`: the one number without a positive counterpart counts as 0.
     let hash = hash.checked_abs().unwrap_or(0);
     hash as usize % partition_count.max(1)

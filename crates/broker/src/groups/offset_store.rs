@@ -84,11 +84,15 @@ impl OffsetStore {
     /// The newest offsets of a group in order, about `limit` of them, behind the place `after`.
     pub fn page_of_group(&self, group: &Str, after: Option<&OffsetKey>, limit: usize) -> OffsetPage<'_> {
         let first_topic = after.map(|after| after.topic.clone()).unwrap_or_default();
-        let key_of = |topic: &Str, partition| OffsetKey { group: group.clone(), topic: topic.clone(), partition };
+        let key_of =
+            |topic: &Str, partition| OffsetKey { group: group.clone(), topic: topic.clone(), partition };
         let is_after = |key: &OffsetKey| after.is_none_or(|after| key > after);
-        let topics = self.committed.get(group).into_iter().flat_map(|topics| topics.range(first_topic.clone()..));
+        let topics =
+            self.committed.get(group).into_iter().flat_map(|topics| topics.range(first_topic.clone()..));
         let mut newest: BTreeMap<OffsetKey, &CommittedOffset> = topics
-            .flat_map(|(topic, partitions)| partitions.iter().map(move |(partition, value)| (topic, *partition, value)))
+            .flat_map(|(topic, partitions)| {
+                partitions.iter().map(move |(partition, value)| (topic, *partition, value))
+            })
             .map(|(topic, partition, value)| (key_of(topic, partition), value))
             .filter(|(key, _)| is_after(key))
             .take(limit)
@@ -110,7 +114,8 @@ impl OffsetStore {
 
     /// Groups that have an offset, on its way or not.
     pub fn groups(&self) -> impl Iterator<Item = &Str> {
-        let mut groups: Vec<&Str> = self.committed.keys().chain(self.pending.keys().map(|key| &key.group)).collect();
+        let mut groups: Vec<&Str> =
+            self.committed.keys().chain(self.pending.keys().map(|key| &key.group)).collect();
         groups.sort_unstable();
         groups.dedup();
         groups.into_iter()

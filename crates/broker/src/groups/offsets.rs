@@ -4,8 +4,8 @@
 use protocol::{ErrorCode, Str, Uuid};
 
 use super::event::{
-    Answer, CommitAnswer, CommitOffset, CommitRequest, DeleteOffsetsAnswer, Effects, FetchOffsetsRequest, FetchTopic,
-    FetchedOffset, FetchedOffsets, FetchedTopic, GroupRecord, Now, ReplyId,
+    Answer, CommitAnswer, CommitOffset, CommitRequest, DeleteOffsetsAnswer, Effects, FetchOffsetsRequest,
+    FetchTopic, FetchedOffset, FetchedOffsets, FetchedTopic, GroupRecord, Now, ReplyId,
 };
 use super::group::{Group, GroupState};
 use super::offset_store::{CommittedOffset, OffsetKey};
@@ -13,8 +13,16 @@ use super::records;
 use super::shard::{AfterWrite, Shard};
 
 impl Shard {
-    pub fn commit_offsets(&mut self, request: CommitRequest, reply: ReplyId, now: Now, effects: &mut Effects) {
-        let refuse = |error, effects: &mut Effects| effects.answer(reply, Answer::Commit(CommitAnswer::Refused(error)));
+    pub fn commit_offsets(
+        &mut self,
+        request: CommitRequest,
+        reply: ReplyId,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let refuse = |error, effects: &mut Effects| {
+            effects.answer(reply, Answer::Commit(CommitAnswer::Refused(error)))
+        };
         if let Err(error) = self.check_commit(&request, now) {
             return refuse(error, effects);
         }
@@ -52,7 +60,8 @@ impl Shard {
             if topic != commit.topic {
                 topic = commit.topic.detached();
             }
-            let key = OffsetKey { group: group_id.clone(), topic: topic.clone(), partition: commit.partition };
+            let key =
+                OffsetKey { group: group_id.clone(), topic: topic.clone(), partition: commit.partition };
             let value = CommittedOffset {
                 offset: commit.offset,
                 leader_epoch: commit.leader_epoch,
@@ -94,7 +103,8 @@ impl Shard {
         if request.generation < 0 && group.is_in(GroupState::Empty) {
             return Ok(());
         }
-        let is_member = request.generation >= 0 || !request.member_id.is_empty() || request.instance_id.is_some();
+        let is_member =
+            request.generation >= 0 || !request.member_id.is_empty() || request.instance_id.is_some();
         if !is_member {
             return Err(ErrorCode::UnknownMemberId);
         }
@@ -116,7 +126,9 @@ impl Shard {
     /// What is committed for good. With `require_stable` (KIP-447) use [`Shard::fetch_stable_offsets`].
     pub fn fetch_offsets(&self, request: &FetchOffsetsRequest) -> FetchedOffsets {
         match &request.topics {
-            Some(topics) => read_offsets(topics, |topic, partition| self.offsets.get(&request.group, topic, partition)),
+            Some(topics) => {
+                read_offsets(topics, |topic, partition| self.offsets.get(&request.group, topic, partition))
+            }
             None => {
                 let topics = self.offsets.of_group(&request.group).into_iter().flatten();
                 let each = topics.flat_map(|(topic, partitions)| {
@@ -128,10 +140,21 @@ impl Shard {
     }
 
     /// Answers behind every commit under way, with what these commit.
-    pub fn fetch_stable_offsets(&mut self, request: &FetchOffsetsRequest, reply: ReplyId, effects: &mut Effects) {
-        let key = |topic: &Str, partition| OffsetKey { group: request.group.clone(), topic: topic.clone(), partition };
+    pub fn fetch_stable_offsets(
+        &mut self,
+        request: &FetchOffsetsRequest,
+        reply: ReplyId,
+        effects: &mut Effects,
+    ) {
+        let key = |topic: &Str, partition| OffsetKey {
+            group: request.group.clone(),
+            topic: topic.clone(),
+            partition,
+        };
         let fetched = match &request.topics {
-            Some(topics) => read_offsets(topics, |topic, partition| self.offsets.newest(&key(topic, partition))),
+            Some(topics) => {
+                read_offsets(topics, |topic, partition| self.offsets.newest(&key(topic, partition)))
+            }
             None => {
                 let newest = self.offsets.newest_of_group(&request.group);
                 all_offsets(newest.iter().map(|(key, committed)| (&key.topic, key.partition, *committed)))
@@ -205,7 +228,11 @@ impl Shard {
         self.drop_offsets_where(is_gone, effects);
     }
 
-    fn drop_offsets_where(&mut self, goes: impl Fn(&OffsetKey, &CommittedOffset) -> bool, effects: &mut Effects) {
+    fn drop_offsets_where(
+        &mut self,
+        goes: impl Fn(&OffsetKey, &CommittedOffset) -> bool,
+        effects: &mut Effects,
+    ) {
         let groups = self.offsets.groups();
         let offsets = groups.flat_map(|group| self.offsets.newest_of_group(group));
         let keys: Vec<OffsetKey> =
@@ -289,9 +316,11 @@ fn read_offsets<'a>(
     let topics = topics.iter().map(|wanted| {
         // Offsets of an earlier topic of the same name are not those of this one.
         let is_same_topic = |committed: &&CommittedOffset| {
-            [committed.topic_id, wanted.topic_id].contains(&Uuid::ZERO) || committed.topic_id == wanted.topic_id
+            [committed.topic_id, wanted.topic_id].contains(&Uuid::ZERO)
+                || committed.topic_id == wanted.topic_id
         };
-        let fetch = |&partition: &i32| fetched(partition, committed(&wanted.topic, partition).filter(is_same_topic));
+        let fetch =
+            |&partition: &i32| fetched(partition, committed(&wanted.topic, partition).filter(is_same_topic));
         FetchedTopic {
             topic: wanted.topic.clone(),
             topic_id: wanted.topic_id,

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use commitlog::{Append, AppendOptions, Isolation, Origin, Partition, ReadError, ReadRequest};
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use protocol::batch::{Batch, BatchBuilder, split_batches};
 use protocol::{ErrorCode, Str, Uuid};
@@ -104,7 +104,14 @@ impl PartitionRuntime {
             no_snapshot_before_ms: 0,
         };
         let inner = Mutex::new(inner);
-        Arc::new(PartitionRuntime { partition, leader_epoch, clock, log_bytes_max, inner, wake: Notify::new() })
+        Arc::new(PartitionRuntime {
+            partition,
+            leader_epoch,
+            clock,
+            log_bytes_max,
+            inner,
+            wake: Notify::new(),
+        })
     }
 
     pub fn now(&self) -> Now {
@@ -164,7 +171,8 @@ impl PartitionRuntime {
             }
         }
         let next_alarm_ms = inner.shard.next_alarm_at_ms();
-        let is_earlier = next_alarm_ms.is_some_and(|at| inner.sleeping_until_ms.is_none_or(|until| at < until));
+        let is_earlier =
+            next_alarm_ms.is_some_and(|at| inner.sleeping_until_ms.is_none_or(|until| at < until));
         if has_writes || is_earlier {
             self.wake.notify_one();
         }
@@ -300,7 +308,9 @@ impl PartitionRuntime {
         let mut inner = self.inner.lock();
         inner.last_snapshot_bytes = run.bytes;
         match trimmed {
-            Ok(_) => tracing::debug!(partition = %self.partition.id(), bytes = run.bytes, "trimmed behind a snapshot"),
+            Ok(_) => {
+                tracing::debug!(partition = %self.partition.id(), bytes = run.bytes, "trimmed behind a snapshot")
+            }
             Err(error) => {
                 tracing::warn!(partition = %self.partition.id(), %error, "cannot be trimmed behind its snapshot");
                 inner.no_snapshot_before_ms = self.now().monotonic_ms + SNAPSHOT_RETRY_MS;

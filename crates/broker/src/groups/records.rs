@@ -3,11 +3,13 @@
 //! the client gave the offset a time of its own), GroupMetadataValue 3, the versions Kafka 4.3 writes.
 
 use bytes::Bytes;
-use protocol::message::{decode_record_key, decode_versioned_value, record_key, record_type, versioned_value};
+use protocol::Str;
+use protocol::message::{
+    decode_record_key, decode_versioned_value, record_key, record_type, versioned_value,
+};
 use protocol::messages::group_metadata_value::MemberMetadata;
 use protocol::messages::{GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue};
 use protocol::wire::DecodeError;
-use protocol::Str;
 
 use super::event::GroupRecord;
 use super::group::Group;
@@ -24,10 +26,18 @@ const EXPIRING_OFFSET_VALUE_VERSION: i16 = 1;
 /// A record as it was read back.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ReadRecord {
-    Group { group: Str, value: Option<(Bytes, GroupMetadataValue)> },
-    Offset { key: OffsetKey, value: Option<CommittedOffset> },
+    Group {
+        group: Str,
+        value: Option<(Bytes, GroupMetadataValue)>,
+    },
+    Offset {
+        key: OffsetKey,
+        value: Option<CommittedOffset>,
+    },
     /// A record of a kind that we never write: other coordinators put theirs into the same topic.
-    Other { record_type: i16 },
+    Other {
+        record_type: i16,
+    },
 }
 
 const ENCODES: &str = "what was decoded from a frame fits into a record";
@@ -103,7 +113,8 @@ pub fn offset_tombstone(key: &OffsetKey) -> GroupRecord {
 }
 
 fn offset_key(key: &OffsetKey) -> Bytes {
-    let key = OffsetCommitKey { group: key.group.clone(), topic: key.topic.clone(), partition: key.partition };
+    let key =
+        OffsetCommitKey { group: key.group.clone(), topic: key.topic.clone(), partition: key.partition };
     record_key(OFFSET_KEY, &key).expect(ENCODES)
 }
 
@@ -112,7 +123,11 @@ pub fn read(key: &Bytes, value: Option<&Bytes>) -> Result<ReadRecord, DecodeErro
         LEGACY_OFFSET_KEY | OFFSET_KEY => {
             let (_, key) = decode_record_key::<OffsetCommitKey>(key)?;
             // Detached: the record stands in a large read buffer that must not stay because of a name.
-            let key = OffsetKey { group: key.group.detached(), topic: key.topic.detached(), partition: key.partition };
+            let key = OffsetKey {
+                group: key.group.detached(),
+                topic: key.topic.detached(),
+                partition: key.partition,
+            };
             let value = match value {
                 Some(value) => Some(committed_offset(decode_versioned_value::<OffsetCommitValue>(value)?.1)),
                 None => None,
@@ -148,4 +163,3 @@ fn committed_offset(value: OffsetCommitValue) -> CommittedOffset {
         topic_id: value.topic_id,
     }
 }
-

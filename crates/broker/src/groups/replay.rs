@@ -39,7 +39,10 @@ impl Shard {
     pub fn loaded(&mut self, now: Now) {
         let members = |group: &Group| {
             let group_id = group.id.clone();
-            group.members.values().map(move |member| (group_id.clone(), member.id.clone(), member.session_timeout_ms))
+            group
+                .members
+                .values()
+                .map(move |member| (group_id.clone(), member.id.clone(), member.session_timeout_ms))
                 .collect::<Vec<_>>()
         };
         let watched: Vec<(Str, Str, i32)> = self.groups.values().flat_map(members).collect();

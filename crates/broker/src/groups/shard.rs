@@ -16,8 +16,8 @@ use bytes::Bytes;
 use protocol::{ErrorCode, Str};
 
 use super::event::{
-    Answer, CommitAnswer, DeleteOffsetsAnswer, DeletedGroups, Effects, GroupRecord, JoinAnswer, LeaveAnswer, Now,
-    ReplyId, Token, Write,
+    Answer, CommitAnswer, DeleteOffsetsAnswer, DeletedGroups, Effects, GroupRecord, JoinAnswer, LeaveAnswer,
+    Now, ReplyId, Token, Write,
 };
 use super::group::Group;
 use super::member::OfferedProtocol;
@@ -29,17 +29,39 @@ use super::timers::{Alarm, Timers};
 #[derive(Debug)]
 pub(super) enum AfterWrite {
     /// A group was made by the first JoinGroup; the join answer, if one is due, waited for the record.
-    GroupCreated { group: Str, answer: Option<(ReplyId, JoinAnswer)> },
+    GroupCreated {
+        group: Str,
+        answer: Option<(ReplyId, JoinAnswer)>,
+    },
     /// A group lost its last member. Who left waits for that.
-    GroupEmptied { group: Str, earlier_record: Option<Bytes>, answer: Option<(ReplyId, LeaveAnswer)> },
+    GroupEmptied {
+        group: Str,
+        earlier_record: Option<Bytes>,
+        answer: Option<(ReplyId, LeaveAnswer)>,
+    },
     /// The leader's assignment.
-    AssignmentStored { group: Str, generation: i32, assignment: BTreeMap<Str, Bytes>, earlier_record: Option<Bytes> },
+    AssignmentStored {
+        group: Str,
+        generation: i32,
+        assignment: BTreeMap<Str, Bytes>,
+        earlier_record: Option<Bytes>,
+    },
     /// A static member took its place back without a rebalance.
     StaticMemberReplaced(Box<StaticReplacement>),
     /// Groups and all their offsets were deleted.
-    GroupsDeleted { groups: Vec<Group>, answer: Option<(ReplyId, DeletedGroups)> },
-    OffsetsCommitted { reply: ReplyId, answer: CommitAnswer, created: Option<Str> },
-    OffsetsDeleted { reply: ReplyId, answer: DeleteOffsetsAnswer },
+    GroupsDeleted {
+        groups: Vec<Group>,
+        answer: Option<(ReplyId, DeletedGroups)>,
+    },
+    OffsetsCommitted {
+        reply: ReplyId,
+        answer: CommitAnswer,
+        created: Option<Str>,
+    },
+    OffsetsDeleted {
+        reply: ReplyId,
+        answer: DeleteOffsetsAnswer,
+    },
     /// Offsets expired or their topic went away.
     OffsetsDropped,
 }
@@ -162,9 +184,17 @@ impl Shard {
         }
     }
 
-    fn after_write(&mut self, after: AfterWrite, outcome: Result<(), ErrorCode>, now: Now, effects: &mut Effects) {
+    fn after_write(
+        &mut self,
+        after: AfterWrite,
+        outcome: Result<(), ErrorCode>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         match after {
-            AfterWrite::GroupCreated { group, answer } => self.group_created(&group, answer, outcome, effects),
+            AfterWrite::GroupCreated { group, answer } => {
+                self.group_created(&group, answer, outcome, effects)
+            }
             AfterWrite::GroupEmptied { group, earlier_record, answer } => {
                 if outcome.is_err() {
                     // The generation that stands in the log has no live members; a restart lets it time out.
@@ -183,7 +213,9 @@ impl Shard {
             AfterWrite::StaticMemberReplaced(replacement) => {
                 self.static_member_replaced(*replacement, outcome, now, effects);
             }
-            AfterWrite::GroupsDeleted { groups, answer } => self.groups_deleted(groups, answer, outcome, effects),
+            AfterWrite::GroupsDeleted { groups, answer } => {
+                self.groups_deleted(groups, answer, outcome, effects)
+            }
             AfterWrite::OffsetsCommitted { reply, answer, created } => {
                 if outcome.is_err() {
                     if let Some(group) = created {
@@ -267,10 +299,15 @@ impl Shard {
                 );
             }
             for member in &group.pending_join {
-                assert!(self.timers.contains(&TimerKey::Session { group: id.clone(), member: member.clone() }));
+                assert!(
+                    self.timers.contains(&TimerKey::Session { group: id.clone(), member: member.clone() })
+                );
             }
             if group.is_in(GroupState::CompletingRebalance) && !group.pending_sync.is_empty() {
-                assert!(self.timers.contains(&TimerKey::Sync { group: id.clone() }), "group {id} waits for ever");
+                assert!(
+                    self.timers.contains(&TimerKey::Sync { group: id.clone() }),
+                    "group {id} waits for ever"
+                );
             }
         }
     }

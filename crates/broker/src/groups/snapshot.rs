@@ -37,7 +37,8 @@ impl Shard {
                 records.push(records::group_record(&group_id, value));
             }
             let page = self.offsets.page_of_group(&group_id, after.as_ref(), PAGE_OFFSETS);
-            records.extend(page.offsets.iter().map(|(key, committed)| records::offset_record(key, committed)));
+            records
+                .extend(page.offsets.iter().map(|(key, committed)| records::offset_record(key, committed)));
             size_bytes += records[first..].iter().map(GroupRecord::size_bytes).sum::<usize>();
             place = Some(match page.next_after {
                 Some(key) => SnapshotPlace::BehindOffset(key),

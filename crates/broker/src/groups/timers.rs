@@ -19,19 +19,35 @@ pub enum TimerKey {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Alarm {
-    Session { group: Str, member: Str },
+    Session {
+        group: Str,
+        member: Str,
+    },
     /// The initial rebalance: prolonged while new members keep coming.
-    InitialJoin { group: Str, delay_ms: u64, remaining_ms: u64 },
-    Join { group: Str },
-    Sync { group: Str, generation: i32 },
+    InitialJoin {
+        group: Str,
+        delay_ms: u64,
+        remaining_ms: u64,
+    },
+    Join {
+        group: Str,
+    },
+    Sync {
+        group: Str,
+        generation: i32,
+    },
     Expiration,
 }
 
 impl Alarm {
     fn key(&self) -> TimerKey {
         match self {
-            Alarm::Session { group, member } => TimerKey::Session { group: group.clone(), member: member.clone() },
-            Alarm::InitialJoin { group, .. } | Alarm::Join { group } => TimerKey::Join { group: group.clone() },
+            Alarm::Session { group, member } => {
+                TimerKey::Session { group: group.clone(), member: member.clone() }
+            }
+            Alarm::InitialJoin { group, .. } | Alarm::Join { group } => {
+                TimerKey::Join { group: group.clone() }
+            }
             Alarm::Sync { group, .. } => TimerKey::Sync { group: group.clone() },
             Alarm::Expiration => TimerKey::Expiration,
         }

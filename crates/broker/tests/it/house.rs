@@ -28,6 +28,13 @@ pub const NOW_MS: i64 = 1_700_000_000_000;
 pub struct House {
     pub broker: Arc<Broker>,
     pub connection: Arc<Connection>,
+    pub log: Arc<CommitLog>,
+    catalog: Arc<Catalog>,
+    disk: Arc<MemDisk>,
+    clock: Arc<SimClock>,
+    config: Arc<BrokerConfig>,
+    /// Each start has randomness of its own, as each process has.
+    seed: u64,
 }
 
 /// Runs a story in a world where time passes only when everybody waits.
@@ -43,10 +50,22 @@ impl House {
 
     pub async fn with(properties: &[(&str, &str)]) -> House {
         let (config, _) = BrokerConfig::new(properties.iter().copied()).expect("good properties");
-        let config = Arc::new(config);
-        let clock = Arc::new(SimClock::new(NOW_MS));
-        let disk = MemDisk::new(7);
-        let rng = SeededRng::shared(7);
+        House::on(MemDisk::new(7), Arc::new(SimClock::new(NOW_MS)), Arc::new(config), 7).await
+    }
+
+    /// Stops as SIGTERM does, and starts again on the same disk.
+    pub async fn restarted(self) -> House {
+        self.broker.shutdown().await;
+        self.log.close().await;
+        self.catalog.close().await;
+        let House { disk, clock, config, seed, .. } = self;
+        // The process ends: whatever task still held the directory holds it no more.
+        disk.kill();
+        House::on(disk, clock, config, seed + 1).await
+    }
+
+    async fn on(disk: Arc<MemDisk>, clock: Arc<SimClock>, config: Arc<BrokerConfig>, seed: u64) -> House {
+        let rng = SeededRng::shared(seed);
         let endpoint = BrokerEndpoint {
             listener_name: "PLAINTEXT".into(),
             security_protocol: 0,
@@ -59,7 +78,7 @@ impl House {
                 .await
                 .expect("an empty catalog opens");
         let log = CommitLog::open(
-            disk,
+            disk.clone(),
             PathBuf::from("/data/log"),
             clock.clone(),
             rng.clone(),
@@ -74,11 +93,24 @@ impl House {
             host: "broker.test".into(),
             port: 9092,
         };
-        let options =
-            BrokerOptions { clock, rng, catalog, log, config, node_id: 1, advertised: vec![advertised] };
+        let options = BrokerOptions {
+            clock: clock.clone(),
+            rng,
+            catalog: catalog.clone(),
+            log: log.clone(),
+            config: config.clone(),
+            node_id: 1,
+            advertised: vec![advertised],
+        };
         let broker = Broker::start(options).await.expect("the broker starts");
         let connection = House::connection(1);
-        House { broker, connection }
+        House { broker, connection, log, catalog, disk, clock, config, seed }
+    }
+
+    /// The id of `__consumer_offsets`, once it is there.
+    pub fn offsets_topic_id(&self) -> Uuid {
+        let state = self.catalog.read();
+        state.topic(catalog::topic_name::CONSUMER_OFFSETS).expect("a coordinator was asked for").id
     }
 
     pub fn connection(id: u64) -> Arc<Connection> {

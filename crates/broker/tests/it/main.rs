@@ -5,6 +5,7 @@ mod api_versions;
 mod configs;
 mod fetch;
 mod fetch_sessions;
+mod groups;
 mod house;
 mod limits;
 mod offsets;

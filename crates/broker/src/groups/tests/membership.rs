@@ -84,7 +84,8 @@ fn stable_statics(world: &mut World) -> Vec<JoinAnswer> {
     world.pass_ms(2 * INITIAL_MS);
     let joined: Vec<JoinAnswer> = joins.iter().map(|join| world.joined(*join)).collect();
     for one in &joined {
-        let assignments = one.members.iter().map(|m| (m.member_id.clone(), assignment_of(&m.member_id))).collect();
+        let assignments =
+            one.members.iter().map(|m| (m.member_id.clone(), assignment_of(&m.member_id))).collect();
         let sync = SyncRequest {
             group: "g".into(),
             generation: one.generation,
@@ -163,11 +164,18 @@ fn a_second_client_with_the_same_instance_id_fences_the_first() {
     let instance = ["i1", "i2"][follower];
     // given the leader prepares a rebalance, and the static member waits in it
     let leader = &joined[1 - follower];
-    world.join(JoinRequest { member_id: leader.member_id.clone(), ..static_join("g", ["i1", "i2"][1 - follower]) });
-    let waits = world.join(JoinRequest { member_id: joined[follower].member_id.clone(), ..static_join("g", instance) });
+    world.join(JoinRequest {
+        member_id: leader.member_id.clone(),
+        ..static_join("g", ["i1", "i2"][1 - follower])
+    });
+    let waits = world
+        .join(JoinRequest { member_id: joined[follower].member_id.clone(), ..static_join("g", instance) });
     // both came, so the rebalance is over; the next one begins when the leader joins again
     assert!(world.is_answered(waits));
-    world.join(JoinRequest { member_id: leader.member_id.clone(), ..static_join("g", ["i1", "i2"][1 - follower]) });
+    world.join(JoinRequest {
+        member_id: leader.member_id.clone(),
+        ..static_join("g", ["i1", "i2"][1 - follower])
+    });
     assert_eq!(world.state("g"), "CompletingRebalance");
     let synced = SyncRequest {
         group: "g".into(),
@@ -222,7 +230,8 @@ fn who_does_not_rejoin_in_time_is_left_behind() {
     let follower = if leader == a { b } else { a };
     // given the follower starts a rebalance by new metadata, and the leader only sends heartbeats
     let changed = vec![offers("range", &["clicks", "views"])];
-    let join = world.join(JoinRequest { member_id: follower.clone(), protocols: changed, ..join_request("g") });
+    let join =
+        world.join(JoinRequest { member_id: follower.clone(), protocols: changed, ..join_request("g") });
     for _ in 0..14 {
         world.pass_ms(4_500);
         world.heartbeat("g", &leader, 1);
@@ -356,8 +365,14 @@ fn what_syncers_are_refused_for() {
         (SyncRequest { group: "other".into(), ..good.clone() }, ErrorCode::UnknownMemberId),
         (SyncRequest { member_id: "nobody".into(), ..good.clone() }, ErrorCode::UnknownMemberId),
         (SyncRequest { generation: 2, ..good.clone() }, ErrorCode::IllegalGeneration),
-        (SyncRequest { protocol_type: Some("connect".into()), ..good.clone() }, ErrorCode::InconsistentGroupProtocol),
-        (SyncRequest { protocol_name: Some("sticky".into()), ..good.clone() }, ErrorCode::InconsistentGroupProtocol),
+        (
+            SyncRequest { protocol_type: Some("connect".into()), ..good.clone() },
+            ErrorCode::InconsistentGroupProtocol,
+        ),
+        (
+            SyncRequest { protocol_name: Some("sticky".into()), ..good.clone() },
+            ErrorCode::InconsistentGroupProtocol,
+        ),
     ];
     for (request, error) in cases {
         let sync = world.event(|shard, reply, now, effects| shard.sync(request, reply, now, effects));

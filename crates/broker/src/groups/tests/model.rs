@@ -111,7 +111,9 @@ impl World {
 
     pub fn join(&mut self, join: JoinRequest) -> ReplyId {
         let fresh = self.fresh();
-        self.event(|shard, reply, now, effects| shard.join(JoinRequest { fresh, ..join }, reply, now, effects))
+        self.event(|shard, reply, now, effects| {
+            shard.join(JoinRequest { fresh, ..join }, reply, now, effects)
+        })
     }
 
     /// The whole dance of KIP-394: the first JoinGroup gets an id, the second one waits.
@@ -119,7 +121,11 @@ impl World {
         let first = self.join(JoinRequest { client_id: client.into(), ..join_request(group) });
         let answer = self.joined(first);
         assert_eq!(answer.error, ErrorCode::MemberIdRequired);
-        let second = JoinRequest { client_id: client.into(), member_id: answer.member_id.clone(), ..join_request(group) };
+        let second = JoinRequest {
+            client_id: client.into(),
+            member_id: answer.member_id.clone(),
+            ..join_request(group)
+        };
         (answer.member_id, self.join(second))
     }
 
@@ -141,8 +147,12 @@ impl World {
     }
 
     pub fn heartbeat(&mut self, group: &str, member_id: &Str, generation: i32) -> ErrorCode {
-        let request =
-            HeartbeatRequest { group: group.into(), generation, member_id: member_id.clone(), instance_id: None };
+        let request = HeartbeatRequest {
+            group: group.into(),
+            generation,
+            member_id: member_id.clone(),
+            instance_id: None,
+        };
         let answer = self.shard.heartbeat(&request, self.now);
         self.shard.check_invariants();
         answer
@@ -161,7 +171,8 @@ impl World {
     /// Members that joined get the assignments their leader thinks of, and the group is stable.
     pub fn settle(&mut self, group: &str, joins: &[ReplyId]) -> Vec<JoinAnswer> {
         let joined: Vec<JoinAnswer> = joins.iter().map(|join| self.joined(*join)).collect();
-        let leader = joined.iter().find(|one| one.leader == one.member_id).expect("one of them leads").clone();
+        let leader =
+            joined.iter().find(|one| one.leader == one.member_id).expect("one of them leads").clone();
         assert_eq!(leader.members.len(), joined.len());
         let assignment = |member: &JoinedMember| (member.member_id.clone(), assignment_of(&member.member_id));
         let assignments: Vec<(Str, Bytes)> = leader.members.iter().map(assignment).collect();
@@ -216,7 +227,8 @@ impl World {
     }
 
     pub fn offset(&self, group: &str, topic: &str, partition: i32) -> i64 {
-        let topics = vec![FetchTopic { topic: topic.into(), topic_id: Uuid::ZERO, partitions: vec![partition] }];
+        let topics =
+            vec![FetchTopic { topic: topic.into(), topic_id: Uuid::ZERO, partitions: vec![partition] }];
         let request = FetchOffsetsRequest { group: group.into(), topics: Some(topics) };
         self.shard.fetch_offsets(&request).topics[0].partitions[0].offset
     }
@@ -295,4 +307,3 @@ pub fn commit_request(group: &str, topic: &str, partition: i32, offset: i64) -> 
 pub fn commit_as(joined: &JoinAnswer, request: CommitRequest) -> CommitRequest {
     CommitRequest { generation: joined.generation, member_id: joined.member_id.clone(), ..request }
 }
-

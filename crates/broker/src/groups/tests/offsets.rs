@@ -82,7 +82,11 @@ fn commits_belong_to_a_member_of_the_generation() {
     assert_eq!(refused(&mut world, good.clone()), ErrorCode::None);
     // between the phases of a rebalance it may not commit
     let (_, join_b) = world.join_with_id("g", "b");
-    assert_eq!(refused(&mut world, good), ErrorCode::None, "while others are waited for, the old assignment holds");
+    assert_eq!(
+        refused(&mut world, good),
+        ErrorCode::None,
+        "while others are waited for, the old assignment holds"
+    );
     let join_a = world.rejoin("g", &joined.member_id);
     let joined = world.joined(join_a);
     assert!(world.is_answered(join_b));
@@ -212,7 +216,8 @@ fn offsets_of_a_deleted_topic_go() {
     world.commit(commit_request("simple", "clicks", 1, 3));
     world.event(|shard, _, _, effects| shard.topics_deleted(&[("clicks".into(), TOPIC_ID)], effects));
     world.land_all();
-    let offsets = [("clicks", 0), ("clicks", 1), ("views", 0)].map(|(topic, p)| world.offset("simple", topic, p));
+    let offsets =
+        [("clicks", 0), ("clicks", 1), ("views", 0)].map(|(topic, p)| world.offset("simple", topic, p));
     assert_eq!(offsets, [-1, -1, 2]);
     // and after a restart those of a topic that went unnoticed
     world.event(|shard, _, _, effects| shard.drop_offsets_of_gone_topics(|_| Some(Uuid([9; 16])), effects));
@@ -229,7 +234,9 @@ fn groups_are_deleted_when_they_are_empty() {
         let groups: Vec<Str> = groups.iter().map(|group| Str::from(*group)).collect();
         let reply = world.event(|shard, reply, _, effects| shard.delete_groups(groups, reply, effects));
         match &world.answers[&reply] {
-            Answer::DeleteGroups(deleted) => deleted.groups.iter().map(|(_, error)| *error).collect::<Vec<_>>(),
+            Answer::DeleteGroups(deleted) => {
+                deleted.groups.iter().map(|(_, error)| *error).collect::<Vec<_>>()
+            }
             other => panic!("{other:?}"),
         }
     };

@@ -13,18 +13,37 @@ use super::replay::visible;
 #[derive(Debug, Clone)]
 enum Step {
     /// A client process: joins first, or does what comes next for it.
-    Advance { client: usize },
-    Resubscribe { client: usize },
-    Leave { client: usize },
+    Advance {
+        client: usize,
+    },
+    Resubscribe {
+        client: usize,
+    },
+    Leave {
+        client: usize,
+    },
     /// Forgets everything, as a restarted process does.
-    Restart { client: usize },
-    Heartbeat { client: usize },
-    Commit { client: usize, partition: i32, offset: i64, as_tool: bool },
-    Delete { group: bool },
+    Restart {
+        client: usize,
+    },
+    Heartbeat {
+        client: usize,
+    },
+    Commit {
+        client: usize,
+        partition: i32,
+        offset: i64,
+        as_tool: bool,
+    },
+    Delete {
+        group: bool,
+    },
     PassMs(u64),
     Land,
     Fail,
-    Snapshot { page_bytes: usize },
+    Snapshot {
+        page_bytes: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -115,7 +134,8 @@ impl Life {
                 };
             }
             Step::Delete { group: true } => {
-                self.world.event(|shard, reply, _, effects| shard.delete_groups(vec!["g".into()], reply, effects));
+                self.world
+                    .event(|shard, reply, _, effects| shard.delete_groups(vec!["g".into()], reply, effects));
             }
             Step::Delete { group: false } => {
                 self.world.event(|shard, _, _, effects| {
@@ -143,8 +163,11 @@ impl Life {
         match known {
             Client { join: Some(_), .. } | Client { sync: Some(_), .. } => {}
             Client { joined: Some(joined), .. } => {
-                let assignments =
-                    joined.members.iter().map(|m| (m.member_id.clone(), assignment_of(&m.member_id))).collect();
+                let assignments = joined
+                    .members
+                    .iter()
+                    .map(|m| (m.member_id.clone(), assignment_of(&m.member_id)))
+                    .collect();
                 let sync = self.world.sync("g", &joined, assignments);
                 self.clients[client].sync = Some(sync);
             }

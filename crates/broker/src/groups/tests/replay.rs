@@ -10,9 +10,11 @@ pub fn visible(world: &World) -> Vec<String> {
     let mut seen = Vec::new();
     for group in world.shard.list() {
         let described = world.shard.describe(&group.group).unwrap();
-        let offsets = world.shard.fetch_offsets(&FetchOffsetsRequest { group: group.group.clone(), topics: None });
+        let offsets =
+            world.shard.fetch_offsets(&FetchOffsetsRequest { group: group.group.clone(), topics: None });
         // A simple group whose offsets are gone: nothing was ever written of it.
-        let is_trace = group.protocol_type.is_empty() && described.members.is_empty() && offsets.topics.is_empty();
+        let is_trace =
+            group.protocol_type.is_empty() && described.members.is_empty() && offsets.topics.is_empty();
         if is_trace {
             continue;
         }
@@ -80,7 +82,12 @@ fn a_snapshot_alone_is_the_whole_state() {
     let mut world = World::new();
     for group in 0..20 {
         for partition in 0..30 {
-            world.commit(commit_request(&format!("simple-{group:02}"), "clicks", partition, i64::from(partition)));
+            world.commit(commit_request(
+                &format!("simple-{group:02}"),
+                "clicks",
+                partition,
+                i64::from(partition),
+            ));
         }
     }
     let (_, join) = world.join_with_id("g", "a");
