@@ -1,10 +1,12 @@
 //! Who is in a group, and how a group agrees on an assignment: JoinGroup, SyncGroup, Heartbeat, LeaveGroup and the
 //! alarms between them.
 //!
+//! ```text
 //!     Empty ──join──▶ PreparingRebalance ──all joined, or time is up──▶ CompletingRebalance ──leader's sync──▶ Stable
 //!       ▲                 ▲      │                                            │                                 │
 //!       └── nobody left ──┼──────┘       join, leave, a lost member           │                                 │
 //!                         └──────────────────────────────────────────────────┴─────────────────────────────────┘
+//! ```
 //!
 //! Behaviour after Kafka's `GroupMetadataManager` (the classic part). Where we differ: the answer to a first
 //! JoinGroup waits until the new group is in the log; a member that leaves while it waits for an assignment is
