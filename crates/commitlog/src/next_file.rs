@@ -24,6 +24,9 @@ const RESERVE_PART: u64 = 10;
 /// On a disk with little room files get this short.
 const SMALLEST_FILE_BYTES: u64 = 1 << 20;
 
+/// When less than this part of the next file's length is left of the current one, zeros are written without pauses.
+const HURRY_PART: u64 = 6;
+
 #[derive(Default)]
 pub struct NextFile {
     inner: Mutex<Inner>,
@@ -198,5 +201,6 @@ async fn make(shared: &Shared, wanted: Wanted) -> Result<WalFile, DiskError> {
     if len > free {
         return Err(DiskError::new(DiskErrorKind::NoSpace, "next file", dir, "only the reserve is left"));
     }
-    wal::prepare(disk, dir, wanted.number, len, sync_dir).await
+    let in_a_hurry = || shared.current_room.load(Ordering::Acquire) < len / HURRY_PART;
+    wal::prepare(disk, dir, wanted.number, len, sync_dir, in_a_hurry).await
 }

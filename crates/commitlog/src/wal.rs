@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use protocol::batch::Batch;
@@ -25,6 +26,11 @@ use crate::partition::Partition;
 pub const FIRST_FILE: u64 = 1;
 /// How long the first file is at most.
 pub const FIRST_FILE_BYTES: u64 = 1 << 20;
+
+/// Zeros are written in such steps, with a pause after each while nobody needs the file soon: commits share the disk
+/// with them.
+const FILL_STEP_BYTES: u64 = 4 << 20;
+const FILL_PAUSE: Duration = Duration::from_millis(40);
 
 /// A batch with its offsets, waiting for its commit.
 pub struct Pending {
@@ -144,13 +150,20 @@ pub async fn prepare(
     number: u64,
     len: u64,
     sync_dir: bool,
+    in_a_hurry: impl Fn() -> bool,
 ) -> Result<WalFile, DiskError> {
     let path = dir.join(file_name(number));
     let temporary = temporary(&path);
     remove_if_there(disk, &temporary).await?;
     let filled = async {
         let file = disk.open(&temporary, OpenMode::CreateNew).await?;
-        file.fill_zeros(0, len).await
+        for from in (0..len).step_by(FILL_STEP_BYTES as usize) {
+            if from > 0 && !in_a_hurry() {
+                world::task::sleep(FILL_PAUSE).await;
+            }
+            file.fill_zeros(from, len.min(from + FILL_STEP_BYTES)).await?;
+        }
+        Ok(())
     };
     if let Err(error) = filled.await {
         // Half a file of zeros is of no use and takes room that somebody may need.
