@@ -217,10 +217,8 @@ impl Shard {
                 self.groups_deleted(groups, answer, outcome, effects)
             }
             AfterWrite::OffsetsCommitted { reply, answer, created } => {
-                if outcome.is_err() {
-                    if let Some(group) = created {
-                        self.forget_unused_group(&group);
-                    }
+                if let (Err(_), Some(group)) = (outcome, created) {
+                    self.forget_unused_group(&group);
                 }
                 let answer = outcome.err().map_or(answer, CommitAnswer::Refused);
                 effects.answer(reply, Answer::Commit(answer));
