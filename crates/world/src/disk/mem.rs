@@ -857,6 +857,17 @@ impl File for MemFile {
         })
     }
 
+    fn read_many(&self, ranges: Vec<(u64, usize)>) -> DiskFuture<Vec<Bytes>> {
+        let reads: Vec<_> = ranges.into_iter().map(|(offset, len)| self.read_at(offset, len)).collect();
+        Box::pin(async move {
+            let mut all = Vec::with_capacity(reads.len());
+            for read in reads {
+                all.push(read.await?);
+            }
+            Ok(all)
+        })
+    }
+
     fn write_at(&self, offset: u64, buffers: Vec<Bytes>) -> DiskFuture<()> {
         let (result, latency) = self.change("write", Change::Write { offset, bytes: join(&buffers) });
         Box::pin(async move {

@@ -64,6 +64,8 @@ pub trait File: Send + Sync + 'static {
     fn len(&self) -> DiskFuture<u64>;
     /// Up to `len` bytes from `offset`; fewer only at the end of the file. Runs on the bounded pool of reads.
     fn read_at(&self, offset: u64, len: usize) -> DiskFuture<Bytes>;
+    /// Many small reads as one hand-over; each as [`File::read_at`].
+    fn read_many(&self, ranges: Vec<(u64, usize)>) -> DiskFuture<Vec<Bytes>>;
     /// Writes without syncing, in the background.
     fn write_at(&self, offset: u64, buffers: Vec<Bytes>) -> DiskFuture<()>;
     /// The commit: writes the buffers one after another from `offset`, then fdatasync, as one hand-over to the commit

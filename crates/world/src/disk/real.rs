@@ -299,6 +299,23 @@ impl Handle {
         Ok(())
     }
 
+    fn read(&self, shared: &Shared, offset: u64, len: usize) -> Result<Bytes, DiskError> {
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = offset + bytes.len() as u64;
+            // Appends to what is there and moves the vector's length.
+            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), at) {
+                Ok(0) => break,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(failure("read", &self.path, error.into())),
+            }
+        }
+        bytes.truncate(len);
+        DiskCounters::add(&shared.counters.reads, 1);
+        DiskCounters::add(&shared.counters.bytes_read, bytes.len() as u64);
+        Ok(Bytes::from(bytes))
+    }
+
     fn sync(&self, shared: &Shared) -> Result<(), DiskError> {
         self.check("sync")?;
         let number = shared.syncs_started.fetch_add(1, Ordering::Relaxed) + 1;
@@ -385,21 +402,13 @@ impl File for RealFile {
 
     fn read_at(&self, offset: u64, len: usize) -> DiskFuture<Bytes> {
         let handle = self.handle.clone();
+        run(self.shared.reads.clone(), self.shared.clone(), move |shared| handle.read(shared, offset, len))
+    }
+
+    fn read_many(&self, ranges: Vec<(u64, usize)>) -> DiskFuture<Vec<Bytes>> {
+        let handle = self.handle.clone();
         run(self.shared.reads.clone(), self.shared.clone(), move |shared| {
-            let mut bytes = Vec::with_capacity(len);
-            while bytes.len() < len {
-                let at = offset + bytes.len() as u64;
-                // Appends to what is there and moves the vector's length.
-                match rustix::io::pread(&handle.file, rustix::buffer::spare_capacity(&mut bytes), at) {
-                    Ok(0) => break,
-                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                    Err(error) => return Err(failure("read", &handle.path, error.into())),
-                }
-            }
-            bytes.truncate(len);
-            DiskCounters::add(&shared.counters.reads, 1);
-            DiskCounters::add(&shared.counters.bytes_read, bytes.len() as u64);
-            Ok(Bytes::from(bytes))
+            ranges.into_iter().map(|(offset, len)| handle.read(shared, offset, len)).collect()
         })
     }
 

@@ -40,6 +40,8 @@ async fn many_buffers_are_one_write() {
     let expected = buffers.concat();
     file.write_and_sync(10, buffers).await.unwrap();
     assert_eq!(&file.read_at(10, 1 << 20).await.unwrap()[..], &expected[..]);
+    let many = file.read_many(vec![(10, 4), (20, 0), (12, 8), (u64::from(u32::MAX), 8)]).await.unwrap();
+    assert_eq!(many, [&expected[..4], &[], &expected[2..10], &[]]);
 }
 
 #[tokio::test]
