@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use protocol::TopicIdPartition;
 use world::disk::DiskError;
 
+use crate::manifest::ManifestError;
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AppendError {
     #[error("producer {producer_id}: sequence {found} where {expected} comes next")]
@@ -57,4 +59,14 @@ pub enum OpenError {
     Locked { path: PathBuf, detail: String },
     #[error(transparent)]
     Storage(#[from] DiskError),
+}
+
+impl From<ManifestError> for OpenError {
+    fn from(error: ManifestError) -> Self {
+        match error {
+            ManifestError::Storage(error) => OpenError::Storage(error),
+            ManifestError::Damaged { path, detail } => OpenError::Format { path, detail },
+            ManifestError::Catalog(detail) => OpenError::Format { path: PathBuf::from("manifest"), detail },
+        }
+    }
 }

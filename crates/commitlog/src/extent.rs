@@ -1,11 +1,14 @@
 //! Where a partition's data lies: extents in WAL files first, in segments once rewritten.
 //!
-//! **The contract with the rewriter.** [`crate::log::Shared::sealed_files`] gives the WAL files that take no more
-//! chunks, oldest first; [`crate::log::Shared::live_extents`] what of a file is still read. The rewriter makes
-//! segments and its manifest durable, then calls [`crate::Partition::replace`] per partition: WAL extents up to the
-//! new extent's last offset go, and their files are given back by the log itself, after a checkpoint that no longer
-//! needs them (F2). At start the manifest wins over the checkpoint: segments are put in with `replace` before the WAL
-//! is replayed, and an extent whose file is gone is an error only if nothing replaced it.
+//! The rewriter (`rewrite.rs`) makes segments and the manifest durable, then puts the new extents in the place of the
+//! old ones ([`crate::Partition::replace`]). WAL files in which nothing lives are given back by the log itself, after a
+//! checkpoint that no longer needs them (F2). At start the manifest's pieces are put in once the WAL is replayed; an
+//! extent whose file is gone is an error only if nothing replaced it.
+
+use std::sync::Arc;
+
+use crate::manifest::PlacedPiece;
+use crate::segment::{Piece, SegmentInfo};
 
 /// A run of batches of one partition in one place. Committed, hence visible.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +23,17 @@ pub struct Extent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Wal(WalPlace),
+    Segment(SegmentPlace),
+}
+
+/// A piece of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentPlace {
+    pub segment: Arc<SegmentInfo>,
+    pub position: u64,
+    pub record_count: u32,
+    /// As in [`WalPlace`].
+    pub leader_epoch: i32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +53,52 @@ impl Extent {
     pub fn wal(&self) -> Option<&WalPlace> {
         match &self.source {
             Source::Wal(place) => Some(place),
+            Source::Segment(_) => None,
         }
+    }
+
+    pub fn segment(&self) -> Option<&SegmentPlace> {
+        match &self.source {
+            Source::Wal(_) => None,
+            Source::Segment(place) => Some(place),
+        }
+    }
+
+    pub fn leader_epoch(&self) -> i32 {
+        match &self.source {
+            Source::Wal(place) => place.leader_epoch,
+            Source::Segment(place) => place.leader_epoch,
+        }
+    }
+
+    /// A piece of a segment as an extent, and back.
+    pub fn of_piece(placed: &PlacedPiece) -> Self {
+        let PlacedPiece { segment, piece } = placed;
+        Self {
+            first_offset: piece.first_offset,
+            last_offset: piece.last_offset,
+            max_timestamp: piece.max_timestamp,
+            len: piece.len,
+            source: Source::Segment(SegmentPlace {
+                segment: segment.clone(),
+                position: piece.position,
+                record_count: piece.record_count,
+                leader_epoch: piece.leader_epoch,
+            }),
+        }
+    }
+
+    pub fn piece(&self) -> Option<PlacedPiece> {
+        let place = self.segment()?;
+        let piece = Piece {
+            first_offset: self.first_offset,
+            last_offset: self.last_offset,
+            max_timestamp: self.max_timestamp,
+            record_count: place.record_count,
+            leader_epoch: place.leader_epoch,
+            position: place.position,
+            len: self.len,
+        };
+        Some(PlacedPiece { segment: place.segment.clone(), piece })
     }
 }

@@ -1,12 +1,12 @@
 //! The room of the log: append, read, trim, recover.
 //!
 //! It does: one write-ahead log for all partitions of a broker, with group commit; the tail in memory; offsets,
-//! producers and epochs of each partition; checkpoints and recovery; retention.
-//! It owns: the container format, the WAL files, the checkpoints.
+//! producers and epochs of each partition; checkpoints and recovery; rewriting into segments; retention.
+//! It owns: the container format, the WAL files, the checkpoints, segments and manifest objects.
 //! It never sees: groups, ACLs, sockets.
 //!
 //! Start reading at `writer.rs` (a commit from queue to answer), then `partition.rs` (append, read), `container.rs`
-//! (the bytes), `recovery.rs` (the way back). All bytes on disk: `docs/data-layout.md`.
+//! (the bytes), `recovery.rs` (the way back), `rewrite.rs` (from the WAL into segments). All bytes on disk: `docs/data-layout.md`.
 
 mod checkpoint;
 mod checkpointer;
@@ -17,10 +17,14 @@ mod error;
 mod extent;
 mod housekeeping;
 mod log;
+pub mod manifest;
 mod next_file;
 mod partition;
 mod producers;
 mod recovery;
+mod rewrite;
+pub mod segment;
+mod segment_files;
 mod settings;
 mod tail;
 mod wal;
@@ -34,6 +38,7 @@ pub use partition::{
     Read, ReadRequest, TimestampOffset,
 };
 pub use recovery::fuzz_recover;
+pub use rewrite::RewriteError;
 #[cfg(feature = "negative-controls")]
 pub use settings::NegativeControl;
 pub use settings::{LogSettings, PartitionSettings, SyncMode};

@@ -12,7 +12,7 @@ use protocol::{TopicIdPartition, Uuid};
 use tokio::sync::{Notify, mpsc};
 use world::clock::Clock;
 use world::collections::HashMap;
-use world::disk::{Disk, DiskError, DiskErrorKind, DiskLock, OpenMode, read_small, write_atomic};
+use world::disk::{Disk, DiskError, DiskErrorKind, DiskLock, File, OpenMode, read_small, write_atomic};
 use world::rng::Rng;
 use world::task;
 
@@ -22,11 +22,13 @@ use crate::commit::CommitGroup;
 use crate::container::{HEADER_LEN, LogStart, SectionKind};
 use crate::encoding::{Decoder, Encoder, FormatError};
 use crate::error::{AppendError, OpenError, ReadError};
-use crate::extent::{Extent, WalPlace};
+use crate::extent::{Extent, Source};
 use crate::housekeeping::housekeeping;
 use crate::next_file::{NextFile, prepare_files};
 use crate::partition::{AppendOptions, Origin, Partition, extent_of};
 use crate::recovery::{self, Walked};
+use crate::rewrite::{RewriteError, Rewriter, SealedFile, rewrite};
+use crate::segment_files::SegmentFiles;
 use crate::settings::{LogSettings, PartitionSettings};
 use crate::tail::{ColdExtents, Tail};
 use crate::wal::{self, FIRST_FILE, FIRST_FILE_BYTES, Files, Gather, Pending, Position, file_name};
@@ -61,6 +63,15 @@ pub struct LogCounters {
     pub wal_files: AtomicU64,
     pub wal_bytes: AtomicU64,
     pub wal_files_recycled: AtomicU64,
+    /// Segments, their bytes, and how many of those are still read.
+    pub segments: AtomicU64,
+    pub segment_bytes: AtomicU64,
+    pub segment_live_bytes: AtomicU64,
+    /// Found missing or cut off at the start.
+    pub segments_damaged: AtomicU64,
+    /// Jobs of the rewriter, and bytes of batches that they wrote.
+    pub rewrites: AtomicU64,
+    pub bytes_rewritten: AtomicU64,
     /// Live producer ids; bound `producers_max`.
     pub producers: AtomicU64,
     /// Chunks that the last start replayed, and how long it took.
@@ -92,8 +103,9 @@ pub struct Shared {
     pub current_room: AtomicU64,
     /// The file that takes chunks now; those below are sealed.
     pub current_file: AtomicU64,
-    /// Live extents per WAL file.
-    live: Mutex<BTreeMap<u64, u64>>,
+    pub segments: SegmentFiles,
+    /// What of each WAL file is still read.
+    live: Mutex<BTreeMap<u64, Live>>,
     partitions: RwLock<HashMap<TopicIdPartition, Arc<Partition>>>,
     /// Partitions that changed since the last checkpoint frame.
     pub dirty: Mutex<Vec<Arc<Partition>>>,
@@ -184,57 +196,65 @@ impl Shared {
         self.room.notify_waiters();
     }
 
-    pub async fn read_file(&self, place: &WalPlace, len: usize) -> Result<Bytes, ReadError> {
-        let file = self.files.lock().get(&place.file).map(|file| file.file.clone());
-        let Some(file) = file else {
-            let path = self.wal_dir.join(file_name(place.file));
-            return Err(DiskError::new(DiskErrorKind::NotFound, "read", &path, "no such WAL file").into());
-        };
-        Ok(file.read_at(place.position, len).await?)
+    pub fn wal_file(&self, number: u64) -> Result<Arc<dyn File>, ReadError> {
+        let file = self.files.lock().get(&number).map(|file| file.file.clone());
+        file.ok_or_else(|| {
+            let path = self.wal_dir.join(file_name(number));
+            DiskError::new(DiskErrorKind::NotFound, "read", &path, "no such WAL file").into()
+        })
+    }
+
+    pub async fn read_extent(&self, extent: &Extent) -> Result<Bytes, ReadError> {
+        let len = extent.len as usize;
+        Ok(match &extent.source {
+            Source::Wal(place) => self.wal_file(place.file)?.read_at(place.position, len).await?,
+            Source::Segment(place) => self.segments.read(place, len).await?,
+        })
     }
 
     pub fn hold(&self, extent: &Extent) {
-        if let Some(place) = extent.wal() {
-            *self.live.lock().entry(place.file).or_default() += 1;
+        match &extent.source {
+            Source::Wal(place) => {
+                let mut live = self.live.lock();
+                let live = live.entry(place.file).or_default();
+                live.extents += 1;
+                live.bytes += extent.len;
+            }
+            Source::Segment(place) => self.segments.hold(place, extent.len),
         }
     }
 
     /// Extents that nobody can reach any more: their files go when nothing is left in them.
     pub fn release(&self, extents: &[Extent]) {
         let mut live = self.live.lock();
-        for place in extents.iter().filter_map(Extent::wal) {
-            let count = live.get_mut(&place.file).expect("a released extent was held");
-            *count = count.checked_sub(1).expect("an extent is released once");
+        for extent in extents {
+            match &extent.source {
+                Source::Wal(place) => {
+                    let live = live.get_mut(&place.file).expect("a released extent was held");
+                    live.extents = live.extents.checked_sub(1).expect("an extent is released once");
+                    live.bytes -= extent.len;
+                }
+                Source::Segment(place) => self.segments.release(place, extent.len),
+            }
         }
     }
 
     /// WAL files that take no more chunks, oldest first.
-    #[allow(dead_code, reason = "for the rewriter: see extent.rs")]
-    pub fn sealed_files(&self) -> Vec<u64> {
+    pub fn sealed(&self) -> Vec<SealedFile> {
         let current = self.current_file.load(Ordering::Acquire);
-        self.files.lock().keys().copied().take_while(|file| *file < current).collect()
-    }
-
-    /// What of a WAL file is still read: what the rewriter has to move.
-    #[allow(dead_code, reason = "for the rewriter: see extent.rs")]
-    pub fn live_extents(&self, file: u64) -> Vec<(Arc<Partition>, Vec<Extent>)> {
-        let in_file = |extent: &&Extent| extent.wal().is_some_and(|place| place.file == file);
-        let mut found: Vec<(Arc<Partition>, Vec<Extent>)> = Vec::new();
-        for partition in self.all_partitions() {
-            let extents: Vec<Extent> =
-                partition.inner.lock().extents.iter().filter(in_file).cloned().collect();
-            if !extents.is_empty() {
-                found.push((partition, extents));
-            }
-        }
-        found.sort_by_key(|(partition, _)| partition.id());
-        found
+        let live = self.live.lock();
+        let files = self.files.lock();
+        let sealed = files.range(..current).map(|(number, file)| {
+            let live = live.get(number).copied().unwrap_or_default();
+            SealedFile { number: *number, len: file.len, live_bytes: live.bytes, live_extents: live.extents }
+        });
+        sealed.collect()
     }
 
     /// Sealed files below `first_needed` in which nothing lives.
     pub fn dead_files(&self, first_needed: u64) -> Vec<u64> {
         let live = self.live.lock();
-        let dead = |file: &u64| live.get(file).is_none_or(|count| *count == 0);
+        let dead = |file: &u64| live.get(file).is_none_or(|live| live.extents == 0);
         self.files.lock().keys().copied().take_while(|file| *file < first_needed).filter(dead).collect()
     }
 
@@ -294,8 +314,17 @@ impl Shared {
     }
 }
 
+/// What is still read of a WAL file.
+#[derive(Clone, Copy, Debug, Default)]
+struct Live {
+    extents: u64,
+    bytes: u64,
+}
+
 pub struct CommitLog {
     shared: Arc<Shared>,
+    /// None when the log was opened without a catalog: then there are no segments.
+    rewriter: Option<Arc<tokio::sync::Mutex<Rewriter>>>,
     closed: tokio::sync::watch::Receiver<bool>,
     _lock: DiskLock,
 }
@@ -317,10 +346,10 @@ impl CommitLog {
             let ids = (0..count).map(|partition| TopicIdPartition { topic_id: topic.id, partition });
             partitions.extend(ids.map(|id| (id, PartitionSettings::default())));
         }
-        Self::open_with(disk, dir, clock, rng, settings, &partitions).await
+        Self::open_inner(disk, dir, clock, rng, settings, &partitions, Some(catalog)).await
     }
 
-    /// As [`CommitLog::open`], with the partitions named.
+    /// As [`CommitLog::open`], with the partitions named, and without segments.
     pub async fn open_with(
         disk: Arc<dyn Disk>,
         dir: PathBuf,
@@ -328,6 +357,18 @@ impl CommitLog {
         rng: Arc<dyn Rng>,
         settings: LogSettings,
         partitions: &[(TopicIdPartition, PartitionSettings)],
+    ) -> Result<Arc<CommitLog>, OpenError> {
+        Self::open_inner(disk, dir, clock, rng, settings, partitions, None).await
+    }
+
+    async fn open_inner(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        settings: LogSettings,
+        partitions: &[(TopicIdPartition, PartitionSettings)],
+        catalog: Option<Arc<Catalog>>,
     ) -> Result<Arc<CommitLog>, OpenError> {
         let began = clock.monotonic();
         let wal_dir = dir.join("wal");
@@ -344,6 +385,7 @@ impl CommitLog {
         let fresh = || Checkpoint { at: Position::START, file_len: first_file_len, ..Checkpoint::default() };
         let checkpoint = checkpoint.unwrap_or_else(fresh);
         let chunk_bytes_max = checkpoint.chunk_bytes_max.max(2 * settings.chunk_bytes_max as u64);
+        let segments = SegmentFiles::new(disk.clone(), dir.join("segments"));
         let shared = Arc::new(Shared {
             tail: Mutex::new(Tail::new(settings.tail_bytes_max, 0)),
             cold: Mutex::new(ColdExtents::new(settings.cold_bytes_max)),
@@ -364,6 +406,7 @@ impl CommitLog {
             next_file: NextFile::default(),
             current_room: AtomicU64::new(0),
             current_file: AtomicU64::new(0),
+            segments,
             live: Mutex::default(),
             partitions: RwLock::default(),
             dirty: Mutex::default(),
@@ -385,7 +428,14 @@ impl CommitLog {
             let detail = format!("it cannot be read, yet the checkpoint knows of chunk {proven}");
             return Err(recovery::damaged(&shared.wal_dir, &walked.at, walked.at.last_number + 1, detail));
         }
+        let rewriter = match catalog {
+            Some(catalog) => Some(Rewriter::open(shared.clone(), dir.join("manifest"), catalog).await?),
+            None => None,
+        };
         check_extents(&shared, &files)?;
+        if let Some(rewriter) = &rewriter {
+            rewriter.count();
+        }
         let Walked { at, unsettled, chunk_bytes_max, chunk_count } = walked;
         if let Some(ahead) = files.remove(&(at.file + 1)) {
             shared.next_file.found(at.file + 1, ahead);
@@ -411,7 +461,11 @@ impl CommitLog {
         let took = shared.clock.monotonic().saturating_sub(began);
         shared.counters.recovery_nanos.store(took.as_nanos() as u64, Ordering::Relaxed);
         task::spawn(writer.run());
-        Ok(Arc::new(CommitLog { shared, closed, _lock: lock }))
+        let rewriter = rewriter.map(|rewriter| Arc::new(tokio::sync::Mutex::new(rewriter)));
+        if let Some(rewriter) = &rewriter {
+            task::spawn(rewrite(Arc::downgrade(&shared), Arc::downgrade(rewriter)));
+        }
+        Ok(Arc::new(CommitLog { shared, rewriter, closed, _lock: lock }))
     }
 
     pub fn partition(&self, id: &TopicIdPartition) -> Option<Arc<Partition>> {
@@ -443,6 +497,14 @@ impl CommitLog {
             partition.delete();
             let producers = partition.inner.lock().producers.len();
             self.shared.producers_removed(producers);
+        }
+    }
+
+    /// Does now what the rewriter would do next in the background; false when nothing is due.
+    pub async fn rewrite(&self) -> Result<bool, RewriteError> {
+        match &self.rewriter {
+            Some(rewriter) => rewriter.lock().await.step().await,
+            None => Ok(false),
         }
     }
 
@@ -488,6 +550,10 @@ impl CommitLog {
         self.shared.room.notify_waiters();
         self.shared.next_file.closing();
         self.shared.wake.notify_one();
+        if let Some(rewriter) = &self.rewriter {
+            // A job under way sees that the log closes and ends; it must not outlive the directory's lock.
+            drop(rewriter.lock().await);
+        }
         let mut closed = self.closed.clone();
         // An error means that the writer is gone, with the runtime: nothing more will be written either way.
         let _ = closed.wait_for(|closed| *closed).await;
@@ -551,6 +617,9 @@ fn replay(shared: &Arc<Shared>, found: &recovery::Found) -> Result<(), OpenError
 fn check_extents(shared: &Arc<Shared>, files: &Files) -> Result<(), OpenError> {
     for partition in shared.all_partitions() {
         partition.settle();
+        partition
+            .check_gaps()
+            .map_err(|detail| OpenError::Format { path: shared.wal_dir.clone(), detail })?;
         let inner = partition.inner.lock();
         for extent in &inner.extents {
             let Some(place) = extent.wal() else { continue };

@@ -16,12 +16,33 @@ use crate::container::{Entry, FooterExtent, LogStart};
 use crate::error::{AppendError, CommitError, ReadError};
 use crate::extent::{Extent, Source, WalPlace};
 use crate::log::Shared;
+use crate::manifest::PlacedPiece;
 use crate::producers::{Producers, RememberedBatch, Sequenced, Verdict, last_sequence};
+use crate::segment::SegmentId;
 use crate::settings::PartitionSettings;
 use crate::wal::Pending;
 
+/// How often a read looks again when data moved under it.
+const MOVED_ATTEMPTS: u32 = 5;
 /// Decompressing a batch to find a record by time stops here.
 const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
+
+/// The rewriter may move data, and retention drop it, between a look at the extents and the read of their files.
+/// Then the failed read is no error of the medium: it is done again.
+macro_rules! while_data_moves {
+    ($partition:expr, $read:expr) => {{
+        let mut attempts = 1;
+        loop {
+            let layout = $partition.inner.lock().layout;
+            let result = $read.await;
+            if attempts < MOVED_ATTEMPTS && $partition.moved_away(&result, layout) {
+                attempts += 1;
+                continue;
+            }
+            break result;
+        }
+    }};
+}
 
 pub struct Partition {
     id: TopicIdPartition,
@@ -42,6 +63,8 @@ pub(crate) struct Inner {
     /// (epoch, first offset of it), ascending (F10).
     pub epochs: Vec<(i32, i64)>,
     pub deleted: bool,
+    /// Grows whenever extents go or move.
+    layout: u64,
     /// Something changed since the last checkpoint frame.
     dirty: bool,
     /// Extents that end below this offset stand in a checkpoint frame.
@@ -162,6 +185,7 @@ impl Partition {
             producers: Producers::default(),
             epochs: Vec::new(),
             deleted: false,
+            layout: 0,
             dirty: false,
             checkpointed_to: 0,
             waiters: Vec::new(),
@@ -279,8 +303,18 @@ impl Partition {
         if let Some(read) = self.read_tail(&request) {
             return read;
         }
-        let plan = self.plan(&request)?;
-        let mut out = Collect::new(&request, plan.end);
+        while_data_moves!(self, self.read_medium(&request))
+    }
+
+    /// An error that data which moved meanwhile explains: then the caller looks again.
+    fn moved_away<T>(&self, result: &Result<T, ReadError>, layout: u64) -> bool {
+        matches!(result, Err(ReadError::Storage(_) | ReadError::Damaged { .. }))
+            && self.inner.lock().layout != layout
+    }
+
+    async fn read_medium(&self, request: &ReadRequest) -> Result<Read, ReadError> {
+        let plan = self.plan(request)?;
+        let mut out = Collect::new(request, plan.end);
         for extent in &plan.extents {
             match self.extent_bytes(extent).await {
                 Ok(bytes) if out.take(&bytes) => break,
@@ -336,26 +370,29 @@ impl Partition {
 
     /// The extent's bytes: from the tail, from what was read lately, or from the file, every checksum verified.
     pub(crate) async fn extent_bytes(&self, extent: &Extent) -> Result<Bytes, ReadError> {
-        let Source::Wal(place) = &extent.source;
         if let Some(bytes) = self.tail_bytes(extent) {
             return Ok(bytes);
         }
-        if let Some(bytes) = self.shared.cold.lock().get(place) {
+        if let Some(bytes) = self.shared.cold.lock().get(&extent.source) {
             return Ok(bytes);
         }
-        let bytes = match self.shared.read_file(place, extent.len as usize).await {
+        let bytes = match self.shared.read_extent(extent).await {
             Ok(bytes) => bytes,
             // Deleted or trimmed while we read: its file may be gone already.
             Err(_) if self.inner.lock().deleted => return Err(ReadError::Deleted),
+            Err(ReadError::Storage(error)) if error.is_not_found() => {
+                let (partition, offset, detail) = (self.id, extent.first_offset, error.to_string());
+                return Err(ReadError::Damaged { partition, offset, detail });
+            }
             Err(error) => return Err(error),
         };
-        self.check(extent, place, &bytes)?;
-        self.shared.cold.lock().put(place, bytes.clone());
+        self.check(extent, &bytes)?;
+        self.shared.cold.lock().put(&extent.source, bytes.clone());
         Ok(bytes)
     }
 
     /// Nothing leaves here unless every batch is the one that was committed at this place (P7).
-    fn check(&self, extent: &Extent, place: &WalPlace, bytes: &Bytes) -> Result<(), ReadError> {
+    pub(crate) fn check(&self, extent: &Extent, bytes: &Bytes) -> Result<(), ReadError> {
         let damaged =
             |detail: String| ReadError::Damaged { partition: self.id, offset: extent.first_offset, detail };
         if bytes.len() as u64 != extent.len {
@@ -371,9 +408,9 @@ impl Partition {
                     batch.header.base_offset
                 )));
             }
-            if batch.header.partition_leader_epoch != place.leader_epoch {
+            if batch.header.partition_leader_epoch != extent.leader_epoch() {
                 let found = batch.header.partition_leader_epoch;
-                return Err(damaged(format!("epoch {found} where {} belongs", place.leader_epoch)));
+                return Err(damaged(format!("epoch {found} where {} belongs", extent.leader_epoch())));
             }
             next = batch.header.next_offset();
         }
@@ -385,6 +422,10 @@ impl Partition {
 
     /// The first record at or after `timestamp`, in offset order, among those that are readable.
     pub async fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampOffset>, ReadError> {
+        while_data_moves!(self, self.find_timestamp(timestamp))
+    }
+
+    async fn find_timestamp(&self, timestamp: i64) -> Result<Option<TimestampOffset>, ReadError> {
         let (extents, log_start) = {
             let inner = self.inner.lock();
             let late = |e: &&Extent| e.max_timestamp >= timestamp;
@@ -400,6 +441,10 @@ impl Partition {
 
     /// The first record with the largest timestamp (ListOffsets −3, KIP-734).
     pub async fn max_timestamp(&self) -> Result<Option<TimestampOffset>, ReadError> {
+        while_data_moves!(self, self.find_max_timestamp())
+    }
+
+    async fn find_max_timestamp(&self) -> Result<Option<TimestampOffset>, ReadError> {
         let (extents, log_start, largest) = {
             let inner = self.inner.lock();
             let Some(largest) = inner.extents.iter().map(|e| e.max_timestamp).max() else { return Ok(None) };
@@ -706,6 +751,26 @@ impl Partition {
         }
     }
 
+    /// After recovery: do the extents reach from the log start to the log's end?
+    pub(crate) fn check_gaps(&self) -> Result<(), String> {
+        let inner = self.inner.lock();
+        let mut next = inner.log_start;
+        for extent in &inner.extents {
+            if extent.first_offset > next {
+                return Err(format!(
+                    "offsets {next} to {} of {} are nowhere",
+                    extent.first_offset - 1,
+                    self.id
+                ));
+            }
+            next = next.max(extent.last_offset + 1);
+        }
+        if next < inner.high_watermark {
+            return Err(format!("offsets {next} to {} of {} are nowhere", inner.high_watermark - 1, self.id));
+        }
+        Ok(())
+    }
+
     /// After recovery: what lies below the log start is let go, what lives holds its file.
     pub(crate) fn settle(&self) {
         let mut inner = self.inner.lock();
@@ -713,19 +778,103 @@ impl Partition {
         inner.extents.iter().for_each(|extent| self.shared.hold(extent));
     }
 
-    /// Puts `new` in the place of the WAL extents that it covers. It must end where one of them ends.
-    #[allow(dead_code, reason = "for the rewriter: see extent.rs")]
-    pub(crate) fn replace(self: &Arc<Self>, new: Extent) {
+    /// The WAL extents up to this file, oldest first: what the rewriter may take.
+    pub(crate) fn wal_extents_through(&self, file: u64) -> Vec<Extent> {
+        let inner = self.inner.lock();
+        let first = inner.extents.partition_point(|extent| extent.segment().is_some());
+        let through = |extent: &&Extent| extent.wal().is_some_and(|place| place.file <= file);
+        inner.extents.range(first..).take_while(through).cloned().collect()
+    }
+
+    /// What it has in this segment.
+    pub(crate) fn pieces_in(&self, segment: &SegmentId) -> Vec<Extent> {
+        let inner = self.inner.lock();
+        let in_it = |extent: &&Extent| extent.segment().is_some_and(|place| place.segment.id == *segment);
+        inner.extents.iter().filter(in_it).cloned().collect()
+    }
+
+    /// All its pieces as they will be when `new` stands in the place of what it covers: for the manifest.
+    pub(crate) fn pieces_with(&self, new: &[PlacedPiece]) -> Vec<PlacedPiece> {
+        let inner = self.inner.lock();
+        if inner.deleted {
+            return Vec::new();
+        }
+        let live = |placed: &&PlacedPiece| placed.piece.last_offset >= inner.log_start;
+        let (first, last) = match (new.first(), new.last()) {
+            (Some(first), Some(last)) => (first.piece.first_offset, last.piece.last_offset),
+            _ => (i64::MAX, -1),
+        };
+        let mut pieces: Vec<PlacedPiece> = Vec::new();
+        let stays = |extent: &&Extent| extent.last_offset < first || extent.first_offset > last;
+        pieces.extend(inner.extents.iter().filter(stays).filter_map(Extent::piece));
+        let at = pieces.partition_point(|placed| placed.piece.last_offset < first);
+        pieces.splice(at..at, new.iter().filter(live).cloned());
+        pieces
+    }
+
+    /// Puts `new` in the place of the extents that it covers. Readers find either.
+    pub(crate) fn replace(self: &Arc<Self>, new: Vec<Extent>) {
         let mut inner = self.inner.lock();
-        let at = inner.extents.partition_point(|extent| extent.last_offset < new.first_offset);
-        let to = inner.extents.partition_point(|extent| extent.last_offset <= new.last_offset);
-        let replaced: Vec<Extent> = inner.extents.drain(at..to).collect();
+        let (Some(first), Some(last)) =
+            (new.first().map(|e| e.first_offset), new.last().map(|e| e.last_offset))
+        else {
+            return;
+        };
+        if inner.deleted {
+            return;
+        }
+        let at = inner.extents.partition_point(|extent| extent.last_offset < first);
+        let to = inner.extents.partition_point(|extent| extent.last_offset <= last);
+        // What fell below the log start meanwhile is not put back. Extents go as a whole, so what is left of the old
+        // ones still ends where the new ones end.
+        let log_start = inner.log_start;
+        let new: Vec<Extent> = new.into_iter().filter(|extent| extent.last_offset >= log_start).collect();
+        assert!(
+            at == to || inner.extents[to - 1].last_offset == last,
+            "{}: new pieces end at {last}, inside of {:?}",
+            self.id,
+            inner.extents.get(to)
+        );
+        assert_eq!(
+            at == to,
+            new.is_empty(),
+            "{}: what is replaced lives exactly as long as what replaces it",
+            self.id
+        );
+        new.iter().for_each(|extent| self.shared.hold(extent));
+        let gained: u64 = new.iter().map(|extent| extent.len).sum();
+        inner.layout += 1;
+        let behind = inner.extents.split_off(to);
+        let replaced: Vec<Extent> = inner.extents.split_off(at).into();
+        inner.extents.extend(new);
+        inner.extents.extend(behind);
         let gone: u64 = replaced.iter().map(|extent| extent.len).sum();
-        inner.size_bytes = inner.size_bytes + new.len - gone;
-        inner.extents.insert(at, new);
+        inner.size_bytes = inner.size_bytes + gained - gone;
         self.mark_dirty(&mut inner);
         drop(inner);
         self.shared.release(&replaced);
+    }
+
+    /// At start, behind the replay of the WAL: what the manifest says wins over what the checkpoint says.
+    pub(crate) fn restore_pieces(&self, pieces: &[PlacedPiece]) -> Result<(), String> {
+        let mut inner = self.inner.lock();
+        let Some(end) = pieces.last().map(|placed| placed.piece.last_offset) else { return Ok(()) };
+        let covered = inner.extents.partition_point(|extent| extent.last_offset <= end);
+        if inner.extents.get(covered).is_some_and(|extent| extent.first_offset <= end) {
+            return Err(format!("its pieces end at {end}, inside of a run of batches in the log"));
+        }
+        if end >= inner.high_watermark {
+            return Err(format!("its pieces end at {end}, behind the log's end {}", inner.high_watermark));
+        }
+        let behind = inner.extents.split_off(covered);
+        let gone: u64 = inner.extents.iter().map(|extent| extent.len).sum();
+        let log_start = inner.log_start;
+        let live = pieces.iter().filter(|placed| placed.piece.last_offset >= log_start);
+        inner.extents = live.map(Extent::of_piece).collect();
+        let gained: u64 = inner.extents.iter().map(|extent| extent.len).sum();
+        inner.size_bytes = inner.size_bytes + gained - gone;
+        inner.extents.extend(behind);
+        Ok(())
     }
 
     pub(crate) fn forget_producer(&self, id: i64) -> bool {
@@ -814,6 +963,7 @@ impl Inner {
     /// Extents that lie below the log start as a whole.
     pub fn drop_below_log_start(&mut self) -> Vec<Extent> {
         let count = self.extents.partition_point(|extent| extent.last_offset < self.log_start);
+        self.layout += u64::from(count > 0);
         let dropped: Vec<Extent> = self.extents.drain(..count).collect();
         self.size_bytes -= dropped.iter().map(|extent| extent.len).sum::<u64>();
         // An epoch that ends below the log start is history; the one that holds it starts there.

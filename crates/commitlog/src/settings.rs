@@ -33,6 +33,20 @@ pub struct LogSettings {
     pub producer_expiration: Duration,
     /// Per partition; the ones silent longest go first.
     pub producers_max: usize,
+    /// Sealed WAL files beyond this are rewritten into segments, the oldest first. What expires before never is.
+    pub wal_retain_bytes: u64,
+    /// Runs of batches in sealed WAL files, each of which takes memory: more are a reason to rewrite, too.
+    pub wal_extents_max: u64,
+    /// What one rewrite takes on at most (at least one file).
+    pub rewrite_job_bytes: u64,
+    /// A rewrite goes on at this pace; 0 is without bound.
+    pub rewrite_bytes_per_second: u64,
+    /// How often the rewriter looks.
+    pub rewrite_interval: Duration,
+    /// A partition with at least so much to rewrite gets a segment of its own.
+    pub segment_own_bytes: u64,
+    /// No segment's payload is longer (but for a single batch that is).
+    pub segment_bytes_max: u64,
     /// How often retention and expiry look.
     pub housekeeping_interval: Duration,
     /// Tests only: break a rule on purpose.
@@ -61,6 +75,13 @@ impl Default for LogSettings {
             checkpoint_bytes: 128 << 20,
             producer_expiration: Duration::from_secs(24 * 3600),
             producers_max: 100_000,
+            wal_retain_bytes: 1 << 30,
+            wal_extents_max: 200_000,
+            rewrite_job_bytes: 256 << 20,
+            rewrite_bytes_per_second: 64 << 20,
+            rewrite_interval: Duration::from_secs(5),
+            segment_own_bytes: 32 << 20,
+            segment_bytes_max: 128 << 20,
             housekeeping_interval: Duration::from_secs(30),
             #[cfg(feature = "negative-controls")]
             negative_control: None,

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use crate::extent::WalPlace;
+use crate::extent::{Source, WalPlace};
+use crate::segment::SegmentId;
 
 /// Slices shorter than this are copied out, so that a small answer to a slow reader does not keep a chunk alive.
 const COPY_BELOW: usize = 32 << 10;
@@ -81,7 +82,7 @@ impl Tail {
 /// The last extents read from files: a reader that takes an extent in several fetches reads it once.
 #[derive(Debug)]
 pub struct ColdExtents {
-    recent: VecDeque<((u64, u64), Bytes)>,
+    recent: VecDeque<(ColdKey, Bytes)>,
     bytes: usize,
     bytes_max: usize,
 }
@@ -92,8 +93,8 @@ impl ColdExtents {
     }
 
     /// By chunk and position in it: a chunk's number never comes again, a place in a recycled file does.
-    pub fn get(&mut self, place: &WalPlace) -> Option<Bytes> {
-        let key = key(place);
+    pub fn get(&mut self, source: &Source) -> Option<Bytes> {
+        let key = key(source);
         let at = self.recent.iter().position(|(known, _)| *known == key)?;
         let found = self.recent.remove(at)?;
         let bytes = found.1.clone();
@@ -101,8 +102,8 @@ impl ColdExtents {
         Some(bytes)
     }
 
-    pub fn put(&mut self, place: &WalPlace, bytes: Bytes) {
-        let key = key(place);
+    pub fn put(&mut self, source: &Source, bytes: Bytes) {
+        let key = key(source);
         if bytes.len() > self.bytes_max || self.recent.iter().any(|(known, _)| *known == key) {
             return;
         }
@@ -116,8 +117,17 @@ impl ColdExtents {
     }
 }
 
-fn key(place: &WalPlace) -> (u64, u64) {
-    (place.chunk, u64::from(place.position_in_chunk))
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ColdKey {
+    Wal { chunk: u64, position: u32 },
+    Segment { id: SegmentId, position: u64 },
+}
+
+fn key(source: &Source) -> ColdKey {
+    match source {
+        Source::Wal(place) => ColdKey::Wal { chunk: place.chunk, position: place.position_in_chunk },
+        Source::Segment(place) => ColdKey::Segment { id: place.segment.id, position: place.position },
+    }
 }
 
 #[cfg(test)]

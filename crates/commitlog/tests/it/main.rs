@@ -6,4 +6,5 @@ mod crash;
 mod fuzz_smoke;
 mod golden;
 mod house;
+mod segments;
 mod story;

@@ -1,0 +1,647 @@
+//! The rewriter: turns sealed WAL files into segments, lazily, and gives dead segments back.
+//!
+//! ```text
+//!  WAL file 4:  a1 b1 a2 c1 │ b2 a3 …          segment x (a alone, it is large):  a1 a2 a3
+//!  WAL file 5:  c2 a4 …                ──▶     segment y (the small ones):        b1 b2 │ c1 c2
+//! ```
+//!
+//! WAL files stay the primary copy until there are more of them than `wal_retain_bytes`, or more extents in them than
+//! `wal_extents_max`: what expires before is never rewritten. Then the oldest go first, so that of every partition the
+//! segments hold the front and the WAL the rest. What is dead by then is left out. A byte is rewritten once; again only
+//! when less than half of its segment is still read.
+//!
+//! Nothing is removed before its replacement is durable: segments are synced, named and read back, then the manifest
+//! says so (`manifest.rs`), then readers move over, and only then the inputs are let go. A crash at any step leaves
+//! either the old or the new place valid; the next start removes what nobody leads to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use catalog::Catalog;
+use protocol::TopicIdPartition;
+use world::disk::DiskError;
+use world::task;
+
+use crate::error::ReadError;
+use crate::extent::{Extent, Source};
+use crate::log::{LogState, Shared};
+use crate::manifest::{Manifest, ManifestError, PlacedPiece, SHARDS, Shard, shard_of};
+use crate::partition::Partition;
+use crate::segment::{
+    SegmentError, SegmentId, SegmentIdentity, SegmentInfo, SegmentSource, SegmentWriter, Written, file_id,
+    file_name,
+};
+
+/// Inputs read as one hand-over: so many bytes, or so many extents.
+const READ_BYTES: u64 = 4 << 20;
+const READ_EXTENTS: usize = 256;
+/// Room that a job leaves on the disk beyond what it writes.
+const SPARE_BYTES: u64 = 4 << 20;
+/// After a job failed for want of space or by an I/O error.
+const RETRY_STEPS: u32 = 6;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RewriteError {
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error("the log is closing")]
+    Closing,
+    #[error("rewriting has stopped until the next start: {0}")]
+    Stopped(String),
+}
+
+impl From<DiskError> for RewriteError {
+    fn from(error: DiskError) -> Self {
+        RewriteError::Segment(SegmentError::Storage(error))
+    }
+}
+
+/// What one job is made of: per partition a run of extents without gaps.
+struct Job {
+    sources: Vec<SegmentSource>,
+    runs: Vec<(Arc<Partition>, Vec<Extent>)>,
+    bytes: u64,
+}
+
+/// A WAL file as the choice sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct SealedFile {
+    pub number: u64,
+    pub len: u64,
+    pub live_bytes: u64,
+    pub live_extents: u64,
+}
+
+pub struct Rewriter {
+    shared: Arc<Shared>,
+    manifest: Manifest,
+    /// Segments that each shard's durable version leads to.
+    mentioned: BTreeMap<u32, BTreeSet<SegmentId>>,
+    /// Partitions of which an input is damaged: they stay where they are, so that damage never spreads (P7).
+    blocked: BTreeSet<TopicIdPartition>,
+    stopped: Option<String>,
+}
+
+impl Rewriter {
+    /// Reads the manifest, puts its pieces into the partitions (behind the replay of the WAL), and removes segments
+    /// that it does not lead to.
+    pub async fn open(
+        shared: Arc<Shared>,
+        manifest_dir: PathBuf,
+        catalog: Arc<Catalog>,
+    ) -> Result<Self, ManifestError> {
+        let disk = shared.disk.clone();
+        let segment_dir = shared.segments.dir().clone();
+        disk.create_dir_all(&segment_dir).await?;
+        let (manifest, shards) = Manifest::open(disk.clone(), manifest_dir.clone(), catalog).await?;
+        let mut mentioned = BTreeMap::new();
+        let mut segments: BTreeMap<SegmentId, Arc<SegmentInfo>> = BTreeMap::new();
+        for shard in shards {
+            let infos = shard.segments();
+            mentioned.insert(shard.number, infos.keys().copied().collect());
+            segments.extend(infos);
+            for (id, pieces) in shard.partitions {
+                // A topic that the catalog has no more: its data is dead.
+                let Some(partition) = shared.partition(&id) else { continue };
+                partition.restore_pieces(&pieces).map_err(|detail| ManifestError::Damaged {
+                    path: manifest_dir.clone(),
+                    detail: format!("{id}: {detail}"),
+                })?;
+            }
+        }
+        let mut found = BTreeSet::new();
+        for entry in disk.list(&segment_dir).await? {
+            let Some(id) = file_id(&entry.name) else { continue };
+            match segments.get(&id) {
+                None => disk.remove(&segment_dir.join(&entry.name)).await?,
+                Some(info) if info.len == entry.len => drop(found.insert(id)),
+                Some(info) => {
+                    tracing::error!("segment {} has {} bytes and not {}", entry.name, entry.len, info.len);
+                }
+            }
+        }
+        for id in segments.keys().filter(|id| !found.contains(*id)) {
+            // P7: what it held cannot be read and says so; everything else goes on.
+            tracing::error!("segment {} is missing or damaged: reads of what it held fail", file_name(id));
+            shared.counters.segments_damaged.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Self { shared, manifest, mentioned, blocked: BTreeSet::new(), stopped: None })
+    }
+
+    /// Does one thing that is due; false when there is none.
+    pub async fn step(&mut self) -> Result<bool, RewriteError> {
+        if let Some(why) = &self.stopped {
+            return Err(RewriteError::Stopped(why.clone()));
+        }
+        self.check_open()?;
+        if matches!(self.shared.state(), LogState::Failed(_)) {
+            return Ok(false);
+        }
+        // First what gives space back without taking any.
+        if self.drop_dead_segments().await? {
+            return Ok(true);
+        }
+        let space = self.shared.disk.space(self.shared.segments.dir()).await?;
+        let reserve = self.shared.settings.reserve_bytes.min(space.total_bytes / 10);
+        let pressed = self.shared.state() == LogState::Full || space.free_bytes < reserve.saturating_mul(2);
+        let room = space.free_bytes.saturating_sub(SPARE_BYTES.min(space.total_bytes / 100));
+        let job = match self.wal_job(pressed, room) {
+            Some(job) => job,
+            None => match self.segment_job(room) {
+                Some(job) => job,
+                None => return Ok(false),
+            },
+        };
+        self.run(job).await
+    }
+
+    fn check_open(&self) -> Result<(), RewriteError> {
+        if self.shared.closing.load(Ordering::Acquire) { Err(RewriteError::Closing) } else { Ok(()) }
+    }
+
+    fn wal_job(&self, pressed: bool, room: u64) -> Option<Job> {
+        let sealed = self.shared.sealed();
+        let settings = &self.shared.settings;
+        let through = choose(
+            &sealed,
+            settings.wal_retain_bytes,
+            settings.wal_extents_max,
+            settings.rewrite_job_bytes,
+            room,
+            pressed,
+        )?;
+        let mut runs = Vec::new();
+        let mut bytes = 0;
+        for partition in self.shared.all_partitions() {
+            if self.blocked.contains(&partition.id()) {
+                continue;
+            }
+            let run = partition.wal_extents_through(through);
+            if !run.is_empty() {
+                bytes += run.iter().map(|extent| extent.len).sum::<u64>();
+                runs.push((partition, run));
+            }
+        }
+        let used = |file: &&SealedFile| file.number <= through && file.live_extents > 0;
+        let sources = sealed.iter().filter(used).map(|file| SegmentSource::WalFile(file.number)).collect();
+        // With nothing but blocked partitions in them there is nothing to do.
+        (!runs.is_empty()).then_some(Job { sources, runs, bytes })
+    }
+
+    fn segment_job(&self, room: u64) -> Option<Job> {
+        let info = self.shared.segments.mostly_dead()?;
+        let mut runs = Vec::new();
+        let mut bytes = 0;
+        for partition in self.shared.all_partitions() {
+            let run = partition.pieces_in(&info.id);
+            if run.is_empty() {
+                continue;
+            }
+            if self.blocked.contains(&partition.id()) {
+                // The segment has to stay for it anyway.
+                return None;
+            }
+            bytes += run.iter().map(|extent| extent.len).sum::<u64>();
+            runs.push((partition, run));
+        }
+        (!runs.is_empty() && bytes <= room).then_some(Job {
+            sources: vec![SegmentSource::Segment(info.id)],
+            runs,
+            bytes,
+        })
+    }
+
+    async fn run(&mut self, job: Job) -> Result<bool, RewriteError> {
+        tracing::debug!("rewriting {} bytes of {} partitions", job.bytes, job.runs.len());
+        let mut written = Vec::new();
+        let new = match self.write(&job, &mut written).await {
+            Ok(new) => new,
+            Err(error) => {
+                self.remove_files(written.iter().map(|written: &Written| written.info.id)).await;
+                return Err(error);
+            }
+        };
+        if new.is_empty() {
+            return Ok(!self.blocked.is_empty());
+        }
+        let shards: BTreeSet<u32> = new.keys().map(shard_of).collect();
+        match self.commit(&shards, &new).await {
+            Ok(()) => {}
+            Err(ManifestError::Catalog(why)) => {
+                // Whether the record counts is not known before the next start: neither side may go.
+                self.stopped = Some(why.clone());
+                return Err(RewriteError::Stopped(why));
+            }
+            Err(error) => {
+                self.remove_files(written.iter().map(|written| written.info.id)).await;
+                return Err(error.into());
+            }
+        }
+        for (partition, _) in &job.runs {
+            if let Some(pieces) = new.get(&partition.id()) {
+                partition.replace(pieces.iter().map(Extent::of_piece).collect());
+            }
+        }
+        let counters = &self.shared.counters;
+        let payload: u64 = written.iter().map(|written| written.info.payload_len).sum();
+        counters.rewrites.fetch_add(1, Ordering::Relaxed);
+        counters.bytes_rewritten.fetch_add(payload, Ordering::Relaxed);
+        self.drop_dead_segments().await?;
+        self.count();
+        Ok(true)
+    }
+
+    /// Writes the job's segments: durable, and read back, when this returns.
+    async fn write(
+        &mut self,
+        job: &Job,
+        written: &mut Vec<Written>,
+    ) -> Result<BTreeMap<TopicIdPartition, Vec<PlacedPiece>>, RewriteError> {
+        let settings = self.shared.settings.clone();
+        let size = |run: &[Extent]| run.iter().map(|extent| extent.len).sum::<u64>();
+        let (large, small): (Vec<_>, Vec<_>) =
+            job.runs.iter().partition(|(_, run)| size(run) >= settings.segment_own_bytes);
+        let mut good_ends: BTreeMap<TopicIdPartition, i64> = BTreeMap::new();
+        let mut writer: Option<SegmentWriter> = None;
+        let alone = large.iter().map(|run| (run, true)).chain(small.iter().map(|run| (run, false)));
+        let mut result = Ok(());
+        'runs: for ((partition, run), alone) in alone {
+            let mut groups = read_groups(run).into_iter();
+            while let Some(group) = groups.next() {
+                let read = self.read(partition, group).await;
+                let good = match &read {
+                    Ok(bytes) => bytes.len(),
+                    Err((good, _)) => good.len(),
+                };
+                let (bytes, error) = match read {
+                    Ok(bytes) => (bytes, None),
+                    Err((bytes, error)) => (bytes, Some(error)),
+                };
+                for (extent, bytes) in group[..good].iter().zip(bytes) {
+                    let full = |writer: &SegmentWriter| {
+                        writer.payload_len() + extent.len > settings.segment_bytes_max
+                    };
+                    if writer.as_ref().is_some_and(|writer| writer.payload_len() > 0 && full(writer))
+                        && let Some(done) = writer.take()
+                    {
+                        result = self.finish(done, job, written).await;
+                        if result.is_err() {
+                            break 'runs;
+                        }
+                    }
+                    let current = match writer.as_mut() {
+                        Some(writer) => writer,
+                        None => {
+                            let id = self.shared.rng.uuid();
+                            let dir = self.shared.segments.dir();
+                            match SegmentWriter::create(&*self.shared.disk, dir, id).await {
+                                Ok(fresh) => writer.insert(fresh),
+                                Err(error) => {
+                                    result = Err(error.into());
+                                    break 'runs;
+                                }
+                            }
+                        }
+                    };
+                    if let Err(error) = current.push(partition.id(), bytes).await {
+                        result = Err(error.into());
+                        break 'runs;
+                    }
+                    good_ends.insert(partition.id(), extent.last_offset);
+                }
+                if let Some(error) = error {
+                    tracing::error!(
+                        "{} is not rewritten beyond damage, and stays in its file: {error}",
+                        partition.id()
+                    );
+                    self.blocked.insert(partition.id());
+                    break;
+                }
+                if let Err(error) = self.check_open() {
+                    result = Err(error);
+                    break 'runs;
+                }
+                self.pace(group.iter().map(|extent| extent.len).sum()).await;
+            }
+            // A large run ends its segment, so that it is alone in there.
+            if alone && let Some(done) = writer.take() {
+                result = self.finish(done, job, written).await;
+                if result.is_err() {
+                    break;
+                }
+            }
+        }
+        match (result, writer.take()) {
+            (Ok(()), Some(done)) => self.finish(done, job, written).await?,
+            (Ok(()), None) => {}
+            (Err(error), left) => {
+                if let Some(left) = left
+                    && let Err(error) = left.abandon(&*self.shared.disk).await
+                {
+                    tracing::warn!("a half-written segment stays until the next start: {error}");
+                }
+                return Err(error);
+            }
+        }
+        let mut new: BTreeMap<TopicIdPartition, Vec<PlacedPiece>> = BTreeMap::new();
+        for segment in written.iter() {
+            for (id, pieces) in &segment.pieces {
+                let placed =
+                    pieces.iter().map(|piece| PlacedPiece { segment: segment.info.clone(), piece: *piece });
+                new.entry(*id).or_default().extend(placed);
+            }
+        }
+        for (partition, run) in &job.runs {
+            let id = partition.id();
+            let Some(pieces) = new.get(&id) else { continue };
+            assert!(
+                pieces.windows(2).all(|pair| pair[0].piece.last_offset + 1 == pair[1].piece.first_offset)
+                    && pieces.first().map(|placed| placed.piece.first_offset)
+                        == run.first().map(|e| e.first_offset)
+                    && pieces.last().map(|placed| placed.piece.last_offset) == good_ends.get(&id).copied(),
+                "{id}: the new pieces cover the old extents: {pieces:?} {run:?}"
+            );
+        }
+        Ok(new)
+    }
+
+    async fn finish(
+        &self,
+        writer: SegmentWriter,
+        job: &Job,
+        written: &mut Vec<Written>,
+    ) -> Result<(), RewriteError> {
+        let mut nonce = [0; 16];
+        self.shared.rng.fill(&mut nonce);
+        let identity = SegmentIdentity {
+            log_id: self.shared.log_id,
+            nonce,
+            created_ms: self.shared.clock.now_ms(),
+            sources: job.sources.clone(),
+        };
+        written.push(writer.finish(&*self.shared.disk, identity).await?);
+        Ok(())
+    }
+
+    /// The bytes of these extents, every checksum verified; or those before the first that is not good.
+    async fn read(
+        &self,
+        partition: &Partition,
+        group: &[Extent],
+    ) -> Result<Vec<Bytes>, (Vec<Bytes>, ReadError)> {
+        let file = match &group[0].source {
+            Source::Wal(place) => match self.shared.wal_file(place.file) {
+                Ok(file) => file,
+                Err(error) => return Err((Vec::new(), error)),
+            },
+            Source::Segment(place) => match self.shared.segments.open(&place.segment.id).await {
+                Ok(file) => file,
+                Err(error) => return Err((Vec::new(), error.into())),
+            },
+        };
+        let position = |extent: &Extent| match &extent.source {
+            Source::Wal(place) => place.position,
+            Source::Segment(place) => place.position,
+        };
+        let ranges = group.iter().map(|extent| (position(extent), extent.len as usize)).collect();
+        let bytes = match file.read_many(ranges).await {
+            Ok(bytes) => bytes,
+            Err(error) => return Err((Vec::new(), error.into())),
+        };
+        let mut good = Vec::with_capacity(bytes.len());
+        for (extent, bytes) in group.iter().zip(bytes) {
+            if let Err(error) = partition.check(extent, &bytes) {
+                return Err((good, error));
+            }
+            good.push(bytes);
+        }
+        Ok(good)
+    }
+
+    async fn pace(&self, bytes: u64) {
+        let settings = &self.shared.settings;
+        let behind =
+            self.shared.sealed().iter().map(|file| file.len).sum::<u64>() > 4 * settings.wal_retain_bytes;
+        // Behind four times the bound, disk space matters more than evenness.
+        if settings.rewrite_bytes_per_second > 0 && !behind && self.shared.state() == LogState::Running {
+            let micros = bytes.saturating_mul(1_000_000) / settings.rewrite_bytes_per_second;
+            task::sleep(Duration::from_micros(micros)).await;
+        }
+    }
+
+    /// New versions of these shards: what the partitions have now, with `new` in the place of what it covers.
+    async fn commit(
+        &mut self,
+        shards: &BTreeSet<u32>,
+        new: &BTreeMap<TopicIdPartition, Vec<PlacedPiece>>,
+    ) -> Result<(), ManifestError> {
+        let mut changed: BTreeMap<u32, Shard> =
+            shards.iter().map(|number| (*number, Shard { number: *number, ..Shard::default() })).collect();
+        for partition in self.shared.all_partitions() {
+            let id = partition.id();
+            let Some(shard) = changed.get_mut(&shard_of(&id)) else { continue };
+            let pieces = partition.pieces_with(new.get(&id).map_or(&[], Vec::as_slice));
+            if !pieces.is_empty() {
+                shard.partitions.insert(id, pieces);
+            }
+        }
+        let mentioned: Vec<(u32, BTreeSet<SegmentId>)> =
+            changed.values().map(|shard| (shard.number, shard.segments().into_keys().collect())).collect();
+        let wal_mark =
+            self.shared.sealed().iter().find(|file| file.live_extents > 0).map_or(0, |file| file.number);
+        self.manifest.commit(changed.into_values().collect(), wal_mark).await?;
+        self.mentioned.extend(mentioned);
+        Ok(())
+    }
+
+    /// Segments that nobody reads any more: the manifest forgets them, then they are removed.
+    async fn drop_dead_segments(&mut self) -> Result<bool, RewriteError> {
+        let segments = &self.shared.segments;
+        let dead = |id: &&SegmentId| !segments.is_live(id);
+        let dead: BTreeSet<SegmentId> = self.mentioned.values().flatten().filter(dead).copied().collect();
+        let names_dead =
+            |(number, ids): (&u32, &BTreeSet<SegmentId>)| (!ids.is_disjoint(&dead)).then_some(*number);
+        let shards: BTreeSet<u32> = self.mentioned.iter().filter_map(names_dead).collect();
+        if !shards.is_empty() {
+            match self.commit(&shards, &BTreeMap::new()).await {
+                Ok(()) => {}
+                Err(ManifestError::Catalog(why)) => {
+                    self.stopped = Some(why.clone());
+                    return Err(RewriteError::Stopped(why));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let unmentioned = self.unmentioned().await?;
+        let any = !unmentioned.is_empty();
+        self.remove_files(unmentioned.into_iter()).await;
+        self.count();
+        Ok(any)
+    }
+
+    /// Files of segments that no shard leads to and nobody reads.
+    async fn unmentioned(&self) -> Result<Vec<SegmentId>, DiskError> {
+        let entries = self.shared.disk.list(self.shared.segments.dir()).await?;
+        let ids = entries.iter().filter_map(|entry| file_id(&entry.name));
+        Ok(ids.filter(|id| !self.is_mentioned(id) && !self.shared.segments.is_live(id)).collect())
+    }
+
+    fn is_mentioned(&self, id: &SegmentId) -> bool {
+        self.mentioned.values().any(|ids| ids.contains(id))
+    }
+
+    async fn remove_files(&self, ids: impl Iterator<Item = SegmentId>) {
+        for id in ids {
+            assert!(!self.is_mentioned(&id), "a segment goes only when the manifest does not lead to it");
+            self.shared.segments.forget(&id);
+            let path = self.shared.segments.dir().join(file_name(&id));
+            if let Err(error) = self.shared.disk.remove(&path).await {
+                tracing::warn!("a segment that nobody needs stays until the next start: {error}");
+            }
+        }
+    }
+
+    /// Shows in the counters what there is.
+    pub fn count(&self) {
+        let (count, bytes, live) = self.shared.segments.totals();
+        self.shared.counters.segments.store(count, Ordering::Relaxed);
+        self.shared.counters.segment_bytes.store(bytes, Ordering::Relaxed);
+        self.shared.counters.segment_live_bytes.store(live, Ordering::Relaxed);
+    }
+}
+
+/// Extents of one file each, to be read as one hand-over.
+fn read_groups(run: &[Extent]) -> Vec<&[Extent]> {
+    let file = |extent: &Extent| match &extent.source {
+        Source::Wal(place) => (place.file, [0; 16]),
+        Source::Segment(place) => (0, place.segment.id),
+    };
+    let mut groups = Vec::new();
+    let mut rest = run;
+    while let Some(first) = rest.first() {
+        let mut count = 1;
+        let mut bytes = first.len;
+        while let Some(next) = rest.get(count) {
+            if file(next) != file(first) || count == READ_EXTENTS || bytes + next.len > READ_BYTES {
+                break;
+            }
+            bytes += next.len;
+            count += 1;
+        }
+        let (group, behind) = rest.split_at(count);
+        groups.push(group);
+        rest = behind;
+    }
+    groups
+}
+
+/// Up to which WAL file the next job goes; `None` when there is nothing to do yet. Always from the oldest on.
+pub fn choose(
+    sealed: &[SealedFile],
+    retain_bytes: u64,
+    extents_max: u64,
+    job_bytes: u64,
+    room: u64,
+    pressed: bool,
+) -> Option<u64> {
+    let all_bytes: u64 = sealed.iter().map(|file| file.len).sum();
+    let all_extents: u64 = sealed.iter().map(|file| file.live_extents).sum();
+    let too_many = all_bytes > retain_bytes || all_extents > extents_max;
+    let (mut bytes, mut live, mut extents) = (0, 0, 0);
+    let mut through = None;
+    for file in sealed {
+        if through.is_some() && live + file.live_bytes > job_bytes {
+            break;
+        }
+        bytes += file.len;
+        live += file.live_bytes;
+        extents += file.live_extents;
+        // Footers take a part of what the payload takes.
+        if live + live / 4 > room {
+            break;
+        }
+        let gain = pressed && live > 0 && live * 2 < bytes;
+        if gain {
+            return Some(file.number);
+        }
+        if too_many && file.live_extents > 0 {
+            through = Some(file.number);
+            if all_bytes - bytes <= retain_bytes && all_extents - extents <= extents_max / 2 {
+                break;
+            }
+        }
+    }
+    through
+}
+
+/// The background task: one job at a time.
+pub async fn rewrite(shared: Weak<Shared>, rewriter: Weak<tokio::sync::Mutex<Rewriter>>) {
+    let mut wait_steps = 0;
+    loop {
+        let Some(interval) = shared.upgrade().map(|shared| shared.settings.rewrite_interval) else { return };
+        task::sleep(interval * (1 + wait_steps)).await;
+        loop {
+            let (Some(shared), Some(rewriter)) = (shared.upgrade(), rewriter.upgrade()) else { return };
+            if shared.closing.load(Ordering::Acquire) {
+                return;
+            }
+            match rewriter.lock().await.step().await {
+                Ok(true) => wait_steps = 0,
+                Ok(false) => {
+                    wait_steps = 0;
+                    break;
+                }
+                Err(RewriteError::Closing) => return,
+                Err(error) => {
+                    tracing::warn!("rewriting: {error}");
+                    wait_steps = (wait_steps + 1).min(RETRY_STEPS);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// The number of shards is part of the format.
+const _: () = assert!(SHARDS == 16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(number: u64, len: u64, live_bytes: u64) -> SealedFile {
+        SealedFile { number, len, live_bytes, live_extents: live_bytes.min(1) }
+    }
+
+    #[test]
+    fn the_oldest_files_beyond_the_bound_go_and_dead_ones_cost_nothing() {
+        let files = [file(1, 100, 0), file(2, 100, 90), file(3, 100, 80), file(4, 100, 100)];
+        let choose = |retain, job, room, pressed| choose(&files, retain, 1000, job, room, pressed);
+        assert_eq!(choose(400, 1000, 1000, false), None, "within the bound");
+        assert_eq!(choose(399, 1000, 1000, false), None.or(Some(2)), "file 1 is dead and is not rewritten");
+        assert_eq!(choose(150, 1000, 1000, false), Some(3));
+        assert_eq!(choose(150, 100, 1000, false), Some(2), "a job has a bound");
+        assert_eq!(choose(150, 1000, 60, false), None, "no room for the output");
+        assert_eq!(
+            choose(1000, 1000, 1000, true),
+            Some(2),
+            "under pressure what is half dead goes: 90 of 200"
+        );
+    }
+
+    #[test]
+    fn many_extents_are_a_reason_as_well() {
+        let files = [
+            SealedFile { number: 1, len: 10, live_bytes: 10, live_extents: 600 },
+            SealedFile { number: 2, len: 10, live_bytes: 10, live_extents: 600 },
+        ];
+        assert_eq!(choose(&files, 1000, 1000, 1000, 1000, false), Some(2));
+        assert_eq!(choose(&files, 1000, 1200, 1000, 1000, false), None);
+    }
+}

@@ -1,0 +1,490 @@
+//! Segments: batches sorted by partition and offset, in files of the container format that never change once named in
+//! the manifest.
+//!
+//! ```text
+//! seg/<id>.seg:  header │ partition a: batches … │ partition b: batches … │ footer (entry per batch, sections)
+//! ```
+//!
+//! The manifest holds *pieces* of up to [`PIECE_BYTES`] with their places, so that a read finds its bytes without the
+//! footer. The footer is what a piece is checked against when the segment is made, and what a segment can be understood
+//! from when nothing else is left. See `docs/decisions/segments.md`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::batch::{BatchHeader, HEADER_LEN as BATCH_HEADER_LEN, split_batches};
+use protocol::{TopicIdPartition, Uuid};
+use world::disk::{Disk, DiskError, File, OpenMode};
+
+use crate::container::{ContainerHeader, Entry, Footer, HEADER_LEN, Kind, SectionKind, check_batch};
+use crate::encoding::{Decoder, Encoder, FormatError, Hash, hash};
+
+pub type SegmentId = [u8; 16];
+
+/// Batches are gathered into pieces of at most this (a longer batch is a piece of its own): what one read of old data
+/// takes from the medium, and the grain of retention.
+pub const PIECE_BYTES: u64 = 1 << 20;
+/// Bytes handed to the disk at a time.
+const STEP_BYTES: usize = 1 << 20;
+/// Synced every so many bytes, so that the last sync is no burst that commits have to wait for.
+const SYNC_EVERY_BYTES: u64 = 16 << 20;
+/// The longest footer that is believed.
+const FOOTER_BYTES_MAX: u64 = 1 << 30;
+
+/// A segment as the manifest knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    pub id: SegmentId,
+    /// Length of the file.
+    pub len: u64,
+    pub payload_len: u64,
+    /// Stands for every byte of header and footer, and through the entries' checksums for every batch.
+    pub header_hash: Hash,
+    pub created_ms: i64,
+}
+
+/// A run of batches of one partition and one leader epoch, back to back in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub first_offset: i64,
+    pub last_offset: i64,
+    pub max_timestamp: i64,
+    pub record_count: u32,
+    pub leader_epoch: i32,
+    pub position: u64,
+    pub len: u64,
+}
+
+/// What a segment was made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SegmentSource {
+    WalFile(u64),
+    Segment(SegmentId),
+}
+
+/// Counts and a chained hash over the batches of one partition, taken once while reading the inputs and once while
+/// reading the output back: only when they agree may an input go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub batches: u64,
+    pub records: u64,
+    pub bytes: u64,
+    pub hash: u64,
+}
+
+impl Tally {
+    fn add(&mut self, header: &BatchHeader) {
+        self.batches += 1;
+        self.records += header.record_count.max(0) as u64;
+        self.bytes += header.total_len() as u64;
+        let mut fields = [0u8; 24];
+        fields[..8].copy_from_slice(&header.base_offset.to_le_bytes());
+        fields[8..12].copy_from_slice(&header.last_offset_delta.to_le_bytes());
+        fields[12..16].copy_from_slice(&header.crc.to_le_bytes());
+        fields[16..20].copy_from_slice(&header.partition_leader_epoch.to_le_bytes());
+        fields[20..].copy_from_slice(&(header.total_len() as u32).to_le_bytes());
+        self.hash = xxhash_rust::xxh3::xxh3_64_with_seed(&fields, self.hash);
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    #[error(transparent)]
+    Storage(#[from] DiskError),
+    /// An input batch is not what the log says it is. It stays where it is.
+    #[error("a batch to be rewritten is damaged: {0}")]
+    Input(String),
+    /// What was read back is not what was written. Nothing is removed.
+    #[error("segment {} is not what was written: {detail}", path.display())]
+    Output { path: PathBuf, detail: String },
+}
+
+pub fn file_name(id: &SegmentId) -> String {
+    let mut name = String::with_capacity(36);
+    for byte in id {
+        name.push_str(&format!("{byte:02x}"));
+    }
+    name.push_str(".seg");
+    name
+}
+
+pub fn file_id(name: &str) -> Option<SegmentId> {
+    let digits = name.strip_suffix(".seg").filter(|digits| digits.len() == 32 && digits.is_ascii())?;
+    let mut id = [0; 16];
+    for (at, byte) in id.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[at * 2..at * 2 + 2], 16).ok()?;
+    }
+    Some(id)
+}
+
+/// A segment being written: partitions in order, batches in order.
+pub struct SegmentWriter {
+    id: SegmentId,
+    path: PathBuf,
+    file: Arc<dyn File>,
+    /// Where the next batch goes.
+    position: u64,
+    written: u64,
+    synced: u64,
+    waiting: Vec<Bytes>,
+    waiting_bytes: usize,
+    footer: Footer,
+    pieces: BTreeMap<TopicIdPartition, Vec<Piece>>,
+    tallies: BTreeMap<TopicIdPartition, Tally>,
+}
+
+/// A segment that is written and synced, its name included, and read back.
+#[derive(Debug)]
+pub struct Written {
+    pub info: Arc<SegmentInfo>,
+    pub pieces: BTreeMap<TopicIdPartition, Vec<Piece>>,
+}
+
+/// What a segment's header and sections say besides its batches.
+pub struct SegmentIdentity {
+    pub log_id: [u8; 16],
+    pub nonce: [u8; 16],
+    pub created_ms: i64,
+    pub sources: Vec<SegmentSource>,
+}
+
+impl SegmentWriter {
+    pub async fn create(disk: &dyn Disk, dir: &Path, id: SegmentId) -> Result<Self, SegmentError> {
+        let path = dir.join(file_name(&id));
+        // A name that is in use already would be two contents under one name.
+        let file = disk.open(&path, OpenMode::CreateNew).await?;
+        Ok(Self {
+            id,
+            path,
+            file,
+            position: HEADER_LEN as u64,
+            written: HEADER_LEN as u64,
+            synced: 0,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            footer: Footer::default(),
+            pieces: BTreeMap::new(),
+            tallies: BTreeMap::new(),
+        })
+    }
+
+    pub fn payload_len(&self) -> u64 {
+        self.position - HEADER_LEN as u64
+    }
+
+    /// Takes a run of batches of one partition, whose bytes the log has checked.
+    pub async fn push(&mut self, id: TopicIdPartition, batches: Bytes) -> Result<(), SegmentError> {
+        let damaged = |error: &dyn std::fmt::Display| SegmentError::Input(format!("{id}: {error}"));
+        for batch in split_batches(&batches) {
+            let batch = batch.map_err(|error| damaged(&error))?;
+            batch.verify_crc().map_err(|error| damaged(&error))?;
+            self.add(id, &batch.header)?;
+        }
+        self.waiting_bytes += batches.len();
+        self.waiting.push(batches);
+        if self.waiting_bytes >= STEP_BYTES {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, id: TopicIdPartition, header: &BatchHeader) -> Result<(), SegmentError> {
+        let entry = Entry::of(header, header.base_offset as u64);
+        let pieces = self.pieces.entry(id).or_default();
+        if let Some(last) = pieces.last()
+            && header.base_offset <= last.last_offset
+        {
+            let (found, last) = (header.base_offset, last.last_offset);
+            return Err(SegmentError::Input(format!("{id}: offset {found} comes after {last}")));
+        }
+        let len = header.total_len() as u64;
+        let epoch = header.partition_leader_epoch;
+        match pieces.last_mut() {
+            Some(piece)
+                if piece.leader_epoch == epoch
+                    && piece.len + len <= PIECE_BYTES
+                    && piece.position + piece.len == self.position
+                    && piece.last_offset + 1 == header.base_offset =>
+            {
+                piece.last_offset = header.last_offset();
+                piece.max_timestamp = piece.max_timestamp.max(header.max_timestamp);
+                piece.record_count += header.record_count.max(0) as u32;
+                piece.len += len;
+            }
+            _ => pieces.push(Piece {
+                first_offset: header.base_offset,
+                last_offset: header.last_offset(),
+                max_timestamp: header.max_timestamp,
+                record_count: header.record_count.max(0) as u32,
+                leader_epoch: epoch,
+                position: self.position,
+                len,
+            }),
+        }
+        self.footer.push(id, epoch, self.position, entry);
+        self.tallies.entry(id).or_default().add(header);
+        self.position += len;
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), SegmentError> {
+        let buffers = std::mem::take(&mut self.waiting);
+        let len = std::mem::take(&mut self.waiting_bytes) as u64;
+        if len > 0 {
+            self.file.write_at(self.written, buffers).await?;
+            self.written += len;
+        }
+        if self.written - self.synced >= SYNC_EVERY_BYTES {
+            self.file.sync().await?;
+            self.synced = self.written;
+        }
+        Ok(())
+    }
+
+    /// Writes footer and header, syncs file and directory, reads everything back and compares.
+    pub async fn finish(
+        mut self,
+        disk: &dyn Disk,
+        identity: SegmentIdentity,
+    ) -> Result<Written, SegmentError> {
+        self.flush().await?;
+        assert_eq!(self.written, self.position, "every batch that was counted was written");
+        let totals = Sources::new(identity.sources, &self.tallies);
+        self.footer.sections.push((SectionKind::EpochStarts, encode_epoch_starts(&self.footer)));
+        self.footer.sections.push((SectionKind::Sources, totals.encode()));
+        let footer = self.footer.encode();
+        let header = ContainerHeader {
+            kind: Kind::Segment,
+            log_id: identity.log_id,
+            number: 0,
+            predecessor: Hash::default(),
+            durable: 0,
+            nonce: identity.nonce,
+            created_ms: identity.created_ms,
+            file_len: 0,
+            payload_len: self.payload_len(),
+            footer_len: footer.len() as u64,
+            footer_hash: hash(&footer),
+        };
+        self.file.write_at(self.position, vec![footer.into()]).await?;
+        self.file.write_at(0, vec![Bytes::copy_from_slice(&header.encode())]).await?;
+        self.file.sync().await?;
+        let info = SegmentInfo {
+            id: self.id,
+            len: header.len(),
+            payload_len: header.payload_len,
+            header_hash: header.hash(),
+            created_ms: identity.created_ms,
+        };
+        drop(self.file);
+        disk.sync_dir(world::disk::parent(&self.path)).await?;
+        let output = |detail: String| SegmentError::Output { path: self.path.clone(), detail };
+        let read_back = verify(disk, &self.path, &info).await?;
+        if read_back != self.tallies {
+            return Err(output("counts or checksums differ from the input's".into()));
+        }
+        Ok(Written { info: Arc::new(info), pieces: self.pieces })
+    }
+
+    /// Gives up: the file is nobody's, and goes.
+    pub async fn abandon(self, disk: &dyn Disk) -> Result<(), DiskError> {
+        drop(self.file);
+        disk.remove(&self.path).await
+    }
+}
+
+/// Reads a whole segment, checks every byte of it, and returns what it holds.
+pub async fn verify(
+    disk: &dyn Disk,
+    path: &Path,
+    info: &SegmentInfo,
+) -> Result<BTreeMap<TopicIdPartition, Tally>, SegmentError> {
+    let output = |detail: String| SegmentError::Output { path: path.to_owned(), detail };
+    let file = disk.open(path, OpenMode::Read).await?;
+    let (header, footer) = read_footer(&*file).await.map_err(|error| match error {
+        ReadFooterError::Storage(error) => error.into(),
+        ReadFooterError::Format(error) => output(error.to_string()),
+    })?;
+    if header.hash() != info.header_hash || header.len() != info.len || file.len().await? != info.len {
+        return Err(output("its header or length is another's".into()));
+    }
+    let mut tallies: BTreeMap<TopicIdPartition, Tally> = BTreeMap::new();
+    for extent in &footer.extents {
+        let tally = tallies.entry(extent.id).or_default();
+        let mut entries = footer.entries_of(extent);
+        let mut position = extent.position;
+        while let Some(first) = entries.first() {
+            let mut count = 1;
+            let mut len = first.len as usize;
+            while let Some(next) = entries.get(count).filter(|next| len + next.len as usize <= STEP_BYTES) {
+                len += next.len as usize;
+                count += 1;
+            }
+            let (group, rest) = entries.split_at(count);
+            entries = rest;
+            let bytes = file.read_at(position, len).await?;
+            if bytes.len() != len {
+                return Err(output("it is cut off".into()));
+            }
+            position += len as u64;
+            let mut at = 0;
+            for entry in group {
+                let batch = &bytes[at..at + entry.len as usize];
+                at += entry.len as usize;
+                check_batch(batch, entry, extent.leader_epoch).map_err(|error| output(error.to_string()))?;
+                tally.add(&BatchHeader::parse(batch).map_err(|error| output(error.to_string()))?);
+            }
+        }
+    }
+    let sources = footer.section(SectionKind::Sources).ok_or_else(|| output("it has no sources".into()))?;
+    let sources = Sources::decode(sources).map_err(|error| output(error.to_string()))?;
+    if sources != Sources::new(sources.from.clone(), &tallies) {
+        return Err(output("its totals differ from its batches".into()));
+    }
+    Ok(tallies)
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReadFooterError {
+    #[error(transparent)]
+    Storage(#[from] DiskError),
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+/// Header and footer of a segment, without its payload.
+pub async fn read_footer(file: &dyn File) -> Result<(ContainerHeader, Footer), ReadFooterError> {
+    let header = ContainerHeader::decode(&file.read_at(0, HEADER_LEN).await?)?;
+    if header.kind != Kind::Segment || header.footer_len > FOOTER_BYTES_MAX {
+        let detail = format!("{:?} with a footer of {} bytes", header.kind, header.footer_len);
+        return Err(FormatError::Inconsistent { what: "a segment's header", detail }.into());
+    }
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < header.footer_len {
+        let step = (header.footer_len - bytes.len() as u64).min(STEP_BYTES as u64) as usize;
+        let read = file.read_at(header.footer_at() + bytes.len() as u64, step).await?;
+        if read.is_empty() {
+            break;
+        }
+        bytes.extend_from_slice(&read);
+    }
+    let footer = header.decode_footer(&bytes)?;
+    Ok((header, footer))
+}
+
+/// The section [`SectionKind::Sources`]: inputs, and the totals of what came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources {
+    pub from: Vec<SegmentSource>,
+    pub batches: u64,
+    pub records: u64,
+    /// The partitions' hashes, chained in order.
+    pub hash: u64,
+}
+
+impl Sources {
+    fn new(from: Vec<SegmentSource>, tallies: &BTreeMap<TopicIdPartition, Tally>) -> Self {
+        let chain =
+            |sum: u64, tally: &Tally| xxhash_rust::xxh3::xxh3_64_with_seed(&tally.hash.to_le_bytes(), sum);
+        Self {
+            from,
+            batches: tallies.values().map(|tally| tally.batches).sum(),
+            records: tallies.values().map(|tally| tally.records).sum(),
+            hash: tallies.values().fold(0, chain),
+        }
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::default();
+        out.u64(self.batches);
+        out.u64(self.records);
+        out.u64(self.hash);
+        out.u32(self.from.len() as u32);
+        for source in &self.from {
+            match source {
+                SegmentSource::WalFile(number) => {
+                    out.u8(1);
+                    out.u64(*number);
+                    out.u64(0);
+                }
+                SegmentSource::Segment(id) => {
+                    out.u8(2);
+                    out.raw(id);
+                }
+            }
+        }
+        out.into_vec()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut input = Decoder::new(bytes, "a segment's sources");
+        let (batches, records, hash) = (input.u64()?, input.u64()?, input.u64()?);
+        let mut from = Vec::new();
+        for _ in 0..input.count(17)? {
+            from.push(match input.u8()? {
+                1 => {
+                    let number = input.u64()?;
+                    input.u64()?;
+                    SegmentSource::WalFile(number)
+                }
+                2 => SegmentSource::Segment(input.array()?),
+                other => return Err(input.inconsistent(format!("source {other}"))),
+            });
+        }
+        input.finish()?;
+        Ok(Self { from, batches, records, hash })
+    }
+}
+
+/// The section [`SectionKind::EpochStarts`]: per partition the epochs in this segment and where each begins here.
+fn encode_epoch_starts(footer: &Footer) -> Vec<u8> {
+    let mut out = Encoder::default();
+    let mut starts: Vec<(TopicIdPartition, i32, u64)> = Vec::new();
+    for extent in &footer.extents {
+        match starts.last() {
+            Some((id, epoch, _)) if *id == extent.id && *epoch == extent.leader_epoch => {}
+            _ => starts.push((extent.id, extent.leader_epoch, extent.first_offset)),
+        }
+    }
+    out.u32(starts.len() as u32);
+    for (id, epoch, offset) in starts {
+        out.raw(id.topic_id.as_bytes());
+        out.i32(id.partition);
+        out.i32(epoch);
+        out.u64(offset);
+    }
+    out.into_vec()
+}
+
+pub fn decode_epoch_starts(bytes: &[u8]) -> Result<Vec<(TopicIdPartition, i32, u64)>, FormatError> {
+    let mut input = Decoder::new(bytes, "a segment's epochs");
+    let mut starts = Vec::new();
+    for _ in 0..input.count(32)? {
+        let id = TopicIdPartition { topic_id: Uuid(input.array()?), partition: input.i32()? };
+        starts.push((id, input.i32()?, input.u64()?));
+    }
+    input.finish()?;
+    Ok(starts)
+}
+
+const _: () = assert!(BATCH_HEADER_LEN == 61);
+
+/// Takes arbitrary bytes for a segment and checks all of it: entry for fuzzing.
+pub fn fuzz_segment(bytes: &[u8]) -> Result<Footer, FormatError> {
+    let (header, footer) = crate::container::open(&Bytes::copy_from_slice(bytes))?;
+    if header.kind != Kind::Segment {
+        return Err(FormatError::Inconsistent {
+            what: "a segment's header",
+            detail: format!("{:?}", header.kind),
+        });
+    }
+    if let Some(sources) = footer.section(SectionKind::Sources) {
+        Sources::decode(sources)?;
+    }
+    if let Some(starts) = footer.section(SectionKind::EpochStarts) {
+        decode_epoch_starts(starts)?;
+    }
+    Ok(footer)
+}
