@@ -254,6 +254,7 @@ impl Rewriter {
         counters.bytes_rewritten.fetch_add(payload, Ordering::Relaxed);
         self.drop_dead_segments().await?;
         self.count();
+        self.shared.wake.notify_one();
         Ok(true)
     }
 
@@ -595,6 +596,8 @@ pub async fn rewrite(shared: Weak<Shared>, rewriter: Weak<tokio::sync::Mutex<Rew
                 Ok(true) => wait_steps = 0,
                 Ok(false) => {
                     wait_steps = 0;
+                    // The writer gives dead WAL files back; without traffic nobody else reminds it.
+                    shared.wake.notify_one();
                     break;
                 }
                 Err(RewriteError::Closing) => return,

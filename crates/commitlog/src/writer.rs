@@ -21,6 +21,8 @@ use crate::wal::{self, Chunk, Gather, Position, Stamp, WalFile};
 const IDLE_STATEMENT: Duration = Duration::from_millis(500);
 /// A checkpoint frame after so many chunks, or `LogSettings::checkpoint_bytes`.
 const CHECKPOINT_CHUNKS: u64 = 64;
+/// Dead files are given back after a checkpoint frame; for that alone one is taken at most this often.
+const RELEASE_INTERVAL: Duration = Duration::from_millis(250);
 /// While the disk is full: how often a write is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(250);
 /// Unsettled chunks up to this length are written again at start; beyond (only with `log.sync=interval`) they are synced.
@@ -38,6 +40,7 @@ pub struct Writer {
     chunks_since_checkpoint: u64,
     bytes_since_checkpoint: u64,
     last_sync: Duration,
+    last_release: Duration,
     checkpoints: mpsc::Sender<CheckpointRequest>,
     closed: watch::Sender<bool>,
 }
@@ -64,6 +67,7 @@ impl Writer {
             chunks_since_checkpoint: 0,
             bytes_since_checkpoint: 0,
             last_sync,
+            last_release: last_sync,
             checkpoints,
             closed,
         }
@@ -122,6 +126,9 @@ impl Writer {
                 return Some(gather);
             }
             let failed = matches!(shared.state(), LogState::Failed(_));
+            if !failed {
+                self.release_dead().await;
+            }
             if shared.closing.load(Ordering::Acquire) {
                 return (!self.stated && !failed).then(Gather::default);
             }
@@ -130,6 +137,16 @@ impl Writer {
             } else if task::timeout(IDLE_STATEMENT, wake).await.is_err() {
                 return Some(Gather::default());
             }
+        }
+    }
+
+    /// Without traffic there would be no checkpoint, and without one no dead file goes: on a full disk, for ever.
+    async fn release_dead(&mut self) {
+        let now = self.shared.clock.monotonic();
+        let lately = now.saturating_sub(self.last_release) < RELEASE_INTERVAL;
+        if !lately && !self.shared.dead_files(self.at.file).is_empty() {
+            self.last_release = now;
+            self.checkpoint(false, false).await;
         }
     }
 

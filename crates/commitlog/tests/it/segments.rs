@@ -14,7 +14,8 @@ use std::time::Duration;
 use catalog::{Catalog, CatalogOptions, MetadataRecord};
 use commitlog::manifest::Shard;
 use commitlog::{
-    CommitLog, LogSettings, OpenError, Partition, PartitionSettings, ReadError, ReadRequest, RewriteError,
+    CommitLog, LogSettings, LogState, OpenError, Partition, PartitionSettings, ReadError, ReadRequest,
+    RewriteError,
 };
 use protocol::{Str, TopicIdPartition, Uuid};
 use world::clock::SimClock;
@@ -41,23 +42,23 @@ fn settings() -> LogSettings {
     }
 }
 
-struct Home {
-    disk: Arc<MemDisk>,
+pub struct Home {
+    pub disk: Arc<MemDisk>,
     settings: LogSettings,
     starts: std::cell::Cell<u64>,
 }
 
-struct Open {
+pub struct Open {
     log: Arc<CommitLog>,
     catalog: Arc<Catalog>,
 }
 
 impl Home {
-    fn new(seed: u64) -> Home {
+    pub fn new(seed: u64) -> Home {
         Home { disk: MemDisk::new(seed), settings: settings(), starts: std::cell::Cell::new(0) }
     }
 
-    async fn open(&self) -> Result<Open, OpenError> {
+    pub async fn open(&self) -> Result<Open, OpenError> {
         let clock = Arc::new(SimClock::new(NOW_MS));
         self.starts.set(self.starts.get() + 1);
         let rng = SeededRng::shared(self.starts.get());
@@ -88,7 +89,7 @@ impl Home {
         Ok(Open { log, catalog })
     }
 
-    fn named(&self, dir: &str) -> Vec<PathBuf> {
+    pub fn named(&self, dir: &str) -> Vec<PathBuf> {
         self.disk.files().into_iter().filter(|path| path.starts_with(Path::new("/data").join(dir))).collect()
     }
 }
@@ -98,7 +99,7 @@ impl Open {
         self.log.partition(&TopicIdPartition { topic_id, partition }).expect("a partition of the catalog")
     }
 
-    async fn rewrite_all(&self) -> Result<(), RewriteError> {
+    pub async fn rewrite_all(&self) -> Result<(), RewriteError> {
         let mut steps = 0;
         while self.log.rewrite().await? {
             steps += 1;
@@ -114,7 +115,7 @@ impl Open {
 }
 
 /// Partition 0 of the topic gets most, so that it becomes a segment of its own; each batch has three records.
-async fn fill(open: &Open, from: usize, batches: usize) {
+pub async fn fill(open: &Open, from: usize, batches: usize) {
     let mut waiting = Vec::new();
     for i in from..from + batches {
         let (topic, index) = match i % 8 {
@@ -554,6 +555,44 @@ fn a_full_disk_delays_rewriting_and_loses_nothing() {
         assert_eq!(content(&open).await, before);
         assert_no_orphans(&home, &open);
     });
+}
+
+#[test]
+fn a_full_disk_ends_by_itself_when_data_is_deleted() {
+    for keep in [false, true] {
+        run(13, async {
+            let mut home = Home::new(13);
+            home.settings.rewrite_interval = Duration::from_secs(1);
+            home.settings.wal_retain_bytes = 1 << 40;
+            home.settings.reserve_bytes = 200 << 10;
+            home.disk.set_capacity_bytes(1 << 20);
+            let open = home.open().await.unwrap();
+            // Alternating, so that every file holds both.
+            let (large, small) = (open.partition(TOPIC, 0), open.partition(TOPIC, 1));
+            for i in 0..100_000 {
+                let (partition, len) = if i % 3 == 0 { (&small, 300) } else { (&large, 800) };
+                let Ok(append) = append(partition, batch(&[format!("{i:0len$}")], None, NOW_MS)) else {
+                    break;
+                };
+                append.committed().await.unwrap();
+            }
+            assert_eq!(open.log.state(), LogState::Full);
+            let kept = read_all(&small, 4000).await;
+            large.delete_records(-1).await.unwrap();
+            if !keep {
+                // Nothing lives in the sealed files: they go without being rewritten.
+                small.delete_records(-1).await.unwrap();
+            }
+            world::task::sleep(Duration::from_secs(30)).await;
+            assert_eq!(open.log.state(), LogState::Running);
+            let rewritten = open.log.counters().bytes_rewritten.load(Ordering::Relaxed);
+            assert_eq!(rewritten > 0, keep, "{rewritten} bytes were rewritten");
+            if keep {
+                assert_eq!(read_all(&small, 4000).await, kept);
+            }
+            append(&large, batch(&["more".into()], None, NOW_MS)).unwrap().committed().await.unwrap();
+        });
+    }
 }
 
 #[test]
