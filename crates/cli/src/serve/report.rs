@@ -129,6 +129,24 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog, disk: &DiskCounter
     text.counter("ottla_checkpoints_total", "Checkpoints written.", load(&counters.checkpoints));
     text.gauge("ottla_wal_files", "Files of the write-ahead log.", load(&counters.wal_files));
     text.gauge("ottla_wal_bytes", "Bytes of these files.", load(&counters.wal_bytes));
+    text.gauge("ottla_segments", "Segments in use.", load(&counters.segments));
+    text.gauge("ottla_segment_bytes", "Bytes of these segments.", load(&counters.segment_bytes));
+    text.gauge(
+        "ottla_segment_live_bytes",
+        "Of them, bytes of batches that can still be read.",
+        load(&counters.segment_live_bytes),
+    );
+    text.gauge(
+        "ottla_segments_damaged",
+        "Segments that the last start found missing or cut off.",
+        load(&counters.segments_damaged),
+    );
+    text.counter("ottla_rewrites_total", "Rewrites into segments.", load(&counters.rewrites));
+    text.counter(
+        "ottla_rewritten_bytes_total",
+        "Bytes of batches written into segments.",
+        load(&counters.bytes_rewritten),
+    );
     let (tail, tail_limit) = log.tail_bytes();
     text.gauge("ottla_tail_cache_bytes", "Recent chunks kept in memory for readers at the tail.", tail);
     text.gauge("ottla_tail_cache_limit_bytes", "The most of it (log.cache.bytes).", tail_limit);

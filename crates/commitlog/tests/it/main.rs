@@ -6,5 +6,6 @@ mod crash;
 mod fuzz_smoke;
 mod golden;
 mod house;
+mod segment_golden;
 mod segments;
 mod story;
