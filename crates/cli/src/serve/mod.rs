@@ -4,6 +4,7 @@
 //! got, and clients that come during recovery wait in the kernel's queue instead of being refused.
 
 mod data;
+mod idle_memory;
 pub mod properties;
 mod report;
 mod welcome;
@@ -167,6 +168,8 @@ async fn start(plan: Plan, output: Output) -> Result<Running, Failure> {
     .map_err(|error| Failure::failed(format!("the broker does not start: {error}")))?;
     let server = Server::start(listeners, broker.clone(), plan.limits.clone(), clock.clone());
     progress.ready(broker.clone(), server.clone(), catalog.clone(), log.clone(), disk);
+    // It lives as long as the process.
+    drop(world::task::spawn(idle_memory::watch(server.clone())));
     let cluster_id = catalog.read().cluster_id().clone();
     welcome::print(
         output,
