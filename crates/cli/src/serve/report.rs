@@ -147,6 +147,39 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog, disk: &DiskCounter
         "Bytes of batches written into segments.",
         load(&counters.bytes_rewritten),
     );
+    let segments: [(&str, &str, &str, &AtomicU64); 10] = [
+        (
+            "ottla_wal_files_recycled_total",
+            "counter",
+            "Files of the log that were used again.",
+            &counters.wal_files_recycled,
+        ),
+        ("ottla_checkpoint_bytes_total", "counter", "Bytes of checkpoints.", &counters.checkpoint_bytes),
+        ("ottla_segments", "gauge", "Segments.", &counters.segments),
+        ("ottla_segment_bytes", "gauge", "Bytes of segments.", &counters.segment_bytes),
+        ("ottla_segment_live_bytes", "gauge", "Those that are still read.", &counters.segment_live_bytes),
+        (
+            "ottla_segments_damaged",
+            "gauge",
+            "Segments found missing or cut off at the start.",
+            &counters.segments_damaged,
+        ),
+        ("ottla_rewrites_total", "counter", "Jobs that turned log files into segments.", &counters.rewrites),
+        ("ottla_rewritten_bytes_total", "counter", "Bytes of batches they wrote.", &counters.bytes_rewritten),
+        ("ottla_producers", "gauge", "Live producer ids.", &counters.producers),
+        (
+            "ottla_recovered_chunks",
+            "gauge",
+            "Chunks that the last start replayed.",
+            &counters.recovered_chunks,
+        ),
+    ];
+    for (name, kind, help, counter) in segments {
+        text.family(name, kind, help);
+        text.sample(name, &[], load(counter));
+    }
+    let recovery = load(&counters.recovery_nanos) as f64 / 1e9;
+    text.gauge("ottla_recovery_seconds", "How long the log took to be ready at the last start.", recovery);
     let (tail, tail_limit) = log.tail_bytes();
     text.gauge("ottla_tail_cache_bytes", "Recent chunks kept in memory for readers at the tail.", tail);
     text.gauge("ottla_tail_cache_limit_bytes", "The most of it (log.cache.bytes).", tail_limit);
