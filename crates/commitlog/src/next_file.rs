@@ -37,6 +37,8 @@ pub struct NextFile {
 #[derive(Default)]
 struct Inner {
     wanted: Option<Wanted>,
+    /// The last one handed out.
+    taken: u64,
     ready: Option<(u64, WalFile)>,
     /// A dead file to recycle.
     spare: Option<(u64, WalFile)>,
@@ -84,6 +86,9 @@ impl NextFile {
                 let mut inner = self.inner.lock();
                 if inner.ready.as_ref().is_some_and(|(ready, file)| *ready == number && file.len >= need) {
                     let (_, file) = inner.ready.take().expect("just seen");
+                    // From now on it is in use: whoever still wants it made would replace it.
+                    inner.taken = number;
+                    inner.wanted = inner.wanted.filter(|wanted| wanted.number > number);
                     return Ok(file);
                 }
                 if let Some(error) = &inner.failed {
@@ -133,7 +138,18 @@ pub async fn prepare_files(shared: Weak<Shared>) {
         let Some(strong) = shared.upgrade() else { return };
         let next = &strong.next_file;
         let (wanted, closed) = {
-            let inner = next.inner.lock();
+            let mut inner = next.inner.lock();
+            let inner = &mut *inner;
+            if let Some(wanted) = inner.wanted {
+                let good =
+                    |(number, file): &(u64, WalFile)| *number == wanted.number && file.len >= wanted.need;
+                match inner.ready.as_ref().is_some_and(good) {
+                    true => inner.wanted = None,
+                    // Too short for what came. It goes in the same breath as it is looked at, so that nobody is
+                    // handed the file that we are about to replace.
+                    false => inner.ready = None,
+                }
+            }
             (inner.wanted, inner.closed)
         };
         if closed {
@@ -146,10 +162,11 @@ pub async fn prepare_files(shared: Weak<Shared>) {
         match make(&strong, wanted).await {
             Ok(file) => {
                 let mut inner = next.inner.lock();
-                inner.ready = Some((wanted.number, file));
+                assert!(inner.taken < wanted.number, "WAL file {} was made anew while in use", wanted.number);
                 inner.full = false;
-                inner.wanted =
-                    inner.wanted.filter(|now| now.number != wanted.number || now.need > wanted.need);
+                // Long enough also for what was asked for meanwhile: it is made once.
+                inner.wanted = inner.wanted.filter(|now| now.number != wanted.number || now.need > file.len);
+                inner.ready = Some((wanted.number, file));
                 drop(inner);
                 next.changed.notify_waiters();
                 strong.set_state(LogState::Running);
@@ -175,9 +192,8 @@ pub async fn prepare_files(shared: Weak<Shared>) {
 async fn make(shared: &Shared, wanted: Wanted) -> Result<WalFile, DiskError> {
     let (disk, dir) = (&shared.disk, &shared.wal_dir);
     let sync_dir = !shared.settings.skips_directory_sync();
-    // A file that was ready but is too short for what came.
-    let short = shared.next_file.inner.lock().ready.take();
-    drop(short);
+    let in_use = shared.files.lock().contains_key(&wanted.number);
+    assert!(!in_use, "WAL file {} is in use and would be replaced", wanted.number);
     let need = wanted.need.max(PAGE).next_power_of_two();
     let spare = shared.next_file.inner.lock().spare.take();
     if let Some((old, file)) = spare {

@@ -1,7 +1,9 @@
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use commitlog::{AppendError, FetchWait, Isolation, LogSettings, LogState, ReadError, ReadRequest};
-use world::disk::MemFaults;
+use world::disk::{Disk, MemFaults};
 
 use crate::house::{House, append, batch, partition, read_all, run, small};
 
@@ -215,4 +217,39 @@ fn a_full_disk_keeps_nobody_from_closing() {
         let log = house.open().await.unwrap();
         assert!(read_all(&partition(&log, 0), 8192).await.len() >= told);
     });
+}
+
+/// The writer reaches the end of a file before the next one is ready: the next one is then made once, and never a
+/// second time under the name of the one in use.
+#[test]
+fn a_file_in_use_is_never_replaced_by_one_that_was_made_too_late() {
+    for seed in 0..20 {
+        run(seed, async {
+            let house = House::new(seed, small());
+            let log = house.open().await.unwrap();
+            let latency = Some((Duration::from_micros(100), Duration::from_millis(1 + seed)));
+            house.disk.set_faults(MemFaults { latency, ..MemFaults::default() });
+            let mut told = Vec::new();
+            for i in 0..200 {
+                let value = format!("{i}/{}", "x".repeat(2000));
+                let one = append(&partition(&log, 0), batch(&[value.clone()], None, 1)).unwrap();
+                told.push((i as i64, value));
+                one.committed().await.unwrap();
+            }
+            house.disk.set_faults(MemFaults::default());
+            let wal = |path: &PathBuf| path.starts_with("/data/wal");
+            let files = house.disk.files().into_iter().filter(wal);
+            let bytes: u64 = files.map(|path| house.disk.content(&path).unwrap().len() as u64).sum();
+            let zeros = house.disk.counters().bytes_zero_filled.load(Ordering::Relaxed);
+            assert!(
+                zeros <= bytes,
+                "seed {seed}: {zeros} bytes of zeros for files of {bytes}: one was made twice"
+            );
+            house.disk.crash(seed);
+            let log = house.open().await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let found = read_all(&partition(&log, 0), 10_000).await;
+            assert_eq!(found.len(), told.len(), "seed {seed}");
+            assert_eq!(found, told);
+        });
+    }
 }
