@@ -147,7 +147,7 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog, disk: &DiskCounter
         "Bytes of batches written into segments.",
         load(&counters.bytes_rewritten),
     );
-    let segments: [(&str, &str, &str, &AtomicU64); 10] = [
+    let more: [(&str, &str, &str, &AtomicU64); 4] = [
         (
             "ottla_wal_files_recycled_total",
             "counter",
@@ -155,17 +155,6 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog, disk: &DiskCounter
             &counters.wal_files_recycled,
         ),
         ("ottla_checkpoint_bytes_total", "counter", "Bytes of checkpoints.", &counters.checkpoint_bytes),
-        ("ottla_segments", "gauge", "Segments.", &counters.segments),
-        ("ottla_segment_bytes", "gauge", "Bytes of segments.", &counters.segment_bytes),
-        ("ottla_segment_live_bytes", "gauge", "Those that are still read.", &counters.segment_live_bytes),
-        (
-            "ottla_segments_damaged",
-            "gauge",
-            "Segments found missing or cut off at the start.",
-            &counters.segments_damaged,
-        ),
-        ("ottla_rewrites_total", "counter", "Jobs that turned log files into segments.", &counters.rewrites),
-        ("ottla_rewritten_bytes_total", "counter", "Bytes of batches they wrote.", &counters.bytes_rewritten),
         ("ottla_producers", "gauge", "Live producer ids.", &counters.producers),
         (
             "ottla_recovered_chunks",
@@ -174,7 +163,7 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog, disk: &DiskCounter
             &counters.recovered_chunks,
         ),
     ];
-    for (name, kind, help, counter) in segments {
+    for (name, kind, help, counter) in more {
         text.family(name, kind, help);
         text.sample(name, &[], load(counter));
     }

@@ -123,3 +123,65 @@ fn a_server_properties_file_of_kafka_is_understood() {
     assert_eq!(broker.started["listening"].as_array().unwrap().len(), 1);
     assert_eq!(broker.stop(), Some(0));
 }
+
+/// What was durable once and is damaged now stops the start and is named; nothing is cut away.
+#[test]
+fn damage_is_named_and_left_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let broker = Broker::start(home.path(), &[]);
+    let made = ottla(&["topic", "create", "t", "-p", "3", "-b", &broker.address()]);
+    assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
+    assert_eq!(broker.stop(), Some(0));
+
+    let file = home.path().join("metadata/metadata.log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let data = home.path().to_str().unwrap();
+    let start = ["serve", "--data", data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    for _ in 0..2 {
+        let damaged = ottla(&start);
+        assert_eq!(damaged.status.code(), Some(1));
+        assert!(stderr(&damaged).contains("metadata.log is damaged"), "{}", stderr(&damaged));
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), bytes);
+    bytes[100] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    assert_eq!(Broker::start(home.path(), &[]).stop(), Some(0));
+}
+
+#[test]
+fn health_tells_and_metrics_show_what_clients_did() {
+    let home = tempfile::tempdir().unwrap();
+    let broker = Broker::start(home.path(), &[]);
+    let address = broker.address();
+    ottla(&["topic", "create", "t", "-p", "2", "-b", &address]);
+    ottla(&["consume", "-t", "t", "-e", "-b", &address]);
+    let metrics = broker.get("/metrics");
+    for line in [
+        "kafka_controller_kafkacontroller_globaltopiccount 1\n",
+        "kafka_server_replicamanager_partitioncount 2\n",
+        "kafka_server_replicamanager_underreplicatedpartitions 0\n",
+        "kafka_log_log_logendoffset{topic=\"t\",partition=\"1\"} 0\n",
+        "kafka_server_kafkaserver_brokerstate 3\n",
+        "ottla_log_state 0\n",
+    ] {
+        assert!(metrics.contains(line), "no {line:?} in {metrics}");
+    }
+    // Every sample belongs to a family that was announced, and no family is announced twice.
+    let mut families: Vec<&str> =
+        metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let announced = families.len();
+    families.sort();
+    families.dedup();
+    assert_eq!(families.len(), announced);
+    let body = metrics.split("\r\n\r\n").nth(1).unwrap();
+    for sample in body.lines().filter(|line| line.starts_with("kafka_") || line.starts_with("ottla_")) {
+        let name = sample.split(['{', ' ']).next().unwrap();
+        let of_family = ["", "_bucket", "_sum", "_count"].iter().any(|suffix| {
+            name.strip_suffix(suffix).is_some_and(|family| families.binary_search(&family).is_ok())
+        });
+        assert!(of_family, "{sample}");
+    }
+    assert_eq!(broker.stop(), Some(0));
+}
