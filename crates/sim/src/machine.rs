@@ -71,11 +71,35 @@ impl Machine {
     pub async fn start(&mut self) -> anyhow::Result<()> {
         let root = PathBuf::from("/data");
         let rng = self.rng();
-        let config = BrokerConfig::new([("num.partitions", "3"), ("group.initial.rebalance.delay.ms", "0"), ("offsets.topic.num.partitions", "2")])?;
-        let catalog = Catalog::open(self.disk.clone(), root.join("metadata"), self.clock.clone(), rng.clone(), CatalogOptions::default()).await?;
-        let log = CommitLog::open(self.disk.clone(), root.join("log"), self.clock.clone(), rng.clone(), settings(), catalog.clone()).await?;
-        let endpoint = Endpoint { listener_name: Str::from("PLAINTEXT"), security_protocol: 0, host: Str::from("127.0.0.1"), port: 9092 };
-        let config = Arc::new(config);
+        let config = BrokerConfig::new([
+            ("num.partitions", "3"),
+            ("group.initial.rebalance.delay.ms", "0"),
+            ("offsets.topic.num.partitions", "2"),
+        ])?;
+        let catalog = Catalog::open(
+            self.disk.clone(),
+            root.join("metadata"),
+            self.clock.clone(),
+            rng.clone(),
+            CatalogOptions::default(),
+        )
+        .await?;
+        let log = CommitLog::open(
+            self.disk.clone(),
+            root.join("log"),
+            self.clock.clone(),
+            rng.clone(),
+            settings(),
+            catalog.clone(),
+        )
+        .await?;
+        let endpoint = Endpoint {
+            listener_name: Str::from("PLAINTEXT"),
+            security_protocol: 0,
+            host: Str::from("127.0.0.1"),
+            port: 9092,
+        };
+        let config = Arc::new(config.0);
         let broker = Broker::start(BrokerOptions {
             clock: self.clock.clone(),
             rng,

@@ -6,9 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, ClientOptions, ConsumerOptions, NewTopic, OffsetReset, ProducerOptions, Record, TcpTransport, TopicPartition};
-use world::rng::SeededRng;
+use client::{
+    Client, ClientOptions, ConsumerOptions, NewTopic, OffsetReset, ProducerOptions, Record, TcpTransport,
+    TopicPartition,
+};
 use world::rng::Rng;
+use world::rng::SeededRng;
 use world::task;
 
 use crate::history::{self, Acknowledged, Checked, Found, Violation};
@@ -83,14 +86,21 @@ async fn world(plan: Plan) -> anyhow::Result<Outcome> {
     result?;
     let log = read_all(&machine).await?;
     machine.stop().await;
-    let (acknowledged, mut transcript) = Rc::into_inner(acknowledged).expect("every producer has ended").into_inner();
+    let (acknowledged, mut transcript) =
+        Rc::into_inner(acknowledged).expect("every producer has ended").into_inner();
     writeln!(transcript, "{} in the log, disk {:016x}", log.len(), machine.disk.trace_hash())?;
     Ok(Outcome { checked: history::check(&acknowledged, &log), cuts, transcript })
 }
 
-async fn produce(client: Client, number: usize, plan: Plan, told: Rc<RefCell<(Acknowledged, String)>>) -> anyhow::Result<()> {
+async fn produce(
+    client: Client,
+    number: usize,
+    plan: Plan,
+    told: Rc<RefCell<(Acknowledged, String)>>,
+) -> anyhow::Result<()> {
     let name = format!("p{number}");
-    let options = ProducerOptions { delivery_timeout: Duration::from_secs(3600), ..ProducerOptions::default() };
+    let options =
+        ProducerOptions { delivery_timeout: Duration::from_secs(3600), ..ProducerOptions::default() };
     let producer = client.producer(options).await?;
     let mut waiting = Vec::new();
     for record in 0..plan.records_per_producer {
@@ -124,8 +134,14 @@ async fn read_all(machine: &Machine) -> anyhow::Result<Vec<Found>> {
         while consumer.position(&place).await? < end {
             for record in consumer.poll(Duration::from_secs(1)).await? {
                 let text = String::from_utf8(record.value.unwrap_or_default().to_vec())?;
-                let (producer, number) = text.split_once(' ').ok_or_else(|| anyhow::anyhow!("nobody sent {text}"))?;
-                found.push(Found { partition, offset: record.offset, producer: producer.into(), number: number.parse()? });
+                let (producer, number) =
+                    text.split_once(' ').ok_or_else(|| anyhow::anyhow!("nobody sent {text}"))?;
+                found.push(Found {
+                    partition,
+                    offset: record.offset,
+                    producer: producer.into(),
+                    number: number.parse()?,
+                });
             }
         }
         consumer.close().await?;

@@ -165,7 +165,8 @@ fn check_resource(
 /// The configs that a topic with these overrides would have: what CreateTopics answers.
 pub fn describe_new_topic(state: &State, broker: &BrokerConfig, overrides: &[(Str, Str)]) -> Vec<Described> {
     let overrides = overrides.iter().cloned().collect();
-    let describer = Describer { state, layers: Layers::new(state, broker), options: DescribeOptions::default() };
+    let describer =
+        Describer { state, layers: Layers::new(state, broker), options: DescribeOptions::default() };
     describer.with_overrides(Scope::Topic, Some(&overrides), ConfigSource::Topic)
 }
 
