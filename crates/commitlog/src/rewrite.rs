@@ -273,8 +273,8 @@ impl Rewriter {
         let alone = large.iter().map(|run| (run, true)).chain(small.iter().map(|run| (run, false)));
         let mut result = Ok(());
         'runs: for ((partition, run), alone) in alone {
-            let mut groups = read_groups(run).into_iter();
-            while let Some(group) = groups.next() {
+            let groups = read_groups(run);
+            for group in groups {
                 let read = self.read(partition, group).await;
                 let good = match &read {
                     Ok(bytes) => bytes.len(),

@@ -130,7 +130,7 @@ async fn read_all(machine: &Machine) -> anyhow::Result<Vec<Found>> {
         let place = TopicPartition::new(TOPIC, partition);
         let mut consumer = client.consumer(ConsumerOptions::default().offset_reset(OffsetReset::Earliest))?;
         consumer.assign([place.clone()])?;
-        let end = consumer.end_offsets(&[place.clone()]).await?[&place];
+        let end = consumer.end_offsets(std::slice::from_ref(&place)).await?[&place];
         while consumer.position(&place).await? < end {
             for record in consumer.poll(Duration::from_secs(1)).await? {
                 let text = String::from_utf8(record.value.unwrap_or_default().to_vec())?;

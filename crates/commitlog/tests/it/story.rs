@@ -232,7 +232,7 @@ fn a_file_in_use_is_never_replaced_by_one_that_was_made_too_late() {
             let mut told = Vec::new();
             for i in 0..200 {
                 let value = format!("{i}/{}", "x".repeat(2000));
-                let one = append(&partition(&log, 0), batch(&[value.clone()], None, 1)).unwrap();
+                let one = append(&partition(&log, 0), batch(std::slice::from_ref(&value), None, 1)).unwrap();
                 told.push((i as i64, value));
                 one.committed().await.unwrap();
             }
