@@ -32,6 +32,13 @@ const BUFFERS_PER_WRITE: usize = 1024;
 /// burst that commits have to wait for.
 const ZERO_STEP_BYTES: usize = 1 << 20;
 const ZERO_SYNC_BYTES: u64 = 8 << 20;
+/// What O_DIRECT wants of offsets, lengths and memory on every usual device.
+const DIRECT_ALIGN: u64 = 4096;
+
+#[repr(align(4096))]
+struct AlignedZeros([u8; ZERO_STEP_BYTES]);
+static ZEROS: AlignedZeros = AlignedZeros([0; ZERO_STEP_BYTES]);
+
 const COMMIT_THREAD_STACK_BYTES: usize = 256 << 10;
 
 /// Faults for chaos tests of the whole binary: never set in production.
@@ -262,6 +269,16 @@ struct Handle {
 }
 
 impl Handle {
+    /// The same file without the page cache, if the file system can. Zeros are not read again before they are written
+    /// over, so copying them through the cache is lost work: it was most of a producing broker's processor time.
+    fn reopen_direct(&self) -> Option<std::fs::File> {
+        use std::os::fd::AsRawFd;
+        // By descriptor: the name may have changed since it was opened.
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
+        std::fs::OpenOptions::new().write(true).custom_flags(flags).open(path).ok()
+    }
+
     fn check(&self, operation: &'static str) -> Result<(), DiskError> {
         if self.failed.load(Ordering::Acquire) {
             let detail = "an earlier sync of this file failed";
@@ -435,13 +452,17 @@ impl File for RealFile {
 
     fn fill_zeros(&self, from: u64, to: u64) -> DiskFuture<()> {
         self.background(move |shared, handle| {
-            static ZEROS: [u8; ZERO_STEP_BYTES] = [0; ZERO_STEP_BYTES];
             handle.check("fill")?;
+            let mut direct = handle.reopen_direct();
             let mut at = from;
             let mut synced = from;
             while at < to {
                 let step = (to - at).min(ZERO_STEP_BYTES as u64) as usize;
-                match rustix::io::pwrite(&handle.file, &ZEROS[..step], at) {
+                let is_direct = direct.is_some()
+                    && at.is_multiple_of(DIRECT_ALIGN)
+                    && (step as u64).is_multiple_of(DIRECT_ALIGN);
+                let file = direct.as_ref().filter(|_| is_direct).unwrap_or(&handle.file);
+                match rustix::io::pwrite(file, &ZEROS.0[..step], at) {
                     Ok(0) => {
                         return Err(DiskError::new(
                             DiskErrorKind::NoSpace,
@@ -452,6 +473,8 @@ impl File for RealFile {
                     }
                     Ok(written) => at += written as u64,
                     Err(rustix::io::Errno::INTR) => continue,
+                    // Some file systems take the flag and refuse the write.
+                    Err(rustix::io::Errno::INVAL) if is_direct => direct = None,
                     Err(error) => return Err(failure("fill", &handle.path, error.into())),
                 }
                 if at - synced >= ZERO_SYNC_BYTES {

@@ -44,6 +44,28 @@ async fn many_buffers_are_one_write() {
     assert_eq!(many, [&expected[..4], &[], &expected[2..10], &[]]);
 }
 
+/// Zeros pass by the page cache where they are aligned; what was cached, and what is written over them, is seen as it must be.
+#[tokio::test]
+async fn zeros_ahead_and_writes_over_them_agree() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = RealDisk::new();
+    let file = disk.open(&dir.path().join("a"), OpenMode::CreateNew).await.unwrap();
+    file.write_and_sync(0, vec![Bytes::from(vec![7; 10_000])]).await.unwrap();
+    for (from, to) in [(4096, 3 << 20), (3 << 20, (3 << 20) + 5000), ((3 << 20) + 5000, 4 << 20)] {
+        file.fill_zeros(from, to).await.unwrap();
+    }
+    assert_eq!(file.len().await.unwrap(), 4 << 20);
+    file.write_and_sync(8192, vec![Bytes::from(vec![9; 4096])]).await.unwrap();
+    let read = file.read_at(0, 5 << 20).await.unwrap();
+    assert_eq!(read.len(), 4 << 20);
+    let expected = |at: usize| match at {
+        0..4096 => 7,
+        8192..12288 => 9,
+        _ => 0,
+    };
+    assert!(read.iter().enumerate().all(|(at, byte)| *byte == expected(at)));
+}
+
 #[tokio::test]
 async fn one_process_holds_the_lock() {
     let dir = tempfile::tempdir().unwrap();
