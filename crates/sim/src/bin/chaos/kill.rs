@@ -8,12 +8,12 @@ use sim::history;
 
 use crate::Kill;
 use crate::broker::{Broker, Settings, free_port, last_words};
-use crate::producers::{Families, Load};
+use crate::producers::{Families, Load, Work};
 
 pub fn run(args: &Kill) -> anyhow::Result<()> {
     let common = &args.common;
     let families = Families::build(common.clients_home.as_deref())?;
-    let work = tempfile::tempdir()?;
+    let work = Work::new()?;
     let port = free_port()?;
     let settings = Settings {
         bin: common.bin.clone(),
@@ -67,7 +67,8 @@ pub fn run(args: &Kill) -> anyhow::Result<()> {
         "only {killed_under_load} of {} kills met deliveries",
         args.rounds
     );
-    report(&format!("{} kills", args.rounds), history::check(&acknowledged, &log))
+    report(&format!("{} kills", args.rounds), history::check(&acknowledged, &log))?;
+    work.done()
 }
 
 /// Prints what the checker says; the run fails on any violation.

@@ -112,12 +112,15 @@ pub fn run(args: &Power) -> anyhow::Result<()> {
     let mut cuts_at = std::collections::BTreeMap::<&str, u32>::new();
     let mut cuts_under_load = 0;
     let mut before = 0;
-    let mut own_end = false;
+    // The step at which the broker running now pulls the plug by itself.
+    let mut armed: Option<&str> = None;
     for cut in 1..=args.cuts {
-        // `own_end` tells that the broker running now was armed and may pull the plug by itself.
-        let armed = own_end;
         let deadline = Instant::now()
-            + if armed { STEP_WAIT_MAX } else { Duration::from_millis(random.random_range(0..700)) };
+            + if armed.is_some() {
+                STEP_WAIT_MAX
+            } else {
+                Duration::from_millis(random.random_range(0..700))
+            };
         while Instant::now() < deadline && broker.alive()? {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -125,7 +128,10 @@ pub fn run(args: &Power) -> anyhow::Result<()> {
             file_system.cut()?;
             *cuts_at.entry("outside").or_default() += 1;
         } else {
-            ensure!(armed, "cut {cut}: the broker ended by itself: {}", last_words(&settings.log));
+            let step = armed.with_context(|| {
+                format!("cut {cut}: the broker ended by itself: {}", last_words(&settings.log))
+            })?;
+            *cuts_at.entry(step).or_default() += 1;
         }
         broker.kill()?;
         let told = producers.told()?;
@@ -134,18 +140,16 @@ pub fn run(args: &Power) -> anyhow::Result<()> {
         file_system.unmount()?;
         file_system.mount()?;
         let mut environment = control.clone();
-        own_end = cut % 2 == 1 && cut < args.cuts;
-        let mut step = "";
-        if own_end {
-            let (name, most) = STEPS[(cut as usize / 2) % STEPS.len()];
-            step = name;
-            environment.push(("OTTLA_CUT_AT", format!("{name}:{}", random.random_range(1..=most))));
+        armed = None;
+        if cut % 2 == 1 && cut < args.cuts {
+            let (step, most) = STEPS[(cut as usize / 2) % STEPS.len()];
+            armed = Some(step);
+            environment.push(("OTTLA_CUT_AT", format!("{step}:{}", random.random_range(1..=most))));
         }
         broker = Broker::start(&settings, &environment)?;
         if !broker.ready(port)? {
-            if own_end {
-                // The step was reached during recovery or start: that cut counts, and the next loop finds the broker ended.
-                *cuts_at.entry(step).or_default() += 1;
+            if armed.is_some() {
+                // The step was reached during recovery or start; the next round counts it.
                 continue;
             }
             let words = last_words(&settings.log);
@@ -154,9 +158,6 @@ pub fn run(args: &Power) -> anyhow::Result<()> {
                 return Ok(());
             }
             anyhow::bail!("cut {cut}: the broker does not come back: {words}");
-        }
-        if own_end {
-            *cuts_at.entry(step).or_default() += 1;
         }
         if args.control.is_none() {
             producers.check_running()?;

@@ -119,6 +119,23 @@ impl Families {
     }
 }
 
+/// A directory for one run: removed when the run is good, left for whoever looks into it when it is not.
+pub struct Work(PathBuf);
+
+impl Work {
+    pub fn new() -> anyhow::Result<Work> {
+        Ok(Work(tempfile::tempdir()?.keep()))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn done(self) -> anyhow::Result<()> {
+        Ok(std::fs::remove_dir_all(&self.0)?)
+    }
+}
+
 pub struct Load {
     pub work: PathBuf,
     pub address: String,
