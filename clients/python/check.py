@@ -33,6 +33,15 @@ def topic(name, partitions=3, **configs):
     return full
 
 
+def subscribed(name, **settings):
+    """Subscribes once the client has bootstrapped: kafka-python 3.0.12 loses a subscription that meets its first metadata answer,
+    and then sleeps for five minutes. A broker that answers within a millisecond makes that likely."""
+    consumer = KafkaConsumer(bootstrap_servers=ADDR, **settings)
+    time.sleep(0.5)
+    consumer.subscribe([name])
+    return consumer
+
+
 def read_all(name, partitions=3):
     consumer = KafkaConsumer(bootstrap_servers=ADDR, auto_offset_reset="earliest", group_id=None)
     parts = [TopicPartition(name, p) for p in range(partitions)]
@@ -88,8 +97,8 @@ def a_group_of_two_shares_and_takes_over():
     seen, lock, stops, assigned = [], threading.Lock(), [threading.Event(), threading.Event()], [set(), set()]
 
     def member(i):
-        consumer = KafkaConsumer(name, bootstrap_servers=ADDR, group_id=group, auto_offset_reset="earliest",
-                                 enable_auto_commit=False, session_timeout_ms=6000, heartbeat_interval_ms=500)
+        consumer = subscribed(name, group_id=group, auto_offset_reset="earliest",
+                              enable_auto_commit=False, session_timeout_ms=6000, heartbeat_interval_ms=500)
         while not stops[i].is_set():
             polled = consumer.poll(timeout_ms=100)
             assigned[i] = consumer.assignment()
@@ -130,7 +139,7 @@ def a_group_of_two_shares_and_takes_over():
         producer.close()
     for t in threads:
         t.join(20)
-    consumer = KafkaConsumer(name, bootstrap_servers=ADDR, group_id=group, auto_offset_reset="earliest")
+    consumer = subscribed(name, group_id=group, auto_offset_reset="earliest")
     late = [r for _ in range(10) for rs in consumer.poll(timeout_ms=200).values() for r in rs]
     consumer.close()
     assert late == [], f"a later member resumes at the committed offsets, yet read {len(late)}"
