@@ -10,6 +10,10 @@ use std::sync::Arc;
 use crate::manifest::PlacedPiece;
 use crate::segment::{Piece, SegmentInfo};
 
+/// What one hand-over reads at most: so many extents, so many bytes.
+const READ_EXTENTS: usize = 4096;
+const READ_BYTES: u64 = 8 << 20;
+
 /// A run of batches of one partition in one place. Committed, hence visible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
@@ -64,6 +68,13 @@ impl Extent {
         }
     }
 
+    pub fn position(&self) -> u64 {
+        match &self.source {
+            Source::Wal(place) => place.position,
+            Source::Segment(place) => place.position,
+        }
+    }
+
     pub fn leader_epoch(&self) -> i32 {
         match &self.source {
             Source::Wal(place) => place.leader_epoch,
@@ -101,4 +112,21 @@ impl Extent {
         };
         Some(PlacedPiece { segment: place.segment.clone(), piece })
     }
+}
+
+/// The extents at the start of `run` that lie in one file: they are read as one hand-over. A busy broker with many
+/// partitions writes extents of a few hundred bytes, and a hand-over for each costs more than all their bytes.
+pub fn read_together(run: &[Extent]) -> &[Extent] {
+    let Some(first) = run.first() else { return run };
+    let file = |extent: &Extent| match &extent.source {
+        Source::Wal(place) => (place.file, [0; 16]),
+        Source::Segment(place) => (0, place.segment.id),
+    };
+    let mut bytes = 0;
+    let fits = |extent: &&Extent| {
+        bytes += extent.len;
+        file(extent) == file(first) && bytes <= READ_BYTES
+    };
+    let count = run.iter().take(READ_EXTENTS).take_while(fits).count();
+    &run[..count.max(1)]
 }

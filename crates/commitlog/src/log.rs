@@ -204,12 +204,15 @@ impl Shared {
         })
     }
 
-    pub async fn read_extent(&self, extent: &Extent) -> Result<Bytes, ReadError> {
-        let len = extent.len as usize;
-        Ok(match &extent.source {
-            Source::Wal(place) => self.wal_file(place.file)?.read_at(place.position, len).await?,
-            Source::Segment(place) => self.segments.read(place, len).await?,
-        })
+    /// The bytes of extents of one file (see [`read_together`](crate::extent::read_together)), unchecked.
+    pub async fn read_extents(&self, together: &[Extent]) -> Result<Vec<Bytes>, ReadError> {
+        let Some(first) = together.first() else { return Ok(Vec::new()) };
+        let file = match &first.source {
+            Source::Wal(place) => self.wal_file(place.file)?,
+            Source::Segment(place) => self.segments.open(&place.segment.id).await?,
+        };
+        let ranges = together.iter().map(|extent| (extent.position(), extent.len as usize)).collect();
+        Ok(file.read_many(ranges).await?)
     }
 
     pub fn hold(&self, extent: &Extent) {

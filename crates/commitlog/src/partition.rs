@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use protocol::batch::{Batch, BatchHeader, TimestampType, split_batches};
 use protocol::{Records, TopicIdPartition};
@@ -14,7 +14,7 @@ use crate::checkpoint::{PartitionCheckpoint, WalExtent};
 use crate::commit::Append;
 use crate::container::{Entry, FooterExtent, LogStart};
 use crate::error::{AppendError, CommitError, ReadError};
-use crate::extent::{Extent, Source, WalPlace};
+use crate::extent::{Extent, Source, WalPlace, read_together};
 use crate::log::Shared;
 use crate::manifest::PlacedPiece;
 use crate::producers::{Producers, RememberedBatch, Sequenced, Verdict, last_sequence};
@@ -315,25 +315,59 @@ impl Partition {
     async fn read_medium(&self, request: &ReadRequest) -> Result<Read, ReadError> {
         let plan = self.plan(request)?;
         let mut out = Collect::new(request, plan.end);
-        for extent in &plan.extents {
-            match self.extent_bytes(extent).await {
-                Ok(bytes) if out.take(&bytes) => break,
-                Ok(_) => {}
+        let mut rest = plan.extents.as_slice();
+        'gathered: while let Some(next) = rest.first() {
+            if let Some(bytes) = self.in_memory(next) {
+                rest = &rest[1..];
+                if out.take(&bytes) {
+                    break;
+                }
+                continue;
+            }
+            let together = read_together(rest);
+            rest = &rest[together.len()..];
+            let all = match self.read_extents(together).await {
+                Ok(all) => all,
                 // What was read before the damage is good.
                 Err(_) if out.len > 0 => break,
                 Err(error) => return Err(error),
+            };
+            for (extent, bytes) in together.iter().zip(all) {
+                match self.check(extent, &bytes) {
+                    Ok(()) => {}
+                    Err(_) if out.len > 0 => break 'gathered,
+                    Err(error) => return Err(error),
+                }
+                self.shared.cold.lock().put(&extent.source, bytes.clone());
+                if out.take(&bytes) {
+                    break 'gathered;
+                }
             }
         }
         Ok(plan.answer(self.unpinned(out)))
     }
 
-    /// The answer's segments, copied where they would keep too much memory alive.
+    /// The answer's segments, copied where they would keep too much memory alive; neighbours into one.
     fn unpinned(&self, out: Collect) -> Vec<Bytes> {
         let tail = self.shared.tail.lock();
         let must_copy: Vec<bool> = out.segments.iter().map(|segment| tail.must_copy(segment.len())).collect();
         drop(tail);
-        let segments = out.segments.into_iter().zip(must_copy);
-        segments.map(|(bytes, copy)| if copy { Bytes::copy_from_slice(&bytes) } else { bytes }).collect()
+        let mut segments = Vec::new();
+        let mut copied = BytesMut::new();
+        for (bytes, must_copy) in out.segments.into_iter().zip(must_copy) {
+            if must_copy {
+                copied.extend_from_slice(&bytes);
+                continue;
+            }
+            if !copied.is_empty() {
+                segments.push(copied.split().freeze());
+            }
+            segments.push(bytes);
+        }
+        if !copied.is_empty() {
+            segments.push(copied.freeze());
+        }
+        segments
     }
 
     fn plan(&self, request: &ReadRequest) -> Result<Plan, ReadError> {
@@ -368,24 +402,30 @@ impl Partition {
         self.shared.tail.lock().get(extent.wal()?, extent.len)
     }
 
-    /// The extent's bytes: from the tail, from what was read lately, or from the file, every checksum verified.
-    pub(crate) async fn extent_bytes(&self, extent: &Extent) -> Result<Bytes, ReadError> {
-        if let Some(bytes) = self.tail_bytes(extent) {
-            return Ok(bytes);
-        }
-        if let Some(bytes) = self.shared.cold.lock().get(&extent.source) {
-            return Ok(bytes);
-        }
-        let bytes = match self.shared.read_extent(extent).await {
-            Ok(bytes) => bytes,
+    /// From the tail, or from what was read lately.
+    fn in_memory(&self, extent: &Extent) -> Option<Bytes> {
+        self.tail_bytes(extent).or_else(|| self.shared.cold.lock().get(&extent.source))
+    }
+
+    async fn read_extents(&self, together: &[Extent]) -> Result<Vec<Bytes>, ReadError> {
+        match self.shared.read_extents(together).await {
             // Deleted or trimmed while we read: its file may be gone already.
-            Err(_) if self.inner.lock().deleted => return Err(ReadError::Deleted),
+            Err(_) if self.inner.lock().deleted => Err(ReadError::Deleted),
             Err(ReadError::Storage(error)) if error.is_not_found() => {
-                let (partition, offset, detail) = (self.id, extent.first_offset, error.to_string());
-                return Err(ReadError::Damaged { partition, offset, detail });
+                let (partition, offset) = (self.id, together[0].first_offset);
+                Err(ReadError::Damaged { partition, offset, detail: error.to_string() })
             }
-            Err(error) => return Err(error),
-        };
+            other => other,
+        }
+    }
+
+    /// The extent's bytes: from memory or from the file, every checksum verified.
+    async fn extent_bytes(&self, extent: &Extent) -> Result<Bytes, ReadError> {
+        if let Some(bytes) = self.in_memory(extent) {
+            return Ok(bytes);
+        }
+        let mut read = self.read_extents(std::slice::from_ref(extent)).await?;
+        let bytes = read.pop().expect("one was asked for");
         self.check(extent, &bytes)?;
         self.shared.cold.lock().put(&extent.source, bytes.clone());
         Ok(bytes)

@@ -27,7 +27,7 @@ use world::disk::DiskError;
 use world::task;
 
 use crate::error::ReadError;
-use crate::extent::{Extent, Source};
+use crate::extent::{Extent, Source, read_together};
 use crate::log::{LogState, Shared};
 use crate::manifest::{Manifest, ManifestError, PlacedPiece, SHARDS, Shard, shard_of};
 use crate::partition::Partition;
@@ -36,9 +36,6 @@ use crate::segment::{
     file_name,
 };
 
-/// Inputs read as one hand-over: so many bytes, or so many extents.
-const READ_BYTES: u64 = 4 << 20;
-const READ_EXTENTS: usize = 256;
 /// Room that a job leaves on the disk beyond what it writes.
 const SPARE_BYTES: u64 = 4 << 20;
 /// After a job failed for want of space or by an I/O error.
@@ -273,8 +270,10 @@ impl Rewriter {
         let alone = large.iter().map(|run| (run, true)).chain(small.iter().map(|run| (run, false)));
         let mut result = Ok(());
         'runs: for ((partition, run), alone) in alone {
-            let groups = read_groups(run);
-            for group in groups {
+            let mut rest = run.as_slice();
+            while !rest.is_empty() {
+                let group = read_together(rest);
+                rest = &rest[group.len()..];
                 let read = self.read(partition, group).await;
                 let good = match &read {
                     Ok(bytes) => bytes.len(),
@@ -396,25 +395,7 @@ impl Rewriter {
         partition: &Partition,
         group: &[Extent],
     ) -> Result<Vec<Bytes>, (Vec<Bytes>, ReadError)> {
-        let file = match &group[0].source {
-            Source::Wal(place) => match self.shared.wal_file(place.file) {
-                Ok(file) => file,
-                Err(error) => return Err((Vec::new(), error)),
-            },
-            Source::Segment(place) => match self.shared.segments.open(&place.segment.id).await {
-                Ok(file) => file,
-                Err(error) => return Err((Vec::new(), error.into())),
-            },
-        };
-        let position = |extent: &Extent| match &extent.source {
-            Source::Wal(place) => place.position,
-            Source::Segment(place) => place.position,
-        };
-        let ranges = group.iter().map(|extent| (position(extent), extent.len as usize)).collect();
-        let bytes = match file.read_many(ranges).await {
-            Ok(bytes) => bytes,
-            Err(error) => return Err((Vec::new(), error.into())),
-        };
+        let bytes = self.shared.read_extents(group).await.map_err(|error| (Vec::new(), error))?;
         let mut good = Vec::with_capacity(bytes.len());
         for (extent, bytes) in group.iter().zip(bytes) {
             if let Err(error) = partition.check(extent, &bytes) {
@@ -515,31 +496,6 @@ impl Rewriter {
         self.shared.counters.segment_bytes.store(bytes, Ordering::Relaxed);
         self.shared.counters.segment_live_bytes.store(live, Ordering::Relaxed);
     }
-}
-
-/// Extents of one file each, to be read as one hand-over.
-fn read_groups(run: &[Extent]) -> Vec<&[Extent]> {
-    let file = |extent: &Extent| match &extent.source {
-        Source::Wal(place) => (place.file, [0; 16]),
-        Source::Segment(place) => (0, place.segment.id),
-    };
-    let mut groups = Vec::new();
-    let mut rest = run;
-    while let Some(first) = rest.first() {
-        let mut count = 1;
-        let mut bytes = first.len;
-        while let Some(next) = rest.get(count) {
-            if file(next) != file(first) || count == READ_EXTENTS || bytes + next.len > READ_BYTES {
-                break;
-            }
-            bytes += next.len;
-            count += 1;
-        }
-        let (group, behind) = rest.split_at(count);
-        groups.push(group);
-        rest = behind;
-    }
-    groups
 }
 
 /// Up to which WAL file the next job goes; `None` when there is nothing to do yet. Always from the oldest on.

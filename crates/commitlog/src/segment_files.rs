@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use world::disk::{Disk, DiskError, File, OpenMode};
 
@@ -51,10 +50,6 @@ impl SegmentFiles {
         let mut inner = self.inner.lock();
         let used = inner.uses.get_mut(&place.segment.id).expect("a released piece was held");
         used.live_bytes = used.live_bytes.checked_sub(len).expect("a piece is released once");
-    }
-
-    pub async fn read(&self, place: &SegmentPlace, len: usize) -> Result<Bytes, DiskError> {
-        self.open(&place.segment.id).await?.read_at(place.position, len).await
     }
 
     pub async fn open(&self, id: &SegmentId) -> Result<Arc<dyn File>, DiskError> {

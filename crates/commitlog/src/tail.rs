@@ -15,6 +15,10 @@ use crate::segment::SegmentId;
 /// Slices shorter than this are copied out, so that a small answer to a slow reader does not keep a chunk alive.
 const COPY_BELOW: usize = 32 << 10;
 
+/// Extents shorter than this are not kept once read: many of them are read as one, and finding one among tens of
+/// thousands would cost more than reading it again.
+const KEEP_FROM: usize = 16 << 10;
+
 /// The memory of one chunk; counted from its making to the end of its last slice.
 struct Counted {
     bytes: Bytes,
@@ -104,7 +108,10 @@ impl ColdExtents {
 
     pub fn put(&mut self, source: &Source, bytes: Bytes) {
         let key = key(source);
-        if bytes.len() > self.bytes_max || self.recent.iter().any(|(known, _)| *known == key) {
+        if bytes.len() < KEEP_FROM
+            || bytes.len() > self.bytes_max
+            || self.recent.iter().any(|(known, _)| *known == key)
+        {
             return;
         }
         self.bytes += bytes.len();
@@ -136,6 +143,19 @@ mod tests {
 
     fn place(chunk: u64, at: u32) -> WalPlace {
         WalPlace { file: 1, position: 0, chunk, position_in_chunk: at, leader_epoch: 0 }
+    }
+
+    #[test]
+    fn only_what_is_worth_finding_again_is_kept() {
+        let mut cold = ColdExtents::new(1 << 20);
+        let source = |chunk| Source::Wal(place(chunk, 0));
+        cold.put(&source(1), Bytes::from(vec![1; KEEP_FROM - 1]));
+        assert!(cold.get(&source(1)).is_none());
+        for chunk in 2..1000 {
+            cold.put(&source(chunk), Bytes::from(vec![1; KEEP_FROM]));
+        }
+        assert!(cold.get(&source(2)).is_none() && cold.get(&source(999)).is_some());
+        assert!(cold.recent.len() <= (1 << 20) / KEEP_FROM, "a look-up walks through few");
     }
 
     #[test]

@@ -193,7 +193,11 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog, disk: &DiskCounter
     text.counter("ottla_disk_syncs_total", "Syncs of file contents.", load(&disk.syncs));
     text.counter("ottla_disk_sync_seconds_total", "Time spent in them.", load(&disk.sync_nanos) as f64 / 1e9);
     text.counter("ottla_disk_directory_syncs_total", "Syncs of directories.", load(&disk.dir_syncs));
-    text.counter("ottla_disk_reads_total", "Read calls.", load(&disk.reads));
+    text.counter(
+        "ottla_disk_reads_total",
+        "Reads handed over; many small ones together are one.",
+        load(&disk.reads),
+    );
     text.counter("ottla_disk_read_bytes_total", "Bytes read.", load(&disk.bytes_read));
 }
 

@@ -253,3 +253,26 @@ fn a_file_in_use_is_never_replaced_by_one_that_was_made_too_late() {
         });
     }
 }
+
+/// A busy broker with many partitions leaves extents of a few hundred bytes. A reader that starts from the beginning
+/// once waited a minute for an answer: there was a hand-over to the disk for each, and a walk through all read before.
+#[test]
+fn a_cold_read_of_many_small_extents_is_few_reads() {
+    const BATCHES: usize = 2000;
+    run(12, async {
+        let house = House::new(12, small());
+        let log = house.open().await.unwrap();
+        let partitions = [partition(&log, 0), partition(&log, 1)];
+        for i in 0..BATCHES {
+            for p in &partitions {
+                append(p, batch(&values(i..i + 1), None, 0)).unwrap().committed().await.unwrap();
+            }
+        }
+        let reads = &house.disk.counters().reads;
+        let before = reads.load(Ordering::Relaxed);
+        assert_eq!(read_all(&partitions[0], 1 << 20).await.len(), BATCHES);
+        let files = log.counters().wal_files.load(Ordering::Relaxed);
+        let took = reads.load(Ordering::Relaxed) - before;
+        assert!(took <= files, "{took} reads for {BATCHES} extents in {files} files");
+    });
+}

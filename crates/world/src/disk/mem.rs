@@ -805,6 +805,18 @@ impl MemFile {
         (result, state.latency())
     }
 
+    fn read(&self, state: &mut State, offset: u64, len: usize) -> Result<Bytes, DiskError> {
+        self.check_alive(state, "read")?;
+        state.reads += 1;
+        if state.faults.fail_read_at == Some(state.reads) {
+            return Err(DiskError::new(DiskErrorKind::Io, "read", &self.path, "injected EIO"));
+        }
+        let bytes = state.inodes[&self.inode].live.read(offset, len);
+        state.note("read", &self.path, offset, len as u64, b"");
+        DiskCounters::add(&self.counters.bytes_read, bytes.len() as u64);
+        Ok(bytes)
+    }
+
     /// The change happens now, the sync after the latency: a crash in between finds it unsynced.
     fn change_and_sync(&self, operation: &'static str, change: Change) -> DiskFuture<()> {
         let (number, latency) = self.change(operation, change);
@@ -837,34 +849,20 @@ impl File for MemFile {
     }
 
     fn read_at(&self, offset: u64, len: usize) -> DiskFuture<Bytes> {
+        let read = self.read_many(vec![(offset, len)]);
+        Box::pin(async move { Ok(read.await?.pop().expect("one range was asked for")) })
+    }
+
+    fn read_many(&self, ranges: Vec<(u64, usize)>) -> DiskFuture<Vec<Bytes>> {
         let mut state = self.disk.lock();
         let latency = state.latency();
-        let result = self.check_alive(&state, "read").and_then(|()| {
-            state.reads += 1;
-            if state.faults.fail_read_at == Some(state.reads) {
-                return Err(DiskError::new(DiskErrorKind::Io, "read", &self.path, "injected EIO"));
-            }
-            let bytes = state.inodes[&self.inode].live.read(offset, len);
-            state.note("read", &self.path, offset, len as u64, b"");
-            DiskCounters::add(&self.counters.reads, 1);
-            DiskCounters::add(&self.counters.bytes_read, bytes.len() as u64);
-            Ok(bytes)
-        });
+        DiskCounters::add(&self.counters.reads, 1);
+        let result: Result<Vec<Bytes>, DiskError> =
+            ranges.into_iter().map(|(offset, len)| self.read(&mut state, offset, len)).collect();
         drop(state);
         Box::pin(async move {
             pause(latency).await;
             result
-        })
-    }
-
-    fn read_many(&self, ranges: Vec<(u64, usize)>) -> DiskFuture<Vec<Bytes>> {
-        let reads: Vec<_> = ranges.into_iter().map(|(offset, len)| self.read_at(offset, len)).collect();
-        Box::pin(async move {
-            let mut all = Vec::with_capacity(reads.len());
-            for read in reads {
-                all.push(read.await?);
-            }
-            Ok(all)
         })
     }
 

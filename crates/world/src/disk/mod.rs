@@ -161,6 +161,7 @@ pub struct DiskCounters {
     /// Time spent in them.
     pub sync_nanos: AtomicU64,
     pub dir_syncs: AtomicU64,
+    /// Reads handed to the medium (many small ones together are one).
     pub reads: AtomicU64,
     pub bytes_read: AtomicU64,
 }

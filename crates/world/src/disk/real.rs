@@ -328,7 +328,6 @@ impl Handle {
             }
         }
         bytes.truncate(len);
-        DiskCounters::add(&shared.counters.reads, 1);
         DiskCounters::add(&shared.counters.bytes_read, bytes.len() as u64);
         Ok(Bytes::from(bytes))
     }
@@ -419,11 +418,13 @@ impl File for RealFile {
 
     fn read_at(&self, offset: u64, len: usize) -> DiskFuture<Bytes> {
         let handle = self.handle.clone();
+        DiskCounters::add(&self.shared.counters.reads, 1);
         run(self.shared.reads.clone(), self.shared.clone(), move |shared| handle.read(shared, offset, len))
     }
 
     fn read_many(&self, ranges: Vec<(u64, usize)>) -> DiskFuture<Vec<Bytes>> {
         let handle = self.handle.clone();
+        DiskCounters::add(&self.shared.counters.reads, 1);
         run(self.shared.reads.clone(), self.shared.clone(), move |shared| {
             ranges.into_iter().map(|(offset, len)| handle.read(shared, offset, len)).collect()
         })
