@@ -123,15 +123,22 @@ async fn idempotent_order(kafka: Kafka, run: String) -> Outcome {
     Ok(())
 }
 
+async fn connect() -> Outcome<Kafka> {
+    let addr = std::env::var("ADDR").unwrap_or_else(|_| "127.0.0.1:9092".into());
+    Ok(Kafka::builder(addr).client_id("check").connect().await?)
+}
+
 type Seen = Arc<Mutex<BTreeMap<Vec<u8>, u32>>>;
 
+/// A client of its own, as two processes would have: what shares a `Kafka` shares its connections, and on one connection a
+/// member's JoinGroup that waits for the other member holds back that other's requests, with every Kafka broker.
 async fn member(
-    kafka: &Kafka,
     group: &str,
     topic: &str,
     seen: Seen,
 ) -> Outcome<(Arc<Consumer>, tokio::task::JoinHandle<Outcome>)> {
-    let consumer = kafka
+    let consumer = connect()
+        .await?
         .consumer(group)
         .auto_offset_reset(AutoOffsetReset::Earliest)
         .enable_auto_commit(false)
@@ -169,8 +176,8 @@ async fn group_of_two(kafka: Kafka, run: String) -> Outcome {
     let topic = topic(&kafka, &run, "group", 4).await?;
     let group = format!("rust-group-{run}");
     let seen = Seen::default();
-    let (one, one_task) = member(&kafka, &group, &topic, seen.clone()).await?;
-    let (two, two_task) = member(&kafka, &group, &topic, seen.clone()).await?;
+    let (one, one_task) = member(&group, &topic, seen.clone()).await?;
+    let (two, two_task) = member(&group, &topic, seen.clone()).await?;
     let deadline = Instant::now() + Duration::from_secs(80);
     let pause = || tokio::time::sleep(Duration::from_millis(50));
     let send = async |prefix: &str| -> Outcome {
@@ -227,9 +234,8 @@ async fn errors(kafka: Kafka, run: String) -> Outcome {
 
 #[tokio::main]
 async fn main() -> Outcome {
-    let addr = std::env::var("ADDR").unwrap_or_else(|_| "127.0.0.1:9092".into());
     let run = format!("{:x}", std::time::UNIX_EPOCH.elapsed()?.as_micros() % 0xffff_ffff);
-    let kafka = Kafka::builder(addr).client_id("check").connect().await?;
+    let kafka = connect().await?;
     let mut checks = Checks { kafka, run, passed: 0, failed: 0 };
     let (kafka, run) = (|c: &Checks| c.kafka.clone(), |c: &Checks| c.run.clone());
     let story = every_codec(kafka(&checks), run(&checks));
