@@ -164,6 +164,11 @@ impl Broker {
         &self.counters
     }
 
+    /// What this broker runs with now, dynamic overrides included.
+    pub fn config(&self) -> Arc<BrokerConfig> {
+        self.configs.broker(&self.catalog.read())
+    }
+
     pub fn limits(&self) -> &Limits {
         &self.limits
     }

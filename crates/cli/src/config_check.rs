@@ -14,7 +14,6 @@ pub fn run(file: Option<PathBuf>, given: Properties, output: Output) -> Done {
     let (config, warnings) = BrokerConfig::new(all.clone()).map_err(Failure::usage)?;
     properties::listeners("listeners", &all)?;
     properties::listeners("advertised.listeners", &all)?;
-    properties::limits(&config, world::machine::memory_bytes())?;
     match output {
         Output::Json => {
             let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();

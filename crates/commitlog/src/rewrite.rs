@@ -27,7 +27,7 @@ use world::disk::DiskError;
 use world::task;
 
 use crate::error::ReadError;
-use crate::extent::{Extent, Source, read_together};
+use crate::extent::{Extent, read_together};
 use crate::log::{LogState, Shared};
 use crate::manifest::{Manifest, ManifestError, PlacedPiece, SHARDS, Shard, shard_of};
 use crate::partition::Partition;

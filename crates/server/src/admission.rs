@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use world::collections::HashMap;
 
-use crate::limits::Limits;
+use crate::limits::ConnectionLimits;
 
 /// New connections above the rate wait; those that would wait longer than this are refused.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -46,15 +46,11 @@ impl fmt::Display for Refusal {
 }
 
 pub struct Admission {
-    connections_max: usize,
-    per_ip_max: usize,
-    per_ip_overrides: std::collections::BTreeMap<IpAddr, usize>,
-    per_second_max: u32,
-    per_ip_per_second_max: u32,
     state: Mutex<State>,
 }
 
 struct State {
+    limits: ConnectionLimits,
     open: usize,
     rate: Rate,
     addresses: HashMap<IpAddr, Address>,
@@ -84,15 +80,18 @@ impl Rate {
 }
 
 impl Admission {
-    pub fn new(limits: &Limits) -> Arc<Self> {
-        Arc::new(Self {
-            connections_max: limits.connections_max,
-            per_ip_max: limits.connections_per_ip_max,
-            per_ip_overrides: limits.connections_per_ip_overrides.clone(),
-            per_second_max: limits.connections_per_second_max.max(1),
-            per_ip_per_second_max: limits.connections_per_ip_per_second_max.max(1),
-            state: Mutex::new(State { open: 0, rate: Rate::default(), addresses: HashMap::default() }),
-        })
+    pub fn new(limits: ConnectionLimits) -> Arc<Self> {
+        let state = State { limits, open: 0, rate: Rate::default(), addresses: HashMap::default() };
+        Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    pub fn limits(&self) -> ConnectionLimits {
+        self.state.lock().limits.clone()
+    }
+
+    /// They hold for connections that come from now on; those that are open stay.
+    pub fn set_limits(&self, limits: ConnectionLimits) {
+        self.state.lock().limits = limits;
     }
 
     pub fn open(&self) -> usize {
@@ -104,16 +103,19 @@ impl Admission {
         let ip = ip.to_canonical();
         let mut state = self.state.lock();
         let state = &mut *state;
-        if state.open >= self.connections_max {
-            return Err(Refusal::Connections { max: self.connections_max });
+        let limits = &state.limits;
+        let (per_second_max, per_ip_per_second_max) =
+            (limits.per_second_max.max(1), limits.per_ip_per_second_max.max(1));
+        if state.open >= limits.max {
+            return Err(Refusal::Connections { max: limits.max });
         }
-        if state.addresses.len() >= FORMER_ADDRESSES + self.connections_max {
+        if state.addresses.len() >= FORMER_ADDRESSES + limits.max {
             state.addresses.retain(|_, address| address.open > 0);
         }
-        let per_ip_max = match self.per_ip_overrides.get(&ip) {
+        let per_ip_max = match limits.per_ip_overrides.get(&ip) {
             Some(max) => *max,
             None if ip.is_loopback() => usize::MAX,
-            None => self.per_ip_max,
+            None => limits.per_ip_max,
         };
         let address = state.addresses.entry(ip).or_default();
         if address.open >= per_ip_max {
@@ -123,13 +125,13 @@ impl Admission {
         if !ip.is_loopback() {
             let (of_all, of_address) = (state.rate.turn(now), address.rate.turn(now));
             if of_address.saturating_sub(now) > WAIT_MAX {
-                return Err(Refusal::RatePerAddress { per_second: self.per_ip_per_second_max });
+                return Err(Refusal::RatePerAddress { per_second: per_ip_per_second_max });
             }
             if of_all.saturating_sub(now) > WAIT_MAX {
-                return Err(Refusal::Rate { per_second: self.per_second_max });
+                return Err(Refusal::Rate { per_second: per_second_max });
             }
-            state.rate.take(of_all, self.per_second_max);
-            address.rate.take(of_address, self.per_ip_per_second_max);
+            state.rate.take(of_all, per_second_max);
+            address.rate.take(of_address, per_ip_per_second_max);
             wait = of_all.max(of_address).saturating_sub(now);
         }
         state.open += 1;
@@ -166,7 +168,7 @@ mod tests {
     #[test]
     fn places_are_counted_and_given_back() {
         let admission =
-            Admission::new(&Limits { connections_max: 3, connections_per_ip_max: 2, ..Limits::default() });
+            Admission::new(ConnectionLimits { max: 3, per_ip_max: 2, ..ConnectionLimits::default() });
         let now = Duration::from_secs(100);
         let first = admission.admit(FAR, now).unwrap();
         let _second = admission.admit(FAR, now).unwrap();
@@ -175,11 +177,16 @@ mod tests {
         assert_eq!(admission.admit(HOME, now).err(), Some(Refusal::Connections { max: 3 }));
         drop(first);
         assert!(admission.admit(FAR, now).is_ok());
+        // Fewer are let in from now on, and nobody who is in has to go.
+        admission.set_limits(ConnectionLimits { max: 1, ..ConnectionLimits::default() });
+        assert_eq!(admission.open(), 2);
+        assert_eq!(admission.admit(HOME, now).err(), Some(Refusal::Connections { max: 1 }));
     }
 
     #[test]
     fn a_rush_is_slowed_down_and_a_flood_refused_but_not_on_loopback() {
-        let admission = Admission::new(&Limits { connections_per_ip_max: 10_000, ..Limits::default() });
+        let admission =
+            Admission::new(ConnectionLimits { per_ip_max: 10_000, ..ConnectionLimits::default() });
         let now = Duration::from_secs(100);
         let mut open = Vec::new();
         let (mut at_once, mut later, mut refused) = (0, 0, 0);
@@ -200,7 +207,7 @@ mod tests {
 
     #[test]
     fn addresses_of_the_past_are_forgotten() {
-        let admission = Admission::new(&Limits { connections_max: 2, ..Limits::default() });
+        let admission = Admission::new(ConnectionLimits { max: 2, ..ConnectionLimits::default() });
         for i in 0..20_000u32 {
             drop(admission.admit(IpAddr::from(i.to_be_bytes()), Duration::from_secs(i.into())));
         }

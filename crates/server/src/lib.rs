@@ -25,7 +25,7 @@ pub use admin::{Admin, BoundAdmin, Readiness, Report};
 pub use counters::{ApiCounters, Counters};
 pub use dispatch::Dispatch;
 pub use histogram::Histogram;
-pub use limits::Limits;
+pub use limits::{ConnectionLimits, Limits};
 pub use memory::{MemoryAccount, MemoryShare};
 pub use metrics::{MetricsText, write_server_metrics};
 pub use server::{BindError, BoundListener, Server};

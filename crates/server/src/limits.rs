@@ -15,17 +15,7 @@ pub struct Limits {
     pub request_memory_bytes_max: u64,
     /// All answers that clients have not taken yet, together. Above it no new Fetch is started.
     pub answer_memory_bytes_max: u64,
-    /// Open connections (`max.connections`).
-    pub connections_max: usize,
-    /// Open connections of one address that is not loopback (`max.connections.per.ip`, and without authentication also
-    /// `connection.unauthenticated.max.per.ip`).
-    pub connections_per_ip_max: usize,
-    /// Exceptions from the line above (`max.connections.per.ip.overrides`); they hold for loopback too.
-    pub connections_per_ip_overrides: BTreeMap<IpAddr, usize>,
-    /// New connections per second, loopback not counted (`max.connection.creation.rate`).
-    pub connections_per_second_max: u32,
-    /// New connections per second of one address, loopback exempt (`connection.unauthenticated.creation.rate.per.ip`).
-    pub connections_per_ip_per_second_max: u32,
+    pub connections: ConnectionLimits,
     /// A connection with nothing under way is closed after this time (`connections.max.idle.ms`).
     pub connection_idle: Duration,
     /// Once its first byte is here, a connection's first request must be complete within this time
@@ -48,17 +38,41 @@ pub struct Limits {
     pub orphan_grace: Duration,
 }
 
+/// Who may connect. These can change while the server runs ([`crate::Server::set_connection_limits`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Open connections (`max.connections`).
+    pub max: usize,
+    /// Open connections of one address that is not loopback (`max.connections.per.ip`, and without authentication also
+    /// `connection.unauthenticated.max.per.ip`).
+    pub per_ip_max: usize,
+    /// Exceptions from the line above (`max.connections.per.ip.overrides`); they hold for loopback too.
+    pub per_ip_overrides: BTreeMap<IpAddr, usize>,
+    /// New connections per second, loopback not counted (`max.connection.creation.rate`).
+    pub per_second_max: u32,
+    /// New connections per second of one address, loopback exempt (`connection.unauthenticated.creation.rate.per.ip`).
+    pub per_ip_per_second_max: u32,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            max: 10_000,
+            per_ip_max: 1_000,
+            per_ip_overrides: BTreeMap::new(),
+            per_second_max: u32::MAX,
+            per_ip_per_second_max: 200,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             request_bytes_max: 100 << 20,
             request_memory_bytes_max: 1 << 30,
             answer_memory_bytes_max: 1 << 30,
-            connections_max: 10_000,
-            connections_per_ip_max: 1_000,
-            connections_per_ip_overrides: BTreeMap::new(),
-            connections_per_second_max: u32::MAX,
-            connections_per_ip_per_second_max: 200,
+            connections: ConnectionLimits::default(),
             connection_idle: Duration::from_secs(600),
             first_request: Duration::from_secs(10),
             frame_stall: Duration::from_secs(60),

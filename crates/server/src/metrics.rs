@@ -100,13 +100,12 @@ fn load(counter: &AtomicU64) -> u64 {
 /// What the server counts.
 pub fn write_server_metrics(text: &mut MetricsText, server: &Server, now: Duration) {
     let counters = server.counters();
-    let limits = server.limits();
 
     text.gauge("ottla_connections", "Open connections.", server.connections_open());
     text.gauge(
         "ottla_connections_limit",
         "The most connections that may be open (max.connections).",
-        limits.connections_max,
+        server.connection_limits().max,
     );
     text.counter(
         "ottla_connections_accepted_total",

@@ -16,7 +16,7 @@ use crate::admission::{Admission, Place, Refusal};
 use crate::connection::{End, LogBrake, Session, Shared};
 use crate::counters::Counters;
 use crate::dispatch::Dispatch;
-use crate::limits::Limits;
+use crate::limits::{ConnectionLimits, Limits};
 use crate::memory::MemoryAccount;
 
 /// After an accept that failed for want of files or memory.
@@ -88,7 +88,7 @@ impl Server {
         limits: Limits,
         clock: SharedClock,
     ) -> Arc<Self> {
-        let admission = Admission::new(&limits);
+        let admission = Admission::new(limits.connections.clone());
         let shared = Arc::new(Shared {
             dispatch: Box::new(dispatch),
             counters: Arc::new(Counters::default()),
@@ -127,6 +127,16 @@ impl Server {
         &self.shared.counters
     }
 
+    /// New connections are counted against these from now on.
+    pub fn set_connection_limits(&self, limits: ConnectionLimits) {
+        self.admission.set_limits(limits);
+    }
+
+    pub fn connection_limits(&self) -> ConnectionLimits {
+        self.admission.limits()
+    }
+
+    /// As it was started; [`Server::connection_limits`] may have changed since.
     pub fn limits(&self) -> &Limits {
         &self.shared.limits
     }

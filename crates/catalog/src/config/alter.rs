@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use protocol::{ErrorCode, Str};
 
-use super::broker_config::find_with_listener;
+use super::broker_config::{OVERRIDES_RULE, find_with_listener, parse_overrides};
 use super::key::{ConfigKey, ConfigType, Mutability, Scope};
 use super::layers::Layers;
 use super::{BrokerConfig, Value, find};
@@ -357,8 +357,13 @@ fn check_broker(
         return refuse(ErrorCode::InvalidRequest, "log.retention.ms must be -1 (for ever) or at least 1");
     }
     let per_ip = altered.get("max.connections.per.ip").map(|text| text as &str);
-    let overrides = altered.get("max.connections.per.ip.overrides").map(|text| text.is_empty());
-    if per_ip == Some("0") && overrides.unwrap_or(broker.connections_per_ip_overrides().is_empty()) {
+    let overrides = altered.get("max.connections.per.ip.overrides");
+    if overrides.is_some_and(|text| parse_overrides(text).is_none()) {
+        let message = format!("max.connections.per.ip.overrides {OVERRIDES_RULE}");
+        return refuse(ErrorCode::InvalidRequest, message);
+    }
+    let empty = overrides.map(|text| text.is_empty());
+    if per_ip == Some("0") && empty.unwrap_or(broker.connections_per_ip_overrides().is_empty()) {
         let message = "max.connections.per.ip may be 0 only if max.connections.per.ip.overrides has entries";
         return refuse(ErrorCode::InvalidRequest, message);
     }

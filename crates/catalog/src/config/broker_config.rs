@@ -2,6 +2,7 @@
 //! overrides on top.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::key::{Effect, Scope};
@@ -39,6 +40,8 @@ pub enum LogSync {
     /// Acknowledge first, sync every `log.sync.interval.ms`.
     Interval,
 }
+
+pub(super) const OVERRIDES_RULE: &str = "must be a list of IP-address:count (host names are not resolved)";
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct BrokerConfig {
@@ -149,7 +152,7 @@ impl BrokerConfig {
             );
         }
         if parse_overrides(&self.max_connections_per_ip_overrides()).is_none() {
-            return conflict("max.connections.per.ip.overrides", "must be a list of address:count");
+            return conflict("max.connections.per.ip.overrides", OVERRIDES_RULE);
         }
         if self.log_dirs().is_empty() {
             return conflict("log.dirs", "must name a directory");
@@ -174,7 +177,7 @@ impl BrokerConfig {
     }
 
     /// Address → most connections from it.
-    pub fn connections_per_ip_overrides(&self) -> Vec<(String, i32)> {
+    pub fn connections_per_ip_overrides(&self) -> Vec<(IpAddr, u32)> {
         parse_overrides(&self.max_connections_per_ip_overrides()).unwrap_or_default()
     }
 
@@ -305,12 +308,13 @@ pub(super) fn find_with_listener(name: &str) -> Option<&'static ConfigKey> {
     find(Scope::Broker, base).or_else(|| base.split_once('.').and_then(|(_, base)| find(Scope::Broker, base)))
 }
 
-fn parse_overrides(text: &str) -> Option<Vec<(String, i32)>> {
+/// `None` when it is no list of IP address and count; host names are not resolved.
+pub(super) fn parse_overrides(text: &str) -> Option<Vec<(IpAddr, u32)>> {
     let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
     entries
         .map(|entry| {
             let (address, count) = entry.rsplit_once(':')?;
-            Some((address.trim().to_owned(), count.trim().parse().ok()?))
+            Some((address.trim().parse().ok()?, count.trim().parse().ok()?))
         })
         .collect()
 }

@@ -51,7 +51,7 @@ enum Admin {
 
 pub fn run(arguments: Serve, output: Output) -> Done {
     let plan = plan(arguments)?;
-    raise_open_files(plan.limits.connections_max as u64);
+    raise_open_files(plan.limits.connections.max as u64);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(world::machine::processors())
         .max_blocking_threads(64)
@@ -108,7 +108,7 @@ fn plan(arguments: Serve) -> Result<Plan, Failure> {
         None if all.contains_key("admin.address") => Admin::At(config.admin_address()),
         None => Admin::Default,
     };
-    let limits = properties::limits(&config, world::machine::memory_bytes())?;
+    let limits = properties::limits(&config, world::machine::memory_bytes());
     Ok(Plan { config, data, listeners, advertised, admin, limits, insecure: arguments.insecure })
 }
 
@@ -170,6 +170,7 @@ async fn start(plan: Plan, output: Output) -> Result<Running, Failure> {
     progress.ready(broker.clone(), server.clone(), catalog.clone(), log.clone(), disk);
     // It lives as long as the process.
     drop(world::task::spawn(idle_memory::watch(server.clone())));
+    drop(world::task::spawn(follow_connection_limits(broker.clone(), catalog.clone(), server.clone())));
     let cluster_id = catalog.read().cluster_id().clone();
     welcome::print(
         output,
@@ -184,6 +185,23 @@ async fn start(plan: Plan, output: Output) -> Result<Running, Failure> {
     )?;
 
     Ok(Running { lock, catalog, log, broker, server, progress, admin })
+}
+
+/// What an operator changes of them holds from then on, without a restart.
+async fn follow_connection_limits(broker: Arc<Broker>, catalog: Arc<Catalog>, server: Arc<Server>) {
+    let mut changes = catalog.changes();
+    loop {
+        let config = broker.config();
+        let limits = properties::connection_limits(&config);
+        if limits != server.connection_limits() {
+            raise_open_files(limits.max as u64);
+            server.set_connection_limits(limits);
+        }
+        // An error means that the catalog is closed: the broker is stopping.
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 impl Running {

@@ -1,12 +1,11 @@
 //! The broker properties of `--server-properties` and `--set`, and what in them is for `serve` itself: addresses, node id, limits.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use catalog::config::BrokerConfig;
-use server::Limits;
+use server::{ConnectionLimits, Limits};
 
 use crate::arguments::Properties;
 use crate::exit::Failure;
@@ -94,42 +93,46 @@ pub fn listeners(key: &str, all: &BTreeMap<String, String>) -> Result<Vec<Listen
 }
 
 /// The server's limits. Where Kafka's default is "no limit", ours stays unless the key was given.
-pub fn limits(config: &BrokerConfig, memory_bytes: u64) -> Result<Limits, Failure> {
+pub fn limits(config: &BrokerConfig, memory_bytes: u64) -> Limits {
     let mut limits = Limits {
         request_bytes_max: config.socket_request_max_bytes() as usize,
         request_memory_bytes_max: memory_bytes / 4,
         answer_memory_bytes_max: memory_bytes / 4,
-        connections_per_ip_max: config.connection_unauthenticated_max_per_ip() as usize,
-        connections_per_ip_per_second_max: config.connection_unauthenticated_creation_rate_per_ip() as u32,
         first_request: Duration::from_millis(config.connection_handshake_timeout_ms() as u64),
         // Negative means never, as in Kafka.
         connection_idle: Duration::from_millis(
             u64::try_from(config.connections_max_idle_ms()).unwrap_or(u32::MAX.into()),
         ),
+        connections: connection_limits(config),
         ..Limits::default()
     };
     if let Ok(bytes @ 1..) = u64::try_from(config.queued_max_request_bytes()) {
         limits.request_memory_bytes_max = bytes;
     }
-    let is_given = |key: &str| config.started_with().contains_key(key);
-    if is_given("max.connections") {
-        limits.connections_max = config.max_connections() as usize;
+    limits
+}
+
+/// Those that an operator may change while the broker runs, as in Kafka.
+pub fn connection_limits(config: &BrokerConfig) -> ConnectionLimits {
+    // Kafka's default, where it says nothing against the bound for connections without authentication.
+    let unlimited = config.max_connections_per_ip() == i32::MAX
+        && !config.started_with().contains_key("max.connections.per.ip");
+    let per_ip = if unlimited {
+        config.connection_unauthenticated_max_per_ip()
+    } else {
+        config.max_connections_per_ip()
+    };
+    ConnectionLimits {
+        max: config.max_connections() as usize,
+        per_ip_max: per_ip as usize,
+        per_ip_overrides: config
+            .connections_per_ip_overrides()
+            .into_iter()
+            .map(|(ip, count)| (ip, count as usize))
+            .collect(),
+        per_second_max: config.max_connection_creation_rate() as u32,
+        per_ip_per_second_max: config.connection_unauthenticated_creation_rate_per_ip() as u32,
     }
-    if is_given("max.connections.per.ip") {
-        limits.connections_per_ip_max = config.max_connections_per_ip() as usize;
-    }
-    if is_given("max.connection.creation.rate") {
-        limits.connections_per_second_max = config.max_connection_creation_rate() as u32;
-    }
-    for (address, count) in config.connections_per_ip_overrides() {
-        let ip: IpAddr = address.parse().map_err(|_| {
-            Failure::usage(format!(
-                "max.connections.per.ip.overrides: {address} is no IP address (host names are not resolved)"
-            ))
-        })?;
-        limits.connections_per_ip_overrides.insert(ip, count.max(0) as usize);
-    }
-    Ok(limits)
 }
 
 fn list(value: Option<&String>) -> impl Iterator<Item = &str> {
@@ -166,9 +169,9 @@ mod tests {
         let given = [("max.connections", "5"), ("max.connections.per.ip.overrides", "127.0.0.1:3")];
         let (config, warnings) = BrokerConfig::new(given).unwrap();
         assert_eq!(warnings, []);
-        let limits = limits(&config, 4 << 30).unwrap();
-        assert_eq!((limits.connections_max, limits.request_memory_bytes_max), (5, 1 << 30));
-        assert_eq!(limits.connections_per_ip_overrides.len(), 1);
-        assert_eq!((limits.connections_per_ip_max, limits.connection_idle.as_secs()), (1000, 600));
+        let limits = limits(&config, 4 << 30);
+        assert_eq!((limits.connections.max, limits.request_memory_bytes_max), (5, 1 << 30));
+        assert_eq!(limits.connections.per_ip_overrides.len(), 1);
+        assert_eq!((limits.connections.per_ip_max, limits.connection_idle.as_secs()), (1000, 600));
     }
 }

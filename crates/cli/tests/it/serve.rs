@@ -1,6 +1,8 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use client::{AlterConfig, Client, ClientOptions, Resource};
+
 use crate::broker::{Broker, ottla};
 
 fn stderr(output: &std::process::Output) -> String {
@@ -183,5 +185,28 @@ fn health_tells_and_metrics_show_what_clients_did() {
         });
         assert!(of_family, "{sample}");
     }
+    assert_eq!(broker.stop(), Some(0));
+}
+
+#[test]
+fn a_connection_limit_changes_while_the_broker_runs() {
+    let home = tempfile::tempdir().unwrap();
+    let broker = Broker::start(home.path(), &[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let set = |value: &str| {
+        let change = AlterConfig::set("max.connections", value);
+        runtime.block_on(async {
+            let admin = Client::new(ClientOptions::new([broker.address()])).admin();
+            admin.alter_configs(&Resource::Broker("".into()), &[change], false).await
+        })
+    };
+    assert!(broker.get("/metrics").contains("ottla_connections_limit 10000\n"));
+    set("7").unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !broker.get("/metrics").contains("ottla_connections_limit 7\n") {
+        assert!(std::time::Instant::now() < deadline, "the new limit does not hold");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(set("some").is_err());
     assert_eq!(broker.stop(), Some(0));
 }

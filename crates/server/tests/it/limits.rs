@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use server::{BindError, BoundListener, Limits};
+use server::{BindError, BoundListener, ConnectionLimits, Limits};
 use world::net::Net;
 
 use crate::script::*;
@@ -85,7 +85,9 @@ async fn requests_share_one_memory_and_all_get_through() {
 
 #[tokio::test]
 async fn the_number_of_connections_is_bounded_and_places_come_free() {
-    let (server, _) = serve(Limits { connections_max: 2, ..Limits::default() }).await;
+    let (server, _) =
+        serve(Limits { connections: ConnectionLimits { max: 2, ..Default::default() }, ..Limits::default() })
+            .await;
     let first = Peer::connect(&server).await;
     let mut second = Peer::connect(&server).await;
     second.send(&request(METADATA, 1, &[NOW])).await;
