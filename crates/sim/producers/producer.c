@@ -1,7 +1,8 @@
 /* One of the two producer families of `cargo xtask chaos`: librdkafka, idempotent, retrying for ever.
  * producer ADDR TOPIC PARTITIONS NAME RATE     sends RATE records/s until stdin closes; a line "PARTITION NUMBER OFFSET" per delivery
  *                                              report on stdout; then flushes and ends with "flushed".
- * producer ADDR TOPIC PARTITIONS read          the whole log, a line "PARTITION OFFSET VALUE" per record, then "end". */
+ * producer ADDR TOPIC PARTITIONS read          the whole log, a line "PARTITION OFFSET VALUE" per record, then "end".
+ * producer ADDR TOPIC PARTITIONS read-readable the same, but a partition ends where the broker says that it is damaged. */
 #include <fcntl.h>
 #include <librdkafka/rdkafka.h>
 #include <poll.h>
@@ -37,7 +38,7 @@ static rd_kafka_t *client(rd_kafka_type_t type, rd_kafka_conf_t *conf, const cha
     return rk;
 }
 
-static int read_all(const char *addr, const char *topic, int partitions) {
+static int read_all(const char *addr, const char *topic, int partitions, int over_damage) {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     set(conf, "group.id", "chaos-reader");
     set(conf, "enable.partition.eof", "true");
@@ -51,11 +52,15 @@ static int read_all(const char *addr, const char *topic, int partitions) {
     rd_kafka_assign(rk, list);
     time_t last = time(NULL);
     int open = partitions;
+    char *ended = calloc((size_t)partitions, 1);
     while (open > 0 && time(NULL) - last < 60) {
         rd_kafka_message_t *m = rd_kafka_consumer_poll(rk, 1000);
         if (!m) continue;
         if (!m->err) { printf("%d %ld %.*s\n", m->partition, (long)m->offset, (int)m->len, (char *)m->payload); last = time(NULL); }
-        else if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) open--;
+        else if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF || (over_damage && m->err == RD_KAFKA_RESP_ERR_INVALID_MSG && m->rkt)) {
+            if (!ended[m->partition]) open--;
+            ended[m->partition] = 1;
+        }
         else fprintf(stderr, "%s\n", rd_kafka_message_errstr(m));
         rd_kafka_message_destroy(m);
     }
@@ -68,7 +73,8 @@ int main(int argc, char **argv) {
     if (argc < 5) return 2;
     const char *addr = argv[1], *topic = argv[2], *name = argv[4];
     int partitions = atoi(argv[3]), rate = argc > 5 ? atoi(argv[5]) : 1000;
-    if (!strcmp(name, "read")) return read_all(addr, topic, partitions);
+    if (!strcmp(name, "read")) return read_all(addr, topic, partitions, 0);
+    if (!strcmp(name, "read-readable")) return read_all(addr, topic, partitions, 1);
     setvbuf(stdout, NULL, _IOLBF, 1 << 16);
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     set(conf, "enable.idempotence", "true");

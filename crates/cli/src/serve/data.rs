@@ -62,6 +62,8 @@ pub async fn open(
     let settings = settings(config);
     #[cfg(feature = "negative-controls")]
     let settings = LogSettings { negative_control: negative_control()?, ..settings };
+    #[cfg(feature = "failpoints")]
+    let settings = rewriting_soon(settings);
     let log = CommitLog::open(disk, dir.join("log"), clock.clone(), rng.clone(), settings, catalog.clone())
         .await
         .map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))?;
@@ -114,6 +116,20 @@ fn settings(config: &BrokerConfig) -> LogSettings {
         producers_max: config.producer_ids_max() as usize,
         housekeeping_interval: milliseconds(config.log_retention_check_interval_ms()),
         ..LogSettings::default()
+    }
+}
+
+/// A broker that lives for a second between two power cuts would never come to rewriting and recycling.
+#[cfg(feature = "failpoints")]
+fn rewriting_soon(settings: LogSettings) -> LogSettings {
+    if std::env::var_os("OTTLA_REWRITE_SOON").is_none() {
+        return settings;
+    }
+    LogSettings {
+        wal_retain_bytes: 2 << 20,
+        segment_own_bytes: 1 << 20,
+        rewrite_interval: Duration::from_millis(100),
+        ..settings
     }
 }
 

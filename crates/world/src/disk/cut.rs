@@ -1,11 +1,13 @@
 //! Power cuts of a real file system at a chosen step, for chaos tests. Compiled only with the feature `failpoints`.
 //!
 //! `OTTLA_CUT_AT=step:n` shuts the file system down without flushing its journal at the n-th `after-write`,
-//! `after-sync`, `after-rename` or `after-directory-sync`, and aborts. ext4 only; the process needs CAP_SYS_ADMIN.
+//! `after-sync`, `after-rename` or `after-directory-sync`, and aborts; `step@ms` at the first one that comes so many
+//! milliseconds after the first step of any kind, however often it comes before. ext4 only; needs CAP_SYS_ADMIN.
 
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::parent;
 
@@ -14,19 +16,34 @@ const EXT4_IOC_SHUTDOWN: rustix::ioctl::Opcode = 0x8004_587d;
 /// As if the power went: the journal is not flushed.
 const NO_LOG_FLUSH: u32 = 2;
 
+/// How the process ends when the cut failed: not as it does when the cut is done.
+const CUT_FAILED: i32 = 125;
+
 struct Plan {
     step: String,
-    at: u64,
+    when: When,
     seen: AtomicU64,
+    began: Instant,
+}
+
+enum When {
+    Nth(u64),
+    After(Duration),
 }
 
 fn plan() -> Option<&'static Plan> {
     static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
     PLAN.get_or_init(|| {
         let text = std::env::var("OTTLA_CUT_AT").ok()?;
-        let (step, at) = text.split_once(':').expect("OTTLA_CUT_AT is step:n");
-        let at = at.parse().expect("OTTLA_CUT_AT is step:n");
-        Some(Plan { step: step.to_owned(), at, seen: AtomicU64::new(0) })
+        let number = |text: &str| text.parse::<u64>().expect("OTTLA_CUT_AT is step:n or step@ms");
+        let (step, when) = match text.split_once('@') {
+            Some((step, ms)) => (step, When::After(Duration::from_millis(number(ms)))),
+            None => {
+                let (step, n) = text.split_once(':').expect("OTTLA_CUT_AT is step:n or step@ms");
+                (step, When::Nth(number(n)))
+            }
+        };
+        Some(Plan { step: step.to_owned(), when, seen: AtomicU64::new(0), began: Instant::now() })
     })
     .as_ref()
 }
@@ -34,7 +51,11 @@ fn plan() -> Option<&'static Plan> {
 /// Called after each step on `path`; does not return when the cut is here.
 pub fn reached(step: &str, path: &Path) {
     let Some(plan) = plan().filter(|plan| plan.step == step) else { return };
-    if plan.seen.fetch_add(1, Ordering::Relaxed) + 1 != plan.at {
+    let here = match plan.when {
+        When::Nth(n) => plan.seen.fetch_add(1, Ordering::Relaxed) + 1 == n,
+        When::After(time) => plan.began.elapsed() >= time,
+    };
+    if !here {
         return;
     }
     let dir = if path.is_dir() { path } else { parent(path) };
@@ -48,6 +69,7 @@ pub fn reached(step: &str, path: &Path) {
     });
     if let Err(why) = result {
         eprintln!("OTTLA_CUT_AT: {} cannot be shut down: {why}", dir.display());
+        std::process::exit(CUT_FAILED);
     }
     std::process::abort();
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -67,6 +68,11 @@ impl Broker {
 
     pub fn alive(&mut self) -> anyhow::Result<bool> {
         Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// It pulled the plug at a step of its own. Ended in any other way is a failure of the broker, and is one.
+    pub fn cut_itself(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some_and(|status| status.signal() == Some(libc::SIGABRT)))
     }
 
     /// kill -9.

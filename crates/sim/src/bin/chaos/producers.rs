@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -11,6 +11,9 @@ use sim::history::{Acknowledged, Found};
 
 /// How long producers may take to flush once the broker is up for good.
 const FLUSH_MAX: Duration = Duration::from_secs(90);
+
+/// With a broker that breaks a rule some of them never will.
+const CONTROL_FLUSH_MAX: Duration = Duration::from_secs(15);
 
 pub struct Families {
     c: PathBuf,
@@ -91,8 +94,17 @@ impl Families {
 
     /// The whole log, read by librdkafka with its own checksum check.
     pub fn read_all(&self, load: &Load) -> anyhow::Result<Vec<Found>> {
+        self.read(load, "read")
+    }
+
+    /// Of a log that lost data: each partition up to where the broker says that it is damaged.
+    pub fn read_readable(&self, load: &Load) -> anyhow::Result<Vec<Found>> {
+        self.read(load, "read-readable")
+    }
+
+    fn read(&self, load: &Load, how: &str) -> anyhow::Result<Vec<Found>> {
         let mut child = Command::new(&self.c)
-            .args([&load.address, &load.topic, &load.partitions.to_string(), "read"])
+            .args([&load.address, &load.topic, &load.partitions.to_string(), how])
             .stdout(Stdio::piped())
             .spawn()?;
         let mut found = Vec::new();
@@ -181,40 +193,71 @@ impl Producers {
 
     /// Lets everybody flush, and collects what they were told.
     pub fn finish(mut self) -> anyhow::Result<Acknowledged> {
-        for producer in &mut self.running {
-            drop(producer.child.stdin.take());
-        }
+        self.close();
         let deadline = Instant::now() + FLUSH_MAX;
         let mut all = Acknowledged::default();
         for producer in &mut self.running {
-            let status = loop {
-                match producer.child.try_wait()? {
-                    Some(status) => break status,
-                    None if Instant::now() > deadline => {
-                        bail!("producer {} does not get its records out", producer.name)
-                    }
-                    None => std::thread::sleep(Duration::from_millis(50)),
-                }
-            };
+            let status = producer.ended(deadline)?;
+            ensure!(status.is_some(), "producer {} does not get its records out", producer.name);
             ensure!(
-                status.success(),
+                status.is_some_and(|status| status.success()),
                 "producer {}: {}",
                 producer.name,
                 std::fs::read_to_string(&producer.complaints)?
             );
             let text = std::fs::read_to_string(&producer.told)?;
             ensure!(text.ends_with("flushed\n"), "producer {} did not flush", producer.name);
-            for line in text.lines().take_while(|line| *line != "flushed") {
-                let mut numbers = line.split(' ').map(str::parse::<i64>);
-                let (Some(Ok(partition)), Some(Ok(number)), Some(Ok(offset))) =
-                    (numbers.next(), numbers.next(), numbers.next())
-                else {
-                    bail!("producer {} says {line}", producer.name);
-                };
-                all.add(&producer.name, partition as i32, number as u64, offset)?;
-            }
+            producer.collect(&text, &mut all)?;
         }
         Ok(all)
+    }
+
+    /// What they were told, however they ended: with a log that went back in time some end with an error of their own.
+    pub fn told_at_all(mut self) -> anyhow::Result<Acknowledged> {
+        self.close();
+        let deadline = Instant::now() + CONTROL_FLUSH_MAX;
+        let mut all = Acknowledged::default();
+        for producer in &mut self.running {
+            if producer.ended(deadline)?.is_none() {
+                producer.child.kill()?;
+                producer.child.wait()?;
+            }
+            let text = std::fs::read_to_string(&producer.told)?;
+            let whole_lines = text.rfind('\n').map_or(0, |end| end + 1);
+            producer.collect(&text[..whole_lines], &mut all)?;
+        }
+        Ok(all)
+    }
+
+    fn close(&mut self) {
+        for producer in &mut self.running {
+            drop(producer.child.stdin.take());
+        }
+    }
+}
+
+impl Running {
+    /// `None`: it still runs at the deadline.
+    fn ended(&mut self, deadline: Instant) -> anyhow::Result<Option<ExitStatus>> {
+        loop {
+            match self.child.try_wait()? {
+                None if Instant::now() <= deadline => std::thread::sleep(Duration::from_millis(50)),
+                status => return Ok(status),
+            }
+        }
+    }
+
+    fn collect(&self, text: &str, all: &mut Acknowledged) -> anyhow::Result<()> {
+        for line in text.lines().take_while(|line| *line != "flushed") {
+            let mut numbers = line.split(' ').map(str::parse::<i64>);
+            let (Some(Ok(partition)), Some(Ok(number)), Some(Ok(offset))) =
+                (numbers.next(), numbers.next(), numbers.next())
+            else {
+                bail!("producer {} says {line}", self.name);
+            };
+            all.add(&self.name, partition as i32, number as u64, offset)?;
+        }
+        Ok(())
     }
 }
 
