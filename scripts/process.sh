@@ -4,3 +4,6 @@ is_ours() {
   [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null || return 1
   tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "$(cd "$1" && pwd)/data"
 }
+# in_use DIR: some process holds the data's lock, whatever DIR/pid says. It is the kernel's word and lasts until the last of the
+# broker's files is closed; a dying process loses its command line earlier.
+in_use() { [ -e "$1/data/lock" ] && ! flock --nonblock "$1/data/lock" true; }
