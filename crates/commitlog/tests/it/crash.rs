@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use commitlog::OpenError;
-use world::disk::MemFaults;
+use world::disk::{Disk, MemFaults};
 
 use crate::house::{House, append, batch, partition, read_all, run, small};
 
@@ -109,6 +109,10 @@ fn a_power_cut_at_every_step_loses_nothing_acknowledged() {
 
 /// Thirty batches in one WAL file with no checkpoint behind the first, idle for long enough, then killed.
 async fn thirty_batches() -> House {
+    thirty_batches_idle_for(Duration::from_secs(2)).await
+}
+
+async fn thirty_batches_idle_for(idle: Duration) -> House {
     let settings =
         commitlog::LogSettings { wal_file_bytes_min: 1 << 20, wal_file_bytes_max: 1 << 20, ..small() };
     let house = House::new(9, commitlog::LogSettings { checkpoint_bytes: 1 << 30, ..settings });
@@ -120,7 +124,7 @@ async fn thirty_batches() -> House {
             .await
             .unwrap();
     }
-    world::task::sleep(Duration::from_secs(2)).await;
+    world::task::sleep(idle).await;
     house.disk.kill();
     house
 }
@@ -179,6 +183,69 @@ fn a_truncated_wal_file_stops_the_start() {
             let what = format!("truncated to {len}");
             // Also where only zeros were lost: a file shorter than it was made is not trusted.
             assert!(notices_damage(&house, &what).await, "{what}");
+        });
+    }
+}
+
+/// The stated exception: within its half second of idleness nobody vouches for the newest chunk, and damage to it
+/// looks like a torn tail. It is cut, never served, and the log goes on in its place.
+#[test]
+fn the_newest_chunk_is_protected_after_half_a_second_of_idleness() {
+    let content =
+        run(9, async { thirty_batches_idle_for(Duration::ZERO).await.disk.content(&wal_path()).unwrap() });
+    let chunks: Vec<usize> =
+        (0..content.len()).step_by(4096).filter(|at| content[*at..].starts_with(b"OTTLACTN")).collect();
+    assert_eq!(chunks.len(), 30, "thirty commits, and nothing behind them yet");
+    let number = |at: usize| u64::from_le_bytes(content[at..at + 8].try_into().unwrap()) as usize;
+    let last = chunks[29];
+    let (payload_len, footer_len) = (number(last + 84), number(last + 92));
+    let footer_at = last + 128 + payload_len;
+    // Header, its checksum, the batch's header and record, the footer's beginning and end.
+    for at in [last, last + 30, last + 127, last + 140, footer_at - 2, footer_at, footer_at + footer_len - 1]
+    {
+        run(9, async {
+            let house = thirty_batches_idle_for(Duration::ZERO).await;
+            house.disk.flip_bit(&wal_path(), at as u64, 2);
+            let log = house.open().await.unwrap_or_else(|error| panic!("bit at {at}: {error}"));
+            assert_eq!(records(&log).await.unwrap(), 29, "bit at {at}");
+            append(&partition(&log, 2), batch(&["again".into()], None, 0))
+                .unwrap()
+                .committed()
+                .await
+                .unwrap();
+            house.disk.crash(1);
+            assert_eq!(records(&house.open().await.unwrap()).await.unwrap(), 30, "bit at {at}");
+        });
+    }
+    for at in [last, last + 140, footer_at] {
+        run(9, async {
+            let house = thirty_batches().await;
+            house.disk.flip_bit(&wal_path(), at as u64, 2);
+            assert!(notices_damage(&house, &format!("bit at {at}, after idleness")).await);
+        });
+    }
+}
+
+/// The file that says which log this is, and how long its first file was made.
+#[test]
+fn a_damaged_or_missing_log_id_stops_the_start_and_changes_nothing() {
+    let path = std::path::Path::new("/data/log.id");
+    let len = run(9, async { thirty_batches().await.disk.content(path).unwrap().len() as u64 });
+    let bits = (0..len).map(|at| (Some(at), None));
+    let lengths = (0..len).map(|len| (None, Some(len)));
+    for (bit, length) in bits.chain(lengths).chain([(None, None)]) {
+        run(9, async {
+            let house = thirty_batches().await;
+            match (bit, length) {
+                (Some(at), _) => house.disk.flip_bit(path, at, (at % 8) as u8),
+                (_, Some(len)) => house.disk.truncate(path, len),
+                _ => house.disk.remove(path).await.unwrap(),
+            }
+            let wal = house.disk.content(&wal_path()).unwrap();
+            let error = house.open().await.err();
+            let what = format!("bit {bit:?}, length {length:?}: {error:?}");
+            assert!(matches!(error, Some(OpenError::Format { .. } | OpenError::Damaged { .. })), "{what}");
+            assert_eq!(house.disk.content(&wal_path()).unwrap(), wal, "{what}");
         });
     }
 }

@@ -19,7 +19,7 @@ use commitlog::{
 };
 use protocol::{Str, TopicIdPartition, Uuid};
 use world::clock::SimClock;
-use world::disk::{MemDisk, MemFaults};
+use world::disk::{Disk, MemDisk, MemFaults, OpenMode};
 use world::rng::SeededRng;
 
 use crate::house::{append, batch, read_all, run, small};
@@ -531,6 +531,132 @@ fn a_damaged_manifest_stops_the_start_and_nothing_is_changed() {
             }
         }
         assert_eq!(content(&home.open().await.unwrap()).await, before);
+    });
+}
+
+#[test]
+fn a_truncated_manifest_stops_the_start_and_nothing_is_changed() {
+    run(17, async {
+        let home = Home::new(17);
+        let open = home.open().await.unwrap();
+        fill(&open, 0, 200).await;
+        open.rewrite_all().await.unwrap();
+        let before = content(&open).await;
+        open.close().await;
+        for path in home.named("manifest") {
+            let whole = home.disk.content(&path).unwrap();
+            let len = whole.len() as u64;
+            // The header, in the middle of the segments and partitions, within the hash, all but one byte; and no file.
+            for cut_to in [Some(0), Some(20), Some(len / 2), Some(len - 9), Some(len - 1), None] {
+                match cut_to {
+                    Some(len) => home.disk.truncate(&path, len),
+                    None => home.disk.remove(&path).await.unwrap(),
+                }
+                let segments = home.named("segments");
+                let error = home.open().await.err().expect("the catalog leads to this object");
+                assert!(error.to_string().contains("manifest"), "cut to {cut_to:?}: {error}");
+                assert_eq!(home.named("segments"), segments, "nothing was removed");
+                home.disk.kill();
+                put_back(&home, &path, &whole).await;
+            }
+        }
+        assert_eq!(content(&home.open().await.unwrap()).await, before);
+    });
+}
+
+async fn put_back(home: &Home, path: &Path, whole: &bytes::Bytes) {
+    let file = home.disk.open(path, OpenMode::Create).await.unwrap();
+    file.write_at(0, vec![whole.clone()]).await.unwrap();
+    file.sync().await.unwrap();
+    home.disk.sync_dir(path.parent().unwrap()).await.unwrap();
+}
+
+/// Header, batches, footer: wherever a segment ends too early, what it held fails with a clear error, everything else
+/// is read as before, and nothing is thrown away.
+#[test]
+fn a_truncated_or_missing_segment_fails_its_own_reads_and_nothing_else() {
+    run(18, async {
+        let home = Home::new(18);
+        let open = home.open().await.unwrap();
+        fill(&open, 0, 400).await;
+        open.rewrite_all().await.unwrap();
+        let before = content(&open).await;
+        open.close().await;
+        let segments = home.named("segments");
+        assert!(segments.len() > 1);
+        for path in &segments {
+            let whole = home.disk.content(path).unwrap();
+            let payload_len = u64::from_le_bytes(whole[84..92].try_into().unwrap());
+            let footer_at = 128 + payload_len;
+            let len = whole.len() as u64;
+            assert!(footer_at < len);
+            for cut_to in
+                [Some(0), Some(100), Some(128), Some(footer_at / 2), Some(footer_at), Some(len - 1), None]
+            {
+                match cut_to {
+                    Some(len) => home.disk.truncate(path, len),
+                    None => home.disk.remove(path).await.unwrap(),
+                }
+                let open = home.open().await.expect("a damaged segment stops nobody's start");
+                assert_eq!(open.log.counters().segments_damaged.load(Ordering::Relaxed), 1, "{cut_to:?}");
+                // Rewriting over it changes nothing of it.
+                let _ = open.rewrite_all().await;
+                let mut failures = 0;
+                for (at, topic) in [TOPIC, OTHER].into_iter().enumerate() {
+                    for index in 0..PARTITIONS {
+                        let partition = open.partition(topic, index);
+                        if read_some(&partition).await {
+                            failures += 1;
+                        } else {
+                            let was = &before[at * PARTITIONS as usize + index as usize];
+                            assert_eq!(&read_all(&partition, 4000).await, was, "cut to {cut_to:?}");
+                        }
+                    }
+                }
+                // Reads go by the manifest: without its footer a segment is counted as damaged, and its batches are whole.
+                let batches_lost = cut_to.is_none_or(|len| len < footer_at);
+                assert_eq!(failures > 0, batches_lost, "cut to {cut_to:?} of {footer_at} + footer");
+                open.close().await;
+                put_back(&home, path, &whole).await;
+                assert_eq!(home.named("segments"), segments, "nothing was thrown away");
+            }
+        }
+        assert_eq!(content(&home.open().await.unwrap()).await, before);
+    });
+}
+
+/// The four kinds of place of a segment, one bit each: header, batches, footer and its checksum's end.
+#[test]
+fn a_flipped_bit_at_every_kind_of_place_of_a_segment_is_never_served() {
+    run(19, async {
+        let home = Home::new(19);
+        let open = home.open().await.unwrap();
+        fill(&open, 0, 400).await;
+        open.rewrite_all().await.unwrap();
+        let before = content(&open).await;
+        open.close().await;
+        for path in home.named("segments") {
+            let whole = home.disk.content(&path).unwrap();
+            let footer_at = 128 + u64::from_le_bytes(whole[84..92].try_into().unwrap());
+            let len = whole.len() as u64;
+            for at in [0, 10, 90, 127, 128, footer_at / 2, footer_at - 1, footer_at, footer_at + 40, len - 1]
+            {
+                home.disk.flip_bit(&path, at, (at % 8) as u8);
+                let open = home.open().await.expect("a damaged segment stops nobody's start");
+                // Whoever does not say "damaged" reads what was written, every byte of it.
+                for (at, topic) in [TOPIC, OTHER].into_iter().enumerate() {
+                    for index in 0..PARTITIONS {
+                        let partition = open.partition(topic, index);
+                        if !read_some(&partition).await {
+                            let was = &before[at * PARTITIONS as usize + index as usize];
+                            assert_eq!(&read_all(&partition, 4000).await, was);
+                        }
+                    }
+                }
+                open.close().await;
+                home.disk.flip_bit(&path, at, (at % 8) as u8);
+            }
+        }
     });
 }
 
