@@ -37,7 +37,6 @@ pub use partition::{
     AbortedTransaction, ActiveProducer, AppendOptions, FetchWait, Isolation, Offsets, Origin, Partition,
     Read, ReadRequest, TimestampOffset,
 };
-pub use recovery::fuzz_recover;
 pub use rewrite::RewriteError;
 #[cfg(feature = "negative-controls")]
 pub use settings::NegativeControl;

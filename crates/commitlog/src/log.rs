@@ -242,6 +242,13 @@ impl Shared {
         }
     }
 
+    /// Partitions hold what they share, and that holds the partitions: without this a log that is closed stays in
+    /// memory for as long as the process lives.
+    fn cut_circle(&self) {
+        self.partitions.write().clear();
+        self.dirty.lock().clear();
+    }
+
     /// WAL files that take no more chunks, oldest first.
     pub fn sealed(&self) -> Vec<SealedFile> {
         let current = self.current_file.load(Ordering::Acquire);
@@ -416,6 +423,7 @@ impl CommitLog {
             too_many_producers: Notify::new(),
             counters: LogCounters::default(),
         });
+        let mut opening = Opening { shared: shared.clone(), is_writing: false };
         for (id, settings) in partitions {
             ensure(&shared, *id, settings.clone());
         }
@@ -448,6 +456,7 @@ impl CommitLog {
         shared.count_files();
         *shared.tail.lock() = Tail::new(shared.settings.tail_bytes_max, at.last_number + 1);
         shared.counters.recovered_chunks.store(chunk_count, Ordering::Relaxed);
+        opening.is_writing = true;
         let (requests, request_queue) = mpsc::channel::<CheckpointRequest>(4);
         let checkpointer =
             Checkpointer { shared: shared.clone(), file: checkpoint_file, last: start, force_base: false };
@@ -570,6 +579,24 @@ impl Drop for CommitLog {
         self.shared.writable.store(false, Ordering::Release);
         self.shared.next_file.closing();
         self.shared.wake.notify_one();
+        // Only when nobody writes any more: a last checkpoint without partitions would forget them.
+        if *self.closed.borrow() || self.closed.has_changed().is_err() {
+            self.shared.cut_circle();
+        }
+    }
+}
+
+/// An opening that fails before there is a writer leaves nothing behind.
+struct Opening {
+    shared: Arc<Shared>,
+    is_writing: bool,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if !self.is_writing {
+            self.shared.cut_circle();
+        }
     }
 }
 

@@ -255,32 +255,3 @@ impl Windows {
         Ok(self.bytes.slice(..len.min(self.bytes.len())))
     }
 }
-
-/// For the fuzzer: these bytes as the first file of a log. Whatever they are, recovery ends without a panic.
-pub fn fuzz_recover(bytes: &[u8]) {
-    use futures_util::FutureExt as _;
-    use world::disk::{Disk, MemDisk, OpenMode};
-
-    let run = async {
-        let disk: Arc<dyn Disk> = MemDisk::new(0);
-        let dir = Path::new("wal");
-        disk.create_dir_all(dir).await?;
-        let path = dir.join(file_name(Position::START.file));
-        let file = disk.open(&path, OpenMode::Create).await?;
-        file.write_at(0, vec![Bytes::copy_from_slice(bytes)]).await?;
-        file.set_len((bytes.len() as u64).next_power_of_two().max(PAGE)).await?;
-        let files = crate::wal::open_files(&disk, dir).await?;
-        let log_id = ContainerHeader::decode(bytes).map(|header| header.log_id).unwrap_or_default();
-        let mut offsets = 0u64;
-        let walked = walk(&files, dir, Position::START, 0, &log_id, PAGE, |found| {
-            offsets += found.footer.extents.len() as u64;
-            let _ = found
-                .footer
-                .section(crate::container::SectionKind::LogStarts)
-                .map(crate::container::LogStart::decode_all);
-            Ok(())
-        });
-        walked.await.map(|_| ())
-    };
-    let _ = run.now_or_never().expect("a disk in memory without latency never waits");
-}

@@ -8,6 +8,13 @@ mod counting;
 #[allow(dead_code)]
 mod fuzz_entries;
 
+#[path = "../../../crates/catalog/tests/it/fuzz_entries.rs"]
+#[allow(dead_code)]
+mod catalog_entries;
+#[path = "../../../crates/commitlog/tests/it/fuzz_entries.rs"]
+#[allow(dead_code)]
+mod commitlog_entries;
+
 use std::path::Path;
 
 use protocol::ApiKey;
@@ -15,6 +22,12 @@ use protocol::messages::all::ALL;
 
 const VECTORS: &str = include_str!("../../../crates/protocol/vectors/messages.txt");
 const BATCHES: &str = include_str!("../../../crates/protocol/vectors/batches.txt");
+const WAL: &[u8] = include_bytes!("../../../crates/commitlog/tests/golden/v1/first.wal");
+const SEGMENT: &[u8] = include_bytes!("../../../crates/commitlog/tests/golden/v1/first.seg");
+const SHARD: &[u8] = include_bytes!("../../../crates/commitlog/tests/golden/v1/shard.manifest");
+const METADATA: &[u8] = include_bytes!("../../../crates/catalog/tests/vectors/metadata.log");
+const SNAPSHOT: &[u8] =
+    include_bytes!("../../../crates/catalog/tests/vectors/metadata-00000000000000000006.snapshot");
 
 fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
@@ -42,6 +55,12 @@ fn main() -> std::io::Result<()> {
     for (index, line) in batches.enumerate() {
         let hex = line.rsplit(' ').next().expect("the bytes stand last");
         write(&corpus.join("record_batches"), index, &from_hex(hex))?;
+    }
+    for (index, (target, seed)) in commitlog_entries::seeds(WAL, SEGMENT, SHARD).into_iter().enumerate() {
+        write(&corpus.join(target), index, &seed)?;
+    }
+    for (index, seed) in catalog_entries::seeds(METADATA, SNAPSHOT).into_iter().enumerate() {
+        write(&corpus.join("catalog"), index, &seed)?;
     }
     Ok(())
 }

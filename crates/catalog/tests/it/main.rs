@@ -3,8 +3,12 @@
 
 mod append;
 mod config;
+#[path = "../../../protocol/tests/it/counting.rs"]
+mod counting;
 mod crash;
 mod damage;
+mod fuzz_entries;
+mod fuzz_smoke;
 mod golden;
 mod replay;
 mod support;

@@ -1,35 +1,56 @@
-//! The fuzz target `wal_recovery`, for a bounded count: a real WAL file with bytes changed at every kind of place.
+//! The fuzzers' entries for what lies on a disk, on golden bytes and golden bytes changed at every kind of place: a
+//! bounded count in every `cargo test`, on the stable toolchain. The real fuzzing is in `/fuzz`.
 
 use world::rng::{Rng, SeededRng};
 
-use crate::house::{House, append, batch, partition, run, small};
+use crate::fuzz_entries;
+
+const WAL: &[u8] = include_bytes!("../golden/v1/first.wal");
+const SEGMENT: &[u8] = include_bytes!("../golden/v1/first.seg");
+const SHARD: &[u8] = include_bytes!("../golden/v1/shard.manifest");
+const ROUNDS: usize = 300;
 
 #[test]
-fn recovery_of_arbitrary_bytes_ends_without_a_panic() {
-    let real = run(3, async {
-        let house = House::new(3, small());
-        let log = house.open().await.unwrap();
-        for i in 0..12 {
-            let values = [format!("{i}"), "x".repeat(i * 100)];
-            append(&partition(&log, i as i32 % 3), batch(&values, Some((1, 0, i as i32 / 3 * 2)), 0))
-                .unwrap()
-                .committed()
-                .await
-                .unwrap();
+fn the_seeds_get_past_the_checksums() {
+    let mut opened = 0;
+    for (target, seed) in fuzz_entries::seeds(WAL, SEGMENT, SHARD) {
+        match target {
+            "wal_recovery" => opened += usize::from(fuzz_entries::wal_recovery(&seed).is_ok()),
+            _ => assert_eq!(fuzz_entries::segment(&seed), Ok(())),
         }
-        let path = std::path::PathBuf::from("/data/wal/00000000000000000001.wal");
-        house.disk.content(&path).unwrap()
-    });
+    }
+    assert!(opened >= 4, "{opened} logs open");
+}
+
+#[test]
+fn what_is_changed_in_a_log_directory_never_ends_in_a_panic() {
+    mutated("wal_recovery", |bytes| drop(fuzz_entries::wal_recovery(bytes)));
+}
+
+#[test]
+fn what_is_changed_in_a_segment_or_manifest_never_ends_in_a_panic() {
+    mutated("segment", |bytes| drop(fuzz_entries::segment(bytes)));
+}
+
+fn mutated(target: &str, entry: impl Fn(&[u8])) {
+    let seeds: Vec<_> =
+        fuzz_entries::seeds(WAL, SEGMENT, SHARD).into_iter().filter(|(of, _)| *of == target).collect();
     let rng = SeededRng::new(11);
-    commitlog::fuzz_recover(&real);
-    commitlog::fuzz_recover(&[]);
-    for round in 0..400 {
-        let mut bytes = real.to_vec();
+    let below = |bound: usize| rng.next_u64() as usize % bound;
+    entry(&[]);
+    for round in 0..ROUNDS {
+        let mut bytes = seeds[round % seeds.len()].1.clone();
         for _ in 0..=round % 4 {
-            let at = rng.next_u64() as usize % bytes.len();
-            bytes[at] = rng.next_u64() as u8;
+            let at = below(bytes.len());
+            bytes[at] = match below(3) {
+                0 => rng.next_u64() as u8,
+                1 => bytes[at] ^ 1 << below(8),
+                _ => [0, 0xff, 0x7f, 0x80][below(4)],
+            };
         }
-        bytes.truncate(bytes.len() - (round * 37) % 4096);
-        commitlog::fuzz_recover(&bytes);
+        if round % 5 == 0 {
+            bytes.truncate(below(bytes.len()));
+        }
+        entry(&bytes);
     }
 }

@@ -2,7 +2,10 @@
 #![allow(clippy::disallowed_methods)]
 
 mod controls;
+#[path = "../../../protocol/tests/it/counting.rs"]
+mod counting;
 mod crash;
+mod fuzz_entries;
 mod fuzz_smoke;
 mod golden;
 mod house;

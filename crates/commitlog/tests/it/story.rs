@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -275,4 +276,22 @@ fn a_cold_read_of_many_small_extents_is_few_reads() {
         let took = reads.load(Ordering::Relaxed) - before;
         assert!(took <= files, "{took} reads for {BATCHES} extents in {files} files");
     });
+}
+
+/// A program that opens and closes brokers in itself, as tests do, must not keep every log it ever had.
+#[test]
+fn a_log_that_is_closed_or_cannot_be_opened_is_gone_from_memory() {
+    let house = House::new(5, small());
+    let disk = Arc::downgrade(&house.disk);
+    run(5, async {
+        let log = house.open().await.unwrap();
+        append(&partition(&log, 0), batch(&["a".into()], None, 0)).unwrap().committed().await.unwrap();
+        log.close().await;
+        drop(log);
+        house.disk.truncate(&PathBuf::from("/data/log.id"), 3);
+        assert!(house.open().await.is_err(), "its identity is damaged");
+    });
+    drop(house);
+    // The runtime has ended with `run`, and its tasks with it: what is left is what the log itself keeps.
+    assert_eq!(disk.strong_count(), 0, "somebody still holds the disk");
 }
