@@ -3,5 +3,6 @@
 
 mod broker;
 mod config;
+mod scripts;
 mod serve;
 mod verbs;
