@@ -35,7 +35,7 @@ pub async fn open(
     clock: &SharedClock,
     rng: &SharedRng,
 ) -> Result<Data, Failure> {
-    let disk: Arc<dyn Disk> = RealDisk::new();
+    let disk: Arc<dyn Disk> = real_disk();
     disk.create_dir_all(dir).await.map_err(|error| unusable(dir, error))?;
     let lock = lock(&disk, dir).await?;
     let counters = disk.counters();
@@ -68,6 +68,16 @@ pub async fn open(
         .await
         .map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))?;
     Ok(Data { lock, catalog, log, disk: counters })
+}
+
+fn real_disk() -> Arc<RealDisk> {
+    #[cfg(feature = "failpoints")]
+    if let Ok(text) = std::env::var("OTTLA_FAIL_SYNC_AT") {
+        let fail_sync_at = Some(text.parse().expect("OTTLA_FAIL_SYNC_AT is a number"));
+        let options = world::disk::RealDiskOptions { fail_sync_at, ..Default::default() };
+        return RealDisk::with_options(options);
+    }
+    RealDisk::new()
 }
 
 async fn lock(disk: &Arc<dyn Disk>, dir: &Path) -> Result<DiskLock, Failure> {

@@ -1,10 +1,12 @@
-//! `cargo xtask chaos kill|power`: real processes, real clients, a real file system; the history checker has the last word.
+//! `cargo xtask chaos kill|power|disk`: real processes, real clients, a real file system; the history checker has the last word.
 //!
 //! Two families of idempotent producers (librdkafka and kafka-clients) send for ever while the broker dies again and again;
 //! at the end they flush, and the whole log is read back and checked against what they were told.
 #![allow(clippy::disallowed_methods)] // a harness around processes, not a room
 
 mod broker;
+mod disk;
+mod file_system;
 mod kill;
 mod power;
 mod producers;
@@ -26,6 +28,8 @@ enum What {
     Kill(Kill),
     /// Power cuts on an ext4 file system of its own (needs root).
     Power(Power),
+    /// A full disk (a small ext4 image, needs root) and an fsync that fails.
+    Disk(Disk),
 }
 
 #[derive(Args)]
@@ -66,9 +70,17 @@ pub struct Power {
     control: Option<String>,
 }
 
+#[derive(Args)]
+pub struct Disk {
+    /// The ottla binary under test, built with the feature `failpoints`.
+    #[arg(long, env = "OTTLA_BIN")]
+    bin: PathBuf,
+}
+
 fn main() -> anyhow::Result<()> {
     match Cli::parse().what {
         What::Kill(args) => kill::run(&args),
         What::Power(args) => power::run(&args),
+        What::Disk(args) => disk::run(&args),
     }
 }
