@@ -89,7 +89,8 @@ pub fn decode(bytes: &[u8]) -> Result<(SnapshotPlace, State), SnapshotError> {
         return Err(SnapshotError::Damaged("hash of the state"));
     }
     let state = decode_state(body)?;
-    if state.position() != place.position {
+    // The first snapshot is taken behind the first frame; replay could never join one of nothing.
+    if state.position() != place.position || place.position == 0 {
         return Err(SnapshotError::Damaged("position"));
     }
     Ok((place, state))

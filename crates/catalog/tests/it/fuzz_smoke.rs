@@ -16,6 +16,13 @@ fn the_seeds_get_past_the_checksums() {
     assert!(outcomes.iter().filter(|outcome| outcome.is_ok()).count() >= 4, "{outcomes:?}");
 }
 
+/// A snapshot of position 0 that fits its checksums was waited for by replay, and no frame ever came to it.
+#[test]
+fn a_snapshot_of_nothing_is_ignored() {
+    let snapshot = [&[fuzz_entries::SNAPSHOT, 44, 0][..], &[0; 44]].concat();
+    fuzz_entries::catalog(&snapshot).unwrap();
+}
+
 #[test]
 fn what_is_changed_in_a_catalogs_directory_never_ends_in_a_panic() {
     let seeds = fuzz_entries::seeds(LOG, SNAPSHOT);
