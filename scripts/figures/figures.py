@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """First figures: Ottla beside Apache Kafka, in interleaved rounds A B C C B A on this machine.
 
-    scripts/figures/figures.py [--rounds N] [--only start,restart,produce] [--json FILE]
+    scripts/figures/figures.py [--rounds N] [--only start,restart,produce,partitions,size] [--gb 10] [--json FILE]
 
-Subjects: ottla (as it comes: every acknowledgement synced), kafka (as it comes: acknowledged from the page cache), and
-kafka-fsync (flush.messages=1). Load: Kafka's own ProducerPerformance, acks=all, 1 KB records, the same for all. CPU is that of the
-server process (user + system) per GB of record bytes. Throughput and times hold only as ratios of neighbouring rounds; the
-median and the range are printed. Needs a JDK, Maven, and target/release/ottla (or OTTLA_BIN)."""
+Subjects: ottla (as it comes: an acknowledgement follows the sync), kafka-fsync (flush.messages=1, so the same promise) and
+kafka (as it comes: an acknowledgement follows the page cache). Load: Kafka's own ProducerPerformance, one producer, acks=all,
+linger.ms=5, batch.size=65536, records of 1,000 bytes, the same for all. CPU is user + system of the broker's process tree per
+GB (10^9 bytes) of records. First acknowledgements are timed by a raw socket from the start of the process. Everything shares
+one machine: ratios of neighbouring rounds hold, times less so. Prints a table of medians and ranges. Needs a JDK, Maven (which
+fetches Kafka), and target/release/ottla (or OTTLA_BIN); `size` needs about four times --gb of disk under TMPDIR."""
 import argparse
 import json
 import os
@@ -26,6 +28,11 @@ HERE = pathlib.Path(__file__).resolve().parent
 HOME = pathlib.Path(os.environ.get("CLIENTS_HOME", pathlib.Path.home() / ".cache/ottla-clients")) / "kafka"
 TICKS = os.sysconf("SC_CLK_TCK")
 RECORD_BYTES = 1000
+IDLE_SECONDS = 5
+UP_SECONDS_MAX = 300
+# What Kafka's start script gives a broker.
+KAFKA_JVM = ["-Xms1G", "-Xmx1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35",
+             "-XX:+ExplicitGCInvokesConcurrent"]
 
 
 def jars():
@@ -38,8 +45,8 @@ def jars():
     return f"{HOME}/*"
 
 
-def java(*words):
-    return ["java", "-Xmx1g", f"-Dlog4j2.configurationFile={HOME}/log4j2.properties", "-cp", jars(), *words]
+def java(*words, options=("-Xmx512m",)):
+    return ["java", *options, f"-Dlog4j2.configurationFile={HOME}/log4j2.properties", "-cp", jars(), *words]
 
 
 def free_port():
@@ -59,7 +66,7 @@ def answers(port):
         return False
 
 
-def produce_one(port, topic, partition=0, deadline=60):
+def produce_one(port, topic, partition=0, deadline=UP_SECONDS_MAX):
     """A produce of one record (v3, acks=-1) on a raw socket, repeated until it is acknowledged."""
     value = b"x"
     record = b"\x00\x00\x00\x01" + bytes([len(value) << 1]) + value + b"\x00"
@@ -104,15 +111,14 @@ class Subject:
         self.name, self.port = name, free_port()
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix=f"figures-{name}-"))
         self.process = None
+        if name != "ottla":
+            self.format()
 
-    def command(self):
-        if self.name == "ottla":
-            binary = os.environ.get("OTTLA_BIN", ROOT / "target/release/ottla")
-            return [binary, "serve", "--data", self.dir / "data", "--listen", f"127.0.0.1:{self.port}", "--admin", "127.0.0.1:0"]
+    def format(self):
+        """Kafka wants its directory formatted before the first start; that is not counted as a part of the start."""
+        controller = free_port()
         config = self.dir / "server.properties"
-        if not config.exists():
-            controller = free_port()
-            config.write_text(f"""process.roles=broker,controller
+        config.write_text(f"""process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}
@@ -121,9 +127,14 @@ log.dirs={self.dir}/data
 offsets.topic.replication.factor=1
 {'log.flush.interval.messages=1' if self.name == 'kafka-fsync' else ''}
 """)
-            subprocess.run(java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", config), check=True,
-                           stdout=subprocess.DEVNULL)
-        return java("kafka.Kafka", config)
+        subprocess.run(java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", config), check=True,
+                       stdout=subprocess.DEVNULL)
+
+    def command(self):
+        if self.name == "ottla":
+            binary = os.environ.get("OTTLA_BIN", ROOT / "target/release/ottla")
+            return [binary, "serve", "--data", self.dir / "data", "--listen", f"127.0.0.1:{self.port}", "--admin", "127.0.0.1:0"]
+        return java("kafka.Kafka", self.dir / "server.properties", options=KAFKA_JVM)
 
     def start(self):
         log = open(self.dir / "log", "a")
@@ -135,12 +146,21 @@ offsets.topic.replication.factor=1
         began = self.start()
         while not answers(self.port):
             assert self.process.poll() is None, (self.dir / "log").read_text()[-2000:]
-            assert time.monotonic() - began < 60, "does not come up"
+            assert time.monotonic() - began < UP_SECONDS_MAX, "does not come up"
             time.sleep(0.002)
 
     def cpu(self):
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        """User and system seconds of the process and all below it, those included that have ended."""
+        total, tree = 0, {self.process.pid}
+        for entry in sorted((int(name) for name in os.listdir("/proc") if name.isdigit())):
+            try:
+                fields = pathlib.Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if entry in tree or int(fields[1]) in tree:
+                tree.add(entry)
+                total += sum(int(ticks) for ticks in fields[11:15])
+        return total / TICKS
 
     def memory_mib(self):
         return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{self.process.pid}/status").read_text())[1]) / 1024
@@ -154,33 +174,49 @@ offsets.topic.replication.factor=1
         self.process.kill()
         self.process.wait()
 
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(UP_SECONDS_MAX)
+
+    def to_first_ack(self, topic, partition):
+        """Milliseconds from the start of the process to the acknowledgement of a record."""
+        began = self.start()
+        produce_one(self.port, topic, partition)
+        return (time.monotonic() - began) * 1000
+
     def down(self):
         if self.process and self.process.poll() is None:
-            self.process.terminate()
             try:
-                self.process.wait(60)
+                self.stop()
             except subprocess.TimeoutExpired:
                 self.kill()
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def start_figures():
-    subject = Subject("ottla")
-    try:
-        began = subject.start()
-        produce_one_created(subject, began)
-        first_ack = time.monotonic() - began
-        time.sleep(3)
-        return {"start_to_first_ack_ms": first_ack * 1000, "idle_memory_mib": subject.memory_mib()}
-    finally:
-        subject.down()
+def interleaved(names, rounds):
+    """A B C C B A …: what disturbs the machine for a while disturbs all of them."""
+    for number in range(rounds):
+        yield from names if number % 2 == 0 else names[::-1]
+
+
+def start_figures(results, rounds):
+    for name in interleaved(["ottla", "kafka"], rounds):
+        subject = Subject(name)
+        try:
+            began = subject.start()
+            produce_one_created(subject, began)
+            note(results, "start on an empty directory → first acknowledgement, ms", name, (time.monotonic() - began) * 1000)
+            time.sleep(IDLE_SECONDS)
+            note(results, "idle memory, MiB resident", name, subject.memory_mib())
+        finally:
+            subject.down()
 
 
 def produce_one_created(subject, began):
     """First acknowledgement on an empty directory: the topic is made by a Metadata request, as any client does."""
     name = b"first"
     request = struct.pack(">hhih", 3, 4, 1, -1) + struct.pack(">ih", 1, len(name)) + name + b"\x01"
-    while time.monotonic() - began < 60:
+    while time.monotonic() - began < UP_SECONDS_MAX:
         try:
             with socket.create_connection(("127.0.0.1", subject.port), 0.5) as s:
                 s.settimeout(5)
@@ -192,21 +228,32 @@ def produce_one_created(subject, began):
     produce_one(subject.port, "first")
 
 
-def restart_figures():
-    subject = Subject("ottla")
+def restart_figures(results, rounds, what, partitions, records, reload_records):
+    """The same directory started again and again: after SIGTERM, and after kill -9 behind a load."""
+    subjects = {name: Subject(name) for name in ("ottla", "kafka")}
     try:
-        subject.up()
-        subject.topic("many", 1000)
-        perf(subject, "many", 200_000)
-        subject.kill()
-        began = subject.start()
-        produce_one(subject.port, "many", 999)
-        return {"kill_to_first_ack_1000_partitions_ms": (time.monotonic() - began) * 1000}
+        for subject in subjects.values():
+            subject.up()
+            subject.topic("many", partitions)
+            perf(subject, "many", records)
+            subject.stop()
+        for name in interleaved(list(subjects), rounds):
+            subject = subjects[name]
+            os.sync()
+            note(results, f"{what}: SIGTERM, restart → first acknowledgement, ms", name,
+                 subject.to_first_ack("many", partitions - 1))
+            perf(subject, "many", reload_records)
+            subject.kill()
+            note(results, f"{what}: kill -9 under load's end, restart → first acknowledgement, ms", name,
+                 subject.to_first_ack("many", partitions - 1))
+            subject.stop()
     finally:
-        subject.down()
+        for subject in subjects.values():
+            subject.down()
 
 
 def perf(subject, topic, records):
+    """Kafka's own ProducerPerformance, the same for all. Its MB/sec are MiB; ours are 10^6 bytes."""
     before = subject.cpu()
     out = subprocess.run(java("org.apache.kafka.tools.ProducerPerformance", "--topic", topic, "--num-records", str(records),
                               "--record-size", str(RECORD_BYTES), "--throughput", "-1", "--producer-props",
@@ -214,63 +261,99 @@ def perf(subject, topic, records):
                          check=True, capture_output=True, text=True).stdout
     line = out.strip().splitlines()[-1]
     assert line.startswith(f"{records} records sent"), out
-    return {"mb_per_s": float(re.search(r"\(([\d.]+) MB/sec\)", line)[1]),
-            "cpu_s_per_gb": (subject.cpu() - before) / (records * RECORD_BYTES / 1e9),
-            "p99_ms": float(re.search(r"([\d.]+) ms 99th", line)[1])}
+    return {"MB/s": float(re.search(r"\(([\d.]+) MB/sec\)", line)[1]) * 1.048576,
+            "CPU-s per GB": (subject.cpu() - before) / (records * RECORD_BYTES / 1e9),
+            "p99 ms": float(re.search(r"([\d.]+) ms 99th", line)[1])}
 
 
-def produce_figures(rounds, records):
-    results = {}
+def produce_figures(results, ratios, rounds, records):
     for partitions in (1, 100):
-        subjects = [Subject(name) for name in ("ottla", "kafka", "kafka-fsync")]
+        subjects = {name: Subject(name) for name in ("ottla", "kafka-fsync", "kafka")}
+        runs = {name: [] for name in subjects}
         try:
-            for subject in subjects:
+            for subject in subjects.values():
                 subject.up()
                 subject.topic("figures", partitions)
-                perf(subject, "figures", 20_000)  # warm both sides
-            for round_number in range(rounds):
-                order = subjects if round_number % 2 == 0 else subjects[::-1]
-                for subject in order:
-                    count = records // 10 if subject.name == "kafka-fsync" else records
-                    results.setdefault((partitions, subject.name), []).append(perf(subject, "figures", count))
+                perf(subject, "figures", records)  # until what a JVM compiles is compiled
+            for name in interleaved(list(subjects), rounds):
+                # What one subject left in the page cache is not written at the next one's cost.
+                os.sync()
+                run = perf(subjects[name], "figures", records)
+                runs[name].append(run)
+                for key, value in run.items():
+                    note(results, f"produce, {partitions} partition{'s' * (partitions > 1)}: {key}", name, value)
         finally:
-            for subject in subjects:
+            for subject in subjects.values():
                 subject.down()
-    table = {}
-    for (partitions, name), runs in results.items():
-        table[f"{partitions} partitions, {name}"] = {
-            key: {"median": statistics.median(run[key] for run in runs), "range": [min(run[key] for run in runs), max(run[key] for run in runs)]}
-            for key in runs[0]}
-    for partitions in (1, 100):
-        for other in ("kafka", "kafka-fsync"):
-            pairs = list(zip(results[(partitions, "ottla")], results[(partitions, other)]))
-            table[f"{partitions} partitions, ottla : {other}"] = {
-                key: {"median": statistics.median(a[key] / b[key] for a, b in pairs if b[key]), "range": [min(a[key] / b[key] for a, b in pairs if b[key]), max(a[key] / b[key] for a, b in pairs if b[key])]}
-                for key in ("mb_per_s", "cpu_s_per_gb")}
-    return table
+        for other in ("kafka-fsync", "kafka"):
+            for key in ("MB/s", "CPU-s per GB"):
+                for a, b in zip(runs["ottla"], runs[other]):
+                    note(ratios, f"produce, {partitions} partition{'s' * (partitions > 1)}: {key}", other, a[key] / b[key])
+
+
+def partition_figures(results, rounds, partitions):
+    """What an idle partition costs: resident memory with 0 and with many of them, started anew for both."""
+    for name in interleaved(["ottla", "kafka"], rounds):
+        subject = Subject(name)
+        try:
+            subject.up()
+            subject.stop()
+            subject.up()
+            time.sleep(IDLE_SECONDS)
+            without = subject.memory_mib()
+            for number in range(partitions // 1000):
+                subject.topic(f"idle-{number}", 1000)
+            time.sleep(IDLE_SECONDS)
+            note(results, f"{partitions:,} idle partitions made: KiB each", name, (subject.memory_mib() - without) * 1024 / partitions)
+            subject.stop()
+            subject.up()
+            time.sleep(IDLE_SECONDS)
+            note(results, f"{partitions:,} idle partitions after a restart: KiB each", name, (subject.memory_mib() - without) * 1024 / partitions)
+        finally:
+            subject.down()
+
+
+def note(table, what, name, value):
+    table.setdefault(what, {}).setdefault(name, []).append(value)
+    print(f"  {what} · {name}: {value:.3g}   (load {os.getloadavg()[0]:.1f})", file=sys.stderr, flush=True)
+
+
+def shown(values):
+    def digits(value):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{digits(statistics.median(values))} ({digits(min(values))}–{digits(max(values))})"
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=6)
-    arguments.add_argument("--records", type=int, default=200_000)
-    arguments.add_argument("--only", default="start,restart,produce")
-    arguments.add_argument("--json")
+    arguments.add_argument("--records", type=int, default=300_000, help="of 1,000 bytes, per run of the produce rounds")
+    arguments.add_argument("--gb", type=float, default=10, help="how long the log of `size` is")
+    arguments.add_argument("--partitions", type=int, default=10_000, help="idle ones, for `partitions`")
+    arguments.add_argument("--only", default="start,restart,produce,partitions,size")
+    arguments.add_argument("--json", help="every single value, to a file")
     options = arguments.parse_args()
-    figures = {}
-    if "start" in options.only.split(","):
-        runs = [start_figures() for _ in range(5)]
-        figures["start"] = {key: {"median": statistics.median(run[key] for run in runs), "range": [min(run[key] for run in runs), max(run[key] for run in runs)]} for key in runs[0]}
-    if "restart" in options.only.split(","):
-        runs = [restart_figures() for _ in range(3)]
-        figures["restart"] = {key: {"median": statistics.median(run[key] for run in runs), "range": [min(run[key] for run in runs), max(run[key] for run in runs)]} for key in runs[0]}
-    if "produce" in options.only.split(","):
-        figures.update(produce_figures(options.rounds, options.records))
-    for what, values in figures.items():
-        for key, value in values.items():
-            print(f"{what:45} {key:40} {value['median']:10.2f}  ({value['range'][0]:.2f} – {value['range'][1]:.2f})")
+    only = options.only.split(",")
+    unknown = set(only) - {"start", "restart", "produce", "partitions", "size"}
+    assert not unknown, f"no such part: {unknown}"
+    results, ratios = {}, {}
+    if "start" in only:
+        start_figures(results, options.rounds)
+    if "restart" in only:
+        restart_figures(results, options.rounds, "1,000 partitions", 1000, 300_000, 100_000)
+    if "produce" in only:
+        produce_figures(results, ratios, options.rounds, options.records)
+    if "partitions" in only:
+        partition_figures(results, 2, options.partitions)
+    if "size" in only:
+        restart_figures(results, 2, f"{options.gb:g} GB of log", 100, int(options.gb * 1e9 / RECORD_BYTES), 100_000)
+    print("| median (range) | ottla | kafka-fsync | kafka |\n|---|---|---|---|")
+    for what, subjects in results.items():
+        print("| " + " | ".join([what, *(shown(subjects[name]) if name in subjects else "–" for name in ("ottla", "kafka-fsync", "kafka"))]) + " |")
+    for what, subjects in ratios.items():
+        print(f"| {what}, ottla ÷ neighbour | 1 | " + " | ".join(shown(subjects[name]) for name in ("kafka-fsync", "kafka")) + " |")
     if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(figures, indent=1))
+        pathlib.Path(options.json).write_text(json.dumps({"results": results, "ratios": ratios}, indent=1))
 
 
 if __name__ == "__main__":
