@@ -12,7 +12,7 @@ use crate::segment::{Piece, SegmentInfo};
 
 /// What one hand-over reads at most: so many extents, so many bytes.
 const READ_EXTENTS: usize = 4096;
-const READ_BYTES: u64 = 8 << 20;
+const READ_BYTES: u64 = 4 << 20;
 
 /// A run of batches of one partition in one place. Committed, hence visible.
 #[derive(Clone, Debug, PartialEq, Eq)]

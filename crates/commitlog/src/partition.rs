@@ -324,7 +324,9 @@ impl Partition {
                 }
                 continue;
             }
-            let together = read_together(rest);
+            // What the tail has is not read again: its chunks are the newest.
+            let cold = rest.partition_point(|extent| self.tail_bytes(extent).is_none());
+            let together = read_together(&rest[..cold.max(1)]);
             rest = &rest[together.len()..];
             let all = match self.read_extents(together).await {
                 Ok(all) => all,

@@ -271,10 +271,13 @@ fn a_cold_read_of_many_small_extents_is_few_reads() {
         }
         let reads = &house.disk.counters().reads;
         let before = reads.load(Ordering::Relaxed);
+        let bytes_before = house.disk.counters().bytes_read.load(Ordering::Relaxed);
         assert_eq!(read_all(&partitions[0], 1 << 20).await.len(), BATCHES);
         let files = log.counters().wal_files.load(Ordering::Relaxed);
         let took = reads.load(Ordering::Relaxed) - before;
         assert!(took <= files, "{took} reads for {BATCHES} extents in {files} files");
+        let bytes = house.disk.counters().bytes_read.load(Ordering::Relaxed) - bytes_before;
+        assert!(bytes < partitions[0].size_bytes(), "what is still in memory was read again");
     });
 }
 
