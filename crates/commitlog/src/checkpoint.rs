@@ -7,7 +7,8 @@
 //!
 //! A frame is an aid, not the truth: it holds only what committed chunks say, so a frame that did not survive costs
 //! reading more WAL. That is why deltas are written without a sync. Only before a WAL file is given up, the frame
-//! that no longer needs it is synced ([`CheckpointFile::sync`]).
+//! that no longer needs it is synced ([`CheckpointFile::sync`]), and before the log goes on more than `reach` behind the last
+//! synced one: recovery must know how far a chunk may lie.
 //!
 //! A partition in a frame may already show chunks behind the frame's position, because it is captured while commits go
 //! on. Replay skips what a partition has already seen, by offset.
@@ -26,7 +27,7 @@ use crate::producers::{ProducerState, RememberedBatch};
 use crate::wal::Position;
 
 const MAGIC: [u8; 8] = *b"OTTLACKP";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const FRAME_HEADER_LEN: usize = 96;
 const WHAT: &str = "a checkpoint frame";
 /// A new base is written when the deltas are longer than the base and than this.
@@ -69,8 +70,10 @@ pub struct Checkpoint {
     pub file_len: u64,
     /// The log was closed here: nothing was written behind it.
     pub closed: bool,
-    /// No chunk was ever longer: how far recovery looks for chunks behind a damaged one.
-    pub chunk_bytes_max: u64,
+    /// No chunk begins farther than this behind a durable frame: so far recovery looks for chunks behind a damaged one.
+    pub reach: u64,
+    /// Bytes of WAL between the newest frame that was known to be durable and this one.
+    pub since_durable: u64,
     pub partitions: BTreeMap<TopicIdPartition, PartitionCheckpoint>,
 }
 
@@ -150,7 +153,8 @@ impl Checkpoint {
         out.raw(&self.at.last_hash);
         out.u64(self.file_len);
         out.u8(u8::from(self.closed));
-        out.u64(self.chunk_bytes_max);
+        out.u64(self.reach);
+        out.u64(self.since_durable);
         out.u32(self.partitions.len() as u32);
         for (id, partition) in &self.partitions {
             out.raw(id.topic_id.as_bytes());
@@ -170,14 +174,15 @@ impl Checkpoint {
         };
         let file_len = input.u64()?;
         let closed = input.u8()? != 0;
-        let chunk_bytes_max = input.u64()?;
+        let reach = input.u64()?;
+        let since_durable = input.u64()?;
         let mut partitions = BTreeMap::new();
         for _ in 0..input.count(20 + 28)? {
             let id = TopicIdPartition { topic_id: Uuid(input.array()?), partition: input.i32()? };
             partitions.insert(id, PartitionCheckpoint::decode(&mut input)?);
         }
         input.finish()?;
-        Ok(Self { at, file_len, closed, chunk_bytes_max, partitions })
+        Ok(Self { at, file_len, closed, reach, since_durable, partitions })
     }
 
     /// Goes on from this frame with the next one.
@@ -185,7 +190,8 @@ impl Checkpoint {
         self.at = delta.at;
         self.file_len = delta.file_len;
         self.closed = delta.closed;
-        self.chunk_bytes_max = self.chunk_bytes_max.max(delta.chunk_bytes_max);
+        self.reach = self.reach.max(delta.reach);
+        self.since_durable = delta.since_durable;
         for (id, changed) in delta.partitions {
             let partition = self.partitions.entry(id).or_default();
             partition.log_start = changed.log_start;

@@ -17,11 +17,12 @@ pub struct CheckpointRequest {
     /// Everything up to here is committed, and published to the partitions.
     pub at: Position,
     pub file_len: u64,
-    pub chunk_bytes_max: u64,
+    /// Bytes of WAL since the newest frame that is known to be durable.
+    pub since_durable: u64,
     pub closed: bool,
     /// Durable when done.
     pub sync: bool,
-    pub done: oneshot::Sender<()>,
+    pub done: oneshot::Sender<Result<(), DiskError>>,
 }
 
 pub struct Checkpointer {
@@ -36,16 +37,13 @@ pub struct Checkpointer {
 impl Checkpointer {
     pub async fn run(mut self, mut requests: mpsc::Receiver<CheckpointRequest>) {
         while let Some(request) = requests.recv().await {
-            match self.checkpoint(&request).await {
-                Ok(()) => {
-                    // Nobody waits for most of them.
-                    let _ = request.done.send(());
-                }
-                Err(error) => {
-                    self.force_base = true;
-                    tracing::warn!("a checkpoint could not be written, a start now would read more: {error}");
-                }
+            let result = self.checkpoint(&request).await;
+            if let Err(error) = &result {
+                self.force_base = true;
+                tracing::warn!("a checkpoint could not be written, a start now would read more: {error}");
             }
+            // Nobody waits for most of them.
+            let _ = request.done.send(result);
         }
     }
 
@@ -61,7 +59,8 @@ impl Checkpointer {
             at: request.at,
             file_len: request.file_len,
             closed: request.closed,
-            chunk_bytes_max: request.chunk_bytes_max,
+            reach: self.shared.settings.checkpoint_bytes,
+            since_durable: request.since_durable,
             partitions: captured.collect::<BTreeMap<_, _>>(),
         };
         if matches!(self.shared.settings.sync, SyncMode::Interval(_)) {

@@ -394,7 +394,8 @@ impl CommitLog {
             CheckpointFile::open(disk.clone(), dir.join("checkpoint"), log_id, !sync_dir).await?;
         let fresh = || Checkpoint { at: Position::START, file_len: first_file_len, ..Checkpoint::default() };
         let checkpoint = checkpoint.unwrap_or_else(fresh);
-        let chunk_bytes_max = checkpoint.chunk_bytes_max.max(2 * settings.chunk_bytes_max as u64);
+        let reach = checkpoint.reach.max(settings.checkpoint_bytes);
+        let since_durable = checkpoint.since_durable;
         let segments = SegmentFiles::new(disk.clone(), dir.join("segments"));
         let shared = Arc::new(Shared {
             tail: Mutex::new(Tail::new(settings.tail_bytes_max, 0)),
@@ -430,11 +431,10 @@ impl CommitLog {
         let clean = checkpoint.closed;
         let (start, file_len) = (checkpoint.at, checkpoint.file_len);
         let proven = restore(&shared, checkpoint)?;
-        let walked =
-            recovery::walk(&files, &shared.wal_dir, start, file_len, &log_id, chunk_bytes_max, |found| {
-                replay(&shared, found)
-            })
-            .await?;
+        let walked = recovery::walk(&files, &shared.wal_dir, start, file_len, &log_id, reach, |found| {
+            replay(&shared, found)
+        })
+        .await?;
         if walked.at.last_number < proven {
             let detail = format!("it cannot be read, yet the checkpoint knows of chunk {proven}");
             return Err(recovery::damaged(&shared.wal_dir, &walked.at, walked.at.last_number + 1, detail));
@@ -447,7 +447,7 @@ impl CommitLog {
         if let Some(rewriter) = &rewriter {
             rewriter.count();
         }
-        let Walked { at, unsettled, chunk_bytes_max, chunk_count } = walked;
+        let Walked { at, unsettled, chunk_count, bytes } = walked;
         if let Some(ahead) = files.remove(&(at.file + 1)) {
             shared.next_file.found(at.file + 1, ahead);
         }
@@ -459,12 +459,14 @@ impl CommitLog {
         opening.is_writing = true;
         let (requests, request_queue) = mpsc::channel::<CheckpointRequest>(4);
         let checkpointer =
-            Checkpointer { shared: shared.clone(), file: checkpoint_file, last: start, force_base: false };
+            // Frames of a life that did not end well may stand in the page cache only: nothing is built on them.
+            Checkpointer { shared: shared.clone(), file: checkpoint_file, last: start, force_base: !clean };
         task::spawn(checkpointer.run(request_queue));
         task::spawn(prepare_files(Arc::downgrade(&shared)));
         task::spawn(housekeeping(Arc::downgrade(&shared)));
         let (closed_sender, closed) = tokio::sync::watch::channel(false);
-        let mut writer = Writer::new(shared.clone(), current, at, chunk_bytes_max, requests, closed_sender);
+        let since_durable = since_durable + bytes;
+        let mut writer = Writer::new(shared.clone(), current, at, since_durable, requests, closed_sender);
         let is_new = at == Position::START && chunk_count == 0;
         let nothing_since_close = clean && chunk_count == 0;
         if !is_new && !nothing_since_close {

@@ -48,25 +48,26 @@ pub struct Walked {
     /// Chunks at the end that count although nothing says that they were durable. They are read back from what may
     /// only be the page cache, so they have to be written again before anybody builds on them.
     pub unsettled: Vec<Position>,
-    pub chunk_bytes_max: u64,
     pub chunk_count: u64,
+    /// Of the chunks that count.
+    pub bytes: u64,
 }
 
-/// Walks the chain from `start`, and hands every chunk that counts to `take`, in order.
+/// Walks the chain from `start`, and hands every chunk that counts to `take`, in order. No chunk begins more than
+/// `reach` bytes behind `start`.
 pub async fn walk(
     files: &Files,
     dir: &Path,
     start: Position,
     start_file_len: u64,
     log_id: &[u8; 16],
-    chunk_bytes_max: u64,
+    reach: u64,
     mut take: impl FnMut(&Found) -> Result<(), OpenError>,
 ) -> Result<Walked, OpenError> {
     check_start(files, dir, &start, start_file_len)?;
     let mut at = start;
     let mut durable = start.last_number;
-    let mut chunk_bytes_max = chunk_bytes_max;
-    let mut chunk_count = 0;
+    let (mut chunk_count, mut bytes) = (0, 0);
     let mut windows = Windows::default();
     // Chunks that nobody said to be durable yet.
     let mut held: VecDeque<Found> = VecDeque::new();
@@ -79,7 +80,6 @@ pub async fn walk(
         let Some(found) = found else { break };
         check_len(files, dir, &found.place, found.header.file_len)?;
         durable = durable.max(found.header.durable);
-        chunk_bytes_max = chunk_bytes_max.max(found.header.padded_len());
         at = Position {
             file: found.place.file,
             offset: found.place.offset + found.header.padded_len(),
@@ -95,9 +95,10 @@ pub async fn walk(
             }
             take(&chunk)?;
             chunk_count += 1;
+            bytes += chunk.header.padded_len();
         }
     }
-    if let Some(proof) = proof_of(files, &at, chunk_bytes_max, log_id).await? {
+    if let Some(proof) = proof_of(files, &at, reach, log_id).await? {
         let number = at.last_number + 1;
         let detail = format!(
             "it cannot be read, yet byte {} of {} says that it was durable",
@@ -115,9 +116,10 @@ pub async fn walk(
         }
         take(&chunk)?;
         chunk_count += 1;
+        bytes += chunk.header.padded_len();
         unsettled.push(chunk.place);
     }
-    Ok(Walked { at, unsettled, chunk_bytes_max, chunk_count })
+    Ok(Walked { at, unsettled, chunk_count, bytes })
 }
 
 pub fn damaged(dir: &Path, place: &Position, number: u64, detail: String) -> OpenError {
@@ -192,12 +194,13 @@ async fn payload_is_good(files: &Files, chunk: &Found) -> Result<bool, DiskError
     Ok(chunk.footer.check_payload(&payload).is_ok())
 }
 
-/// Does any chunk of this log say that the chunk behind `at` was durable? It would stand behind the missing one, at
-/// most one longest chunk away, or in one of the next files.
+/// Does any chunk of this log say that the chunk behind `at` was durable? The walk started at a checkpoint frame that is
+/// not older than the newest durable one, and no chunk begins more than `reach` bytes behind that. So it would begin at
+/// most so far behind `at`, or so far into one of the next files.
 async fn proof_of(
     files: &Files,
     at: &Position,
-    chunk_bytes_max: u64,
+    reach: u64,
     log_id: &[u8; 16],
 ) -> Result<Option<(PathBuf, u64)>, DiskError> {
     let missing = at.last_number + 1;
@@ -209,7 +212,7 @@ async fn proof_of(
     };
     for (number, file) in files.range(at.file..) {
         let from = if *number == at.file { at.offset } else { 0 };
-        let to = file.len.min(from.saturating_add(chunk_bytes_max.saturating_mul(2)).saturating_add(PAGE));
+        let to = file.len.min(from.saturating_add(reach).saturating_add(PAGE));
         let mut position = from;
         while position < to {
             let bytes = file.file.read_at(position, SEARCH_BYTES.min((to - position) as usize)).await?;

@@ -28,7 +28,7 @@ pub struct LogSettings {
     pub cold_bytes_max: usize,
     /// Free space that only housekeeping may use: below it produce is refused.
     pub reserve_bytes: u64,
-    /// A checkpoint at least every so many bytes of WAL.
+    /// No chunk begins farther than this behind a durable checkpoint: so far a start looks for chunks behind a damaged one.
     pub checkpoint_bytes: u64,
     pub producer_expiration: Duration,
     /// Per partition; the ones silent longest go first.
@@ -72,7 +72,7 @@ impl Default for LogSettings {
             tail_bytes_max: 64 << 20,
             cold_bytes_max: 16 << 20,
             reserve_bytes: 64 << 20,
-            checkpoint_bytes: 128 << 20,
+            checkpoint_bytes: 64 << 20,
             producer_expiration: Duration::from_secs(24 * 3600),
             producers_max: 100_000,
             wal_retain_bytes: 1 << 30,

@@ -36,9 +36,12 @@ pub struct Writer {
     durable: u64,
     /// The last chunk holds nothing: there is nothing to say about it.
     stated: bool,
-    chunk_bytes_max: u64,
     chunks_since_checkpoint: u64,
-    bytes_since_checkpoint: u64,
+    /// Bytes of WAL behind the newest checkpoint frame that is known to be durable. Recovery looks so far for chunks
+    /// behind a damaged one, so no chunk begins more than `LogSettings::checkpoint_bytes` behind.
+    since_durable: u64,
+    /// A frame under way that will be durable when done, and `since_durable` when it was taken.
+    durable_soon: Option<(u64, oneshot::Receiver<Result<(), DiskError>>)>,
     last_sync: Duration,
     last_release: Duration,
     checkpoints: mpsc::Sender<CheckpointRequest>,
@@ -50,7 +53,7 @@ impl Writer {
         shared: Arc<Shared>,
         current: WalFile,
         at: Position,
-        chunk_bytes_max: u64,
+        since_durable: u64,
         checkpoints: mpsc::Sender<CheckpointRequest>,
         closed: watch::Sender<bool>,
     ) -> Self {
@@ -63,9 +66,9 @@ impl Writer {
             durable: at.last_number,
             at,
             stated: true,
-            chunk_bytes_max,
             chunks_since_checkpoint: 0,
-            bytes_since_checkpoint: 0,
+            since_durable,
+            durable_soon: None,
             last_sync,
             last_release: last_sync,
             checkpoints,
@@ -109,7 +112,7 @@ impl Writer {
                 self.end_group(&gather, Err(CommitError(why)));
             }
         }
-        if !matches!(self.shared.state(), LogState::Failed(_)) && self.checkpoint(true, true).await.is_none()
+        if !matches!(self.shared.state(), LogState::Failed(_)) && self.durable_checkpoint(true).await.is_err()
         {
             tracing::warn!("no checkpoint at the end: the next start reads more of the log");
         }
@@ -146,7 +149,7 @@ impl Writer {
         let lately = now.saturating_sub(self.last_release) < RELEASE_INTERVAL;
         if !lately && !self.shared.dead_files(self.at.file).is_empty() {
             self.last_release = now;
-            self.checkpoint(false, false).await;
+            self.checkpoint();
         }
     }
 
@@ -157,11 +160,7 @@ impl Writer {
         let stamp = Stamp { log_id: self.shared.log_id, nonce, now_ms: self.shared.clock.now_ms() };
         let mut chunk = wal::build(gather, &self.at, self.durable, self.current.len, stamp);
         let len = chunk.bytes.len() as u64;
-        if len > self.chunk_bytes_max {
-            // Recovery must know how far to look before there is something so far away.
-            self.chunk_bytes_max = len;
-            self.checkpoint(false, true).await;
-        }
+        self.stay_within_reach().await?;
         if self.at.offset + len > self.current.len {
             self.switch_file(len).await?;
             // Its header names the file it stands in; this happens once per file.
@@ -194,11 +193,9 @@ impl Writer {
         }
         self.stated = statement;
         self.chunks_since_checkpoint += 1;
-        self.bytes_since_checkpoint += len;
-        let due = self.chunks_since_checkpoint >= CHECKPOINT_CHUNKS
-            || self.bytes_since_checkpoint >= self.shared.settings.checkpoint_bytes;
-        if due {
-            self.checkpoint(false, false).await;
+        self.since_durable += len;
+        if self.chunks_since_checkpoint >= CHECKPOINT_CHUNKS || self.wants_durable_checkpoint() {
+            self.checkpoint();
         }
         if self.at.offset * 2 >= self.current.len {
             self.shared.next_file.want(self.at.file + 1, self.next_len(), 0);
@@ -219,10 +216,7 @@ impl Writer {
                     if error.kind == DiskErrorKind::NoSpace
                         && !self.shared.closing.load(Ordering::Acquire) =>
                 {
-                    self.shared.set_state(LogState::Full);
-                    // The task that looks for room also says when there is some.
-                    self.shared.next_file.want(self.at.file + 1, self.next_len(), 0);
-                    task::sleep(FULL_RETRY).await;
+                    self.wait_for_space().await;
                 }
                 other => return other,
             }
@@ -285,20 +279,88 @@ impl Writer {
         }
     }
 
-    /// Asks for a checkpoint frame. Without `wait` it is skipped while another is under way: the next one has it all.
-    async fn checkpoint(&mut self, close: bool, wait: bool) -> Option<()> {
-        let (done, answer) = oneshot::channel();
-        let (at, file_len, chunk_bytes_max) = (self.at, self.current.len, self.chunk_bytes_max);
-        let request = CheckpointRequest { at, file_len, chunk_bytes_max, closed: close, sync: wait, done };
-        if wait {
-            self.checkpoints.send(request).await.ok()?;
-            answer.await.ok()?;
-        } else if self.checkpoints.try_send(request).is_err() {
-            return None;
+    /// Half way to the bound, so that nobody has to wait at the bound itself.
+    fn wants_durable_checkpoint(&self) -> bool {
+        self.durable_soon.is_none() && self.since_durable >= self.shared.settings.checkpoint_bytes / 2
+    }
+
+    /// Before a chunk is written: see [`Self::since_durable`].
+    async fn stay_within_reach(&mut self) -> Result<(), DiskError> {
+        while self.since_durable >= self.shared.settings.checkpoint_bytes {
+            if let Some((taken_at, answer)) = self.durable_soon.take() {
+                if let Ok(Ok(())) = answer.await {
+                    self.since_durable -= taken_at;
+                }
+                continue;
+            }
+            match self.durable_checkpoint(false).await {
+                Err(error)
+                    if error.kind == DiskErrorKind::NoSpace
+                        && !self.shared.closing.load(Ordering::Acquire) =>
+                {
+                    self.wait_for_space().await;
+                }
+                other => other?,
+            }
         }
+        Ok(())
+    }
+
+    async fn wait_for_space(&self) {
+        self.shared.set_state(LogState::Full);
+        // The task that looks for room also says when there is some.
+        self.shared.next_file.want(self.at.file + 1, self.next_len(), 0);
+        task::sleep(FULL_RETRY).await;
+    }
+
+    /// Asks for a checkpoint frame. It is skipped while too many are under way: the next one has it all.
+    fn checkpoint(&mut self) {
+        self.note_durable();
+        let sync = self.wants_durable_checkpoint();
+        let (request, answer) = self.checkpoint_request(false, sync);
+        if self.checkpoints.try_send(request).is_ok() {
+            self.chunks_since_checkpoint = 0;
+            if sync {
+                self.durable_soon = Some((self.since_durable, answer));
+            }
+        }
+    }
+
+    /// A checkpoint frame, durable on return.
+    async fn durable_checkpoint(&mut self, close: bool) -> Result<(), DiskError> {
+        let (request, answer) = self.checkpoint_request(close, true);
+        let gone = || {
+            let detail = "the task that writes checkpoints is gone: a bug, see above";
+            DiskError::new(DiskErrorKind::Io, "write a checkpoint of", &self.shared.wal_dir, detail)
+        };
+        self.checkpoints.send(request).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())??;
+        self.durable_soon = None;
         self.chunks_since_checkpoint = 0;
-        self.bytes_since_checkpoint = 0;
-        Some(())
+        self.since_durable = 0;
+        Ok(())
+    }
+
+    /// The frame that was under way may be durable by now. One that failed is asked for again.
+    fn note_durable(&mut self) {
+        if let Some((taken_at, answer)) = &mut self.durable_soon {
+            match answer.try_recv() {
+                Ok(Ok(())) => self.since_durable -= *taken_at,
+                Err(oneshot::error::TryRecvError::Empty) => return,
+                Ok(Err(_)) | Err(oneshot::error::TryRecvError::Closed) => {}
+            }
+            self.durable_soon = None;
+        }
+    }
+
+    fn checkpoint_request(
+        &self,
+        closed: bool,
+        sync: bool,
+    ) -> (CheckpointRequest, oneshot::Receiver<Result<(), DiskError>>) {
+        let (done, answer) = oneshot::channel();
+        let (at, file_len, since_durable) = (self.at, self.current.len, self.since_durable);
+        (CheckpointRequest { at, file_len, since_durable, closed, sync, done }, answer)
     }
 }
 

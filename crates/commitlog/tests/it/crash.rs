@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use commitlog::OpenError;
-use world::disk::{Disk, MemFaults};
+use world::disk::{Disk, MemFaults, OpenMode};
 
 use crate::house::{House, append, batch, partition, read_all, run, small};
 
@@ -224,6 +224,68 @@ fn the_newest_chunk_is_protected_after_half_a_second_of_idleness() {
             assert!(notices_damage(&house, &format!("bit at {at}, after idleness")).await);
         });
     }
+}
+
+/// Damage as long as you like, from any chunk on, in front of the newest chunk that is whole: recovery looks as far as the
+/// writer may have gone, over files, and also when a power cut took the checkpoint frames that were not synced.
+#[test]
+fn long_damage_in_front_of_a_whole_chunk_stops_the_start() {
+    let mut stopped = 0;
+    for (batches, power_cut) in [(7, false), (40, false), (40, true), (90, false), (90, true)] {
+        let mut skip = 0;
+        let mut left = true;
+        while left {
+            run(9, async {
+                let house = House::new(9, small());
+                let log = house.open().await.unwrap();
+                for i in 0..batches {
+                    append(&partition(&log, 0), batch(&[format!("{i}")], None, 0))
+                        .unwrap()
+                        .committed()
+                        .await
+                        .unwrap();
+                }
+                world::task::sleep(Duration::from_secs(2)).await;
+                match power_cut {
+                    true => house.disk.crash(skip as u64),
+                    false => house.disk.kill(),
+                }
+                drop(log);
+                let chunks = chunks_from_oldest(&house);
+                let newest = chunks.len() - 1;
+                left = skip + 1 < newest;
+                for (path, from) in &chunks[skip..newest] {
+                    let file = house.disk.open(path, OpenMode::ReadWrite).await.unwrap();
+                    file.write_and_sync(*from, vec![vec![0; 4096].into()]).await.unwrap();
+                }
+                let what = format!("{batches} batches, power cut {power_cut}, zeros from chunk {skip} on");
+                match house.open().await {
+                    Err(OpenError::Damaged { .. }) => stopped += 1,
+                    Err(error) => panic!("{what}: {error}"),
+                    // What was wiped lies in front of the checkpoint: a start does not look there, a read does.
+                    Ok(log) => {
+                        assert_eq!(partition(&log, 0).offsets().high_watermark, batches as i64, "{what}");
+                    }
+                }
+            });
+            skip += 1;
+        }
+    }
+    assert!(stopped > 40, "only {stopped} starts were stopped");
+}
+
+/// Path and position of every chunk of one page that stands in the WAL, by number.
+fn chunks_from_oldest(house: &House) -> Vec<(std::path::PathBuf, u64)> {
+    let mut chunks = Vec::new();
+    for path in house.disk.files().into_iter().filter(|path| path.extension().is_some_and(|e| e == "wal")) {
+        let content = house.disk.content(&path).unwrap();
+        for at in (0..content.len()).step_by(4096).filter(|at| content[*at..].starts_with(b"OTTLACTN")) {
+            let number = u64::from_le_bytes(content[at + 28..at + 36].try_into().unwrap());
+            chunks.push((number, path.clone(), at as u64));
+        }
+    }
+    chunks.sort();
+    chunks.into_iter().map(|(_, path, at)| (path, at)).collect()
 }
 
 /// The file that says which log this is, and how long its first file was made.

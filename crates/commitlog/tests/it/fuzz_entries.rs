@@ -69,9 +69,7 @@ fn settings() -> LogSettings {
     LogSettings {
         wal_file_bytes_min: WAL_FILE_BYTES,
         wal_file_bytes_max: WAL_FILE_BYTES,
-        // Recovery looks twice this far for a chunk that proves the missing one: here that is all of every file. Damage
-        // that is longer than what it looks through is not noticed, and is no finding.
-        chunk_bytes_max: 32 << 10,
+        chunk_bytes_max: 4 << 10,
         tail_bytes_max: 8 << 10,
         cold_bytes_max: 4 << 10,
         checkpoint_bytes: 24 << 10,
