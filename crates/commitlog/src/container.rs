@@ -17,6 +17,7 @@
 use bytes::Bytes;
 use protocol::batch::{BatchHeader, HEADER_LEN as BATCH_HEADER_LEN, crc32c, patched_header};
 use protocol::{TopicIdPartition, Uuid};
+use world::disk::AlignedBuffer;
 
 use crate::encoding::{Decoder, Encoder, FormatError, Hash, hash};
 
@@ -559,7 +560,7 @@ impl LogStart {
 
 /// Builds a container in one contiguous buffer: batches of a partition one after the other, partitions in order.
 pub struct ContainerBuilder {
-    bytes: Vec<u8>,
+    bytes: AlignedBuffer,
     footer: Footer,
 }
 
@@ -580,9 +581,9 @@ impl ContainerBuilder {
     /// `payload_len` and `batch_count` only size the buffer.
     pub fn new(payload_len: usize, batch_count: usize) -> Self {
         let footer_guess = 16 + batch_count * (FOOTER_EXTENT_LEN + ENTRY_LEN_MIN + 14);
-        let mut bytes =
-            Vec::with_capacity((HEADER_LEN + payload_len + footer_guess).next_multiple_of(PAGE as usize));
-        bytes.resize(HEADER_LEN, 0);
+        let capacity = (HEADER_LEN + payload_len + footer_guess).next_multiple_of(PAGE as usize);
+        let mut bytes = AlignedBuffer::with_capacity(capacity);
+        bytes.resize(HEADER_LEN);
         let footer = Footer { entries: Vec::with_capacity(batch_count), ..Footer::default() };
         Self { bytes, footer }
     }
@@ -610,7 +611,7 @@ impl ContainerBuilder {
     }
 
     /// The padded bytes, the header and the footer.
-    pub fn finish(mut self, identity: Identity) -> (Vec<u8>, ContainerHeader, Footer) {
+    pub fn finish(mut self, identity: Identity) -> (Bytes, ContainerHeader, Footer) {
         let footer_bytes = self.footer.encode();
         let header = ContainerHeader {
             kind: identity.kind,
@@ -625,10 +626,10 @@ impl ContainerBuilder {
             footer_hash: hash(&footer_bytes),
             file_len: identity.file_len,
         };
-        self.bytes[..HEADER_LEN].copy_from_slice(&header.encode());
+        self.bytes.as_mut_slice()[..HEADER_LEN].copy_from_slice(&header.encode());
         self.bytes.extend_from_slice(&footer_bytes);
-        self.bytes.resize(header.padded_len() as usize, 0);
-        (self.bytes, header, self.footer)
+        self.bytes.resize(header.padded_len() as usize);
+        (self.bytes.freeze(), header, self.footer)
     }
 }
 

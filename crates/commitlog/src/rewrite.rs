@@ -28,7 +28,7 @@ use world::task;
 
 use crate::error::ReadError;
 use crate::extent::{Extent, read_together};
-use crate::log::{LogState, Shared};
+use crate::log::{LogState, READ_FROM_MEDIUM_BYTES, Shared};
 use crate::manifest::{Manifest, ManifestError, PlacedPiece, SHARDS, Shard, shard_of};
 use crate::partition::Partition;
 use crate::segment::{
@@ -216,6 +216,7 @@ impl Rewriter {
 
     async fn run(&mut self, job: Job) -> Result<bool, RewriteError> {
         tracing::debug!("rewriting {} bytes of {} partitions", job.bytes, job.runs.len());
+        self.read_ahead(&job);
         let mut written = Vec::new();
         let new = match self.write(&job, &mut written).await {
             Ok(new) => new,
@@ -253,6 +254,22 @@ impl Rewriter {
         self.count();
         self.shared.wake.notify_one();
         Ok(true)
+    }
+
+    /// Many small extents are read in another order than they lie in: the files come into the page cache in one go.
+    fn read_ahead(&self, job: &Job) {
+        let extents: usize = job.runs.iter().map(|(_, run)| run.len()).sum();
+        if job.bytes / (extents as u64).max(1) >= READ_FROM_MEDIUM_BYTES {
+            return;
+        }
+        let files = self.shared.files.lock();
+        for source in &job.sources {
+            if let SegmentSource::WalFile(number) = source
+                && let Some(file) = files.get(number)
+            {
+                file.file.read_ahead(0, file.len);
+            }
+        }
     }
 
     /// Writes the job's segments: durable, and read back, when this returns.
@@ -395,7 +412,7 @@ impl Rewriter {
         partition: &Partition,
         group: &[Extent],
     ) -> Result<Vec<Bytes>, (Vec<Bytes>, ReadError)> {
-        let bytes = self.shared.read_extents(group).await.map_err(|error| (Vec::new(), error))?;
+        let bytes = self.shared.read_extents_once(group).await.map_err(|error| (Vec::new(), error))?;
         let mut good = Vec::with_capacity(bytes.len());
         for (extent, bytes) in group.iter().zip(bytes) {
             if let Err(error) = partition.check(extent, &bytes) {

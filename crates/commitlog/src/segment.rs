@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::batch::{BatchHeader, HEADER_LEN as BATCH_HEADER_LEN, split_batches};
 use protocol::{TopicIdPartition, Uuid};
-use world::disk::{Disk, DiskError, File, OpenMode};
+use world::disk::{AlignedBuffer, DIRECT_ALIGN, Disk, DiskError, File, OpenMode};
 
 use crate::container::{ContainerHeader, Entry, Footer, HEADER_LEN, Kind, SectionKind, check_batch};
 use crate::encoding::{Decoder, Encoder, FormatError, Hash, hash};
@@ -126,10 +126,11 @@ pub struct SegmentWriter {
     file: Arc<dyn File>,
     /// Where the next batch goes.
     position: u64,
+    /// Whole pages.
     written: u64,
     synced: u64,
-    waiting: Vec<Bytes>,
-    waiting_bytes: usize,
+    /// What follows behind `written`.
+    staged: AlignedBuffer,
     footer: Footer,
     pieces: BTreeMap<TopicIdPartition, Vec<Piece>>,
     tallies: BTreeMap<TopicIdPartition, Tally>,
@@ -155,15 +156,17 @@ impl SegmentWriter {
         let path = dir.join(file_name(&id));
         // A name that is in use already would be two contents under one name.
         let file = disk.open(&path, OpenMode::CreateNew).await?;
+        let mut staged = AlignedBuffer::with_capacity(STEP_BYTES);
+        // The header comes last.
+        staged.resize(HEADER_LEN);
         Ok(Self {
             id,
             path,
             file,
             position: HEADER_LEN as u64,
-            written: HEADER_LEN as u64,
+            written: 0,
             synced: 0,
-            waiting: Vec::new(),
-            waiting_bytes: 0,
+            staged,
             footer: Footer::default(),
             pieces: BTreeMap::new(),
             tallies: BTreeMap::new(),
@@ -182,9 +185,8 @@ impl SegmentWriter {
             batch.verify_crc().map_err(|error| damaged(&error))?;
             self.add(id, &batch.header)?;
         }
-        self.waiting_bytes += batches.len();
-        self.waiting.push(batches);
-        if self.waiting_bytes >= STEP_BYTES {
+        self.staged.extend_from_slice(&batches);
+        if self.staged.len() >= STEP_BYTES {
             self.flush().await?;
         }
         Ok(())
@@ -229,12 +231,15 @@ impl SegmentWriter {
         Ok(())
     }
 
+    /// Writes the whole pages of what is staged.
     async fn flush(&mut self) -> Result<(), SegmentError> {
-        let buffers = std::mem::take(&mut self.waiting);
-        let len = std::mem::take(&mut self.waiting_bytes) as u64;
-        if len > 0 {
-            self.file.write_at(self.written, buffers).await?;
-            self.written += len;
+        let mut rest = AlignedBuffer::with_capacity(STEP_BYTES);
+        let whole = self.staged.len() - self.staged.len() % DIRECT_ALIGN;
+        rest.extend_from_slice(&self.staged.as_slice()[whole..]);
+        let pages = std::mem::replace(&mut self.staged, rest).freeze().slice(..whole);
+        if whole > 0 {
+            self.file.write_at(self.written, vec![pages]).await?;
+            self.written += whole as u64;
         }
         if self.written - self.synced >= SYNC_EVERY_BYTES {
             self.file.sync().await?;
@@ -249,8 +254,8 @@ impl SegmentWriter {
         disk: &dyn Disk,
         identity: SegmentIdentity,
     ) -> Result<Written, SegmentError> {
-        self.flush().await?;
-        assert_eq!(self.written, self.position, "every batch that was counted was written");
+        let staged_to = self.written + self.staged.len() as u64;
+        assert_eq!(staged_to, self.position, "every batch that was counted was written or is staged");
         let totals = Sources::new(identity.sources, &self.tallies);
         self.footer.sections.push((SectionKind::EpochStarts, encode_epoch_starts(&self.footer)));
         self.footer.sections.push((SectionKind::Sources, totals.encode()));
@@ -268,7 +273,10 @@ impl SegmentWriter {
             footer_len: footer.len() as u64,
             footer_hash: hash(&footer),
         };
-        self.file.write_at(self.position, vec![footer.into()]).await?;
+        self.staged.extend_from_slice(&footer);
+        self.flush().await?;
+        let rest = Bytes::copy_from_slice(self.staged.as_slice());
+        self.file.write_at(self.written, vec![rest]).await?;
         self.file.write_at(0, vec![Bytes::copy_from_slice(&header.encode())]).await?;
         self.file.sync().await?;
         let info = SegmentInfo {
@@ -324,7 +332,7 @@ pub async fn verify(
             }
             let (group, rest) = entries.split_at(count);
             entries = rest;
-            let bytes = file.read_at(position, len).await?;
+            let bytes = file.read_many_from_medium(vec![(position, len)]).await?.remove(0);
             if bytes.len() != len {
                 return Err(output("it is cut off".into()));
             }

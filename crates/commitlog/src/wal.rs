@@ -140,7 +140,7 @@ pub fn build(gather: &mut Gather, at: &Position, durable: u64, file_len: u64, st
         file_len,
     });
     assert_eq!(bytes.len() as u64 % PAGE, 0, "a chunk fills pages");
-    Chunk { bytes: bytes.into(), header, footer, hash: header.hash() }
+    Chunk { bytes, header, footer, hash: header.hash() }
 }
 
 /// Makes a file of zeros under its final name: only a file that is ready has one.

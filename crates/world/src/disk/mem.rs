@@ -853,6 +853,12 @@ impl File for MemFile {
         Box::pin(async move { Ok(read.await?.pop().expect("one range was asked for")) })
     }
 
+    fn read_many_from_medium(&self, ranges: Vec<(u64, usize)>) -> DiskFuture<Vec<Bytes>> {
+        self.read_many(ranges)
+    }
+
+    fn read_ahead(&self, _: u64, _: u64) {}
+
     fn read_many(&self, ranges: Vec<(u64, usize)>) -> DiskFuture<Vec<Bytes>> {
         let mut state = self.disk.lock();
         let latency = state.latency();

@@ -2,12 +2,15 @@
 //!
 //! - A commit is **one hand-over** to a thread of its own: "write these buffers at this offset, then fdatasync"
 //!   ([`File::write_and_sync`]).
+//! - Buffers that are aligned ([`AlignedBuffer`]) go to the medium past the page cache, where the file system can: what is
+//!   written here is read from memory of ours, or much later, and the copy was most of a producing broker's processor time.
 //! - A failed fsync is **final for that file**: the kernel may have dropped the dirty pages and call the next fsync
 //!   a success. The file remembers and refuses everything but reads.
 //! - A new name (create, rename, remove) is durable only after [`Disk::sync_dir`] of its directory.
 //!
 //! [`RealDisk`] is the operating system, [`MemDisk`] a seeded disk in memory that loses what a power cut may lose.
 
+mod aligned;
 #[cfg(feature = "failpoints")]
 mod cut;
 mod mem;
@@ -22,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+pub use aligned::{AlignedBuffer, DIRECT_ALIGN};
 pub use mem::{MemDisk, MemFaults};
 pub use real::{RealDisk, RealDiskOptions};
 
@@ -66,6 +70,11 @@ pub trait File: Send + Sync + 'static {
     fn read_at(&self, offset: u64, len: usize) -> DiskFuture<Bytes>;
     /// Many small reads as one hand-over; each as [`File::read_at`].
     fn read_many(&self, ranges: Vec<(u64, usize)>) -> DiskFuture<Vec<Bytes>>;
+    /// [`File::read_many`] from the medium itself where the file system can: for what is read once, or must not be taken
+    /// from memory.
+    fn read_many_from_medium(&self, ranges: Vec<(u64, usize)>) -> DiskFuture<Vec<Bytes>>;
+    /// This range is read soon, in small pieces: it may be fetched into the page cache in large ones. Advice only.
+    fn read_ahead(&self, from: u64, to: u64);
     /// Writes without syncing, in the background.
     fn write_at(&self, offset: u64, buffers: Vec<Bytes>) -> DiskFuture<()>;
     /// The commit: writes the buffers one after another from `offset`, then fdatasync, as one hand-over to the commit

@@ -15,9 +15,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::aligned::is_aligned;
 use super::{
-    DirEntry, Disk, DiskCounters, DiskError, DiskErrorKind, DiskFuture, DiskLock, File, OpenMode, Space,
-    parent,
+    AlignedBuffer, DIRECT_ALIGN, DirEntry, Disk, DiskCounters, DiskError, DiskErrorKind, DiskFuture,
+    DiskLock, File, OpenMode, Space, parent,
 };
 
 /// Reads that may run at once; more wait.
@@ -32,12 +33,13 @@ const BUFFERS_PER_WRITE: usize = 1024;
 /// burst that commits have to wait for.
 const ZERO_STEP_BYTES: usize = 1 << 20;
 const ZERO_SYNC_BYTES: u64 = 8 << 20;
-/// What O_DIRECT wants of offsets, lengths and memory on every usual device.
-const DIRECT_ALIGN: u64 = 4096;
 
 #[repr(align(4096))]
 struct AlignedZeros([u8; ZERO_STEP_BYTES]);
 static ZEROS: AlignedZeros = AlignedZeros([0; ZERO_STEP_BYTES]);
+
+/// What the usual settings of Linux read ahead at once.
+const READ_AHEAD_STEP_BYTES: usize = 128 << 10;
 
 const COMMIT_THREAD_STACK_BYTES: usize = 256 << 10;
 
@@ -151,7 +153,15 @@ impl Disk for RealDisk {
                 OpenMode::CreateNew => options.write(true).create_new(true),
             };
             let file = options.open(&path).map_err(|error| failure("open", &path, error))?;
-            let handle = Arc::new(Handle { file, path, failed: AtomicBool::new(false) });
+            let handle = Handle {
+                file,
+                path,
+                writable: mode != OpenMode::Read,
+                direct: OnceLock::new(),
+                direct_refused: AtomicBool::new(false),
+                failed: AtomicBool::new(false),
+            };
+            let handle = Arc::new(handle);
             Ok(Arc::new(RealFile { handle, shared, commit_thread: OnceLock::new() }) as Arc<dyn File>)
         })
     }
@@ -265,18 +275,28 @@ fn make_dirs(shared: &Shared, dir: &Path) -> Result<(), DiskError> {
 struct Handle {
     file: std::fs::File,
     path: PathBuf,
+    writable: bool,
+    /// Opened when first wanted.
+    direct: OnceLock<Option<std::fs::File>>,
+    /// Some file systems take the flag and refuse the write.
+    direct_refused: AtomicBool,
     failed: AtomicBool,
 }
 
 impl Handle {
-    /// The same file without the page cache, if the file system can. Zeros are not read again before they are written
-    /// over, so copying them through the cache is lost work: it was most of a producing broker's processor time.
-    fn reopen_direct(&self) -> Option<std::fs::File> {
+    /// The same file without the page cache, if the file system can.
+    fn direct(&self) -> Option<&std::fs::File> {
         use std::os::fd::AsRawFd;
-        // By descriptor: the name may have changed since it was opened.
-        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
-        std::fs::OpenOptions::new().write(true).custom_flags(flags).open(path).ok()
+        if self.direct_refused.load(Ordering::Relaxed) {
+            return None;
+        }
+        let reopen = || {
+            // By descriptor: the name may have changed since it was opened.
+            let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
+            std::fs::OpenOptions::new().read(true).write(self.writable).custom_flags(flags).open(path).ok()
+        };
+        self.direct.get_or_init(reopen).as_ref()
     }
 
     fn check(&self, operation: &'static str) -> Result<(), DiskError> {
@@ -289,12 +309,13 @@ impl Handle {
 
     fn write(&self, shared: &Shared, mut offset: u64, buffers: &[Bytes]) -> Result<(), DiskError> {
         self.check("write")?;
+        let mut direct = is_aligned(offset, buffers).then(|| self.direct()).flatten();
         let mut slices: Vec<IoSlice<'_>> =
             buffers.iter().filter(|buffer| !buffer.is_empty()).map(|buffer| IoSlice::new(buffer)).collect();
         let mut rest = slices.as_mut_slice();
         while !rest.is_empty() {
             let batch = rest.len().min(BUFFERS_PER_WRITE);
-            let written = match rustix::io::pwritev(&self.file, &rest[..batch], offset) {
+            let written = match rustix::io::pwritev(direct.unwrap_or(&self.file), &rest[..batch], offset) {
                 Ok(0) => {
                     return Err(DiskError::new(
                         DiskErrorKind::NoSpace,
@@ -305,8 +326,17 @@ impl Handle {
                 }
                 Ok(written) => written,
                 Err(rustix::io::Errno::INTR) => continue,
+                Err(rustix::io::Errno::INVAL) if direct.is_some() => {
+                    self.direct_refused.store(true, Ordering::Relaxed);
+                    direct = None;
+                    continue;
+                }
                 Err(error) => return Err(failure("write", &self.path, error.into())),
             };
+            if !written.is_multiple_of(DIRECT_ALIGN) {
+                // Cut short: the rest no longer starts where it must.
+                direct = None;
+            }
             offset += written as u64;
             DiskCounters::add(&shared.counters.bytes_written, written as u64);
             IoSlice::advance_slices(&mut rest, written);
@@ -330,6 +360,31 @@ impl Handle {
         bytes.truncate(len);
         DiskCounters::add(&shared.counters.bytes_read, bytes.len() as u64);
         Ok(Bytes::from(bytes))
+    }
+
+    /// Past the page cache: the pages around the range, of which the range is a slice. None where that cannot be had.
+    fn read_direct(&self, shared: &Shared, offset: u64, len: usize) -> Option<Result<Bytes, DiskError>> {
+        let direct = self.direct()?;
+        let from = offset - offset % DIRECT_ALIGN as u64;
+        let inside = (offset - from) as usize;
+        let cover = (inside + len).next_multiple_of(DIRECT_ALIGN);
+        let mut bytes = AlignedBuffer::with_capacity(cover);
+        bytes.resize(cover);
+        loop {
+            match rustix::io::pread(direct, bytes.as_mut_slice(), from) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::INVAL) => {
+                    self.direct_refused.store(true, Ordering::Relaxed);
+                    return None;
+                }
+                Err(error) => return Some(Err(failure("read", &self.path, error.into()))),
+                // Cut short by the end of the file, or for another reason: the ordinary way finds out.
+                Ok(read) if read < inside + len => return None,
+                Ok(_) => break,
+            }
+        }
+        DiskCounters::add(&shared.counters.bytes_read, len as u64);
+        Some(Ok(bytes.freeze().slice(inside..inside + len)))
     }
 
     fn sync(&self, shared: &Shared) -> Result<(), DiskError> {
@@ -430,6 +485,31 @@ impl File for RealFile {
         })
     }
 
+    fn read_many_from_medium(&self, ranges: Vec<(u64, usize)>) -> DiskFuture<Vec<Bytes>> {
+        let handle = self.handle.clone();
+        DiskCounters::add(&self.shared.counters.reads, 1);
+        run(self.shared.reads.clone(), self.shared.clone(), move |shared| {
+            let read = |(offset, len)| {
+                handle.read_direct(shared, offset, len).unwrap_or_else(|| handle.read(shared, offset, len))
+            };
+            ranges.into_iter().map(read).collect()
+        })
+    }
+
+    fn read_ahead(&self, from: u64, to: u64) {
+        let handle = self.handle.clone();
+        // The kernel takes no more than a step of it per call. A file system that does not know the advice serves all the
+        // same.
+        let all = self.background(move |_, _| {
+            for step in (from..to).step_by(READ_AHEAD_STEP_BYTES) {
+                let len = std::num::NonZeroU64::new((to - step).min(READ_AHEAD_STEP_BYTES as u64));
+                let _ = rustix::fs::fadvise(&handle.file, step, len, rustix::fs::Advice::WillNeed);
+            }
+            Ok(())
+        });
+        crate::task::spawn(async { drop(all.await) });
+    }
+
     fn write_at(&self, offset: u64, buffers: Vec<Bytes>) -> DiskFuture<()> {
         self.background(move |shared, handle| handle.write(shared, offset, &buffers))
     }
@@ -454,15 +534,15 @@ impl File for RealFile {
     fn fill_zeros(&self, from: u64, to: u64) -> DiskFuture<()> {
         self.background(move |shared, handle| {
             handle.check("fill")?;
-            let mut direct = handle.reopen_direct();
+            let mut direct = handle.direct();
             let mut at = from;
             let mut synced = from;
             while at < to {
                 let step = (to - at).min(ZERO_STEP_BYTES as u64) as usize;
                 let is_direct = direct.is_some()
-                    && at.is_multiple_of(DIRECT_ALIGN)
-                    && (step as u64).is_multiple_of(DIRECT_ALIGN);
-                let file = direct.as_ref().filter(|_| is_direct).unwrap_or(&handle.file);
+                    && at.is_multiple_of(DIRECT_ALIGN as u64)
+                    && step.is_multiple_of(DIRECT_ALIGN);
+                let file = direct.filter(|_| is_direct).unwrap_or(&handle.file);
                 match rustix::io::pwrite(file, &ZEROS.0[..step], at) {
                     Ok(0) => {
                         return Err(DiskError::new(
@@ -474,8 +554,10 @@ impl File for RealFile {
                     }
                     Ok(written) => at += written as u64,
                     Err(rustix::io::Errno::INTR) => continue,
-                    // Some file systems take the flag and refuse the write.
-                    Err(rustix::io::Errno::INVAL) if is_direct => direct = None,
+                    Err(rustix::io::Errno::INVAL) if is_direct => {
+                        handle.direct_refused.store(true, Ordering::Relaxed);
+                        direct = None;
+                    }
                     Err(error) => return Err(failure("fill", &handle.path, error.into())),
                 }
                 if at - synced >= ZERO_SYNC_BYTES {

@@ -3,7 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use world::disk::{Disk, DiskErrorKind, OpenMode, RealDisk, RealDiskOptions, read_small, write_atomic};
+use world::disk::{
+    AlignedBuffer, DIRECT_ALIGN, Disk, DiskErrorKind, OpenMode, RealDisk, RealDiskOptions, read_small,
+    write_atomic,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_of_a_directory_run_in_the_order_of_the_calls() {
@@ -42,6 +45,58 @@ async fn many_buffers_are_one_write() {
     assert_eq!(&file.read_at(10, 1 << 20).await.unwrap()[..], &expected[..]);
     let many = file.read_many(vec![(10, 4), (20, 0), (12, 8), (u64::from(u32::MAX), 8)]).await.unwrap();
     assert_eq!(many, [&expected[..4], &[], &expected[2..10], &[]]);
+}
+
+/// Aligned and other writes, reads from the cache and from the medium: whichever way, everybody sees the same bytes.
+#[tokio::test]
+async fn ways_around_the_page_cache_and_through_it_agree() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = RealDisk::new();
+    let file = disk.open(&dir.path().join("a"), OpenMode::CreateNew).await.unwrap();
+    let pages = |count: usize, fill: u8| {
+        let mut buffer = AlignedBuffer::with_capacity(count * DIRECT_ALIGN);
+        buffer.resize(count * DIRECT_ALIGN);
+        buffer.as_mut_slice().fill(fill);
+        buffer.freeze()
+    };
+    let mut expected = vec![0; 100_000];
+    let mut step = 0u8;
+    for (at, len, aligned) in [
+        (0, 20 * DIRECT_ALIGN, true),
+        (5000, 3000, false),
+        (DIRECT_ALIGN, 2 * DIRECT_ALIGN, true),
+        (0, 100_000, false),
+        (8 * DIRECT_ALIGN, 8 * DIRECT_ALIGN, true),
+        (99_000, 1000, false),
+    ] {
+        step += 1;
+        let bytes = match aligned {
+            true => pages(len / DIRECT_ALIGN, step),
+            false => Bytes::from(vec![step; len]),
+        };
+        // What is read before a write past the cache must not be served after it.
+        file.read_at(0, 100_000).await.unwrap();
+        match step % 2 {
+            0 => file.write_at(at as u64, vec![bytes]).await.unwrap(),
+            _ => file.write_and_sync(at as u64, vec![bytes]).await.unwrap(),
+        }
+        expected[at..at + len].fill(step);
+        let end = file.len().await.unwrap() as usize;
+        assert_eq!(file.read_at(0, 100_000).await.unwrap(), expected[..end], "after step {step}");
+        for range in
+            [(0, 1), (1, 100), (4095, 2), (5000, 50_000), (end - 10, 10), (end - 10, 20), (end + 5000, 3)]
+        {
+            let read = file.read_many_from_medium(vec![(range.0 as u64, range.1), (0, 3)]).await.unwrap();
+            let from = range.0.min(end);
+            assert_eq!(
+                read[0],
+                expected[from..(range.0 + range.1).min(end).max(from)],
+                "{range:?} after step {step}"
+            );
+            assert_eq!(read[1], expected[..3]);
+        }
+    }
+    assert_eq!(disk.counters().writes.load(Ordering::Relaxed), 6);
 }
 
 /// Zeros pass by the page cache where they are aligned; what was cached, and what is written over them, is seen as it must be.
