@@ -36,6 +36,7 @@ async fn main() {
     let batch_bytes = number(16384.0) as usize;
     let settings = LogSettings {
         wal_retain_bytes: total / 16,
+        wal_retain_large_bytes: total / 16,
         rewrite_bytes_per_second: 0,
         rewrite_interval: Duration::from_millis(500),
         housekeeping_interval: Duration::from_secs(2),

@@ -15,7 +15,7 @@ use world::task;
 use crate::container::PAGE;
 use crate::log::{LogState, Shared};
 use crate::settings::LogSettings;
-use crate::wal::{self, WalFile};
+use crate::wal::{self, Filling, WalFile};
 
 /// While the disk is full: how often we look again.
 const FULL_RETRY: Duration = Duration::from_millis(250);
@@ -57,6 +57,7 @@ struct Wanted {
     len: u64,
     /// What has to fit.
     need: u64,
+    filling: Filling,
 }
 
 impl NextFile {
@@ -66,14 +67,14 @@ impl NextFile {
     }
 
     /// Asks for it; does nothing when it is ready, or asked for with at least this need.
-    pub fn want(&self, number: u64, len: u64, need: u64) {
+    pub fn want(&self, number: u64, len: u64, need: u64, filling: Filling) {
         let mut inner = self.inner.lock();
         let asked = inner.wanted.is_some_and(|wanted| wanted.number == number && wanted.need >= need);
         let ready = inner.ready.as_ref().is_some_and(|(ready, file)| *ready == number && file.len >= need);
         if asked || ready {
             return;
         }
-        inner.wanted = Some(Wanted { number, len, need });
+        inner.wanted = Some(Wanted { number, len, need, filling });
         drop(inner);
         self.wanted.notify_one();
     }
@@ -104,7 +105,7 @@ impl NextFile {
                     ));
                 }
             }
-            self.want(number, need, need);
+            self.want(number, need, need, Filling::Zeros);
             changed.await;
         }
     }
@@ -218,5 +219,5 @@ async fn make(shared: &Shared, wanted: Wanted) -> Result<WalFile, DiskError> {
         return Err(DiskError::new(DiskErrorKind::NoSpace, "next file", dir, "only the reserve is left"));
     }
     let in_a_hurry = || shared.current_room.load(Ordering::Acquire) < len / HURRY_PART;
-    wal::prepare(disk, dir, wanted.number, len, sync_dir, in_a_hurry).await
+    wal::prepare(disk, dir, wanted.number, len, wanted.filling, sync_dir, in_a_hurry).await
 }

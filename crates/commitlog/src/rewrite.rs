@@ -5,8 +5,8 @@
 //!  WAL file 5:  c2 a4 …                ──▶     segment y (the small ones):        b1 b2 │ c1 c2
 //! ```
 //!
-//! WAL files stay the primary copy until there are more of them than `wal_retain_bytes`, or more extents in them than
-//! `wal_extents_max`: what expires before is never rewritten. Then the oldest go first, so that of every partition the
+//! WAL files stay the primary copy until there are more of them than `wal_retain_bytes` (`wal_retain_large_bytes` where
+//! extents are large), or more extents in them than `wal_extents_max`: what expires before is never rewritten. Then the oldest go first, so that of every partition the
 //! segments hold the front and the WAL the rest. What is dead by then is left out. A byte is rewritten once; again only
 //! when less than half of its segment is still read.
 //!
@@ -38,6 +38,8 @@ use crate::segment::{
 
 /// Room that a job leaves on the disk beyond what it writes.
 const SPARE_BYTES: u64 = 4 << 20;
+/// A file whose extents are this long on the average is as good a home as a segment.
+const LARGE_EXTENT_BYTES: u64 = 128 << 10;
 /// After a job failed for want of space or by an I/O error.
 const RETRY_STEPS: u32 = 6;
 
@@ -165,14 +167,15 @@ impl Rewriter {
     fn wal_job(&self, pressed: bool, room: u64) -> Option<Job> {
         let sealed = self.shared.sealed();
         let settings = &self.shared.settings;
-        let through = choose(
-            &sealed,
-            settings.wal_retain_bytes,
-            settings.wal_extents_max,
-            settings.rewrite_job_bytes,
+        let bounds = Bounds {
+            retain_bytes: settings.wal_retain_bytes,
+            retain_large_bytes: settings.wal_retain_large_bytes,
+            extents_max: settings.wal_extents_max,
+            job_bytes: settings.rewrite_job_bytes,
             room,
             pressed,
-        )?;
+        };
+        let through = choose(&sealed, &bounds)?;
         let mut runs = Vec::new();
         let mut bytes = 0;
         for partition in self.shared.all_partitions() {
@@ -425,8 +428,9 @@ impl Rewriter {
 
     async fn pace(&self, bytes: u64) {
         let settings = &self.shared.settings;
-        let behind =
-            self.shared.sealed().iter().map(|file| file.len).sum::<u64>() > 4 * settings.wal_retain_bytes;
+        let mut burden = Burden::default();
+        self.shared.sealed().iter().for_each(|file| burden.add(file));
+        let behind = burden.bytes > 4 * settings.wal_retain_bytes;
         // Behind four times the bound, disk space matters more than evenness.
         if settings.rewrite_bytes_per_second > 0 && !behind && self.shared.state() == LogState::Running {
             let micros = bytes.saturating_mul(1_000_000) / settings.rewrite_bytes_per_second;
@@ -515,38 +519,68 @@ impl Rewriter {
     }
 }
 
+/// When WAL files are rewritten, and how much at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub retain_bytes: u64,
+    pub retain_large_bytes: u64,
+    pub extents_max: u64,
+    pub job_bytes: u64,
+    pub room: u64,
+    /// The disk is nearly full.
+    pub pressed: bool,
+}
+
+/// What would be too much of all sealed files together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Burden {
+    /// Files with small extents, and what is dead in the others.
+    bytes: u64,
+    /// All files.
+    all_bytes: u64,
+    extents: u64,
+}
+
+impl Burden {
+    fn add(&mut self, file: &SealedFile) {
+        // A segment would serve large extents no better than the WAL file does.
+        let is_large = file.live_bytes >= file.live_extents.max(1) * LARGE_EXTENT_BYTES;
+        self.bytes += if is_large { file.len.saturating_sub(file.live_bytes) } else { file.len };
+        self.all_bytes += file.len;
+        self.extents += file.live_extents;
+    }
+}
+
 /// Up to which WAL file the next job goes; `None` when there is nothing to do yet. Always from the oldest on.
-pub fn choose(
-    sealed: &[SealedFile],
-    retain_bytes: u64,
-    extents_max: u64,
-    job_bytes: u64,
-    room: u64,
-    pressed: bool,
-) -> Option<u64> {
-    let all_bytes: u64 = sealed.iter().map(|file| file.len).sum();
-    let all_extents: u64 = sealed.iter().map(|file| file.live_extents).sum();
-    let too_many = all_bytes > retain_bytes || all_extents > extents_max;
-    let (mut bytes, mut live, mut extents) = (0, 0, 0);
+pub fn choose(sealed: &[SealedFile], bounds: &Bounds) -> Option<u64> {
+    let mut all = Burden::default();
+    sealed.iter().for_each(|file| all.add(file));
+    let too_many = all.bytes > bounds.retain_bytes
+        || all.all_bytes > bounds.retain_large_bytes
+        || all.extents > bounds.extents_max;
+    let mut gone = Burden::default();
+    let mut live = 0;
     let mut through = None;
     for file in sealed {
-        if through.is_some() && live + file.live_bytes > job_bytes {
+        if through.is_some() && live + file.live_bytes > bounds.job_bytes {
             break;
         }
-        bytes += file.len;
+        gone.add(file);
         live += file.live_bytes;
-        extents += file.live_extents;
         // Footers take a part of what the payload takes.
-        if live + live / 4 > room {
+        if live + live / 4 > bounds.room {
             break;
         }
-        let gain = pressed && live > 0 && live * 2 < bytes;
+        let gain = bounds.pressed && live > 0 && live * 2 < gone.all_bytes;
         if gain {
             return Some(file.number);
         }
         if too_many && file.live_extents > 0 {
             through = Some(file.number);
-            if all_bytes - bytes <= retain_bytes && all_extents - extents <= extents_max / 2 {
+            if all.bytes - gone.bytes <= bounds.retain_bytes
+                && all.all_bytes - gone.all_bytes <= bounds.retain_large_bytes
+                && all.extents - gone.extents <= bounds.extents_max / 2
+            {
                 break;
             }
         }
@@ -595,20 +629,45 @@ mod tests {
         SealedFile { number, len, live_bytes, live_extents: live_bytes.min(1) }
     }
 
+    const BOUNDS: Bounds = Bounds {
+        retain_bytes: 1000,
+        retain_large_bytes: 1000,
+        extents_max: 1000,
+        job_bytes: 1000,
+        room: 1000,
+        pressed: false,
+    };
+
     #[test]
     fn the_oldest_files_beyond_the_bound_go_and_dead_ones_cost_nothing() {
         let files = [file(1, 100, 0), file(2, 100, 90), file(3, 100, 80), file(4, 100, 100)];
-        let choose = |retain, job, room, pressed| choose(&files, retain, 1000, job, room, pressed);
+        let choose = |retain_bytes, job_bytes, room, pressed| {
+            choose(&files, &Bounds { retain_bytes, job_bytes, room, pressed, ..BOUNDS })
+        };
         assert_eq!(choose(400, 1000, 1000, false), None, "within the bound");
-        assert_eq!(choose(399, 1000, 1000, false), None.or(Some(2)), "file 1 is dead and is not rewritten");
+        assert_eq!(choose(399, 1000, 1000, false), Some(2), "file 1 is dead and is not rewritten");
         assert_eq!(choose(150, 1000, 1000, false), Some(3));
         assert_eq!(choose(150, 100, 1000, false), Some(2), "a job has a bound");
         assert_eq!(choose(150, 1000, 60, false), None, "no room for the output");
-        assert_eq!(
-            choose(1000, 1000, 1000, true),
-            Some(2),
-            "under pressure what is half dead goes: 90 of 200"
-        );
+        let pressed = choose(1000, 1000, 1000, true);
+        assert_eq!(pressed, Some(2), "under pressure what is half dead goes: 90 of 200");
+    }
+
+    #[test]
+    fn files_of_large_extents_stay_longer_unless_much_of_them_is_dead() {
+        let large = |number, live| SealedFile { number, len: 10 << 20, live_bytes: live, live_extents: 8 };
+        let whole = [large(1, 9 << 20), large(2, 9 << 20), large(3, 9 << 20), large(4, 9 << 20)];
+        let bounds = Bounds {
+            retain_bytes: 15 << 20,
+            retain_large_bytes: 100 << 20,
+            job_bytes: 100 << 20,
+            room: 100 << 20,
+            ..BOUNDS
+        };
+        assert_eq!(choose(&whole, &bounds), None, "40 MiB in all, of which 4 are dead");
+        assert_eq!(choose(&whole, &Bounds { retain_large_bytes: 35 << 20, ..bounds }), Some(1));
+        let half = [large(1, 5 << 20), large(2, 5 << 20), large(3, 5 << 20), large(4, 5 << 20)];
+        assert_eq!(choose(&half, &bounds), Some(1), "20 MiB are dead");
     }
 
     #[test]
@@ -617,7 +676,7 @@ mod tests {
             SealedFile { number: 1, len: 10, live_bytes: 10, live_extents: 600 },
             SealedFile { number: 2, len: 10, live_bytes: 10, live_extents: 600 },
         ];
-        assert_eq!(choose(&files, 1000, 1000, 1000, 1000, false), Some(2));
-        assert_eq!(choose(&files, 1000, 1200, 1000, 1000, false), None);
+        assert_eq!(choose(&files, &BOUNDS), Some(2));
+        assert_eq!(choose(&files, &Bounds { extents_max: 1200, ..BOUNDS }), None);
     }
 }

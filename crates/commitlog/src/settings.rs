@@ -35,6 +35,8 @@ pub struct LogSettings {
     pub producers_max: usize,
     /// Sealed WAL files beyond this are rewritten into segments, the oldest first. What expires before never is.
     pub wal_retain_bytes: u64,
+    /// The same for files whose extents are long on the average: they are as good as segments, and cost an open file each.
+    pub wal_retain_large_bytes: u64,
     /// Runs of batches in sealed WAL files, each of which takes memory: more are a reason to rewrite, too.
     pub wal_extents_max: u64,
     /// What one rewrite takes on at most (at least one file).
@@ -76,6 +78,7 @@ impl Default for LogSettings {
             producer_expiration: Duration::from_secs(24 * 3600),
             producers_max: 100_000,
             wal_retain_bytes: 1 << 30,
+            wal_retain_large_bytes: 64 << 30,
             wal_extents_max: 200_000,
             rewrite_job_bytes: 256 << 20,
             rewrite_bytes_per_second: 64 << 20,

@@ -143,12 +143,22 @@ pub fn build(gather: &mut Gather, at: &Position, durable: u64, file_len: u64, st
     Chunk { bytes, header, footer, hash: header.hash() }
 }
 
+/// How a new file is made ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filling {
+    /// Commits are small: into blocks that were never written each would cost an entry in the file system's journal.
+    Zeros,
+    /// Commits are large: writing everything twice would cost more.
+    Allocate,
+}
+
 /// Makes a file of zeros under its final name: only a file that is ready has one.
 pub async fn prepare(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     number: u64,
     len: u64,
+    filling: Filling,
     sync_dir: bool,
     in_a_hurry: impl Fn() -> bool,
 ) -> Result<WalFile, DiskError> {
@@ -157,6 +167,9 @@ pub async fn prepare(
     remove_if_there(disk, &temporary).await?;
     let filled = async {
         let file = disk.open(&temporary, OpenMode::CreateNew).await?;
+        if filling == Filling::Allocate {
+            return file.allocate(len).await;
+        }
         for from in (0..len).step_by(FILL_STEP_BYTES as usize) {
             if from > 0 && !in_a_hurry() {
                 world::task::sleep(FILL_PAUSE).await;

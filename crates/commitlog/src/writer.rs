@@ -15,7 +15,7 @@ use crate::error::CommitError;
 use crate::log::{LogState, Shared};
 use crate::partition::{CommitWaiter, extent_of};
 use crate::settings::SyncMode;
-use crate::wal::{self, Chunk, Gather, Position, Stamp, WalFile};
+use crate::wal::{self, Chunk, Filling, Gather, Position, Stamp, WalFile};
 
 /// After so much silence an empty chunk says that the last one is durable.
 const IDLE_STATEMENT: Duration = Duration::from_millis(500);
@@ -25,6 +25,8 @@ const CHECKPOINT_CHUNKS: u64 = 64;
 const RELEASE_INTERVAL: Duration = Duration::from_millis(250);
 /// While the disk is full: how often a write is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(250);
+/// Commits of this size on the average do not feel what a commit into never-written blocks costs.
+const ALLOCATE_FROM_BYTES: u64 = 512 << 10;
 /// Unsettled chunks up to this length are written again at start; beyond (only with `log.sync=interval`) they are synced.
 const SETTLE_BYTES_MAX: u64 = 64 << 20;
 
@@ -32,6 +34,7 @@ pub struct Writer {
     shared: Arc<Shared>,
     current: WalFile,
     at: Position,
+    chunks_in_file: u64,
     /// The last chunk that was synced.
     durable: u64,
     /// The last chunk holds nothing: there is nothing to say about it.
@@ -63,6 +66,7 @@ impl Writer {
         Self {
             shared,
             current,
+            chunks_in_file: 0,
             durable: at.last_number,
             at,
             stated: true,
@@ -193,12 +197,13 @@ impl Writer {
         }
         self.stated = statement;
         self.chunks_since_checkpoint += 1;
+        self.chunks_in_file += 1;
         self.since_durable += len;
         if self.chunks_since_checkpoint >= CHECKPOINT_CHUNKS || self.wants_durable_checkpoint() {
             self.checkpoint();
         }
         if self.at.offset * 2 >= self.current.len {
-            self.shared.next_file.want(self.at.file + 1, self.next_len(), 0);
+            self.shared.next_file.want(self.at.file + 1, self.next_len(), 0, self.next_filling());
         }
         Ok(())
     }
@@ -228,6 +233,13 @@ impl Writer {
         (self.current.len * 2).clamp(settings.wal_file_bytes_min, settings.wal_file_bytes_max)
     }
 
+    fn next_filling(&self) -> Filling {
+        match self.at.offset / self.chunks_in_file.max(1) >= ALLOCATE_FROM_BYTES {
+            true => Filling::Allocate,
+            false => Filling::Zeros,
+        }
+    }
+
     async fn switch_file(&mut self, need: u64) -> Result<(), DiskError> {
         if self.durable < self.at.last_number {
             // Only with log.sync=interval: nobody comes back to this file.
@@ -235,13 +247,14 @@ impl Writer {
             self.durable = self.at.last_number;
         }
         let number = self.at.file + 1;
-        self.shared.next_file.want(number, self.next_len(), need);
+        self.shared.next_file.want(number, self.next_len(), need, self.next_filling());
         let file = self.shared.next_file.take(number, need).await?;
         self.shared.files.lock().insert(number, file.clone());
         self.shared.count_files();
         self.current = file;
         self.at.file = number;
         self.at.offset = 0;
+        self.chunks_in_file = 0;
         self.shared.current_file.store(number, Ordering::Release);
         // From now on the file before can be given back, once a checkpoint stands behind it.
         self.chunks_since_checkpoint = CHECKPOINT_CHUNKS;
@@ -309,7 +322,7 @@ impl Writer {
     async fn wait_for_space(&self) {
         self.shared.set_state(LogState::Full);
         // The task that looks for room also says when there is some.
-        self.shared.next_file.want(self.at.file + 1, self.next_len(), 0);
+        self.shared.next_file.want(self.at.file + 1, self.next_len(), 0, self.next_filling());
         task::sleep(FULL_RETRY).await;
     }
 

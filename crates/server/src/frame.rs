@@ -2,7 +2,8 @@
 //!
 //! The buffer follows the bytes that came, never the length that was promised: a peer that says "100 MiB" and sends ten bytes makes
 //! us hold ten bytes. An idle connection holds no buffer at all: bytes arrive in an array on the stack first. A large frame is read
-//! straight into its own buffer, which grows in steps of four, so that at most a quarter of it is ever moved.
+//! straight into its own buffer, which grows in steps of four, so that at most a quarter of it is ever moved; from a peer that
+//! has sent such a frame before it is taken whole at once.
 
 use std::future::Future;
 use std::io;
@@ -22,6 +23,8 @@ const REQUEST_BYTES_MIN: usize = 8;
 const FIRST_READ_BYTES: usize = 16 << 10;
 /// First buffer of a frame that does not fit in one read.
 const FIRST_BUFFER_BYTES: usize = 256 << 10;
+/// No peer gets a longer first buffer, whatever it sent before.
+const PROVEN_BYTES_MAX: usize = 4 << 20;
 /// Bytes that may be received ahead of a request that blocks the connection.
 const READ_AHEAD_BYTES: usize = 16 << 10;
 
@@ -64,6 +67,9 @@ pub(crate) struct FrameReader {
     body: Option<usize>,
     /// Share for the buffer of a frame that is being received.
     share: Option<MemoryShare>,
+    /// So long was the last frame that came whole: a peer that sent one gets the next one's buffer at once, and
+    /// nothing of it has to be moved as it grows.
+    proven: usize,
     /// Whether the last poll ended for want of request memory rather than of bytes.
     waits_for_memory: bool,
 }
@@ -77,6 +83,7 @@ impl FrameReader {
             received: BytesMut::new(),
             body: None,
             share: None,
+            proven: 0,
             waits_for_memory: false,
         }
     }
@@ -158,6 +165,7 @@ impl FrameReader {
         share.shrink_to(body as u64);
         share.goes_to_work();
         self.body = None;
+        self.proven = body.min(PROVEN_BYTES_MAX);
         let bytes = self.received.split_to(body).freeze();
         if self.received.is_empty() {
             self.received = BytesMut::new();
@@ -189,7 +197,8 @@ impl FrameReader {
         body: usize,
     ) -> Poll<Result<usize, FrameError>> {
         if self.share.is_none() || self.received.len() == self.received.capacity() {
-            let wanted = body.min(FIRST_BUFFER_BYTES.max(self.received.len().saturating_mul(4)));
+            let first = FIRST_BUFFER_BYTES.max(self.proven);
+            let wanted = body.min(first.max(self.received.len().saturating_mul(4)));
             let held = self.share.as_ref().map_or(0, MemoryShare::bytes);
             let more = (wanted as u64).saturating_sub(held);
             self.waits_for_memory = true;

@@ -137,6 +137,7 @@ fn rewriting_soon(settings: LogSettings) -> LogSettings {
     }
     LogSettings {
         wal_retain_bytes: 2 << 20,
+        wal_retain_large_bytes: 2 << 20,
         segment_own_bytes: 1 << 20,
         rewrite_interval: Duration::from_millis(100),
         ..settings

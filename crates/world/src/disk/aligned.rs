@@ -1,5 +1,7 @@
 //! A buffer that the disk can take as it is, without a copy through the page cache.
 
+use std::fs::File;
+
 use bytes::Bytes;
 
 /// What O_DIRECT wants of offsets, lengths and memory on every usual device.
@@ -39,6 +41,20 @@ impl AlignedBuffer {
     pub fn resize(&mut self, len: usize) {
         self.make_room(len.saturating_sub(self.len()));
         self.bytes.resize(self.start + len, 0);
+    }
+
+    /// Appends what one read of at most `len` bytes gives. Into memory that nobody zeroed: that was a sixth of a rewrite's
+    /// processor time.
+    pub(super) fn read_from(&mut self, file: &File, offset: u64, len: usize) -> rustix::io::Result<usize> {
+        self.make_room(len);
+        let (read, _) = rustix::io::pread(file, &mut self.bytes.spare_capacity_mut()[..len], offset)?;
+        let read = read.len();
+        // SAFETY: the read initialised so many bytes behind the vector's length.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.bytes.set_len(self.bytes.len() + read);
+        }
+        Ok(read)
     }
 
     pub fn as_mut_slice(&mut self) -> &mut [u8] {

@@ -904,6 +904,10 @@ impl File for MemFile {
         self.change_and_sync("fill", Change::Zeros { from, to })
     }
 
+    fn allocate(&self, len: u64) -> DiskFuture<()> {
+        self.change_and_sync("allocate", Change::Zeros { from: 0, to: len })
+    }
+
     fn set_len(&self, len: u64) -> DiskFuture<()> {
         let (result, latency) = self.change("set length", Change::SetLen(len));
         Box::pin(async move {

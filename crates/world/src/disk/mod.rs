@@ -86,6 +86,9 @@ pub trait File: Send + Sync + 'static {
     /// Writes zeros from `from` to `to` in the background and syncs, so that a later commit writes into blocks that
     /// the file system knows as written (never-written extents made commits up to 2.7 times slower).
     fn fill_zeros(&self, from: u64, to: u64) -> DiskFuture<()>;
+    /// Takes the space of a new file of this length and syncs: no write into it can find the disk full. Costs nothing now
+    /// and a journal entry per commit into it later (unlike [`File::fill_zeros`]), which large commits do not feel.
+    fn allocate(&self, len: u64) -> DiskFuture<()>;
     fn set_len(&self, len: u64) -> DiskFuture<()>;
     /// A sync of this file has failed. All that changes it is refused from then on.
     fn is_failed(&self) -> bool;

@@ -369,9 +369,8 @@ impl Handle {
         let inside = (offset - from) as usize;
         let cover = (inside + len).next_multiple_of(DIRECT_ALIGN);
         let mut bytes = AlignedBuffer::with_capacity(cover);
-        bytes.resize(cover);
         loop {
-            match rustix::io::pread(direct, bytes.as_mut_slice(), from) {
+            match bytes.read_from(direct, from, cover) {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::INVAL) => {
                     self.direct_refused.store(true, Ordering::Relaxed);
@@ -385,6 +384,43 @@ impl Handle {
         }
         DiskCounters::add(&shared.counters.bytes_read, len as u64);
         Some(Ok(bytes.freeze().slice(inside..inside + len)))
+    }
+
+    fn fill_zeros(&self, shared: &Shared, from: u64, to: u64) -> Result<(), DiskError> {
+        self.check("fill")?;
+        let mut direct = self.direct();
+        let mut at = from;
+        let mut synced = from;
+        while at < to {
+            let step = (to - at).min(ZERO_STEP_BYTES as u64) as usize;
+            let is_direct = direct.is_some()
+                && at.is_multiple_of(DIRECT_ALIGN as u64)
+                && step.is_multiple_of(DIRECT_ALIGN);
+            let file = direct.filter(|_| is_direct).unwrap_or(&self.file);
+            match rustix::io::pwrite(file, &ZEROS.0[..step], at) {
+                Ok(0) => {
+                    return Err(DiskError::new(
+                        DiskErrorKind::NoSpace,
+                        "fill",
+                        &self.path,
+                        "nothing written",
+                    ));
+                }
+                Ok(written) => at += written as u64,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(rustix::io::Errno::INVAL) if is_direct => {
+                    self.direct_refused.store(true, Ordering::Relaxed);
+                    direct = None;
+                }
+                Err(error) => return Err(failure("fill", &self.path, error.into())),
+            }
+            if at - synced >= ZERO_SYNC_BYTES {
+                self.sync(shared)?;
+                synced = at;
+            }
+        }
+        DiskCounters::add(&shared.counters.bytes_zero_filled, to.saturating_sub(from));
+        self.sync(shared)
     }
 
     fn sync(&self, shared: &Shared) -> Result<(), DiskError> {
@@ -532,41 +568,20 @@ impl File for RealFile {
     }
 
     fn fill_zeros(&self, from: u64, to: u64) -> DiskFuture<()> {
+        self.background(move |shared, handle| handle.fill_zeros(shared, from, to))
+    }
+
+    fn allocate(&self, len: u64) -> DiskFuture<()> {
         self.background(move |shared, handle| {
-            handle.check("fill")?;
-            let mut direct = handle.direct();
-            let mut at = from;
-            let mut synced = from;
-            while at < to {
-                let step = (to - at).min(ZERO_STEP_BYTES as u64) as usize;
-                let is_direct = direct.is_some()
-                    && at.is_multiple_of(DIRECT_ALIGN as u64)
-                    && step.is_multiple_of(DIRECT_ALIGN);
-                let file = direct.filter(|_| is_direct).unwrap_or(&handle.file);
-                match rustix::io::pwrite(file, &ZEROS.0[..step], at) {
-                    Ok(0) => {
-                        return Err(DiskError::new(
-                            DiskErrorKind::NoSpace,
-                            "fill",
-                            &handle.path,
-                            "nothing written",
-                        ));
-                    }
-                    Ok(written) => at += written as u64,
-                    Err(rustix::io::Errno::INTR) => continue,
-                    Err(rustix::io::Errno::INVAL) if is_direct => {
-                        handle.direct_refused.store(true, Ordering::Relaxed);
-                        direct = None;
-                    }
-                    Err(error) => return Err(failure("fill", &handle.path, error.into())),
+            handle.check("allocate")?;
+            match rustix::fs::fallocate(&handle.file, rustix::fs::FallocateFlags::empty(), 0, len) {
+                Ok(()) => handle.sync(shared),
+                // Not every file system can.
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                    handle.fill_zeros(shared, 0, len)
                 }
-                if at - synced >= ZERO_SYNC_BYTES {
-                    handle.sync(shared)?;
-                    synced = at;
-                }
+                Err(error) => Err(failure("allocate", &handle.path, error.into())),
             }
-            DiskCounters::add(&shared.counters.bytes_zero_filled, to.saturating_sub(from));
-            handle.sync(shared)
         })
     }
 
