@@ -19,7 +19,7 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("client", &["protocol", "world"]),
     ("cli", &["protocol", "world", "catalog", "commitlog", "broker", "server", "client"]),
     ("sim", &["protocol", "world", "catalog", "commitlog", "broker", "server", "client", "cli"]),
-    ("bench", &["protocol", "client", "world"]),
+    ("bench", &["protocol", "client"]),
     ("xtask", &[]),
 ];
 

@@ -1,0 +1,335 @@
+//! `bench load` and `bench fetch`: load for an address that already serves.
+#![allow(clippy::disallowed_methods)]
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bench::batches::Shape;
+use bench::fetch::{self, Readers, Until};
+use bench::load::{self, Amount, Load};
+use bench::process::{Usage, Watch};
+use bench::topic::ensure_topic;
+use clap::{Args, Parser, Subcommand};
+use protocol::compression::Compression;
+use serde::Serialize;
+
+#[derive(Parser)]
+#[command(name = "bench", about = "Load on the wire, and what it costs")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Produce, closed loop or (--rate) open loop, with readers at the tail if wanted.
+    Load(LoadArguments),
+    /// Read, from the start or at the tail.
+    Fetch(FetchArguments),
+}
+
+#[derive(Args)]
+struct Common {
+    /// HOST:PORT of a broker.
+    #[arg(long)]
+    addr: String,
+    #[arg(long, default_value = "bench")]
+    topic: String,
+    #[arg(long, default_value_t = 1)]
+    partitions: i32,
+    /// A config of the topic, if it is made.
+    #[arg(long = "config", value_name = "KEY=VALUE")]
+    configs: Vec<String>,
+    /// The broker's process: what it and all below it used is reported.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// HOST:PORT of Ottla's metrics page: syncs are reported.
+    #[arg(long)]
+    metrics: Option<String>,
+    /// Threads of this generator.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// One JSON object instead of lines.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct LoadArguments {
+    #[command(flatten)]
+    common: Common,
+    #[arg(long, default_value_t = 1000)]
+    record_bytes: usize,
+    #[arg(long, default_value_t = 65_536)]
+    batch_bytes: usize,
+    #[arg(long, default_value = "none", value_parser = compression)]
+    compression: Compression,
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+    /// Requests under way per connection.
+    #[arg(long, default_value_t = 5)]
+    in_flight: usize,
+    #[arg(long, default_value_t = 1)]
+    partitions_per_request: usize,
+    /// How much to send; 1g is 10^9.
+    #[arg(long, value_parser = size, required_unless_present = "seconds")]
+    bytes: Option<u64>,
+    #[arg(long, conflicts_with = "bytes")]
+    seconds: Option<f64>,
+    /// Records per second; without it as fast as the answers allow.
+    #[arg(long)]
+    rate: Option<f64>,
+    #[arg(long)]
+    idempotent: bool,
+    /// Count errors instead of stopping at the first one.
+    #[arg(long)]
+    tolerant: bool,
+    /// So many groups read all partitions at the tail meanwhile.
+    #[arg(long, default_value_t = 0)]
+    tail_groups: usize,
+    /// Connections of each group.
+    #[arg(long, default_value_t = 1)]
+    readers: usize,
+}
+
+#[derive(Args)]
+struct FetchArguments {
+    #[command(flatten)]
+    common: Common,
+    #[arg(long, default_value_t = 1)]
+    groups: usize,
+    /// Connections of each group; they share the partitions.
+    #[arg(long, default_value_t = 1)]
+    readers: usize,
+    /// Begin behind the last record.
+    #[arg(long)]
+    tail: bool,
+    /// Stop after so many, per group; without either: at what is the end when the readers start.
+    #[arg(long, value_parser = size)]
+    bytes: Option<u64>,
+    #[arg(long, conflicts_with = "bytes")]
+    seconds: Option<f64>,
+    #[arg(long, default_value_t = 500)]
+    max_wait_ms: i32,
+    #[arg(long, default_value_t = 1)]
+    min_bytes: i32,
+    #[arg(long, default_value_t = 50 << 20)]
+    max_bytes: i32,
+    #[arg(long, default_value_t = 1 << 20)]
+    partition_max_bytes: i32,
+}
+
+fn compression(name: &str) -> Result<Compression, String> {
+    Compression::from_name(name).ok_or_else(|| format!("{name} is none of none, gzip, snappy, lz4, zstd"))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let text = text.to_ascii_lowercase();
+    let (digits, factor) = match text.strip_suffix(['k', 'm', 'g']) {
+        Some(digits) if text.ends_with('k') => (digits, 1e3),
+        Some(digits) if text.ends_with('m') => (digits, 1e6),
+        Some(digits) => (digits, 1e9),
+        None => (text.as_str(), 1.0),
+    };
+    digits.parse::<f64>().map(|number| (number * factor) as u64).map_err(|_| format!("{text} is no size"))
+}
+
+/// What is printed.
+#[derive(Serialize)]
+struct Report {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    produced: Option<load::Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fetched: Option<fetch::Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broker: Option<Usage>,
+    generator: Usage,
+}
+
+/// Readers that have not come to the end after this are stuck.
+const CATCH_UP_MAX: Duration = Duration::from_secs(600);
+
+fn main() -> Result<()> {
+    let verb = Arguments::parse().verb;
+    let common = match &verb {
+        Verb::Load(arguments) => &arguments.common,
+        Verb::Fetch(arguments) => &arguments.common,
+    };
+    let json = common.json;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(common.threads).enable_all().build()?;
+    let report = runtime.block_on(async {
+        match verb {
+            Verb::Load(arguments) => load(&arguments).await,
+            Verb::Fetch(arguments) => fetch(&arguments).await,
+        }
+    })?;
+    if json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print(&report);
+    }
+    Ok(())
+}
+
+impl Common {
+    async fn topic(&self) -> Result<bench::topic::Topic> {
+        let configs: Vec<(&str, &str)> = self
+            .configs
+            .iter()
+            .map(|config| config.split_once('=').with_context(|| format!("{config} is not KEY=VALUE")))
+            .collect::<Result<_>>()?;
+        ensure_topic(&self.addr, &self.topic, self.partitions, &configs).await
+    }
+
+    fn watches(&self) -> Result<(Option<Watch>, Watch)> {
+        let broker = self.pid.map(|pid| Watch::start(pid, self.metrics.clone())).transpose()?;
+        Ok((broker, Watch::start(std::process::id(), None)?))
+    }
+}
+
+async fn load(arguments: &LoadArguments) -> Result<Report> {
+    let topic = arguments.common.topic().await?;
+    let amount = match (arguments.bytes, arguments.seconds) {
+        (Some(bytes), _) => Amount::Bytes(bytes),
+        (None, seconds) => Amount::Seconds(seconds.context("--bytes or --seconds")?),
+    };
+    let shape = Shape {
+        record_bytes: arguments.record_bytes,
+        batch_bytes: arguments.batch_bytes,
+        compression: arguments.compression,
+        stamped: arguments.tail_groups > 0
+            && !arguments.idempotent
+            && arguments.compression == Compression::None,
+    };
+    let load = Load {
+        address: arguments.common.addr.clone(),
+        topic: topic.clone(),
+        shape,
+        connections: arguments.connections,
+        in_flight: arguments.in_flight,
+        partitions_per_request: arguments.partitions_per_request,
+        amount,
+        rate: arguments.rate,
+        idempotent: arguments.idempotent,
+        tolerant: arguments.tolerant,
+    };
+    let tail = if arguments.tail_groups > 0 {
+        let readers = Readers {
+            groups: arguments.tail_groups,
+            readers: arguments.readers,
+            from: fetch::From::End,
+            ..Readers::new(&arguments.common.addr, &topic)
+        };
+        Some(fetch::start(&readers).await?)
+    } else {
+        None
+    };
+    let (broker, generator) = arguments.common.watches()?;
+    let produced = load::run(&load).await?;
+    let fetched = match tail {
+        Some(tail) => Some(tail.finish(Until::Records(produced.records), CATCH_UP_MAX).await?),
+        None => None,
+    };
+    report(Some(produced), fetched, broker, &generator)
+}
+
+async fn fetch(arguments: &FetchArguments) -> Result<Report> {
+    let topic = arguments.common.topic().await?;
+    let readers = Readers {
+        groups: arguments.groups,
+        readers: arguments.readers,
+        from: if arguments.tail { fetch::From::End } else { fetch::From::Start },
+        max_wait_ms: arguments.max_wait_ms,
+        min_bytes: arguments.min_bytes,
+        max_bytes: arguments.max_bytes,
+        partition_max_bytes: arguments.partition_max_bytes,
+        ..Readers::new(&arguments.common.addr, &topic)
+    };
+    let there = fetch::there(&readers).await?;
+    ensure!(
+        there > 0 || arguments.bytes.is_some() || arguments.seconds.is_some(),
+        "there is nothing to read, and no --bytes or --seconds"
+    );
+    let (broker, generator) = arguments.common.watches()?;
+    let running = fetch::start(&readers).await?;
+    let fetched = match (arguments.bytes, arguments.seconds) {
+        (Some(bytes), _) => running.finish(Until::Bytes(bytes), CATCH_UP_MAX).await?,
+        (None, Some(seconds)) => {
+            tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+            running.finish(Until::Told, CATCH_UP_MAX).await?
+        }
+        (None, None) => running.finish(Until::Records(there), CATCH_UP_MAX).await?,
+    };
+    report(None, Some(fetched), broker, &generator)
+}
+
+fn report(
+    produced: Option<load::Outcome>,
+    fetched: Option<fetch::Outcome>,
+    broker: Option<Watch>,
+    generator: &Watch,
+) -> Result<Report> {
+    let broker = broker.map(|watch| watch.usage()).transpose()?;
+    Ok(Report { produced, fetched, broker, generator: generator.usage()? })
+}
+
+fn print(report: &Report) {
+    let mut gigabytes = 0.0;
+    if let Some(produced) = &report.produced {
+        gigabytes = produced.gigabytes();
+        println!(
+            "produced  {:.3} GB, {} records, {} batches, {} requests in {:.2} s: {:.1} MB/s, {:.0} records/s",
+            gigabytes,
+            produced.records,
+            produced.batches,
+            produced.requests,
+            produced.seconds,
+            gigabytes * 1000.0 / produced.seconds,
+            produced.records as f64 / produced.seconds
+        );
+        println!("latency   {}", produced.latency);
+        if !produced.errors.is_empty() {
+            println!("errors    {:?}", produced.errors);
+        }
+    }
+    if let Some(fetched) = &report.fetched {
+        if report.produced.is_none() {
+            gigabytes = fetched.gigabytes();
+        }
+        println!(
+            "fetched   {:.3} GB, {} records, {} batches, {} requests ({} empty), {} sessions lost in {:.2} s: {:.1} MB/s",
+            fetched.gigabytes(),
+            fetched.records,
+            fetched.batches,
+            fetched.requests,
+            fetched.empty_answers,
+            fetched.sessions_lost,
+            fetched.seconds,
+            fetched.gigabytes() * 1000.0 / fetched.seconds
+        );
+        if fetched.latency.count > 0 {
+            println!("end to end {}", fetched.latency);
+        }
+    }
+    for (who, usage) in [("broker", report.broker.as_ref()), ("generator", Some(&report.generator))] {
+        let Some(usage) = usage else { continue };
+        println!(
+            "{who:<9} {:.2} CPU-s ({:.2} user, {:.2} system), {:.3} CPU-s/GB, {} switches, peak {:.1} MiB, {:.3} GB written, {:.3} GB read",
+            usage.cpu_seconds(),
+            usage.user_seconds,
+            usage.system_seconds,
+            usage.cpu_seconds() / gigabytes,
+            usage.context_switches,
+            usage.resident_peak_bytes as f64 / f64::from(1 << 20),
+            usage.write_bytes as f64 / 1e9,
+            usage.read_bytes as f64 / 1e9
+        );
+        if let (Some(syncs), Some(produced)) = (usage.syncs, &report.produced) {
+            println!(
+                "syncs     {syncs}, {:.3} per 1,000 acknowledged requests",
+                syncs as f64 * 1000.0 / produced.requests as f64
+            );
+        }
+    }
+}

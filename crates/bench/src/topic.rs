@@ -1,0 +1,57 @@
+//! The topic a load goes to: made if it is not there, and known with its id and a leader for every partition.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use client::{Admin, Client, ClientOptions, Error, ErrorCode, NewTopic, Str, Uuid};
+
+#[derive(Clone, Debug)]
+pub struct Topic {
+    pub name: Str,
+    pub id: Uuid,
+    pub partitions: i32,
+}
+
+/// How long a broker may take until every partition has a leader.
+const LEADERS_WAIT_MAX: Duration = Duration::from_secs(300);
+
+pub fn admin(address: &str) -> Admin {
+    Client::new(ClientOptions::new([address]).request_timeout(LEADERS_WAIT_MAX).api_timeout(LEADERS_WAIT_MAX))
+        .admin()
+}
+
+/// The topic, made with these configs if there is none of this name.
+pub async fn ensure_topic(
+    address: &str,
+    name: &str,
+    partitions: i32,
+    configs: &[(&str, &str)],
+) -> Result<Topic> {
+    let admin = admin(address);
+    let mut wanted = NewTopic::new(name).partitions(partitions).replication_factor(1);
+    for (key, value) in configs {
+        wanted = wanted.config(*key, *value);
+    }
+    match admin.create_topic(wanted).await {
+        Ok(_) | Err(Error::Kafka { code: ErrorCode::TopicAlreadyExists, .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let deadline = Instant::now() + LEADERS_WAIT_MAX;
+    loop {
+        if let Ok(topic) = admin.topic(name).await
+            && topic.partitions.iter().all(|partition| partition.leader >= 0)
+            && !topic.partitions.is_empty()
+        {
+            ensure!(
+                topic.partitions.len() == partitions as usize,
+                "{name} has {} partitions, not {partitions}: take another name",
+                topic.partitions.len()
+            );
+            return Ok(Topic { name: topic.name.clone(), id: topic.id, partitions });
+        }
+        if Instant::now() > deadline {
+            bail!("{name} has partitions without a leader");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
