@@ -38,8 +38,6 @@ use crate::writer::Writer;
 const BUSY_FACTOR: usize = 4;
 /// Room in the WAL that coordinators leave for trimming when the disk is full.
 const LAST_ROOM_BYTES: u64 = 64 << 10;
-/// Extents from this length on are worth a read of their own from the medium.
-pub const READ_FROM_MEDIUM_BYTES: u64 = 64 << 10;
 
 /// Whether the log takes writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,19 +204,14 @@ impl Shared {
         })
     }
 
-    /// The bytes of extents of one file (see [`read_together`](crate::extent::read_together)), unchecked.
-    pub async fn read_extents(&self, together: &[Extent]) -> Result<Vec<Bytes>, ReadError> {
-        let Some(first) = together.first() else { return Ok(Vec::new()) };
-        Ok(self.file_of(first).await?.read_many(ranges_of(together)).await?)
-    }
-
-    /// The same, for somebody who reads them once: large ones leave the page cache alone.
-    pub async fn read_extents_once(&self, together: &[Extent]) -> Result<Vec<Bytes>, ReadError> {
+    /// The bytes of extents of one file (see [`read_together`](crate::extent::read_together)), unchecked. Large ones leave
+    /// the page cache alone, `large_from` bytes on the average: filling it costs more processor time than all the rest.
+    pub async fn read_extents(&self, together: &[Extent], large_from: u64) -> Result<Vec<Bytes>, ReadError> {
         let Some(first) = together.first() else { return Ok(Vec::new()) };
         let file = self.file_of(first).await?;
         let bytes: u64 = together.iter().map(|extent| extent.len).sum();
-        let ranges = ranges_of(together);
-        Ok(match bytes / together.len() as u64 >= READ_FROM_MEDIUM_BYTES {
+        let ranges = together.iter().map(|extent| (extent.position(), extent.len as usize)).collect();
+        Ok(match bytes / together.len() as u64 >= large_from {
             true => file.read_many_from_medium(ranges).await?,
             false => file.read_many(ranges).await?,
         })
@@ -338,10 +331,6 @@ impl Shared {
     pub fn partition(&self, id: &TopicIdPartition) -> Option<Arc<Partition>> {
         self.partitions.read().get(id).cloned()
     }
-}
-
-fn ranges_of(extents: &[Extent]) -> Vec<(u64, usize)> {
-    extents.iter().map(|extent| (extent.position(), extent.len as usize)).collect()
 }
 
 /// What is still read of a WAL file.

@@ -24,6 +24,8 @@ use crate::wal::Pending;
 
 /// How often a read looks again when data moved under it.
 const MOVED_ATTEMPTS: u32 = 5;
+/// Where extents of a partition are this long, their pages hold little else: the page cache would help nobody.
+const READ_ALONE_BYTES: u64 = 16 << 10;
 /// Decompressing a batch to find a record by time stops here.
 const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
 
@@ -410,7 +412,7 @@ impl Partition {
     }
 
     async fn read_extents(&self, together: &[Extent]) -> Result<Vec<Bytes>, ReadError> {
-        match self.shared.read_extents(together).await {
+        match self.shared.read_extents(together, READ_ALONE_BYTES).await {
             // Deleted or trimmed while we read: its file may be gone already.
             Err(_) if self.inner.lock().deleted => Err(ReadError::Deleted),
             Err(ReadError::Storage(error)) if error.is_not_found() => {

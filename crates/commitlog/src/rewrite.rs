@@ -28,7 +28,7 @@ use world::task;
 
 use crate::error::ReadError;
 use crate::extent::{Extent, read_together};
-use crate::log::{LogState, READ_FROM_MEDIUM_BYTES, Shared};
+use crate::log::{LogState, Shared};
 use crate::manifest::{Manifest, ManifestError, PlacedPiece, SHARDS, Shard, shard_of};
 use crate::partition::Partition;
 use crate::segment::{
@@ -38,6 +38,8 @@ use crate::segment::{
 
 /// Room that a job leaves on the disk beyond what it writes.
 const SPARE_BYTES: u64 = 4 << 20;
+/// Shorter extents are not read one by one from the medium, but from the page cache, into which their files come first.
+const READ_ALONE_BYTES: u64 = 64 << 10;
 /// A file whose extents are this long on the average is as good a home as a segment.
 const LARGE_EXTENT_BYTES: u64 = 128 << 10;
 /// After a job failed for want of space or by an I/O error.
@@ -262,7 +264,7 @@ impl Rewriter {
     /// Many small extents are read in another order than they lie in: the files come into the page cache in one go.
     fn read_ahead(&self, job: &Job) {
         let extents: usize = job.runs.iter().map(|(_, run)| run.len()).sum();
-        if job.bytes / (extents as u64).max(1) >= READ_FROM_MEDIUM_BYTES {
+        if job.bytes / (extents as u64).max(1) >= READ_ALONE_BYTES {
             return;
         }
         let files = self.shared.files.lock();
@@ -415,7 +417,8 @@ impl Rewriter {
         partition: &Partition,
         group: &[Extent],
     ) -> Result<Vec<Bytes>, (Vec<Bytes>, ReadError)> {
-        let bytes = self.shared.read_extents_once(group).await.map_err(|error| (Vec::new(), error))?;
+        let bytes =
+            self.shared.read_extents(group, READ_ALONE_BYTES).await.map_err(|error| (Vec::new(), error))?;
         let mut good = Vec::with_capacity(bytes.len());
         for (extent, bytes) in group.iter().zip(bytes) {
             if let Err(error) = partition.check(extent, &bytes) {
