@@ -9,6 +9,7 @@ mod arrows;
 mod check;
 mod codegen;
 mod fuzz;
+mod instructions;
 mod vectors;
 
 use std::ffi::OsString;
@@ -33,6 +34,8 @@ enum Verb {
     Codegen(codegen::Options),
     /// Write crates/protocol/vectors from Kafka's own Java classes.
     Vectors,
+    /// Count the instructions of hot paths against their bounds (valgrind).
+    Instructions,
     /// Run every fuzz target for a while (nightly, cargo-fuzz).
     Fuzz(fuzz::Options),
     /// Kill the broker, or cut the power of its disk, under load (crates/sim/src/bin/chaos).
@@ -56,6 +59,7 @@ fn main() -> Result<()> {
             }
         },
         Verb::Vectors => vectors::run(&root),
+        Verb::Instructions => instructions::run(&root),
         Verb::Fuzz(options) => fuzz::run(&root, &options),
         Verb::Chaos { arguments } => {
             let mut chaos =
