@@ -612,13 +612,15 @@ impl Partition {
         (before > inner.log_start).then_some(before)
     }
 
-    /// Registers for the next commit here. A wait that was dropped costs nothing but its place until then.
-    pub fn notify(&self, wait: &FetchWait) {
+    /// Registers for the next commit here, and says whether a reader at this offset would hear anything already. A wait
+    /// that was dropped costs nothing but its place until then.
+    pub fn notify(&self, wait: &FetchWait, offset: i64) -> bool {
         let mut inner = self.inner.lock();
         if inner.waiters.len() >= 32 && inner.waiters.len().is_power_of_two() {
             inner.waiters.retain(|waiter| waiter.strong_count() > 0);
         }
         inner.waiters.push(Arc::downgrade(&wait.waiting));
+        inner.deleted || offset != inner.high_watermark
     }
 
     pub fn producers(&self) -> Vec<ActiveProducer> {

@@ -53,7 +53,10 @@ impl Tail {
         Tail { chunks: VecDeque::new(), first: next_number, bytes: 0, bytes_max, alive: Arc::default() }
     }
 
+    /// Header and payload of a chunk. Of small ones a copy is kept: their footer, padding and alignment take more memory than
+    /// they do.
     pub fn push(&mut self, number: u64, chunk: Bytes) {
+        let chunk = if chunk.len() < COPY_BELOW { Bytes::copy_from_slice(&chunk) } else { chunk };
         assert_eq!(number, self.first + self.chunks.len() as u64, "chunks come in order");
         self.bytes += chunk.len();
         self.alive.fetch_add(chunk.len(), Ordering::AcqRel);

@@ -29,8 +29,8 @@ pub const FIRST_FILE_BYTES: u64 = 1 << 20;
 
 /// Zeros are written in such steps, with a pause after each while nobody needs the file soon: commits share the disk
 /// with them.
-const FILL_STEP_BYTES: u64 = 4 << 20;
-const FILL_PAUSE: Duration = Duration::from_millis(40);
+const FILL_STEP_BYTES: u64 = 512 << 10;
+const FILL_PAUSE: Duration = Duration::from_millis(8);
 
 /// A batch with its offsets, waiting for its commit.
 pub struct Pending {

@@ -264,7 +264,8 @@ impl Writer {
     /// The chunk is durable: offsets move, answers leave, fetches wake.
     fn publish(&mut self, chunk: &Chunk, gather: &Gather) {
         let number = chunk.header.number;
-        self.shared.tail.lock().push(number, chunk.bytes.clone());
+        let kept = chunk.bytes.slice(..chunk.header.footer_at() as usize);
+        self.shared.tail.lock().push(number, kept);
         let mut woken: Vec<CommitWaiter> = Vec::new();
         let mut rest = gather.batches.as_slice();
         for extent in &chunk.footer.extents {

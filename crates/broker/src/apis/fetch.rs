@@ -215,24 +215,33 @@ impl Fetch {
         loop {
             // Registered before it looks again: what is committed in between is not missed.
             let wait = FetchWait::new();
-            for source in self.targets.iter().filter_map(|target| target.found.as_ref().ok()) {
-                source.partition.notify(&wait);
+            let mut has_news = false;
+            for target in &self.targets {
+                if let Ok(source) = &target.found {
+                    has_news |= source.partition.notify(&wait, target.wanted.fetch_offset);
+                }
             }
-            let pass = self.pass(context.api_version).await;
+            // A reader of very many partitions at their ends need not look at each once more.
+            if has_news {
+                let pass = self.pass(context.api_version).await;
+                if self.is_enough(&pass) {
+                    return pass;
+                }
+            }
             let left = deadline.saturating_sub(clock.monotonic());
-            if self.is_enough(&pass) || context.connection.is_hung_up() {
-                return pass;
-            }
-            if left.is_zero() {
-                counters.fetches_expired.fetch_add(1, Ordering::Relaxed);
-                return pass;
-            }
-            drop(pass);
             tokio::select! {
                 biased;
                 () = wait.notified() => {}
                 () = context.connection.hung_up() => {}
                 () = world::task::sleep(left) => {}
+            }
+            let pass = self.pass(context.api_version).await;
+            if self.is_enough(&pass) || context.connection.is_hung_up() {
+                return pass;
+            }
+            if clock.monotonic() >= deadline {
+                counters.fetches_expired.fetch_add(1, Ordering::Relaxed);
+                return pass;
             }
         }
     }

@@ -72,7 +72,7 @@ fn a_waiting_fetch_wakes_at_the_commit_and_sees_only_what_is_committed() {
         let log = house.open().await.unwrap();
         let p = partition(&log, 0);
         let wait = FetchWait::new();
-        p.notify(&wait);
+        assert!(!p.notify(&wait, 0), "nothing there yet");
         let sent = append(&p, batch(&values(0..1), None, 0)).unwrap();
         assert_eq!(p.offsets().high_watermark, 0);
         world::task::timeout(Duration::from_secs(1), wait.notified()).await.unwrap();
