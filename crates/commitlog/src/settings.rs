@@ -18,6 +18,9 @@ pub struct LogSettings {
     /// The first WAL file; each next one is twice as long, up to `wal_file_bytes_max`.
     pub wal_file_bytes_min: u64,
     pub wal_file_bytes_max: u64,
+    /// Chunks of this size on the average do not feel what a commit into never-written blocks costs: then new files are
+    /// allocated, and not filled with zeros.
+    pub allocate_from_bytes: u64,
     /// A chunk takes batches until it is this long; one batch may be longer.
     pub chunk_bytes_max: usize,
     /// Batches waiting for their commit; above it `room()` holds the sockets back.
@@ -69,6 +72,7 @@ impl Default for LogSettings {
             sync: SyncMode::Commit,
             wal_file_bytes_min: 16 << 20,
             wal_file_bytes_max: 256 << 20,
+            allocate_from_bytes: 512 << 10,
             chunk_bytes_max: 4 << 20,
             unflushed_bytes_max: 64 << 20,
             tail_bytes_max: 64 << 20,

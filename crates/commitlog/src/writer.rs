@@ -25,8 +25,6 @@ const CHECKPOINT_CHUNKS: u64 = 64;
 const RELEASE_INTERVAL: Duration = Duration::from_millis(250);
 /// While the disk is full: how often a write is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(250);
-/// Commits of this size on the average do not feel what a commit into never-written blocks costs.
-const ALLOCATE_FROM_BYTES: u64 = 512 << 10;
 /// Unsettled chunks up to this length are written again at start; beyond (only with `log.sync=interval`) they are synced.
 const SETTLE_BYTES_MAX: u64 = 64 << 20;
 
@@ -234,7 +232,7 @@ impl Writer {
     }
 
     fn next_filling(&self) -> Filling {
-        match self.at.offset / self.chunks_in_file.max(1) >= ALLOCATE_FROM_BYTES {
+        match self.at.offset / self.chunks_in_file.max(1) >= self.shared.settings.allocate_from_bytes {
             true => Filling::Allocate,
             false => Filling::Zeros,
         }
