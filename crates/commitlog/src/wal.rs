@@ -1,7 +1,8 @@
 //! The files of the write-ahead log, and the chunks that go into them.
 //!
 //! Files are `wal/<number:020>.wal`. Number 1 is short and is not prepared, so that a first start does not wait for
-//! zeros; the next are 16 MiB, then twice as long each up to 256 MiB, filled with zeros ahead of use, or recycled.
+//! zeros; the next are 16 MiB, then twice as long each up to 256 MiB, filled with zeros ahead of use (or only allocated,
+//! while commits are large), or recycled.
 //! A file gets its name only when it is ready; what stands in a recycled one does not count, because it has lower
 //! chunk numbers. Chunks start at multiples of [`PAGE`], so that a torn write of one never touches pages of another.
 //! One chunk is in flight at a time: when chunk n + 1 is written, chunk n is durable.
