@@ -49,10 +49,11 @@ pub static OWN_KEYS: &[ConfigKey] = &[
     key(
         "log.cache.bytes",
         Long,
-        "134217728",
-        "Memory for the newest chunks of the log, from which tail reads are served.",
+        "-1",
+        "Memory for the newest chunks of the log, from which tail reads are served. -1 takes 1/64 of the machine's memory, from 128 MiB \
+         to 512 MiB; 0 keeps only the newest chunk.",
     )
-    .min(1 << 20)
+    .min(-1)
     .ours(),
     key(
         "log.disk.reserve.bytes",

@@ -111,6 +111,11 @@ fn endpoint(endpoint: &Endpoint) -> BrokerEndpoint {
     }
 }
 
+/// What is written does not stay in the page cache, so what readers may want soon has to be kept here.
+fn tail_bytes(set: i64, memory_bytes: u64) -> u64 {
+    u64::try_from(set).unwrap_or((memory_bytes / 64).clamp(128 << 20, 512 << 20))
+}
+
 fn settings(config: &BrokerConfig) -> LogSettings {
     LogSettings {
         sync: match config.log_sync() {
@@ -120,7 +125,7 @@ fn settings(config: &BrokerConfig) -> LogSettings {
         wal_file_bytes_min: config.log_wal_file_min_bytes() as u64,
         wal_file_bytes_max: config.log_wal_file_max_bytes() as u64,
         unflushed_bytes_max: config.log_unflushed_max_bytes() as usize,
-        tail_bytes_max: config.log_cache_bytes() as usize,
+        tail_bytes_max: tail_bytes(config.log_cache_bytes(), world::machine::memory_bytes()) as usize,
         reserve_bytes: config.log_disk_reserve_bytes() as u64,
         producer_expiration: milliseconds(config.producer_id_expiration_ms().into()),
         producers_max: config.producer_ids_max() as usize,
@@ -164,4 +169,16 @@ fn negative_control() -> Result<Option<commitlog::NegativeControl>, Failure> {
 
 fn milliseconds(ms: i64) -> Duration {
     Duration::from_millis(ms.max(1) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tail_bytes;
+
+    #[test]
+    fn the_tail_follows_the_machine_unless_it_is_set() {
+        let gib = 1u64 << 30;
+        assert_eq!([1, 24, 512].map(|n| tail_bytes(-1, n * gib)), [gib / 8, gib * 3 / 8, gib / 2]);
+        assert_eq!(tail_bytes(5 << 20, 24 * gib), 5 << 20);
+    }
 }
