@@ -39,11 +39,12 @@ pub struct Load {
     pub tolerant: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub enum Amount {
+/// Whatever comes first ends the load.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Amount {
     /// Of batches, as they go over the wire.
-    Bytes(u64),
-    Seconds(f64),
+    pub bytes: Option<u64>,
+    pub seconds: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -83,10 +84,8 @@ pub async fn run(load: &Load) -> Result<Outcome> {
         "an idempotent producer has at most {IDEMPOTENT_IN_FLIGHT_MAX} requests under way"
     );
     let template = Arc::new(Template::new(&load.shape)?);
-    let batches = match load.amount {
-        Amount::Bytes(bytes) => bytes.div_ceil(template.len() as u64) as i64,
-        Amount::Seconds(_) => i64::MAX,
-    };
+    ensure!(load.amount.bytes.is_some() || load.amount.seconds.is_some(), "the load would never end");
+    let batches = load.amount.bytes.map_or(i64::MAX, |bytes| bytes.div_ceil(template.len() as u64) as i64);
     let left = Arc::new(AtomicI64::new(batches));
     // All are connected before the first one sends.
     let ready = Arc::new(Barrier::new(load.connections + 1));
@@ -111,10 +110,9 @@ pub async fn run(load: &Load) -> Result<Outcome> {
     let pacer = load.rate.map(|rate| {
         let records = per_request(load) as f64 * f64::from(template.record_count());
         let interval = Duration::from_secs_f64(records / rate);
-        let requests = match load.amount {
-            Amount::Bytes(_) => batches as u64 / per_request(load) as u64,
-            Amount::Seconds(seconds) => (seconds / interval.as_secs_f64()) as u64,
-        };
+        let by_time = load.amount.seconds.map_or(f64::INFINITY, |seconds| seconds / interval.as_secs_f64());
+        // A float becomes the nearest integer there is.
+        let requests = (batches as u64).div_ceil(per_request(load) as u64).min(by_time as u64);
         std::thread::spawn(move || pace(start, interval, requests, &paced))
     });
     let mut outcome = Outcome::default();
@@ -217,10 +215,7 @@ impl<'a> Connection<'a> {
         let room = Semaphore::new(self.load.in_flight);
         // Bounded by `room`.
         let (under_way, mut answers) = mpsc::unbounded_channel::<UnderWay>();
-        let end = match self.load.amount {
-            Amount::Seconds(seconds) => Some(Instant::now() + Duration::from_secs_f64(seconds)),
-            Amount::Bytes(_) => None,
-        };
+        let end = self.load.amount.seconds.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
         let sending = async {
             let under_way = under_way; // dropped when the last one is sent
             loop {

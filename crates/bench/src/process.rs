@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 /// Clock ticks of /proc: 100 on every Linux that runs on anything but an Alpha.
-const TICKS_PER_SECOND: f64 = 100.0;
+pub(crate) const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Counters that only grow; two of them give what was used in between.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,6 +44,8 @@ impl Usage {
 /// A process that is being watched.
 pub struct Watch {
     pid: u32,
+    /// Without what is below it.
+    alone: bool,
     metrics: Option<String>,
     before: Counters,
 }
@@ -53,17 +55,22 @@ impl Watch {
     pub fn start(pid: u32, metrics: Option<String>) -> Result<Watch> {
         // The peak starts anew; where the kernel does not let us, it is that of the whole life.
         let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
-        let before = counters(pid, metrics.as_deref())?;
-        Ok(Watch { pid, metrics, before })
+        let before = counters(&tree(pid)?, metrics.as_deref())?;
+        Ok(Watch { pid, alone: false, metrics, before })
+    }
+
+    /// This process without its children: the subjects may be among them.
+    pub fn this_process() -> Result<Watch> {
+        let pid = std::process::id();
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
+        Ok(Watch { pid, alone: true, metrics: None, before: counters(&[pid], None)? })
     }
 
     pub fn usage(&self) -> Result<Usage> {
-        let (before, after) = (&self.before, counters(self.pid, self.metrics.as_deref())?);
-        let peak = tree(self.pid)?
-            .iter()
-            .filter_map(|pid| status(*pid, "VmHWM:"))
-            .map(|kibibytes| kibibytes * 1024)
-            .sum();
+        let all = if self.alone { vec![self.pid] } else { tree(self.pid)? };
+        let (before, after) = (&self.before, counters(&all, self.metrics.as_deref())?);
+        let peak =
+            all.iter().filter_map(|pid| status(*pid, "VmHWM:")).map(|kibibytes| kibibytes * 1024).sum();
         Ok(Usage {
             user_seconds: after.user_seconds - before.user_seconds,
             system_seconds: after.system_seconds - before.system_seconds,
@@ -81,9 +88,9 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(tree(pid)?.iter().filter_map(|pid| status(*pid, "VmRSS:")).sum::<u64>() * 1024)
 }
 
-fn counters(pid: u32, metrics: Option<&str>) -> Result<Counters> {
+fn counters(pids: &[u32], metrics: Option<&str>) -> Result<Counters> {
     let mut sum = Counters::default();
-    for pid in tree(pid)? {
+    for pid in pids.iter().copied() {
         // One that ended meanwhile is in its parent's sum of ended children.
         let Ok(stat) = stat(pid) else { continue };
         sum.user_seconds += (stat.ticks[0] + stat.ticks[2]) as f64 / TICKS_PER_SECOND;
@@ -98,13 +105,13 @@ fn counters(pid: u32, metrics: Option<&str>) -> Result<Counters> {
     Ok(sum)
 }
 
-struct Stat {
+pub(crate) struct Stat {
     parent: u32,
     /// User, system, and both of children that have ended and were waited for.
-    ticks: [u64; 4],
+    pub(crate) ticks: [u64; 4],
 }
 
-fn stat(pid: u32) -> Result<Stat> {
+pub(crate) fn stat(pid: u32) -> Result<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name may hold anything, spaces and brackets too.
     let (_, rest) = text.rsplit_once(')').context("stat has a name in brackets")?;
@@ -113,7 +120,7 @@ fn stat(pid: u32) -> Result<Stat> {
 }
 
 /// A process and all below it.
-fn tree(root: u32) -> Result<Vec<u32>> {
+pub(crate) fn tree(root: u32) -> Result<Vec<u32>> {
     let mut all: Vec<(u32, u32)> = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let name = entry?.file_name();

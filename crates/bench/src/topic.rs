@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
-use client::{Admin, Client, ClientOptions, Error, ErrorCode, NewTopic, Str, Uuid};
+use anyhow::{Context, Result, bail, ensure};
+use client::{
+    Admin, Client, ClientOptions, Error, ErrorCode, Isolation, NewTopic, OffsetSpec, Str, TopicPartition,
+    Uuid,
+};
 
 #[derive(Clone, Debug)]
 pub struct Topic {
@@ -47,6 +50,7 @@ pub async fn ensure_topic(
                 "{name} has {} partitions, not {partitions}: take another name",
                 topic.partitions.len()
             );
+            serve(&admin, &topic.name, partitions).await?;
             return Ok(Topic { name: topic.name.clone(), id: topic.id, partitions });
         }
         if Instant::now() > deadline {
@@ -54,4 +58,15 @@ pub async fn ensure_topic(
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// A Kafka names leaders that do not know of it yet and refuse the first batches. When all of them tell their offsets, all
+/// of them lead; until then the client asks again.
+async fn serve(admin: &Admin, name: &Str, partitions: i32) -> Result<()> {
+    let ends =
+        (0..partitions).map(|number| (TopicPartition::new(name, number), OffsetSpec::Latest)).collect();
+    for (partition, end) in admin.list_offsets(&ends, Isolation::ReadUncommitted).await? {
+        end.with_context(|| format!("{partition} does not lead"))?;
+    }
+    Ok(())
 }

@@ -43,6 +43,12 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Measure Ottla beside Apache Kafka, or (--quick) against bounds; `bench report FILE…` writes docs/performance.md
+    /// (crates/bench).
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -66,7 +72,22 @@ fn main() -> Result<()> {
                 cargo(&root, ["run", "--quiet", "--release", "--package", "sim", "--bin", "chaos", "--"]);
             started(chaos.args(arguments))
         }
+        Verb::Bench { arguments } => bench(&root, arguments),
     }
+}
+
+/// Builds what is measured, unless OTTLA_BIN names it, and starts the measurement.
+fn bench(root: &Path, arguments: Vec<OsString>) -> Result<()> {
+    let mut bench = cargo(root, ["run", "--quiet", "--release", "--package", "bench", "--"]);
+    if arguments.first().is_some_and(|verb| verb == "report") {
+        return started(bench.args(arguments));
+    }
+    if std::env::var_os("OTTLA_BIN").is_none() {
+        started(&mut cargo(root, ["build", "--quiet", "--release", "--package", "cli"]))?;
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        bench.env("OTTLA_BIN", target.join("release/ottla"));
+    }
+    started(bench.arg("run").args(arguments))
 }
 
 fn on_ci() -> bool {

@@ -1,6 +1,8 @@
-//! `bench load` and `bench fetch`: load for an address that already serves.
+//! `bench load` and `bench fetch`: load for an address that already serves. `bench run` (`cargo xtask bench`): subjects that
+//! it starts itself, side by side. `bench report`: the document.
 #![allow(clippy::disallowed_methods)]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +10,10 @@ use bench::batches::Shape;
 use bench::fetch::{self, Readers, Until};
 use bench::load::{self, Amount, Load};
 use bench::process::{Usage, Watch};
+use bench::run::{FOREIGN_MAX, Plan, Run};
+use bench::subject::{Kind, Places};
 use bench::topic::ensure_topic;
+use bench::workloads;
 use clap::{Args, Parser, Subcommand};
 use protocol::compression::Compression;
 use serde::Serialize;
@@ -26,7 +31,53 @@ enum Verb {
     Load(LoadArguments),
     /// Read, from the start or at the tail.
     Fetch(FetchArguments),
+    /// Start the subjects and measure them side by side.
+    Run(RunArguments),
+    /// Write docs/performance.md from files that `run` left; what several files have is held against each other.
+    Report {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[arg(long, default_value = "docs")]
+        docs: PathBuf,
+    },
 }
+
+#[derive(Args)]
+struct RunArguments {
+    /// Ottla alone, a few minutes, against bounds of processor time and syncs.
+    #[arg(long)]
+    quick: bool,
+    /// Only these; all without.
+    #[arg(long = "workload", value_name = "NUMBER")]
+    workloads: Vec<u8>,
+    /// Only cases with this in their names (workloads 1, 8 and 11).
+    #[arg(long = "case", value_name = "TEXT")]
+    only: Option<String>,
+    /// Only these.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    subjects: Vec<Kind>,
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Runs beside which others took a larger share of the processors are thrown away.
+    #[arg(long, default_value_t = FOREIGN_MAX)]
+    foreign_max: f64,
+    /// Where every value goes [default: a new file under the folder for temporary ones].
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Where the subjects have their data; about 20 GB are used.
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    work: PathBuf,
+    #[arg(long, env = "OTTLA_BIN")]
+    ottla: PathBuf,
+    /// Where Kafka's jars are kept.
+    #[arg(long, env = "CLIENTS_HOME")]
+    clients_home: Option<PathBuf>,
+}
+
+const ROUNDS: usize = 6;
+const QUICK_ROUNDS: usize = 3;
+/// CI's machine is never quiet, and what `--quick` holds to survives that.
+const QUICK_FOREIGN_MAX: f64 = f64::INFINITY;
 
 #[derive(Args)]
 struct Common {
@@ -74,7 +125,7 @@ struct LoadArguments {
     /// How much to send; 1g is 10^9.
     #[arg(long, value_parser = size, required_unless_present = "seconds")]
     bytes: Option<u64>,
-    #[arg(long, conflicts_with = "bytes")]
+    #[arg(long)]
     seconds: Option<f64>,
     /// Records per second; without it as fast as the answers allow.
     #[arg(long)]
@@ -150,26 +201,98 @@ struct Report {
 const CATCH_UP_MAX: Duration = Duration::from_secs(600);
 
 fn main() -> Result<()> {
-    let verb = Arguments::parse().verb;
-    let common = match &verb {
-        Verb::Load(arguments) => &arguments.common,
-        Verb::Fetch(arguments) => &arguments.common,
+    let on = |threads: usize| {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
     };
-    let json = common.json;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(common.threads).enable_all().build()?;
-    let report = runtime.block_on(async {
-        match verb {
-            Verb::Load(arguments) => load(&arguments).await,
-            Verb::Fetch(arguments) => fetch(&arguments).await,
+    let (report, json) = match Arguments::parse().verb {
+        Verb::Run(arguments) => {
+            // One thread, as small as can be beside the subject.
+            return on(1)?.block_on(side_by_side(arguments));
         }
-    })?;
+        Verb::Report { files, docs } => return bench::report::write(&files, &docs),
+        Verb::Load(arguments) => {
+            (on(arguments.common.threads)?.block_on(load(&arguments))?, arguments.common.json)
+        }
+        Verb::Fetch(arguments) => {
+            (on(arguments.common.threads)?.block_on(fetch(&arguments))?, arguments.common.json)
+        }
+    };
     if json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
         print(&report);
     }
     Ok(())
+}
+
+async fn side_by_side(arguments: RunArguments) -> Result<()> {
+    let mut kinds = arguments.subjects.clone();
+    if arguments.quick {
+        kinds = vec![Kind::Ottla];
+    } else if kinds.is_empty() {
+        kinds = Kind::ALL.to_vec();
+    }
+    let home = arguments.clients_home.or_else(|| Some(std::env::home_dir()?.join(".cache/ottla-clients")));
+    let jars = if kinds.iter().any(|kind| kind.is_kafka()) {
+        Some(bench::subject::jars(&home.context("no home folder")?)?)
+    } else {
+        None
+    };
+    let name = format!("ottla-bench-{}", bench::batches::now_micros() / 1_000_000);
+    let json = arguments.json.unwrap_or_else(|| std::env::temp_dir().join(format!("{name}.json")));
+    let work = arguments.work.join(&name);
+    std::fs::create_dir_all(&work)?;
+    raise_open_files();
+    let plan = Plan {
+        places: Places { ottla: arguments.ottla, jars, work: work.clone() },
+        kinds,
+        rounds: arguments.rounds.unwrap_or(if arguments.quick { QUICK_ROUNDS } else { ROUNDS }),
+        foreign_max: if arguments.quick { QUICK_FOREIGN_MAX } else { arguments.foreign_max },
+        json: json.clone(),
+        only: arguments.only,
+        commit: commit(),
+    };
+    let mut run = Run::new(plan);
+    let mut done = Ok(());
+    if arguments.quick {
+        done = workloads::quick::run(&mut run).await;
+    } else {
+        for (number, title, _) in workloads::ALL {
+            if arguments.workloads.is_empty() || arguments.workloads.contains(&number) {
+                let began = std::time::Instant::now();
+                done = workloads::run(number, &mut run).await.with_context(|| format!("workload {number}"));
+                eprintln!("{number} {title}: {:.0} s", began.elapsed().as_secs_f64());
+                if done.is_err() {
+                    break;
+                }
+            }
+        }
+        print!("{}", bench::report::tables(&run.results));
+    }
+    println!(
+        "{} values, {} runs thrown away: {}",
+        run.results.samples.len(),
+        run.results.discarded,
+        json.display()
+    );
+    std::fs::remove_dir_all(&work)?;
+    done
+}
+
+/// 10,000 connections and 10,000 partitions of Kafka need more files than a shell allows. Who is not root gets what there is.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const WANTED: u64 = 200_000;
+    let now = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: Some(WANTED), maximum: Some(WANTED) };
+    if setrlimit(Resource::Nofile, wanted).is_err() {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
+    }
+}
+
+fn commit() -> String {
+    let asked = std::process::Command::new("git").args(["describe", "--always", "--dirty"]).output();
+    asked.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
 impl Common {
@@ -184,16 +307,13 @@ impl Common {
 
     fn watches(&self) -> Result<(Option<Watch>, Watch)> {
         let broker = self.pid.map(|pid| Watch::start(pid, self.metrics.clone())).transpose()?;
-        Ok((broker, Watch::start(std::process::id(), None)?))
+        Ok((broker, Watch::this_process()?))
     }
 }
 
 async fn load(arguments: &LoadArguments) -> Result<Report> {
     let topic = arguments.common.topic().await?;
-    let amount = match (arguments.bytes, arguments.seconds) {
-        (Some(bytes), _) => Amount::Bytes(bytes),
-        (None, seconds) => Amount::Seconds(seconds.context("--bytes or --seconds")?),
-    };
+    let amount = Amount { bytes: arguments.bytes, seconds: arguments.seconds };
     let shape = Shape {
         record_bytes: arguments.record_bytes,
         batch_bytes: arguments.batch_bytes,
@@ -327,8 +447,8 @@ fn print(report: &Report) {
         );
         if let (Some(syncs), Some(produced)) = (usage.syncs, &report.produced) {
             println!(
-                "syncs     {syncs}, {:.3} per 1,000 acknowledged requests",
-                syncs as f64 * 1000.0 / produced.requests as f64
+                "syncs     {syncs}, {:.3} per 1,000 acknowledged batches",
+                syncs as f64 * 1000.0 / produced.batches as f64
             );
         }
     }

@@ -1,0 +1,86 @@
+//! The workloads, one file each, by the numbers they have in `docs/performance.md`.
+
+mod catch_up;
+mod fan_out;
+mod idle_connections;
+mod latency;
+mod many_topics;
+mod produce;
+pub mod quick;
+mod starts;
+mod trickle;
+
+use anyhow::{Result, bail};
+use protocol::compression::Compression;
+
+use crate::batches::Shape;
+use crate::load::{Amount, Load};
+use crate::run::Run;
+use crate::subject::Subject;
+use crate::topic::{Topic, ensure_topic};
+
+/// Number, title, and what the document says of it.
+pub const ALL: [(u8, &str, &str); 11] = [
+    (1, "Produce", produce::ABOUT),
+    (2, "Latency", latency::ABOUT),
+    (3, "Fan-out at the tail", fan_out::ABOUT),
+    (4, "Cold catch-up beside producers", catch_up::ABOUT),
+    (5, "Idle connections", idle_connections::ABOUT),
+    (6, "Many topics", many_topics::ABOUT),
+    (7, "Start, restart, kill -9", starts::ABOUT),
+    (8, "Idempotent produce", produce::ABOUT_IDEMPOTENT),
+    (9, "Steady state", "Not measured yet."),
+    (10, "A trickle on 1,000 partitions", trickle::ABOUT),
+    (11, "Scaling", produce::ABOUT_SCALING),
+];
+
+pub async fn run(number: u8, run: &mut Run) -> Result<()> {
+    match number {
+        1 => produce::run(run).await,
+        2 => latency::run(run).await,
+        3 => fan_out::run(run).await,
+        4 => catch_up::run(run).await,
+        5 => idle_connections::run(run).await,
+        6 => many_topics::run(run).await,
+        7 => starts::run(run).await,
+        8 => produce::run_idempotent(run).await,
+        10 => trickle::run(run).await,
+        11 => produce::run_scaling(run).await,
+        _ => bail!("there is no workload {number}"),
+    }
+}
+
+/// What Kafka needs to give the space of a deleted topic back soon; Ottla knows it too.
+const DELETED_SOON: [(&str, &str); 1] = [("file.delete.delay.ms", "1000")];
+
+async fn topic(subject: &Subject, name: &str, partitions: i32) -> Result<Topic> {
+    ensure_topic(&subject.address, name, partitions, &DELETED_SOON).await
+}
+
+async fn delete(subjects: &[Subject], name: &str) -> Result<()> {
+    for subject in subjects {
+        crate::topic::admin(&subject.address).delete_topic(name).await?;
+    }
+    Ok(())
+}
+
+/// 1 KB records in batches of 16 KiB, ten partitions in a request if there are ten for each of four connections.
+fn usual(subject: &Subject, topic: &Topic, amount: Amount) -> Load {
+    Load {
+        address: subject.address.clone(),
+        topic: topic.clone(),
+        shape: Shape {
+            record_bytes: 1000,
+            batch_bytes: 16_384,
+            compression: Compression::None,
+            stamped: false,
+        },
+        connections: if topic.partitions == 1 { 1 } else { 4 },
+        in_flight: 5,
+        partitions_per_request: 10,
+        amount,
+        rate: None,
+        idempotent: false,
+        tolerant: false,
+    }
+}

@@ -1,0 +1,135 @@
+//! Workloads 1, 8 and the scaling curves: produce as fast as answers allow.
+
+use anyhow::Result;
+use protocol::compression::Compression;
+
+use super::{delete, topic, usual};
+use crate::load::{self, Amount, Load};
+use crate::run::{Case, Run, Values};
+use crate::subject::Subject;
+
+pub const ABOUT: &str = "Closed loop, acks=all, five requests under way per connection. One partition: one connection, \
+    batches of 64 KiB. More: four connections, ten partitions in a request, batches of 16 KiB. \"Small batches\": one record \
+    of 1 KB is a batch. A run ends after 500 MB or 5 seconds. CPU and syncs are those of the broker's process tree; an \
+    acknowledgement is that of one partition's batch.";
+pub const ABOUT_IDEMPOTENT: &str =
+    "As workload 1 with 1 KB records, every connection with a producer id and sequences.";
+pub const ABOUT_SCALING: &str = "1 KB records in batches of 16 KiB. Partitions grow with four connections; connections \
+    grow on 1,000 partitions, with one request of one batch under way on each.";
+
+/// Either ends a run.
+const AMOUNT: Amount = Amount { bytes: Some(500_000_000), seconds: Some(5.0) };
+/// Until what a JVM compiles is compiled, and files that are made once are made.
+const WARM_UP: Amount = Amount { bytes: Some(200_000_000), seconds: Some(4.0) };
+
+pub async fn run(run: &mut Run) -> Result<()> {
+    for partitions in [1, 100, 1000] {
+        let mut subjects = run.subjects()?;
+        for (size, record_bytes) in [("100 B", 100), ("1 KB", 1000), ("10 KB", 10_000)] {
+            for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
+                let name = format!("{}, {size}, {}", many(partitions, "partition"), compression.name());
+                case(run, Case::new(1, name), &mut subjects, partitions, &|load| {
+                    load.shape.record_bytes = record_bytes;
+                    load.shape.compression = compression;
+                    if partitions == 1 {
+                        load.shape.batch_bytes = 65_536;
+                    }
+                })
+                .await?;
+            }
+        }
+        if partitions == 100 {
+            let name = Case::new(1, "100 partitions, 1 KB, small batches");
+            case(run, name, &mut subjects, partitions, &|load| load.shape.batch_bytes = 1000).await?;
+        }
+    }
+    Ok(())
+}
+
+pub async fn run_idempotent(run: &mut Run) -> Result<()> {
+    let mut subjects = run.subjects()?;
+    for partitions in [1, 100, 1000] {
+        let name = Case::new(8, many(partitions, "partition"));
+        case(run, name, &mut subjects, partitions, &|load| {
+            load.idempotent = true;
+            if partitions == 1 {
+                load.shape.batch_bytes = 65_536;
+            }
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+pub async fn run_scaling(run: &mut Run) -> Result<()> {
+    let mut subjects = run.subjects()?;
+    for partitions in [1, 10, 100, 1000, 10_000] {
+        let name = Case::new(11, many(partitions, "partition"));
+        case(run, name, &mut subjects, partitions, &|_| {}).await?;
+    }
+    for connections in [1, 10, 100, 1000] {
+        let name = Case::new(11, many(connections, "connection"));
+        case(run, name, &mut subjects, 1000, &|load| {
+            load.connections = connections as usize;
+            load.in_flight = 1;
+            load.partitions_per_request = 1;
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+async fn case(
+    run: &mut Run,
+    case: Case,
+    subjects: &mut [Subject],
+    partitions: i32,
+    change: &dyn Fn(&mut Load),
+) -> Result<()> {
+    if !run.wants(&case) {
+        return Ok(());
+    }
+    let name = "produce";
+    for subject in subjects.iter() {
+        let topic = topic(subject, name, partitions).await?;
+        let mut load = usual(subject, &topic, WARM_UP);
+        change(&mut load);
+        load::run(&load).await?;
+    }
+    run.rounds(&case, subjects, async |run, subject| {
+        let topic = topic(subject, name, partitions).await?;
+        let mut load = usual(subject, &topic, AMOUNT);
+        change(&mut load);
+        measured(run, subject, &load).await
+    })
+    .await?;
+    delete(subjects, name).await
+}
+
+/// A load, and what it cost.
+pub async fn measured(run: &Run, subject: &Subject, load: &Load) -> Result<Values> {
+    let watched = run.watch(subject)?;
+    let produced = load::run(load).await?;
+    let (used, generator) = watched.usage()?;
+    let mut values = vec![
+        ("MB/s", produced.bytes as f64 / 1e6 / produced.seconds),
+        ("CPU-s per GB", used.cpu_seconds() / produced.gigabytes()),
+        ("bytes written per byte", used.write_bytes as f64 / produced.bytes as f64),
+        ("p99 ms", produced.latency.p99_ms),
+        ("resident peak, MiB", used.resident_peak_bytes as f64 / f64::from(1 << 20)),
+        ("generator's CPU-s per GB", generator.cpu_seconds() / produced.gigabytes()),
+    ];
+    if let Some(syncs) = used.syncs {
+        values.insert(2, ("syncs per 1,000 acks", syncs as f64 * 1000.0 / produced.batches as f64));
+    }
+    Ok(values)
+}
+
+pub fn many(count: i32, what: &str) -> String {
+    let count_shown = crate::results::digits(f64::from(count));
+    match count {
+        1 => format!("1 {what}"),
+        10..=99 => format!("{count} {what}s"),
+        _ => format!("{count_shown} {what}s"),
+    }
+}
