@@ -51,7 +51,7 @@ pub static OWN_KEYS: &[ConfigKey] = &[
         Long,
         "-1",
         "Memory for the newest chunks of the log, from which tail reads are served. -1 takes 1/64 of the machine's memory, from 128 MiB \
-         to 512 MiB; 0 keeps only the newest chunk.",
+         to 256 MiB; 0 keeps only the newest chunk.",
     )
     .min(-1)
     .ours(),

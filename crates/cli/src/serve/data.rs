@@ -113,7 +113,7 @@ fn endpoint(endpoint: &Endpoint) -> BrokerEndpoint {
 
 /// What is written does not stay in the page cache, so what readers may want soon has to be kept here.
 fn tail_bytes(set: i64, memory_bytes: u64) -> u64 {
-    u64::try_from(set).unwrap_or((memory_bytes / 64).clamp(128 << 20, 512 << 20))
+    u64::try_from(set).unwrap_or((memory_bytes / 64).clamp(128 << 20, 256 << 20))
 }
 
 fn settings(config: &BrokerConfig) -> LogSettings {
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn the_tail_follows_the_machine_unless_it_is_set() {
         let gib = 1u64 << 30;
-        assert_eq!([1, 24, 512].map(|n| tail_bytes(-1, n * gib)), [gib / 8, gib * 3 / 8, gib / 2]);
+        assert_eq!([1, 12, 512].map(|n| tail_bytes(-1, n * gib)), [gib / 8, gib * 3 / 16, gib / 4]);
         assert_eq!(tail_bytes(5 << 20, 24 * gib), 5 << 20);
     }
 }
