@@ -256,7 +256,7 @@ fn repair(bytes: &mut Vec<u8>, kind: u8, fresh: &Fresh, chain: &mut Chain) {
     if kind & KEEP_CHAIN == 0 {
         header.kind = Kind::Chunk;
         header.log_id = fresh.log_id;
-        header.number = chain.number + 1;
+        header.number = chain.number.wrapping_add(1);
         header.predecessor = chain.hash;
         header.durable = header.durable.min(chain.number);
         header.file_len = WAL_FILE_BYTES;
