@@ -21,6 +21,8 @@ pub struct Plan {
     pub json: PathBuf,
     /// Only cases with this in their names.
     pub only: Option<String>,
+    /// How long workload 9 goes on.
+    pub steady_seconds: f64,
     pub commit: String,
 }
 
@@ -78,11 +80,6 @@ impl Run {
     pub fn one_of_each(&self) -> Vec<Kind> {
         let kinds = self.plan.kinds.iter().copied();
         kinds.filter(|kind| matches!(kind, Kind::Ottla | Kind::Kafka)).collect()
-    }
-
-    /// All subjects, started.
-    pub fn subjects(&self) -> Result<Vec<Subject>> {
-        self.started(&self.plan.kinds)
     }
 
     pub fn started(&self, kinds: &[Kind]) -> Result<Vec<Subject>> {

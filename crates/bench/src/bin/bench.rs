@@ -58,6 +58,9 @@ struct RunArguments {
     subjects: Vec<Kind>,
     #[arg(long)]
     rounds: Option<usize>,
+    /// How long workload 9 goes on; the document's is as long as the default.
+    #[arg(long, default_value_t = workloads::steady_state::SECONDS)]
+    steady_seconds: f64,
     /// Runs beside which others took a larger share of the processors are thrown away.
     #[arg(long, default_value_t = FOREIGN_MAX)]
     foreign_max: f64,
@@ -250,6 +253,7 @@ async fn side_by_side(arguments: RunArguments) -> Result<()> {
         foreign_max: if arguments.quick { QUICK_FOREIGN_MAX } else { arguments.foreign_max },
         json: json.clone(),
         only: arguments.only,
+        steady_seconds: arguments.steady_seconds,
         commit: commit(),
     };
     let mut run = Run::new(plan);

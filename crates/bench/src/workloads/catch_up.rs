@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rustix::fs::Advice;
 
-use super::{delete, topic, usual};
+use super::{delete, topic, usual, warmed_of};
 use crate::fetch::{self, Readers, Until};
 use crate::load::{self, Amount};
 use crate::machine::sync_all;
@@ -21,7 +21,7 @@ const SECONDS: f64 = 10.0;
 const READ_MAX: Duration = Duration::from_secs(300);
 
 pub async fn run(run: &mut Run) -> Result<()> {
-    let mut subjects = run.subjects()?;
+    let mut subjects = warmed_of(run, &run.one_of_each()).await?;
     for subject in &subjects {
         let old = topic(subject, "old", 10).await?;
         load::run(&usual(subject, &old, Amount { bytes: Some(LOG_BYTES), seconds: Some(600.0) })).await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{delete, topic, usual};
+use super::{delete, topic, usual, warmed};
 use crate::fetch::{self, Readers, Until};
 use crate::load::{self, Amount};
 use crate::run::{Case, Run};
@@ -17,7 +17,7 @@ const SECONDS: f64 = 5.0;
 const DRAIN_MAX: Duration = Duration::from_secs(120);
 
 pub async fn run(run: &mut Run) -> Result<()> {
-    let mut subjects = run.subjects()?;
+    let mut subjects = warmed(run).await?;
     for subject in &subjects {
         once(subject, 5, 2.0).await?;
     }

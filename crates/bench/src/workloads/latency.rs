@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{topic, usual};
+use super::{topic, usual, warmed};
 use crate::fetch::{self, Readers, Until};
 use crate::load::{self, Amount};
 use crate::run::{Case, Run};
@@ -19,7 +19,7 @@ const SECONDS: f64 = 10.0;
 const DRAIN_MAX: Duration = Duration::from_secs(300);
 
 pub async fn run(run: &mut Run) -> Result<()> {
-    let mut subjects = run.subjects()?;
+    let mut subjects = warmed(run).await?;
     for (rate, per_request) in [(200.0, 1), (2_000.0, 1), (20_000.0, 10)] {
         for seconds in [2.0, SECONDS] {
             let case = Case::new(2, format!("{} records/s", crate::results::digits(rate)));

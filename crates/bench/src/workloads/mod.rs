@@ -8,6 +8,7 @@ mod many_topics;
 mod produce;
 pub mod quick;
 mod starts;
+pub mod steady_state;
 mod trickle;
 
 use anyhow::{Result, bail};
@@ -16,7 +17,7 @@ use protocol::compression::Compression;
 use crate::batches::Shape;
 use crate::load::{Amount, Load};
 use crate::run::Run;
-use crate::subject::Subject;
+use crate::subject::{Kind, Subject};
 use crate::topic::{Topic, ensure_topic};
 
 /// Number, title, and what the document says of it.
@@ -29,7 +30,7 @@ pub const ALL: [(u8, &str, &str); 11] = [
     (6, "Many topics", many_topics::ABOUT),
     (7, "Start, restart, kill -9", starts::ABOUT),
     (8, "Idempotent produce", produce::ABOUT_IDEMPOTENT),
-    (9, "Steady state", "Not measured yet."),
+    (9, "Steady state", steady_state::ABOUT),
     (10, "A trickle on 1,000 partitions", trickle::ABOUT),
     (11, "Scaling", produce::ABOUT_SCALING),
 ];
@@ -44,6 +45,7 @@ pub async fn run(number: u8, run: &mut Run) -> Result<()> {
         6 => many_topics::run(run).await,
         7 => starts::run(run).await,
         8 => produce::run_idempotent(run).await,
+        9 => steady_state::run(run).await,
         10 => trickle::run(run).await,
         11 => produce::run_scaling(run).await,
         _ => bail!("there is no workload {number}"),
@@ -56,6 +58,25 @@ const DELETED_SOON: [(&str, &str); 1] = [("file.delete.delay.ms", "1000")];
 async fn topic(subject: &Subject, name: &str, partitions: i32) -> Result<Topic> {
     ensure_topic(&subject.address, name, partitions, &DELETED_SOON).await
 }
+
+/// All subjects, started, and loaded until what a JVM compiles is compiled.
+async fn warmed(run: &Run) -> Result<Vec<Subject>> {
+    warmed_of(run, &run.plan.kinds).await
+}
+
+async fn warmed_of(run: &Run, kinds: &[Kind]) -> Result<Vec<Subject>> {
+    let subjects = run.started(kinds)?;
+    let name = "warm-up";
+    for subject in &subjects {
+        let topic = topic(subject, name, 10).await?;
+        crate::load::run(&usual(subject, &topic, JVM_WARM_UP)).await?;
+    }
+    delete(&subjects, name).await?;
+    Ok(subjects)
+}
+
+/// Whichever comes first.
+const JVM_WARM_UP: Amount = Amount { bytes: Some(2_000_000_000), seconds: Some(20.0) };
 
 async fn delete(subjects: &[Subject], name: &str) -> Result<()> {
     for subject in subjects {

@@ -26,14 +26,14 @@ const BOUNDS: [Bound; 5] = [
         case: "1 partition, batches of 64 KiB",
         partitions: 1,
         change: |load| load.shape.batch_bytes = 65_536,
-        cpu_seconds_per_gb: 2.6,
+        cpu_seconds_per_gb: 4.0,
         syncs_per_1000_acks: 800.0,
     },
     Bound {
         case: "100 partitions, batches of 16 KiB, zstd",
         partitions: 100,
         change: |load| load.shape.compression = Compression::Zstd,
-        cpu_seconds_per_gb: 2.6,
+        cpu_seconds_per_gb: 3.0,
         syncs_per_1000_acks: 40.0,
     },
     Bound {
@@ -67,7 +67,7 @@ const AMOUNT: Amount = Amount { bytes: Some(300_000_000), seconds: Some(8.0) };
 const WARM_UP: Amount = Amount { bytes: Some(100_000_000), seconds: Some(3.0) };
 
 pub async fn run(run: &mut Run) -> Result<()> {
-    let mut subjects = run.subjects()?;
+    let mut subjects = run.started(&run.plan.kinds)?;
     let mut broken = Vec::new();
     for bound in &BOUNDS {
         let subject = &subjects[0];

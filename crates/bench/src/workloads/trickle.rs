@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{topic, usual};
+use super::{topic, usual, warmed};
 use crate::fetch::{self, Readers, Until};
 use crate::load::{self, Amount};
 use crate::run::{Case, Run};
@@ -16,7 +16,7 @@ pub const ABOUT: &str = "100 records a second in turn to 1,000 partitions, one c
 const DRAIN_MAX: Duration = Duration::from_secs(60);
 
 pub async fn run(run: &mut Run) -> Result<()> {
-    let mut subjects = run.subjects()?;
+    let mut subjects = warmed(run).await?;
     for subject in &subjects {
         once(subject, 5.0).await?;
     }
