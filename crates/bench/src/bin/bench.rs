@@ -241,7 +241,8 @@ async fn side_by_side(arguments: RunArguments) -> Result<()> {
     } else {
         None
     };
-    let name = format!("ottla-bench-{}", bench::batches::now_micros() / 1_000_000);
+    // Two runs may begin in the same second.
+    let name = format!("ottla-bench-{}-{}", bench::batches::now_micros() / 1_000_000, std::process::id());
     let json = arguments.json.unwrap_or_else(|| std::env::temp_dir().join(format!("{name}.json")));
     let work = arguments.work.join(&name);
     std::fs::create_dir_all(&work)?;
@@ -279,8 +280,9 @@ async fn side_by_side(arguments: RunArguments) -> Result<()> {
         run.results.discarded,
         json.display()
     );
-    std::fs::remove_dir_all(&work)?;
-    done
+    let removed = std::fs::remove_dir_all(&work);
+    done?;
+    removed.with_context(|| format!("cannot remove {}", work.display()))
 }
 
 /// 10,000 connections and 10,000 partitions of Kafka need more files than a shell allows. Who is not root gets what there is.
