@@ -3,48 +3,120 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use crate::results::{Ratio, Results, Row, digits, shown, shown_ratio};
+use crate::results::{Ratio, Results, Row, Sample, digits, shown, shown_ratio};
 use crate::stats::median;
 use crate::subject::Kind;
+use crate::targets::TARGETS;
 use crate::workloads;
 
 const SCALING: u8 = 11;
 const PICTURE: &str = "performance-scaling.svg";
 
-/// Writes the document into `docs`. Every workload's tables come from the first file that has it; the others are held
-/// against it.
+/// A file, and its rows: those that are the first of their case, and those that a file before it has.
+struct Source {
+    results: Results,
+    first: Vec<Row>,
+    again: Vec<Row>,
+}
+
+/// What is measured over hours is measured in pieces: every case of a workload comes from the first file that has it, and
+/// what later files have of it is held against that.
+fn sources(all: Vec<Results>) -> Vec<Source> {
+    let mut known: Vec<(u8, String)> = Vec::new();
+    let mut sources = Vec::new();
+    for results in all {
+        let (again, first): (Vec<Row>, Vec<Row>) =
+            results.rows().into_iter().partition(|row| known.contains(&(row.workload, row.case.clone())));
+        known.extend(first.iter().map(|row| (row.workload, row.case.clone())));
+        sources.push(Source { results, first, again });
+    }
+    sources
+}
+
+/// Writes the document into `docs`.
 pub fn write(files: &[PathBuf], docs: &Path) -> Result<()> {
     let all: Vec<Results> = files.iter().map(|file| Results::read(file)).collect::<Result<_>>()?;
-    let first = all.first().context("no file")?;
-    let mut text = head(first);
+    let machine = &all.first().context("no file")?.machine;
+    for (file, results) in files.iter().zip(&all) {
+        ensure!(
+            (&machine.cpu, machine.cpus) == (&results.machine.cpu, results.machine.cpus),
+            "{} is of another machine",
+            file.display()
+        );
+    }
+    let mut text = head(&all);
+    let sources = sources(all);
+    let first: Vec<&Row> = sources.iter().flat_map(|source| &source.first).collect();
+    text.push_str(&targets(&first));
     for (number, title, about) in workloads::ALL {
-        let having = |results: &&Results| results.samples.iter().any(|sample| sample.workload == number);
-        let mut with = all.iter().filter(having);
-        let Some(results) = with.next() else { continue };
+        let rows: Vec<&Row> = of_workload(number, first.iter().copied());
+        if rows.is_empty() {
+            continue;
+        }
         let _ = writeln!(text, "\n## {number}. {title}\n{about}\n");
         if number == SCALING {
             let _ = writeln!(
                 text,
                 "![throughput and processor time over partitions and connections]({PICTURE})\n"
             );
-            std::fs::write(docs.join(PICTURE), picture(&results.rows()))?;
+            std::fs::write(docs.join(PICTURE), picture(&rows))?;
         }
-        let rows: Vec<Row> = results.rows().into_iter().filter(|row| row.workload == number).collect();
-        text.push_str(&section(&rows));
-        let _ = writeln!(text, "\n{}", measured_when(results));
-        for repeat in with {
-            let hours = (repeat.at as f64 - results.at as f64) / 3600.0;
-            let _ = writeln!(text, "{}", repeated(&rows, repeat, hours));
+        let _ = writeln!(text, "{}", section(&rows));
+        let all_cases = cases(&rows);
+        for (index, source) in sources.iter().enumerate() {
+            let rows = of_workload(number, &source.first);
+            if rows.is_empty() {
+                continue;
+            }
+            let cases = cases(&rows);
+            let of_these = if cases == all_cases { String::new() } else { format!("{}: ", cases.join("; ")) };
+            let _ = writeln!(text, "{of_these}{}", measured_when(&source.results, number, &cases));
+            for repeat in &sources[index + 1..] {
+                let again: Vec<&Row> = of_workload(number, &repeat.again)
+                    .into_iter()
+                    .filter(|row| cases.contains(&row.case.as_str()))
+                    .collect();
+                if !again.is_empty() {
+                    let hours = (repeat.results.at as f64 - source.results.at as f64) / 3600.0;
+                    let _ = writeln!(text, "{}", repeated(&rows, &again, hours));
+                }
+            }
         }
     }
     std::fs::write(docs.join("performance.md"), text)?;
     Ok(())
 }
 
-fn head(results: &Results) -> String {
-    let machine = &results.machine;
+fn of_workload<'a>(number: u8, rows: impl IntoIterator<Item = &'a Row>) -> Vec<&'a Row> {
+    rows.into_iter().filter(|row| row.workload == number).collect()
+}
+
+fn cases<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
+    let mut cases: Vec<&str> = Vec::new();
+    for row in rows {
+        if !cases.contains(&row.case.as_str()) {
+            cases.push(&row.case);
+        }
+    }
+    cases
+}
+
+fn targets(rows: &[&Row]) -> String {
+    let mut text = String::from(
+        "\n## Targets\nWhat was asked for before it was built. The median decides; the interval says how sure that is.\n\n\
+         | | workload | wanted | measured | reached |\n|---|---|---|---|---|\n",
+    );
+    for target in &TARGETS {
+        let _ = writeln!(text, "{}", target.row(rows));
+    }
+    text
+}
+
+fn head(all: &[Results]) -> String {
+    let machine = &all[0].machine;
+    let foreign_max = all.iter().map(|results| results.foreign_max).fold(0.0, f64::max);
     format!(
         "# Performance\nWritten by `cargo xtask bench report FILE…` from files that `cargo xtask bench --json FILE` left; do not edit.\n\n\
          **Subjects.** `ottla` as it comes: an acknowledgement follows the sync. `kafka-fsync`: Apache Kafka 4.3.1 with\n\
@@ -59,7 +131,7 @@ fn head(results: &Results) -> String {
          CPU is user + system of the subject's process tree, syncs are fsync and its kin as the kernel counts them (perf), bytes written\n\
          are those the kernel charges to the process. They survive a noisy machine; of times and throughput only the ratios do.\n\n\
          **Machine.** {} × {}, {:.0} GiB, Linux {}.\n",
-        results.foreign_max * 100.0,
+        foreign_max * 100.0,
         machine.cpus,
         machine.cpu,
         machine.memory_gib,
@@ -67,11 +139,16 @@ fn head(results: &Results) -> String {
     )
 }
 
-fn measured_when(results: &Results) -> String {
-    let probes: Vec<f64> = results.samples.iter().map(|sample| sample.probe).collect();
-    let foreign: Vec<f64> = results.samples.iter().map(|sample| sample.foreign * 100.0).collect();
+fn measured_when(results: &Results, workload: u8, cases: &[&str]) -> String {
+    let samples: Vec<&Sample> = results
+        .samples
+        .iter()
+        .filter(|sample| sample.workload == workload && cases.contains(&sample.case.as_str()))
+        .collect();
+    let probes: Vec<f64> = samples.iter().map(|sample| sample.probe).collect();
+    let foreign: Vec<f64> = samples.iter().map(|sample| sample.foreign * 100.0).collect();
     format!(
-        "Measured {}, commit {}. The disk gave {} syncs per second, others took {} % of the processors, {} runs were thrown away.",
+        "Measured {}, commit {}. The disk gave {} syncs per second, others took {} % of the processors; {} runs of this file were thrown away.",
         date(results.at),
         results.commit,
         shown(&probes),
@@ -109,28 +186,24 @@ pub fn tables(results: &Results) -> String {
 /// One table per metric where there are many cases, else one for all.
 const CASES_IN_ONE_TABLE_MAX: usize = 3;
 
-fn section(rows: &[Row]) -> String {
-    let mut cases: Vec<&str> = Vec::new();
+fn section(rows: &[&Row]) -> String {
+    let cases = cases(rows);
+    if cases.len() <= CASES_IN_ONE_TABLE_MAX {
+        let one = cases.len() == 1;
+        return table(
+            rows,
+            |row| if one { row.metric.clone() } else { format!("{}: {}", row.case, row.metric) },
+        );
+    }
     let mut metrics: Vec<&str> = Vec::new();
     for row in rows {
-        if !cases.contains(&row.case.as_str()) {
-            cases.push(&row.case);
-        }
         if !metrics.contains(&row.metric.as_str()) {
             metrics.push(&row.metric);
         }
     }
-    if cases.len() <= CASES_IN_ONE_TABLE_MAX {
-        let all: Vec<&Row> = rows.iter().collect();
-        let one = cases.len() == 1;
-        return table(
-            &all,
-            |row| if one { row.metric.clone() } else { format!("{}: {}", row.case, row.metric) },
-        );
-    }
     let mut text = String::new();
     for metric in metrics {
-        let mine: Vec<&Row> = rows.iter().filter(|row| row.metric == metric).collect();
+        let mine: Vec<&Row> = rows.iter().copied().filter(|row| row.metric == metric).collect();
         let _ = write!(text, "**{metric}**\n\n{}\n", table(&mine, |row| row.case.clone()));
     }
     text
@@ -167,36 +240,38 @@ fn table(rows: &[&Row], name: impl Fn(&Row) -> String) -> String {
     text
 }
 
-/// How many ratios of a later run have an interval that meets the first one's, and which do not.
-fn repeated(rows: &[Row], repeat: &Results, hours: f64) -> String {
-    let again = repeat.rows();
-    let (mut all, mut apart) = (0, Vec::new());
+/// How many ratios of a later run have an interval that meets the first one's, and which do not. Where both are of one
+/// round there is no interval to meet: how far they are apart is all that can be said.
+fn repeated(rows: &[&Row], again: &[&Row], hours: f64) -> String {
+    let (mut held, mut apart, mut single) = (0, Vec::new(), Vec::new());
     for row in rows {
-        let known =
-            again.iter().find(|a| (a.workload, &a.case, &a.metric) == (row.workload, &row.case, &row.metric));
+        let known = again.iter().find(|a| (&a.case, &a.metric) == (&row.case, &row.metric));
         for ratio in &row.ratios {
             let same = |other: &&Ratio| (other.of, other.to) == (ratio.of, ratio.to);
             let Some(other) = known.and_then(|row| row.ratios.iter().find(same)) else { continue };
-            all += 1;
-            if other.interval.1 < ratio.interval.0 || ratio.interval.1 < other.interval.0 {
-                apart.push(format!(
-                    "{} · {}: {} ÷ {} then {}",
-                    row.case,
-                    row.metric,
-                    ratio.of.name(),
-                    ratio.to.name(),
-                    shown_ratio(other)
-                ));
+            let name = format!("{} · {}: {} ÷ {}", row.case, row.metric, ratio.of.name(), ratio.to.name());
+            if ratio.pairs == 1 && other.pairs == 1 {
+                single.push(format!("{name} {} then {}", digits(ratio.median), digits(other.median)));
+            } else if other.interval.1 < ratio.interval.0 || ratio.interval.1 < other.interval.0 {
+                apart.push(format!("{name} {} then {}", shown_ratio(ratio), shown_ratio(other)));
+            } else {
+                held += 1;
             }
         }
     }
-    let mut text = format!(
-        "Repeated {} hours later: {} of {all} ratios within the intervals.",
-        digits(hours),
-        all - apart.len()
-    );
+    let when = if hours < 0.0 { "earlier" } else { "later" };
+    let mut text = format!("Repeated {} hours {when}:", digits(hours.abs()));
+    if held + apart.len() > 0 {
+        let _ = write!(text, " {held} of {} ratios within the intervals.", held + apart.len());
+    }
     if !apart.is_empty() {
         let _ = write!(text, " Apart: {}.", apart.join("; "));
+    }
+    if !single.is_empty() {
+        let _ = write!(text, " Of one round each, without an interval: {}.", single.join("; "));
+    }
+    if held + apart.len() + single.len() == 0 {
+        text.push_str(" nothing of it is a ratio.");
     }
     text
 }
@@ -217,7 +292,7 @@ fn colour(kind: Kind) -> &'static str {
 }
 
 /// Four panels: throughput and processor time, over partitions and over connections. Both axes are logarithmic.
-fn picture(rows: &[Row]) -> String {
+fn picture(rows: &[&Row]) -> String {
     let (width, height) = (2.0 * (PANEL_WIDTH + MARGIN) + 20.0, 2.0 * (PANEL_HEIGHT + MARGIN) + 40.0);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
@@ -246,12 +321,14 @@ fn picture(rows: &[Row]) -> String {
     svg
 }
 
-fn panel(rows: &[Row], over: &str, metric: &str, (left, top): (f64, f64)) -> String {
-    let mine: Vec<(f64, &Row)> = rows
+fn panel(rows: &[&Row], over: &str, metric: &str, (left, top): (f64, f64)) -> String {
+    let mut mine: Vec<(f64, &Row)> = rows
         .iter()
         .filter(|row| row.workload == SCALING && row.metric == metric && row.case.contains(over))
-        .filter_map(|row| Some((row.case.split(' ').next()?.replace(',', "").parse().ok()?, row)))
+        .filter_map(|row| Some((row.case.split(' ').next()?.replace(',', "").parse().ok()?, *row)))
         .collect();
+    // They may come from several files, in any order.
+    mine.sort_by(|a, b| a.0.total_cmp(&b.0));
     if mine.is_empty() {
         return String::new();
     }
@@ -312,58 +389,180 @@ fn panel(rows: &[Row], over: &str, metric: &str, (left, top): (f64, f64)) -> Str
 mod tests {
     use super::*;
     use crate::machine::Machine;
-    use crate::results::Sample;
 
-    fn results(at: u64, factor: f64) -> Results {
+    /// Results with so many rounds of each: workload, case, metric, Ottla's value, Kafka's if it has one.
+    fn results(at: u64, rounds: usize, values: &[(u8, &str, &str, f64, Option<f64>)]) -> Results {
         let mut samples = Vec::new();
-        for round in 0..4 {
-            for (case, scale) in [("1 partition", 1.0), ("10 partitions", 2.0), ("1 connection", 3.0)] {
-                for (subject, value) in [(Kind::Ottla, 100.0 * factor), (Kind::Kafka, 50.0)] {
-                    let value = scale * value + round as f64;
-                    let metric = "MB/s".to_owned();
-                    let case = case.to_owned();
+        for round in 0..rounds {
+            for (workload, case, metric, ours, theirs) in values {
+                for (subject, value) in [(Kind::Ottla, Some(*ours)), (Kind::Kafka, *theirs)] {
+                    let Some(value) = value else { continue };
                     samples.push(Sample {
-                        workload: 11,
-                        case,
-                        metric,
+                        workload: *workload,
+                        case: (*case).to_owned(),
+                        metric: (*metric).to_owned(),
                         subject,
                         round,
-                        value,
+                        value: value * (1.0 + round as f64 / 100.0),
                         foreign: 0.01,
                         probe: 900.0,
                     });
                 }
             }
         }
+        let at = 1_790_000_000 + at;
         let (machine, commit) = (Machine::here(), "abc".to_owned());
         Results { machine, at, commit, foreign_max: 0.1, samples, discarded: 2 }
     }
 
-    #[test]
-    fn the_document_has_tables_a_picture_and_says_what_a_repeat_gave() {
-        let folder = std::env::temp_dir().join(format!("bench-report-{}", std::process::id()));
+    /// The document and, where there is one, the picture.
+    fn written(name: &str, all: &[Results]) -> (String, String) {
+        let folder = std::env::temp_dir().join(format!("bench-report-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let files: Vec<PathBuf> = [("a", 1.0, 0), ("b", 1.0, 7200), ("c", 3.0, 3600)]
-            .into_iter()
-            .map(|(name, factor, later)| {
-                let file = folder.join(name);
-                results(1_790_000_000 + later, factor).write(&file).unwrap();
-                file
-            })
-            .collect();
+        let files: Vec<PathBuf> =
+            (0..all.len()).map(|number| folder.join(format!("{number}.json"))).collect();
+        for (file, results) in files.iter().zip(all) {
+            results.write(file).unwrap();
+        }
         write(&files, &folder).unwrap();
         let text = std::fs::read_to_string(folder.join("performance.md")).unwrap();
-        assert!(text.contains("| 10 partitions: MB/s | 202 (200–203) | 102 (100–103) | 1.99 ["), "{text}");
+        let picture = std::fs::read_to_string(folder.join(PICTURE)).unwrap_or_default();
+        std::fs::remove_dir_all(folder).unwrap();
+        (text, picture)
+    }
+
+    fn scaling(at: u64, factor: f64) -> Results {
+        let cases = [("1 partition", 1.0), ("10 partitions", 2.0), ("1 connection", 3.0)];
+        let values =
+            cases.map(|(case, scale)| (11, case, "MB/s", 100.0 * scale * factor, Some(50.0 * scale)));
+        results(at, 4, &values)
+    }
+
+    #[test]
+    fn the_document_has_tables_a_picture_and_says_what_a_repeat_gave() {
+        let all = [scaling(0, 1.0), scaling(7200, 1.0), scaling(3600, 3.0)];
+        let (text, picture) = written("scaling", &all);
+        assert!(text.contains("| 10 partitions: MB/s | 203 (200–206) | 102 (100–103) | 2.00 ["), "{text}");
         assert!(text.contains("Measured 2026-09-21, commit abc."), "{text}");
         assert!(text.contains("Repeated 2.00 hours later: 3 of 3 ratios within the intervals."), "{text}");
         assert!(
             text.contains("Repeated 1.00 hours later: 0 of 3 ratios within the intervals. Apart: "),
             "{text}"
         );
-        let picture = std::fs::read_to_string(folder.join(PICTURE)).unwrap();
         assert_eq!(picture.matches("<circle").count(), 6, "three cases of two subjects");
         assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
+    }
+
+    /// A: 1 (one case), 2, 10. B: 1 (another case), 11. C repeats A, D repeats B, and all of workload 1.
+    #[test]
+    fn a_set_in_several_files_is_one_document_and_later_files_are_held_against_it_case_by_case() {
+        const RATE: &str = "2,000 records/s";
+        let a = |at, p99| {
+            results(
+                at,
+                3,
+                &[
+                    (1, "1 partition, 1 KB, none", "MB/s", 90.0, Some(100.0)),
+                    (2, RATE, "produce p99 ms", p99, Some(4.0)),
+                    (10, "100 records/s", "CPU-ms per second", 5.0, Some(20.0)),
+                ],
+            )
+        };
+        let b = |at, rate| {
+            let mut values = vec![
+                (1, "100 partitions, 1 KB, none", "MB/s", rate, Some(100.0)),
+                (11, "10 partitions", "MB/s", 200.0, Some(100.0)),
+                (11, "1 partition", "MB/s", 100.0, Some(100.0)),
+            ];
+            if at > 0 {
+                values.push((1, "1 partition, 1 KB, none", "MB/s", 90.0, Some(100.0)));
+            }
+            results(at, 3, &values)
+        };
+        let (text, picture) = written("set", &[a(0, 2.0), b(0, 140.0), a(3600, 9.0), b(7200, 140.0)]);
+        let lines: Vec<&str> = text.lines().collect();
+        let at = |line: &str| {
+            lines.iter().position(|l| l.starts_with(line)).unwrap_or_else(|| panic!("no {line} in {text}"))
+        };
+        for title in ["## 1. ", "## 2. ", "## 10. ", "## 11. "] {
+            assert_eq!(lines.iter().filter(|line| line.starts_with(title)).count(), 1, "{title} in {text}");
+        }
+        // Workload 1 is one table of both files, and says for each of its cases when that was.
+        let first = at("| 1 partition, 1 KB, none: MB/s | 90.9 (90.0–91.8) |");
+        assert!(
+            lines[first + 1].starts_with("| 100 partitions, 1 KB, none: MB/s | 141 (140–143) |"),
+            "{text}"
+        );
+        let when = at("1 partition, 1 KB, none: Measured");
+        assert_eq!(lines[when + 1], "Repeated 1.00 hours later: 1 of 1 ratios within the intervals.");
+        assert_eq!(lines[when + 2], "Repeated 2.00 hours later: 1 of 1 ratios within the intervals.");
+        let when = at("100 partitions, 1 KB, none: Measured");
+        assert_eq!(lines[when + 1], "Repeated 2.00 hours later: 1 of 1 ratios within the intervals.");
+        assert!(
+            text.contains(&format!(
+                "0 of 1 ratios within the intervals. Apart: {RATE} · produce p99 ms: ottla ÷ kafka 0.50 [0.50–0.50] then 2.25"
+            )),
+            "{text}"
+        );
+        // The repeats are in no table and in no target.
+        assert_eq!(text.matches("| produce p99 ms |").count(), 1, "{text}");
+        assert!(text.contains("| 2 | ≤ 1 × kafka | 0.50 [0.50–0.50] | yes |"), "{text}");
+        assert!(
+            text.contains("| the same, 100 partitions | 1 | ≥ 1.5 × kafka | 1.40 [1.40–1.40] | **no** |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| the same, 1,000 partitions | 1 | ≥ 1.5 × kafka | – | not measured |"),
+            "{text}"
+        );
+        // The curve goes from left to right although the file does not.
+        let line = picture.lines().find(|line| line.starts_with("<polyline")).unwrap();
+        let xs: Vec<f64> = line
+            .split('"')
+            .nth(1)
+            .unwrap()
+            .split(' ')
+            .map(|point| point.split(',').next().unwrap().parse().unwrap())
+            .collect();
+        assert!(xs.len() == 2 && xs[0] < xs[1], "{line}");
+    }
+
+    #[test]
+    fn what_only_one_subject_has_leaves_cells_empty_and_one_round_has_no_interval() {
+        let once = |at, written| {
+            results(
+                at,
+                1,
+                &[
+                    (9, "20 MB/s, 1 GB kept", "bytes written to the device per byte", written, Some(2.0)),
+                    (9, "20 MB/s, 1 GB kept", "allocations per request", 12.0, None),
+                ],
+            )
+        };
+        let (text, _) = written("once", &[once(0, 2.1), once(3600, 2.5)]);
+        assert!(text.contains("| allocations per request | 12.0 | – | – |"), "{text}");
+        assert!(text.contains("| 9 | ≤ 2.2 | 2.10 | yes |"), "{text}");
+        assert!(
+            text.contains(
+                "Repeated 1.00 hours later: Of one round each, without an interval: 20 MB/s, 1 GB kept · bytes written \
+                 to the device per byte: ottla ÷ kafka 1.05 then 1.25."
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn files_of_two_machines_are_no_set() {
+        let mut other = scaling(0, 1.0);
+        other.machine.cpus += 1;
+        let folder = std::env::temp_dir().join(format!("bench-report-machines-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let files = [folder.join("a.json"), folder.join("b.json")];
+        scaling(0, 1.0).write(&files[0]).unwrap();
+        other.write(&files[1]).unwrap();
+        let error = write(&files, &folder).unwrap_err().to_string();
         std::fs::remove_dir_all(folder).unwrap();
+        assert!(error.ends_with("is of another machine"), "{error}");
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Ratio {
     pub to: Kind,
     pub median: f64,
     pub interval: (f64, f64),
+    /// Of rounds. One round has no interval.
+    pub pairs: usize,
 }
 
 impl Results {
@@ -119,7 +121,7 @@ impl Results {
                     .collect();
                 if !paired.is_empty() {
                     let (median, interval) = (median(&paired), interval(&paired));
-                    ratios.push(Ratio { of: kind, to: *neighbour, median, interval });
+                    ratios.push(Ratio { of: kind, to: *neighbour, median, interval, pairs: paired.len() });
                 }
             }
         }

@@ -33,7 +33,8 @@ enum Verb {
     Fetch(FetchArguments),
     /// Start the subjects and measure them side by side.
     Run(RunArguments),
-    /// Write docs/performance.md from files that `run` left; what several files have is held against each other.
+    /// Write docs/performance.md from files that `run` left. A case comes from the first file that has it; what later files
+    /// have of it is held against that.
     Report {
         #[arg(required = true)]
         files: Vec<PathBuf>,

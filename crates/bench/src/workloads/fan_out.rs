@@ -12,6 +12,9 @@ use crate::run::{Case, Run};
 pub const ABOUT: &str = "30 MB/s of 1 KB records in batches of 64 KiB on ten partitions, open loop, for five seconds, read \
     meanwhile by no, one and five groups. The cost of a GB fetched is what five groups cost more than none, in one run.";
 
+pub const CASE: &str = "30 MB/s, ten partitions";
+pub const CPU_PER_GB_FETCHED: &str = "CPU-s per GB fetched";
+
 const RECORDS_PER_SECOND: f64 = 30_000.0;
 const SECONDS: f64 = 5.0;
 const DRAIN_MAX: Duration = Duration::from_secs(120);
@@ -21,7 +24,7 @@ pub async fn run(run: &mut Run) -> Result<()> {
     for subject in &subjects {
         once(subject, 5, 2.0).await?;
     }
-    run.rounds(&Case::new(3, "30 MB/s, ten partitions"), &mut subjects, async |run, subject| {
+    run.rounds(&Case::new(3, CASE), &mut subjects, async |run, subject| {
         let mut cpu = Vec::new();
         let mut values = Vec::new();
         let mut gigabytes = 0.0;
@@ -42,7 +45,7 @@ pub async fn run(run: &mut Run) -> Result<()> {
                 values.push((names.2, fetched.latency.p99_ms));
             }
         }
-        values.insert(0, ("CPU-s per GB fetched", (cpu[2] - cpu[0]) / gigabytes));
+        values.insert(0, (CPU_PER_GB_FETCHED, (cpu[2] - cpu[0]) / gigabytes));
         Ok(values)
     })
     .await?;

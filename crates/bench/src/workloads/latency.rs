@@ -14,15 +14,21 @@ pub const ABOUT: &str = "Open loop: every request has its time, and its latency 
     request (ten at 20,000 records/s), and one group that reads at the tail. End to end is from the time the record was due \
     to its arrival at the reader, by one clock.";
 
+/// Name, records per second, records in a request.
+const CASES: [(&str, f64, usize); 3] =
+    [("200 records/s", 200.0, 1), (CASE_2000, 2_000.0, 1), ("20,000 records/s", 20_000.0, 10)];
+pub const CASE_2000: &str = "2,000 records/s";
+pub const PRODUCE_P99: &str = "produce p99 ms";
+
 const SECONDS: f64 = 10.0;
 /// Readers that are not through by then: the broker could not bear the rate.
 const DRAIN_MAX: Duration = Duration::from_secs(300);
 
 pub async fn run(run: &mut Run) -> Result<()> {
     let mut subjects = warmed(run).await?;
-    for (rate, per_request) in [(200.0, 1), (2_000.0, 1), (20_000.0, 10)] {
+    for (name, rate, per_request) in CASES {
         for seconds in [2.0, SECONDS] {
-            let case = Case::new(2, format!("{} records/s", crate::results::digits(rate)));
+            let case = Case::new(2, name);
             let warm_up = seconds < SECONDS;
             if warm_up {
                 for subject in &subjects {
@@ -36,7 +42,7 @@ pub async fn run(run: &mut Run) -> Result<()> {
                 let (used, _) = watched.usage()?;
                 Ok(vec![
                     ("produce p50 ms", produced.latency.p50_ms),
-                    ("produce p99 ms", produced.latency.p99_ms),
+                    (PRODUCE_P99, produced.latency.p99_ms),
                     ("produce p99.9 ms", produced.latency.p999_ms),
                     ("end to end p50 ms", fetched.latency.p50_ms),
                     ("end to end p99 ms", fetched.latency.p99_ms),

@@ -13,6 +13,11 @@ use crate::topic::admin;
 pub const ABOUT: &str = "Topics of one partition, 500 in a request, one request after the other, on a fresh directory, until Metadata has them all; then \
     Metadata of all of them (median of five); then the memory that a topic adds, and again after a restart. Two rounds.";
 
+pub const CASE: &str = "10,000 topics";
+pub const CREATE: &str = "create, s";
+pub const PER_PARTITION: &str = "KiB per idle partition";
+pub const PER_PARTITION_RESTARTED: &str = "KiB per idle partition, restarted";
+
 const TOPICS: usize = 10_000;
 const TOPICS_PER_REQUEST: usize = 500;
 const SETTLE: Duration = Duration::from_secs(5);
@@ -27,7 +32,7 @@ pub async fn run(run: &mut Run) -> Result<()> {
         subjects.push(Subject::new(kind, &run.plan.places, &[])?);
     }
     let done = run
-        .rounds(&Case::new(6, "10,000 topics"), &mut subjects, async |run, subject| {
+        .rounds(&Case::new(6, CASE), &mut subjects, async |run, subject| {
             *subject = Subject::new(subject.kind, &run.plan.places, &[])?;
             subject.start()?;
             // Once down and up: what a start leaves behind is in both figures.
@@ -52,11 +57,11 @@ pub async fn run(run: &mut Run) -> Result<()> {
             subject.kill()?;
             let kibibytes = |bytes: u64| bytes.saturating_sub(none) as f64 / 1024.0 / TOPICS as f64;
             Ok(vec![
-                ("create, s", create_seconds),
+                (CREATE, create_seconds),
                 ("CPU-s to create", used.cpu_seconds()),
                 ("Metadata, ms", metadata_ms),
-                ("KiB per idle partition", kibibytes(made)),
-                ("KiB per idle partition, restarted", kibibytes(restarted)),
+                (PER_PARTITION, kibibytes(made)),
+                (PER_PARTITION_RESTARTED, kibibytes(restarted)),
             ])
         })
         .await;

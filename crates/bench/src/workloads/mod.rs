@@ -1,13 +1,13 @@
 //! The workloads, one file each, by the numbers they have in `docs/performance.md`.
 
 mod catch_up;
-mod fan_out;
+pub mod fan_out;
 mod idle_connections;
-mod latency;
-mod many_topics;
-mod produce;
+pub mod latency;
+pub mod many_topics;
+pub mod produce;
 pub mod quick;
-mod starts;
+pub mod starts;
 pub mod steady_state;
 mod trickle;
 

@@ -10,7 +10,7 @@ use crate::subject::Subject;
 
 pub const ABOUT: &str = "Closed loop, acks=all, five requests under way per connection. One partition: one connection, \
     batches of 64 KiB. More: four connections, ten partitions in a request, batches of 16 KiB. \"Small batches\": one record \
-    of 1 KB is a batch. A run ends after 400 MB or 4 seconds. CPU and syncs are those of the broker's process tree; an \
+    of 1 KB is a batch, connections and requests as before. A run ends after 400 MB or 4 seconds. CPU and syncs are those of the broker's process tree; an \
     acknowledgement is that of one partition's batch.";
 pub const ABOUT_IDEMPOTENT: &str =
     "As workload 1 with 1 KB records, every connection with a producer id and sequences.";
@@ -22,25 +22,52 @@ const AMOUNT: Amount = Amount { bytes: Some(400_000_000), seconds: Some(4.0) };
 /// Every partition has its files afterwards: Kafka makes them with the first batch, and that takes it longer than the batch.
 const WARM_UP: Amount = Amount { bytes: Some(200_000_000), seconds: Some(30.0) };
 
-pub async fn run(run: &mut Run) -> Result<()> {
-    for partitions in [1, 100, 1000] {
-        let mut subjects = warmed(run).await?;
-        for (size, record_bytes) in [("100 B", 100), ("1 KB", 1000), ("10 KB", 10_000)] {
-            for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
-                let name = format!("{}, {size}, {}", many(partitions, "partition"), compression.name());
-                case(run, Case::new(1, name), &mut subjects, partitions, &|load| {
-                    load.shape.record_bytes = record_bytes;
-                    load.shape.compression = compression;
-                    if partitions == 1 {
-                        load.shape.batch_bytes = 65_536;
-                    }
-                })
-                .await?;
-            }
+pub const MB_PER_S: &str = "MB/s";
+pub const CPU_PER_GB: &str = "CPU-s per GB";
+
+const PARTITIONS: [i32; 3] = [1, 100, 1000];
+
+/// A case of workload 1.
+struct Variant {
+    name: String,
+    record_bytes: usize,
+    compression: Compression,
+    batch_bytes: usize,
+}
+
+fn variants(partitions: i32) -> Vec<Variant> {
+    let many = many(partitions, "partition");
+    let mut variants = Vec::new();
+    for (size, record_bytes) in [("100 B", 100), ("1 KB", 1000), ("10 KB", 10_000)] {
+        for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
+            let name = format!("{many}, {size}, {}", compression.name());
+            let batch_bytes = if partitions == 1 { 65_536 } else { 16_384 };
+            variants.push(Variant { name, record_bytes, compression, batch_bytes });
         }
-        if partitions == 100 {
-            let name = Case::new(1, "100 partitions, 1 KB, small batches");
-            case(run, name, &mut subjects, partitions, &|load| load.shape.batch_bytes = 1000).await?;
+    }
+    let name = format!("{many}, 1 KB, small batches");
+    variants.push(Variant { name, record_bytes: 1000, compression: Compression::None, batch_bytes: 1000 });
+    variants
+}
+
+pub async fn run(run: &mut Run) -> Result<()> {
+    for partitions in PARTITIONS {
+        let variants: Vec<(Case, Variant)> = variants(partitions)
+            .into_iter()
+            .map(|variant| (Case::new(1, variant.name.clone()), variant))
+            .filter(|(case, _)| run.wants(case))
+            .collect();
+        if variants.is_empty() {
+            continue;
+        }
+        let mut subjects = warmed(run).await?;
+        for (name, variant) in variants {
+            case(run, name, &mut subjects, partitions, &|load| {
+                load.shape.record_bytes = variant.record_bytes;
+                load.shape.compression = variant.compression;
+                load.shape.batch_bytes = variant.batch_bytes;
+            })
+            .await?;
         }
     }
     Ok(())
@@ -112,8 +139,8 @@ pub async fn measured(run: &Run, subject: &Subject, load: &Load) -> Result<Value
     let produced = load::run(load).await?;
     let (used, generator) = watched.usage()?;
     let mut values = vec![
-        ("MB/s", produced.bytes as f64 / 1e6 / produced.seconds),
-        ("CPU-s per GB", used.cpu_seconds() / produced.gigabytes()),
+        (MB_PER_S, produced.bytes as f64 / 1e6 / produced.seconds),
+        (CPU_PER_GB, used.cpu_seconds() / produced.gigabytes()),
         ("bytes written per byte", used.write_bytes as f64 / produced.bytes as f64),
         ("p99 ms", produced.latency.p99_ms),
         ("resident peak, MiB", used.resident_peak_bytes as f64 / f64::from(1 << 20)),
@@ -131,5 +158,20 @@ pub fn many(count: i32, what: &str) -> String {
         1 => format!("1 {what}"),
         10..=99 => format!("{count} {what}s"),
         _ => format!("{count_shown} {what}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::targets::TARGETS;
+
+    #[test]
+    fn targets_of_this_workload_name_cases_that_there_are() {
+        let names: Vec<String> =
+            PARTITIONS.into_iter().flat_map(variants).map(|variant| variant.name).collect();
+        for target in TARGETS.iter().filter(|target| target.workload == 1) {
+            assert!(names.iter().any(|name| name == target.case), "{} in {names:?}", target.case);
+        }
     }
 }

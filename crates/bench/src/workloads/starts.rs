@@ -14,6 +14,13 @@ use crate::topic::Topic;
 pub const ABOUT: &str = "Milliseconds from the start of the process until a record is acknowledged: on an empty directory \
     (its topic is made first, which counts), after SIGTERM, and after SIGKILL in the middle of a load. 5 GB of log.";
 
+pub const EMPTY: &str = "empty directory";
+pub const ONE_PARTITION: &str = "1 partition, 5 GB";
+pub const MANY_PARTITIONS: &str = "1,000 partitions, 5 GB";
+pub const FIRST_ACK: &str = "start → ack, ms";
+pub const IDLE_MEMORY: &str = "idle memory, MiB";
+pub const KILLED: &str = "kill -9, restart → ack, ms";
+
 const LOG_BYTES: u64 = 5_000_000_000;
 /// What is sent while the process is killed.
 const LOAD_SECONDS: f64 = 3.0;
@@ -24,21 +31,20 @@ const IDLE: Duration = Duration::from_secs(5);
 
 pub async fn run(run: &mut Run) -> Result<()> {
     empty(run).await?;
-    for partitions in [1, 1000] {
+    for (name, partitions) in [(ONE_PARTITION, 1), (MANY_PARTITIONS, 1000)] {
         let mut subjects = run.started(&run.one_of_each())?;
         for subject in &mut subjects {
             let topic = topic(subject, "restart", partitions).await?;
             load::run(&usual(subject, &topic, Amount { bytes: Some(LOG_BYTES), seconds: Some(600.0) }))
                 .await?;
         }
-        let name = super::produce::many(partitions, "partition");
-        run.rounds(&Case::new(7, format!("{name}, 5 GB")), &mut subjects, async |_, subject| {
+        run.rounds(&Case::new(7, name), &mut subjects, async |_, subject| {
             let topic = topic(subject, "restart", partitions).await?;
             subject.stop()?;
             let clean = first_ack(subject, &topic).await?;
             killed_under_load(subject, &topic).await?;
             let killed = first_ack(subject, &topic).await?;
-            Ok(vec![("SIGTERM, restart → ack, ms", clean), ("kill -9, restart → ack, ms", killed)])
+            Ok(vec![("SIGTERM, restart → ack, ms", clean), (KILLED, killed)])
         })
         .await?;
     }
@@ -50,7 +56,7 @@ async fn empty(run: &mut Run) -> Result<()> {
     for kind in run.one_of_each() {
         subjects.push(Subject::new(kind, &run.plan.places, &[])?);
     }
-    run.rounds(&Case::new(7, "empty directory"), &mut subjects, async |run, subject| {
+    run.rounds(&Case::new(7, EMPTY), &mut subjects, async |run, subject| {
         *subject = Subject::new(subject.kind, &run.plan.places, &[])?;
         let began = subject.launch()?;
         while tokio::net::TcpStream::connect(&subject.address).await.is_err() {
@@ -65,8 +71,8 @@ async fn empty(run: &mut Run) -> Result<()> {
         let resident = resident_bytes(subject.pid()?)?;
         subject.kill()?;
         Ok(vec![
-            ("start → ack, ms", first.as_secs_f64() * 1000.0),
-            ("idle memory, MiB", resident as f64 / f64::from(1 << 20)),
+            (FIRST_ACK, first.as_secs_f64() * 1000.0),
+            (IDLE_MEMORY, resident as f64 / f64::from(1 << 20)),
         ])
     })
     .await

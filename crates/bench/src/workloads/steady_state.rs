@@ -17,6 +17,9 @@ pub const ABOUT: &str = "20 MB/s of 1 KB records on 50 partitions for ten minute
     10 MB, so that all is rewritten and dropped many times over. Every subject has a file system of its own on a loop device \
     of its own, whose sectors are counted: what the kernel wrote for it, journal and all. One run each, not interleaved.";
 
+pub const CASE: &str = "20 MB/s, 1 GB kept";
+pub const DEVICE_BYTES: &str = "bytes written to the device per byte";
+
 const RECORDS_PER_SECOND: f64 = 20_000.0;
 pub const SECONDS: f64 = 600.0;
 /// Until retention has begun to drop.
@@ -27,7 +30,7 @@ const TOPIC: [(&str, &str); 2] = [("retention.bytes", "20000000"), ("segment.byt
 const SERVER: [(&str, &str); 1] = [("log.retention.check.interval.ms", "5000")];
 
 pub async fn run(run: &mut Run) -> Result<()> {
-    let case = Case::new(9, "20 MB/s, 1 GB kept");
+    let case = Case::new(9, CASE);
     for kind in run.plan.kinds.clone() {
         sync_all()?;
         let probe = syncs_per_second(&run.plan.places.work)?;
@@ -60,7 +63,7 @@ async fn once(run: &Run, kind: Kind) -> Result<Values> {
     let space = device.used_bytes()?;
     subject.stop()?;
     Ok(vec![
-        ("bytes written to the device per byte", written as f64 / produced.bytes as f64),
+        (DEVICE_BYTES, written as f64 / produced.bytes as f64),
         ("space used per live byte", space as f64 / live),
         ("CPU-s per GB", used.cpu_seconds() / produced.gigabytes()),
         ("produce p50 ms", produced.latency.p50_ms),

@@ -1,0 +1,169 @@
+//! What the figures must be, and whether they are.
+
+use crate::results::{Row, digits, shown, shown_ratio};
+use crate::stats::median;
+use crate::subject::Kind;
+use crate::workloads::{fan_out, latency, many_topics, produce, starts, steady_state};
+
+/// Ottla's value, or what it is of another's, at a side of a bound.
+pub struct Target {
+    pub what: &'static str,
+    pub workload: u8,
+    pub case: &'static str,
+    pub metric: &'static str,
+    pub beside: Option<Kind>,
+    pub wanted: Wanted,
+}
+
+#[derive(Clone, Copy)]
+pub enum Wanted {
+    AtLeast(f64),
+    AtMost(f64),
+    Below(f64),
+}
+
+use Wanted::{AtLeast, AtMost, Below};
+
+const fn ratio(
+    what: &'static str,
+    (workload, case, metric): (u8, &'static str, &'static str),
+    beside: Kind,
+    wanted: Wanted,
+) -> Target {
+    Target { what, workload, case, metric, beside: Some(beside), wanted }
+}
+
+const fn value(
+    what: &'static str,
+    (workload, case, metric): (u8, &'static str, &'static str),
+    wanted: Wanted,
+) -> Target {
+    Target { what, workload, case, metric, beside: None, wanted }
+}
+
+const MB: &str = produce::MB_PER_S;
+const CPU: &str = produce::CPU_PER_GB;
+
+pub const TARGETS: [Target; 19] = [
+    ratio(
+        "durable produce, 1 partition; one record of 1 KB is a batch, one connection",
+        (1, "1 partition, 1 KB, small batches", MB),
+        Kind::KafkaFsync,
+        AtLeast(10.0),
+    ),
+    ratio(
+        "durable produce, 100 partitions; one record of 1 KB is a batch",
+        (1, "100 partitions, 1 KB, small batches", MB),
+        Kind::KafkaFsync,
+        AtLeast(100.0),
+    ),
+    ratio(
+        "durable produce, 1,000 partitions; one record of 1 KB is a batch",
+        (1, "1,000 partitions, 1 KB, small batches", MB),
+        Kind::KafkaFsync,
+        AtLeast(300.0),
+    ),
+    ratio(
+        "durable produce beside a Kafka that does not sync, 1 partition",
+        (1, "1 partition, 1 KB, none", MB),
+        Kind::Kafka,
+        AtLeast(0.8),
+    ),
+    ratio("the same, 100 partitions", (1, "100 partitions, 1 KB, none", MB), Kind::Kafka, AtLeast(1.5)),
+    ratio("the same, 1,000 partitions", (1, "1,000 partitions, 1 KB, none", MB), Kind::Kafka, AtLeast(1.5)),
+    ratio(
+        "CPU per GB produced, batches of 64 KiB",
+        (1, "1 partition, 1 KB, none", CPU),
+        Kind::Kafka,
+        AtMost(0.35),
+    ),
+    value("the same, CPU-seconds per GB", (1, "1 partition, 1 KB, none", CPU), AtMost(1.0)),
+    ratio(
+        "CPU per GB produced, 100 partitions; one record of 1 KB is a batch",
+        (1, "100 partitions, 1 KB, small batches", CPU),
+        Kind::Kafka,
+        AtMost(0.2),
+    ),
+    ratio(
+        "CPU per GB fetched at the tail",
+        (3, fan_out::CASE, fan_out::CPU_PER_GB_FETCHED),
+        Kind::Kafka,
+        AtMost(0.5),
+    ),
+    ratio(
+        "produce p99 at 2,000 records/s, beside a Kafka that does not sync",
+        (2, latency::CASE_2000, latency::PRODUCE_P99),
+        Kind::Kafka,
+        AtMost(1.0),
+    ),
+    value("idle memory, MiB", (7, starts::EMPTY, starts::IDLE_MEMORY), Below(15.0)),
+    value("start to first acknowledgement, ms", (7, starts::EMPTY, starts::FIRST_ACK), Below(50.0)),
+    value(
+        "kill -9 to first acknowledgement, 1 partition, ms; wanted with 10 GB of log, measured with 5 GB",
+        (7, starts::ONE_PARTITION, starts::KILLED),
+        Below(300.0),
+    ),
+    value(
+        "kill -9 to first acknowledgement, 1,000 partitions, ms; 5 GB of log",
+        (7, starts::MANY_PARTITIONS, starts::KILLED),
+        Below(1000.0),
+    ),
+    value("10,000 topics created, s", (6, many_topics::CASE, many_topics::CREATE), Below(5.0)),
+    value("memory of an idle partition, KiB", (6, many_topics::CASE, many_topics::PER_PARTITION), Below(2.0)),
+    value(
+        "the same after a restart",
+        (6, many_topics::CASE, many_topics::PER_PARTITION_RESTARTED),
+        Below(2.0),
+    ),
+    value(
+        "bytes written to the device per byte acknowledged, steady state",
+        (9, steady_state::CASE, steady_state::DEVICE_BYTES),
+        AtMost(2.2),
+    ),
+];
+
+impl Wanted {
+    fn reached(self, measured: f64) -> bool {
+        match self {
+            AtLeast(bound) => measured >= bound,
+            AtMost(bound) => measured <= bound,
+            Below(bound) => measured < bound,
+        }
+    }
+
+    fn shown(self) -> String {
+        let (sign, bound) = match self {
+            AtLeast(bound) => ("≥", bound),
+            AtMost(bound) => ("≤", bound),
+            Below(bound) => ("<", bound),
+        };
+        // As it was said: no digits that nobody asked for.
+        if bound >= 1000.0 { format!("{sign} {}", digits(bound)) } else { format!("{sign} {bound}") }
+    }
+}
+
+impl Target {
+    /// A row of the table: what, wanted, measured, whether reached.
+    pub fn row(&self, rows: &[&Row]) -> String {
+        let row = rows.iter().find(|row| {
+            (row.workload, row.case.as_str(), row.metric.as_str()) == (self.workload, self.case, self.metric)
+        });
+        let measured = match self.beside {
+            Some(kind) => row
+                .and_then(|row| row.ratios.iter().find(|ratio| (ratio.of, ratio.to) == (Kind::Ottla, kind)))
+                .map(|ratio| (ratio.median, shown_ratio(ratio))),
+            None => {
+                row.and_then(|row| row.values.get(&Kind::Ottla)).map(|values| (median(values), shown(values)))
+            }
+        };
+        let (shown, reached) = match measured {
+            Some((median, shown)) => (shown, if self.wanted.reached(median) { "yes" } else { "**no**" }),
+            None => ("–".to_owned(), "not measured"),
+        };
+        let wanted = match self.beside {
+            Some(kind) => format!("{} × {}", self.wanted.shown(), kind.name()),
+            None => self.wanted.shown(),
+        };
+        format!("| {} | {} | {wanted} | {shown} | {reached} |", self.what, self.workload)
+    }
+}
