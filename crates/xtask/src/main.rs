@@ -13,6 +13,7 @@ mod instructions;
 mod vectors;
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -87,7 +88,9 @@ fn bench(root: &Path, arguments: Vec<OsString>) -> Result<()> {
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
         bench.env("OTTLA_BIN", target.join("release/ottla"));
     }
-    started(bench.arg("run").args(arguments))
+    // In the place of this process: whoever ends it ends the measurement, and that takes its subjects with it.
+    let error = bench.arg("run").args(arguments).exec();
+    Err(error).with_context(|| format!("cannot start {:?}", bench.get_program()))
 }
 
 fn on_ci() -> bool {

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bench::batches::Shape;
 use bench::fetch::{self, Readers, Until};
 use bench::load::{self, Amount, Load};
@@ -17,6 +17,7 @@ use bench::workloads;
 use clap::{Args, Parser, Subcommand};
 use protocol::compression::Compression;
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 #[command(name = "bench", about = "Load on the wire, and what it costs")]
@@ -259,20 +260,12 @@ async fn side_by_side(arguments: RunArguments) -> Result<()> {
         commit: commit(),
     };
     let mut run = Run::new(plan);
-    let mut done = Ok(());
-    if arguments.quick {
-        done = workloads::quick::run(&mut run).await;
-    } else {
-        for (number, title, _) in workloads::ALL {
-            if arguments.workloads.is_empty() || arguments.workloads.contains(&number) {
-                let began = std::time::Instant::now();
-                done = workloads::run(number, &mut run).await.with_context(|| format!("workload {number}"));
-                eprintln!("{number} {title}: {:.0} s", began.elapsed().as_secs_f64());
-                if done.is_err() {
-                    break;
-                }
-            }
-        }
+    // Whoever is told to stop drops the measurement, and with it its subjects, their folders and their file systems.
+    let done = tokio::select! {
+        done = measure(&mut run, arguments.quick, &arguments.workloads) => done,
+        signal = told_to_stop() => signal.and_then(|signal| bail!("stopped by {signal}")),
+    };
+    if !arguments.quick {
         print!("{}", bench::report::tables(&run.results));
     }
     println!(
@@ -284,6 +277,31 @@ async fn side_by_side(arguments: RunArguments) -> Result<()> {
     let removed = std::fs::remove_dir_all(&work);
     done?;
     removed.with_context(|| format!("cannot remove {}", work.display()))
+}
+
+async fn measure(run: &mut Run, quick: bool, wanted: &[u8]) -> Result<()> {
+    if quick {
+        return workloads::quick::run(run).await;
+    }
+    for (number, title, _) in workloads::ALL {
+        if wanted.is_empty() || wanted.contains(&number) {
+            let began = std::time::Instant::now();
+            let done = workloads::run(number, run).await.with_context(|| format!("workload {number}"));
+            eprintln!("{number} {title}: {:.0} s", began.elapsed().as_secs_f64());
+            done?;
+        }
+    }
+    Ok(())
+}
+
+/// The name of the signal that ends this process when it comes (SIGHUP is left to nohup). It is heard between two steps: a subject that is just
+/// starting or stopping is waited for.
+async fn told_to_stop() -> Result<&'static str> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
 }
 
 /// 10,000 connections and 10,000 partitions of Kafka need more files than a shell allows. Who is not root gets what there is.
