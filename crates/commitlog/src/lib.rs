@@ -32,7 +32,7 @@ mod writer;
 
 pub use commit::Append;
 pub use error::{AppendError, CommitError, OpenError, ReadError};
-pub use log::{CommitLog, LogCounters, LogState};
+pub use log::{CommitLog, LogCounters, LogState, Together};
 pub use partition::{
     AbortedTransaction, ActiveProducer, AppendOptions, FetchWait, Isolation, Offsets, Origin, Partition,
     Read, ReadRequest, TimestampOffset,

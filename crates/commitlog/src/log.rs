@@ -89,6 +89,8 @@ pub struct Shared {
     pub rng: Arc<dyn Rng>,
     pub gathers: Mutex<VecDeque<Gather>>,
     pub wake: Notify,
+    /// [`Together`] guards alive: whoever holds one wakes the writer in the end.
+    together: AtomicUsize,
     unflushed: AtomicUsize,
     room: Notify,
     state: Mutex<LogState>,
@@ -177,7 +179,9 @@ impl Shared {
         put(gather);
         let group = gather.group.clone();
         drop(gathers);
-        self.wake.notify_one();
+        if self.together.load(Ordering::SeqCst) == 0 {
+            self.wake.notify_one();
+        }
         group
     }
 
@@ -340,6 +344,19 @@ struct Live {
     bytes: u64,
 }
 
+/// While it lives, what is appended waits for its end: one commit for all of a request and not one for its first batch and
+/// one for the others. Never held across an await.
+pub struct Together<'a> {
+    shared: &'a Shared,
+}
+
+impl Drop for Together<'_> {
+    fn drop(&mut self) {
+        self.shared.together.fetch_sub(1, Ordering::SeqCst);
+        self.shared.wake.notify_one();
+    }
+}
+
 pub struct CommitLog {
     shared: Arc<Shared>,
     /// None when the log was opened without a catalog: then there are no segments.
@@ -417,6 +434,7 @@ impl CommitLog {
             rng,
             gathers: Mutex::default(),
             wake: Notify::new(),
+            together: AtomicUsize::new(0),
             unflushed: AtomicUsize::new(0),
             room: Notify::new(),
             state: Mutex::new(LogState::Running),
@@ -483,7 +501,9 @@ impl CommitLog {
         }
         let took = shared.clock.monotonic().saturating_sub(began);
         shared.counters.recovery_nanos.store(took.as_nanos() as u64, Ordering::Relaxed);
-        task::spawn(writer.run());
+        task::spawn_on_own_thread("log-writer", writer.run()).map_err(|error| {
+            DiskError::new(DiskErrorKind::Io, "start the writer of", &shared.wal_dir, error.to_string())
+        })?;
         let rewriter = rewriter.map(|rewriter| Arc::new(tokio::sync::Mutex::new(rewriter)));
         if let Some(rewriter) = &rewriter {
             task::spawn(rewrite(Arc::downgrade(&shared), Arc::downgrade(rewriter)));
@@ -554,6 +574,12 @@ impl CommitLog {
 
     pub fn counters(&self) -> &LogCounters {
         &self.shared.counters
+    }
+
+    /// Appends until the end of this guard go into one commit, if the writer is not busy taking them anyway.
+    pub fn together(&self) -> Together<'_> {
+        self.shared.together.fetch_add(1, Ordering::SeqCst);
+        Together { shared: &self.shared }
     }
 
     /// Bytes kept in memory for readers at the tail, and their bound.

@@ -1,4 +1,4 @@
-//! The one task that writes: takes what waits, makes a chunk of it, writes and syncs it in one hand-over, and tells
+//! The one that writes, on a thread of its own: takes what waits, makes a chunk of it, writes and syncs it, and tells
 //! everybody. While one commit is under way the next one gathers.
 
 use std::sync::Arc;

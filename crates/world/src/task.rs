@@ -9,7 +9,10 @@ pub use tokio::task::{JoinError, JoinHandle, JoinSet, yield_now};
 pub use tokio::time::Instant;
 pub use tokio::time::error::Elapsed;
 
+const OWN_THREAD_STACK_BYTES: usize = 1 << 20;
+
 thread_local! {
+    static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
     static INLINE_BLOCKING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -32,6 +35,29 @@ where
     } else {
         tokio::task::spawn_blocking(work)
     }
+}
+
+/// Runs a future on a thread of its own, which also does the disk's work that the future waits for: handing a small commit
+/// to another thread and back costs more than the commit. In a deterministic run: as a task.
+pub fn spawn_on_own_thread<F>(name: &str, future: F) -> std::io::Result<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    if INLINE_BLOCKING.get() {
+        drop(tokio::spawn(future));
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let work = move || {
+        MAY_BLOCK.set(true);
+        runtime.block_on(future);
+    };
+    std::thread::Builder::new().name(name.into()).stack_size(OWN_THREAD_STACK_BYTES).spawn(work).map(drop)
+}
+
+/// Is this a thread of [`spawn_on_own_thread`], where nobody else waits while it blocks?
+pub(crate) fn may_block() -> bool {
+    MAY_BLOCK.get()
 }
 
 pub async fn sleep(duration: Duration) {

@@ -79,6 +79,7 @@ fn queue(context: &RequestContext, request: ProduceRequest) -> Vec<TopicAppends>
         };
         request.topic_data.iter().map(|topic| find(&topic.name, topic.topic_id)).collect()
     };
+    let _together = broker.log.together();
     let topics = request.topic_data.into_iter().zip(found);
     topics
         .map(|(topic, found)| TopicAppends {

@@ -41,6 +41,60 @@ fn what_is_appended_is_read_back_also_after_a_restart() {
 }
 
 #[test]
+fn what_is_appended_together_waits_for_the_last_and_is_one_commit() {
+    run(1, async {
+        let house = House::new(1, small());
+        let log = house.open().await.unwrap();
+        append(&partition(&log, 0), batch(&values(0..1), None, 0)).unwrap().committed().await.unwrap();
+        let commits = || log.counters().commits.load(Ordering::Relaxed);
+        let before = commits();
+        let mut sent = Vec::new();
+        {
+            let outer = log.together();
+            for index in 0..3 {
+                // Another request at the same time: its end wakes the writer, and nobody's batch is lost.
+                let inner = (index == 1).then(|| log.together());
+                sent.push(append(&partition(&log, index), batch(&values(1..2), None, 0)).unwrap());
+                drop(inner);
+            }
+            drop(outer);
+        }
+        for sent in sent {
+            sent.committed().await.unwrap();
+        }
+        assert_eq!(commits() - before, 1);
+        let held = log.together();
+        let sent = append(&partition(&log, 0), batch(&values(2..3), None, 0)).unwrap();
+        world::task::sleep(Duration::from_millis(100)).await;
+        assert_eq!(commits() - before, 1, "the writer was not woken for it");
+        drop(held);
+        sent.committed().await.unwrap();
+        assert_eq!(commits() - before, 2);
+        log.close().await;
+    });
+}
+
+#[test]
+fn every_offset_is_found_near_the_end_and_far_from_it() {
+    run(1, async {
+        let house = House::new(1, small());
+        let log = house.open().await.unwrap();
+        let p = partition(&log, 0);
+        for i in 0..50 {
+            append(&p, batch(&values(i * 2..i * 2 + 2), None, 0)).unwrap().committed().await.unwrap();
+        }
+        for offset in 0..100 {
+            let isolation = Isolation::ReadUncommitted;
+            let read =
+                p.read(ReadRequest { offset, max_bytes: 1, min_one_batch: true, isolation }).await.unwrap();
+            let first = protocol::batch::split_batches(&read.records.to_bytes()).next().unwrap().unwrap();
+            assert_eq!(first.header.base_offset, offset - offset % 2);
+        }
+        log.close().await;
+    });
+}
+
+#[test]
 fn a_duplicate_gets_the_offsets_of_the_first_also_after_a_restart() {
     run(2, async {
         let house = House::new(2, small());

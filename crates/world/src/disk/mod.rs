@@ -1,7 +1,7 @@
 //! Files. What durability rests on:
 //!
-//! - A commit is **one hand-over** to a thread of its own: "write these buffers at this offset, then fdatasync"
-//!   ([`File::write_and_sync`]).
+//! - A commit is **one operation**: "write these buffers at this offset, then fdatasync" ([`File::write_and_sync`]), on the
+//!   caller's own thread if it has one, else in one hand-over to a thread for commits.
 //! - Buffers that are aligned ([`AlignedBuffer`]) go to the medium past the page cache, where the file system can: what is
 //!   written here is read from memory of ours, or much later, and the copy was most of a producing broker's processor time.
 //! - A failed fsync is **final for that file**: the kernel may have dropped the dirty pages and call the next fsync
@@ -77,9 +77,9 @@ pub trait File: Send + Sync + 'static {
     fn read_ahead(&self, from: u64, to: u64);
     /// Writes without syncing, in the background.
     fn write_at(&self, offset: u64, buffers: Vec<Bytes>) -> DiskFuture<()>;
-    /// The commit: writes the buffers one after another from `offset`, then fdatasync, as one hand-over to the commit
-    /// thread of the file's directory. Handed over when called, also if the future is never polled; hand-overs of
-    /// one directory run in the order of the calls.
+    /// The commit: writes the buffers one after another from `offset`, then fdatasync, as one operation. On a thread of the
+    /// caller's own it runs when polled. Else it is handed over to the commit thread of the file's directory when called,
+    /// also if the future is never polled; hand-overs of one directory run in the order of the calls.
     fn write_and_sync(&self, offset: u64, buffers: Vec<Bytes>) -> DiskFuture<()>;
     /// Fdatasync, in the background.
     fn sync(&self) -> DiskFuture<()>;

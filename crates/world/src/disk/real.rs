@@ -1,7 +1,8 @@
 //! The operating system's files.
 //!
-//! Commits have a thread per directory (made at its first commit), so that the log's commits never stand behind
-//! somebody else's work. Reads and background work run on tokio's blocking threads, each behind a bound of its own.
+//! Who runs on a thread of its own (`task::spawn_on_own_thread`: the log's writer) does all of this on that thread. For
+//! others, commits have a thread per directory (made at its first commit), so that they never stand behind somebody else's
+//! work, and reads and background work run on tokio's blocking threads, each behind a bound of its own.
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;
@@ -106,6 +107,9 @@ where
     T: Send + 'static,
     F: FnOnce(&Shared) -> Result<T, DiskError> + Send + 'static,
 {
+    if crate::task::may_block() {
+        return Box::pin(async move { work(&shared) });
+    }
     Box::pin(async move {
         let permit = bound.acquire_owned().await.expect("nobody closes this semaphore");
         crate::task::spawn_blocking(move || {
@@ -551,6 +555,11 @@ impl File for RealFile {
     }
 
     fn write_and_sync(&self, offset: u64, buffers: Vec<Bytes>) -> DiskFuture<()> {
+        if crate::task::may_block() {
+            return self.background(move |shared, handle| {
+                handle.write(shared, offset, &buffers).and_then(|()| handle.sync(shared))
+            });
+        }
         let (answer, result) = oneshot::channel();
         let commit = Commit { file: self.handle.clone(), offset, buffers, answer };
         let gone =

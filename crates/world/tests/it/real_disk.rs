@@ -32,6 +32,27 @@ async fn commits_of_a_directory_run_in_the_order_of_the_calls() {
 }
 
 #[tokio::test]
+async fn a_thread_of_ones_own_does_its_disk_work_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = RealDisk::new();
+    let file = disk.open(&dir.path().join("wal"), OpenMode::CreateNew).await.unwrap();
+    let (done, answer) = tokio::sync::oneshot::channel();
+    world::task::spawn_on_own_thread("writer", async move {
+        let mut work = file.write_and_sync(0, vec![Bytes::from_static(b"committed")]);
+        // Done by the first look: nobody else was asked.
+        let waker = std::task::Waker::noop();
+        let looked = work.as_mut().poll(&mut std::task::Context::from_waker(waker));
+        assert!(matches!(looked, std::task::Poll::Ready(Ok(()))));
+        // What waits for others works there too.
+        world::task::sleep(std::time::Duration::from_millis(1)).await;
+        done.send(file.read_at(0, 100).await).unwrap();
+    })
+    .unwrap();
+    assert_eq!(&answer.await.unwrap().unwrap()[..], b"committed");
+    assert_eq!(disk.counters().syncs.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
 async fn many_buffers_are_one_write() {
     let dir = tempfile::tempdir().unwrap();
     let disk = RealDisk::new();
