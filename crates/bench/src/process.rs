@@ -18,7 +18,15 @@ pub struct Counters {
     read_bytes: u64,
     write_bytes: u64,
     context_switches: u64,
-    syncs: Option<u64>,
+}
+
+/// What Ottla's metrics page counts.
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    /// Of files and of directories.
+    syncs: u64,
+    /// Not of an Ottla that is older than the count.
+    allocations: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -33,6 +41,7 @@ pub struct Usage {
     pub resident_peak_bytes: u64,
     /// Where somebody counts them.
     pub syncs: Option<u64>,
+    pub allocations: Option<u64>,
 }
 
 impl Usage {
@@ -48,29 +57,44 @@ pub struct Watch {
     alone: bool,
     metrics: Option<String>,
     before: Counters,
+    page_before: Option<Page>,
+    /// Allocations that making the page takes.
+    page_allocations: u64,
 }
 
 impl Watch {
-    /// From now on. `metrics` is the address of Ottla's metrics page, for the syncs.
+    /// From now on. `metrics` is the address of Ottla's metrics page, for syncs and allocations.
     pub fn start(pid: u32, metrics: Option<String>) -> Result<Watch> {
+        // The page is not part of what is watched: it is made before the counters are read, and twice, because its own
+        // allocations, thousands with thousands of partitions, come after it has told their number.
+        let mut page_before = metrics.as_deref().map(Page::read).transpose()?;
+        let mut page_allocations = 0;
+        if let (Some(first), Some(address)) = (page_before, &metrics) {
+            let second = Page::read(address)?;
+            page_allocations = first.allocations_until(&second).unwrap_or(0);
+            page_before = Some(second);
+        }
         // The peak starts anew; where the kernel does not let us, it is that of the whole life.
         let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
-        let before = counters(&tree(pid)?, metrics.as_deref())?;
-        Ok(Watch { pid, alone: false, metrics, before })
+        let before = counters(&tree(pid)?);
+        Ok(Watch { pid, alone: false, metrics, before, page_before, page_allocations })
     }
 
     /// This process without its children: the subjects may be among them.
     pub fn this_process() -> Result<Watch> {
         let pid = std::process::id();
         let _ = std::fs::write("/proc/self/clear_refs", "5");
-        Ok(Watch { pid, alone: true, metrics: None, before: counters(&[pid], None)? })
+        let before = counters(&[pid]);
+        Ok(Watch { pid, alone: true, metrics: None, before, page_before: None, page_allocations: 0 })
     }
 
     pub fn usage(&self) -> Result<Usage> {
         let all = if self.alone { vec![self.pid] } else { tree(self.pid)? };
-        let (before, after) = (&self.before, counters(&all, self.metrics.as_deref())?);
+        let (before, after) = (&self.before, counters(&all));
         let peak =
             all.iter().filter_map(|pid| status(*pid, "VmHWM:")).map(|kibibytes| kibibytes * 1024).sum();
+        let page_after = self.metrics.as_deref().map(Page::read).transpose()?;
+        let pages = self.page_before.zip(page_after);
         Ok(Usage {
             user_seconds: after.user_seconds - before.user_seconds,
             system_seconds: after.system_seconds - before.system_seconds,
@@ -78,7 +102,10 @@ impl Watch {
             write_bytes: after.write_bytes.saturating_sub(before.write_bytes),
             context_switches: after.context_switches.saturating_sub(before.context_switches),
             resident_peak_bytes: peak,
-            syncs: after.syncs.zip(before.syncs).map(|(after, before)| after - before),
+            syncs: pages.map(|(before, after)| after.syncs - before.syncs),
+            allocations: pages
+                .and_then(|(before, after)| before.allocations_until(&after))
+                .map(|allocations| allocations.saturating_sub(self.page_allocations)),
         })
     }
 }
@@ -88,7 +115,7 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(tree(pid)?.iter().filter_map(|pid| status(*pid, "VmRSS:")).sum::<u64>() * 1024)
 }
 
-fn counters(pids: &[u32], metrics: Option<&str>) -> Result<Counters> {
+fn counters(pids: &[u32]) -> Counters {
     let mut sum = Counters::default();
     for pid in pids.iter().copied() {
         // One that ended meanwhile is in its parent's sum of ended children.
@@ -101,8 +128,7 @@ fn counters(pids: &[u32], metrics: Option<&str>) -> Result<Counters> {
         }
         sum.context_switches += switches(pid);
     }
-    sum.syncs = metrics.map(syncs).transpose()?;
-    Ok(sum)
+    sum
 }
 
 pub(crate) struct Stat {
@@ -163,11 +189,19 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Syncs of files and of directories, from Ottla's metrics page.
-fn syncs(address: &str) -> Result<u64> {
-    let page = page(address).with_context(|| format!("no metrics at {address}"))?;
-    let of = |name| field(&page, name).with_context(|| format!("the page has no {name}"));
-    Ok(of("ottla_disk_syncs_total ")? + of("ottla_disk_directory_syncs_total ")?)
+impl Page {
+    fn read(address: &str) -> Result<Page> {
+        let page = page(address).with_context(|| format!("no metrics at {address}"))?;
+        let of = |name| field(&page, name).with_context(|| format!("the page has no {name}"));
+        Ok(Page {
+            syncs: of("ottla_disk_syncs_total ")? + of("ottla_disk_directory_syncs_total ")?,
+            allocations: field(&page, "ottla_allocations_total "),
+        })
+    }
+
+    fn allocations_until(&self, later: &Page) -> Option<u64> {
+        Some(later.allocations?.saturating_sub(self.allocations?))
+    }
 }
 
 fn page(address: &str) -> Result<String> {

@@ -129,7 +129,7 @@ fn head(all: &[Results]) -> String {
          beside which other processes took more than {:.0} % of the processors is thrown away, counted and repeated.\n\
          A cell is the median (least–most); a ratio is the median of the ratios within rounds, [in its 95 % interval by bootstrap].\n\
          CPU is user + system of the subject's process tree, syncs are fsync and its kin as the kernel counts them (perf), bytes written\n\
-         are those the kernel charges to the process. They survive a noisy machine; of times and throughput only the ratios do.\n\n\
+         are those the kernel charges to the process, allocations are counted by Ottla itself (a JVM does not tell). They survive a noisy machine; of times and throughput only the ratios do.\n\n\
          **Machine.** {} × {}, {:.0} GiB, Linux {}.\n",
         foreign_max * 100.0,
         machine.cpus,

@@ -165,8 +165,11 @@ impl Run {
     pub fn watch(&self, subject: &Subject) -> Result<Watched> {
         let pid = subject.pid()?;
         let count = if self.counts_syncs { Some(Count::start(pid)?) } else { None };
-        let metrics = if count.is_none() { subject.admin.clone() } else { None };
-        Ok(Watched { count, watch: Watch::start(pid, metrics)?, generator: Watch::this_process()? })
+        Ok(Watched {
+            count,
+            watch: Watch::start(pid, subject.admin.clone())?,
+            generator: Watch::this_process()?,
+        })
     }
 }
 

@@ -24,6 +24,10 @@ use clap::{CommandFactory, Parser};
 use crate::arguments::{Arguments, Config, Verb};
 use crate::exit::Done;
 
+/// `ottla_allocations_total`.
+#[global_allocator]
+static ALLOCATOR: world::alloc::Counting = world::alloc::Counting;
+
 fn main() -> ExitCode {
     // clap exits with 2 by itself when the arguments are wrong.
     let arguments = Arguments::parse();

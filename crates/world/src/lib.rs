@@ -11,6 +11,7 @@
 //! what a power cut may do.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod alloc;
 pub mod clock;
 pub mod collections;
 pub mod disk;

@@ -10,7 +10,8 @@ use crate::load::{self, Amount};
 use crate::run::{Case, Run};
 
 pub const ABOUT: &str = "30 MB/s of 1 KB records in batches of 64 KiB on ten partitions, open loop, for five seconds, read \
-    meanwhile by no, one and five groups. The cost of a GB fetched is what five groups cost more than none, in one run.";
+    meanwhile by no, one and five groups. The cost of a GB fetched is what five groups cost more than none, in one run. \
+    Allocations are per request of producers and readers together.";
 
 pub const CASE: &str = "30 MB/s, ten partitions";
 pub const CPU_PER_GB_FETCHED: &str = "CPU-s per GB fetched";
@@ -29,9 +30,19 @@ pub async fn run(run: &mut Run) -> Result<()> {
         let mut values = Vec::new();
         let mut gigabytes = 0.0;
         let names = [
-            ("CPU-s per GB produced, no group", "", ""),
-            ("CPU-s per GB produced, 1 group", "1 group: end to end p50 ms", "1 group: end to end p99 ms"),
-            ("CPU-s per GB produced, 5 groups", "5 groups: end to end p50 ms", "5 groups: end to end p99 ms"),
+            ("CPU-s per GB produced, no group", "", "", "no group: allocations per request"),
+            (
+                "CPU-s per GB produced, 1 group",
+                "1 group: end to end p50 ms",
+                "1 group: end to end p99 ms",
+                "1 group: allocations per request",
+            ),
+            (
+                "CPU-s per GB produced, 5 groups",
+                "5 groups: end to end p50 ms",
+                "5 groups: end to end p99 ms",
+                "5 groups: allocations per request",
+            ),
         ];
         for (groups, names) in [0, 1, 5].into_iter().zip(names) {
             let watched = run.watch(subject)?;
@@ -39,10 +50,15 @@ pub async fn run(run: &mut Run) -> Result<()> {
             let (used, _) = watched.usage()?;
             cpu.push(used.cpu_seconds() / produced.gigabytes());
             values.push((names.0, used.cpu_seconds() / produced.gigabytes()));
+            let mut requests = produced.requests;
             if let Some(fetched) = fetched {
+                requests += fetched.requests;
                 gigabytes = fetched.gigabytes() / produced.gigabytes();
                 values.push((names.1, fetched.latency.p50_ms));
                 values.push((names.2, fetched.latency.p99_ms));
+            }
+            if let Some(allocations) = used.allocations {
+                values.push((names.3, allocations as f64 / requests as f64));
             }
         }
         values.insert(0, (CPU_PER_GB_FETCHED, (cpu[2] - cpu[0]) / gigabytes));

@@ -24,6 +24,8 @@ const WARM_UP: Amount = Amount { bytes: Some(200_000_000), seconds: Some(30.0) }
 
 pub const MB_PER_S: &str = "MB/s";
 pub const CPU_PER_GB: &str = "CPU-s per GB";
+/// Of Ottla only: a JVM does not count them.
+const ALLOCATIONS: &str = "allocations per request";
 
 const PARTITIONS: [i32; 3] = [1, 100, 1000];
 
@@ -148,6 +150,9 @@ pub async fn measured(run: &Run, subject: &Subject, load: &Load) -> Result<Value
     ];
     if let Some(syncs) = used.syncs {
         values.insert(2, ("syncs per 1,000 acks", syncs as f64 * 1000.0 / produced.batches as f64));
+    }
+    if let Some(allocations) = used.allocations {
+        values.push((ALLOCATIONS, allocations as f64 / produced.requests as f64));
     }
     Ok(values)
 }

@@ -89,6 +89,11 @@ impl Report for Progress {
             "Processor time, user and system.",
             world::machine::cpu_time().as_secs_f64(),
         );
+        text.counter(
+            "ottla_allocations_total",
+            "Allocations of memory, by threads that are there to within 64 each.",
+            world::alloc::allocations(),
+        );
         let Some(rooms) = rooms.as_ref() else { return };
         server::write_server_metrics(text, &rooms.server, self.clock.monotonic());
         write_topic_metrics(text, &rooms.broker);

@@ -170,6 +170,8 @@ fn health_tells_and_metrics_show_what_clients_did() {
     ] {
         assert!(metrics.contains(line), "no {line:?} in {metrics}");
     }
+    let allocations = metrics.lines().find_map(|line| line.strip_prefix("ottla_allocations_total "));
+    assert!(allocations.unwrap().parse::<u64>().unwrap() > 1000, "{metrics}");
     // Every sample belongs to a family that was announced, and no family is announced twice.
     let mut families: Vec<&str> =
         metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
