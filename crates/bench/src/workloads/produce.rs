@@ -4,6 +4,7 @@ use anyhow::Result;
 use protocol::compression::Compression;
 
 use super::{delete, topic, usual, warmed};
+use crate::batches::{Shape, Template};
 use crate::load::{self, Amount, Load};
 use crate::run::{Case, Run, Values};
 use crate::subject::Subject;
@@ -19,7 +20,7 @@ pub const ABOUT_SCALING: &str = "1 KB records in batches of 16 KiB. Partitions g
 
 /// Either ends a run.
 const AMOUNT: Amount = Amount { bytes: Some(400_000_000), seconds: Some(4.0) };
-/// Every partition has its files afterwards: Kafka makes them with the first batch, and that takes it longer than the batch.
+/// After one batch to every partition; either ends it.
 const WARM_UP: Amount = Amount { bytes: Some(200_000_000), seconds: Some(30.0) };
 
 pub const MB_PER_S: &str = "MB/s";
@@ -123,6 +124,7 @@ async fn case(
         let topic = topic(subject, name, partitions).await?;
         let mut load = usual(subject, &topic, WARM_UP);
         change(&mut load);
+        load::run(&every_partition_once(&load)?).await?;
         load::run(&load).await?;
     }
     run.rounds(&case, subjects, async |run, subject| {
@@ -133,6 +135,16 @@ async fn case(
     })
     .await?;
     delete(subjects, name).await
+}
+
+/// A small batch to each partition, however long that takes: Kafka makes a partition's files with its first batch, and that
+/// takes it longer than the batch.
+fn every_partition_once(load: &Load) -> Result<Load> {
+    let shape = Shape { batch_bytes: 1, compression: Compression::None, ..load.shape };
+    // In turn over one connection, so that as many batches as partitions are one to each.
+    let bytes = Template::new(&shape)?.len() * load.topic.partitions as usize;
+    let amount = Amount { bytes: Some(bytes as u64), seconds: None };
+    Ok(Load { shape, amount, connections: 1, partitions_per_request: 10, ..load.clone() })
 }
 
 /// A load, and what it cost.
