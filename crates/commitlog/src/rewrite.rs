@@ -433,8 +433,9 @@ impl Rewriter {
         let settings = &self.shared.settings;
         let mut burden = Burden::default();
         self.shared.sealed().iter().for_each(|file| burden.add(file));
-        let behind = burden.bytes > 4 * settings.wal_retain_bytes;
-        // Behind four times the bound, disk space matters more than evenness.
+        // Behind four times a bound, disk space or memory matters more than evenness.
+        let behind =
+            burden.bytes > 4 * settings.wal_retain_bytes || burden.extents > 4 * settings.wal_extents_max;
         if settings.rewrite_bytes_per_second > 0 && !behind && self.shared.state() == LogState::Running {
             let micros = bytes.saturating_mul(1_000_000) / settings.rewrite_bytes_per_second;
             task::sleep(Duration::from_micros(micros)).await;
