@@ -1,4 +1,4 @@
-//! `world` is everything outside of the program: time, randomness, tasks, network and disk, each as a small trait
+//! `world` is everything outside of the program: time, randomness, tasks, network, disk and bucket, each as a small trait
 //! or type with a real implementation, and a deterministic one for simulation and tests.
 //!
 //! It owns: threads and tasks, the operating system's files and sockets, hash seeds.
@@ -12,6 +12,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod alloc;
+pub mod bucket;
 pub mod clock;
 pub mod collections;
 pub mod disk;
