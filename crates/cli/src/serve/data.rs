@@ -116,6 +116,11 @@ fn tail_bytes(set: i64, memory_bytes: u64) -> u64 {
     u64::try_from(set).unwrap_or((memory_bytes / 64).clamp(128 << 20, 256 << 20))
 }
 
+/// Each takes about 100 bytes until it is rewritten into a segment, which costs as much processor time as its produce did.
+fn wal_extents(memory_bytes: u64) -> u64 {
+    (memory_bytes / (32 << 10)).clamp(200_000, 800_000)
+}
+
 fn settings(config: &BrokerConfig) -> LogSettings {
     LogSettings {
         sync: match config.log_sync() {
@@ -127,6 +132,7 @@ fn settings(config: &BrokerConfig) -> LogSettings {
         unflushed_bytes_max: config.log_unflushed_max_bytes() as usize,
         tail_bytes_max: tail_bytes(config.log_cache_bytes(), world::machine::memory_bytes()) as usize,
         reserve_bytes: config.log_disk_reserve_bytes() as u64,
+        wal_extents_max: wal_extents(world::machine::memory_bytes()),
         producer_expiration: milliseconds(config.producer_id_expiration_ms().into()),
         producers_max: config.producer_ids_max() as usize,
         housekeeping_interval: milliseconds(config.log_retention_check_interval_ms()),
