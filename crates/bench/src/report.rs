@@ -47,6 +47,13 @@ pub fn write(files: &[PathBuf], docs: &Path) -> Result<()> {
         );
     }
     let mut text = head(&all);
+    if let Some(limits) = all.iter().find_map(|results| results.limits.as_ref()) {
+        let _ = writeln!(
+            text,
+            "\nWhat it gives without a broker, measured before the runs:\n\n{}",
+            limits.table()
+        );
+    }
     let sources = sources(all);
     let first: Vec<&Row> = sources.iter().flat_map(|source| &source.first).collect();
     text.push_str(&targets(&first));
@@ -111,6 +118,11 @@ fn targets(rows: &[&Row]) -> String {
     for target in &TARGETS {
         let _ = writeln!(text, "{}", target.row(rows));
     }
+    let limited = TARGETS.iter().filter(|target| target.reached(rows) == Some(false));
+    for (index, target) in limited.enumerate() {
+        let gap = if index == 0 { "\n" } else { "" };
+        let _ = writeln!(text, "{gap}- *{}*: {}", target.what, target.limit);
+    }
     text
 }
 
@@ -129,7 +141,9 @@ fn head(all: &[Results]) -> String {
          beside which other processes took more than {:.0} % of the processors is thrown away, counted and repeated.\n\
          A cell is the median (least–most); a ratio is the median of the ratios within rounds, [in its 95 % interval by bootstrap].\n\
          CPU is user + system of the subject's process tree, syncs are fsync and its kin as the kernel counts them (perf), bytes written\n\
-         are those the kernel charges to the process, allocations are counted by Ottla itself (a JVM does not tell). They survive a noisy machine; of times and throughput only the ratios do.\n\n\
+         are those the kernel charges to the process, allocations are counted by Ottla itself (a JVM does not tell). They survive a noisy machine; of times and throughput only the ratios do.\n\
+         A virtual machine whose host takes free memory back pays for the first touch of every page, in the kernel: more with Kafka, which\n\
+         writes through the page cache, and more in a first round than later.\n\n\
          **Machine.** {} × {}, {:.0} GiB, Linux {}.\n",
         foreign_max * 100.0,
         machine.cpus,
@@ -412,7 +426,7 @@ mod tests {
         }
         let at = 1_790_000_000 + at;
         let (machine, commit) = (Machine::here(), "abc".to_owned());
-        Results { machine, at, commit, foreign_max: 0.1, samples, discarded: 2 }
+        Results { machine, limits: None, at, commit, foreign_max: 0.1, samples, discarded: 2 }
     }
 
     /// The document and, where there is one, the picture.

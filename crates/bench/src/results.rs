@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::limits::Limits;
 use crate::machine::Machine;
 use crate::stats::{interval, median, range};
 use crate::subject::Kind;
@@ -13,6 +14,9 @@ use crate::subject::Kind;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Results {
     pub machine: Machine,
+    /// None in files older than it, and where it could not be measured.
+    #[serde(default)]
+    pub limits: Option<Limits>,
     /// Seconds since 1970.
     pub at: u64,
     pub commit: String,
@@ -184,6 +188,7 @@ mod tests {
         };
         Results {
             machine: Machine::here(),
+            limits: None,
             at: 0,
             commit: String::new(),
             foreign_max: 0.1,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::limits::Limits;
 use crate::machine::{Foreign, Machine, sync_all, syncs_per_second};
 use crate::process::{Usage, Watch};
 use crate::results::{Results, Sample};
@@ -63,6 +64,9 @@ impl Run {
         }
         let results = Results {
             machine: Machine::here(),
+            limits: Limits::measure(&plan.places.work)
+                .inspect_err(|error| eprintln!("what the machine itself gives is not known: {error:#}"))
+                .ok(),
             at: crate::batches::now_micros() / 1_000_000,
             commit: plan.commit.clone(),
             foreign_max: plan.foreign_max,

@@ -10,6 +10,7 @@ pub mod quick;
 pub mod starts;
 pub mod steady_state;
 mod trickle;
+pub mod volume;
 
 use anyhow::{Result, bail};
 use protocol::compression::Compression;
@@ -21,7 +22,7 @@ use crate::subject::{Kind, Subject};
 use crate::topic::{Topic, ensure_topic};
 
 /// Number, title, and what the document says of it.
-pub const ALL: [(u8, &str, &str); 11] = [
+pub const ALL: [(u8, &str, &str); 12] = [
     (1, "Produce", produce::ABOUT),
     (2, "Latency", latency::ABOUT),
     (3, "Fan-out at the tail", fan_out::ABOUT),
@@ -33,6 +34,7 @@ pub const ALL: [(u8, &str, &str); 11] = [
     (9, "Steady state", steady_state::ABOUT),
     (10, "A trickle on 1,000 partitions", trickle::ABOUT),
     (11, "Scaling", produce::ABOUT_SCALING),
+    (12, "A volume of 3,000 writes per second", volume::ABOUT),
 ];
 
 pub async fn run(number: u8, run: &mut Run) -> Result<()> {
@@ -48,6 +50,7 @@ pub async fn run(number: u8, run: &mut Run) -> Result<()> {
         9 => steady_state::run(run).await,
         10 => trickle::run(run).await,
         11 => produce::run_scaling(run).await,
+        12 => volume::run(run).await,
         _ => bail!("there is no workload {number}"),
     }
 }

@@ -11,7 +11,7 @@ use crate::subject::Subject;
 
 pub const ABOUT: &str = "Closed loop, acks=all, five requests under way per connection. One partition: one connection, \
     batches of 64 KiB. More: four connections, ten partitions in a request, batches of 16 KiB. \"Small batches\": one record \
-    of 1 KB is a batch, connections and requests as before. A run ends after 400 MB or 4 seconds. CPU and syncs are those of the broker's process tree; an \
+    of 1 KB is a batch, connections and requests as before. \"Large batches\": of 1 MB, as large as a topic takes. A run ends after 400 MB or 4 seconds. CPU and syncs are those of the broker's process tree; an \
     acknowledgement is that of one partition's batch.";
 pub const ABOUT_IDEMPOTENT: &str =
     "As workload 1 with 1 KB records, every connection with a producer id and sequences.";
@@ -50,6 +50,11 @@ fn variants(partitions: i32) -> Vec<Variant> {
     }
     let name = format!("{many}, 1 KB, small batches");
     variants.push(Variant { name, record_bytes: 1000, compression: Compression::None, batch_bytes: 1000 });
+    if partitions == 1 {
+        let name = format!("{many}, 1 KB, large batches");
+        let batch_bytes = 1_000_000;
+        variants.push(Variant { name, record_bytes: 1000, compression: Compression::None, batch_bytes });
+    }
     variants
 }
 
@@ -107,6 +112,16 @@ pub async fn run_scaling(run: &mut Run) -> Result<()> {
         .await?;
     }
     Ok(())
+}
+
+/// One record of 1 KB is a batch.
+pub async fn small_batches(
+    run: &mut Run,
+    name: Case,
+    subjects: &mut [Subject],
+    partitions: i32,
+) -> Result<()> {
+    case(run, name, subjects, partitions, &|load| load.shape.batch_bytes = 1000).await
 }
 
 async fn case(
