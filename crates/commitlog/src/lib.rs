@@ -20,6 +20,7 @@ mod log;
 pub mod manifest;
 mod next_file;
 mod partition;
+mod patience;
 mod producers;
 mod recovery;
 mod rewrite;

@@ -89,6 +89,8 @@ pub struct Shared {
     pub rng: Arc<dyn Rng>,
     pub gathers: Mutex<VecDeque<Gather>>,
     pub wake: Notify,
+    /// The writer is not woken before so many batches wait.
+    pub wanted: AtomicUsize,
     /// [`Together`] guards alive: whoever holds one wakes the writer in the end.
     together: AtomicUsize,
     unflushed: AtomicUsize,
@@ -178,11 +180,17 @@ impl Shared {
         gather.bytes += bytes;
         put(gather);
         let group = gather.group.clone();
+        let waiting = waiting(&gathers);
         drop(gathers);
-        if self.together.load(Ordering::SeqCst) == 0 {
+        if self.together.load(Ordering::SeqCst) == 0 && waiting >= self.wanted.load(Ordering::SeqCst) {
             self.wake.notify_one();
         }
         group
+    }
+
+    /// Batches that wait for the writer.
+    pub fn waiting(&self) -> usize {
+        waiting(&self.gathers.lock())
     }
 
     pub fn enqueue(&self, pending: Pending) -> Arc<CommitGroup> {
@@ -337,6 +345,10 @@ impl Shared {
     }
 }
 
+fn waiting(gathers: &VecDeque<Gather>) -> usize {
+    gathers.iter().map(|gather| gather.batches.len()).sum()
+}
+
 /// What is still read of a WAL file.
 #[derive(Clone, Copy, Debug, Default)]
 struct Live {
@@ -353,7 +365,10 @@ pub struct Together<'a> {
 impl Drop for Together<'_> {
     fn drop(&mut self) {
         self.shared.together.fetch_sub(1, Ordering::SeqCst);
-        self.shared.wake.notify_one();
+        let wanted = self.shared.wanted.load(Ordering::SeqCst);
+        if wanted == 0 || self.shared.waiting() >= wanted {
+            self.shared.wake.notify_one();
+        }
     }
 }
 
@@ -434,6 +449,7 @@ impl CommitLog {
             rng,
             gathers: Mutex::default(),
             wake: Notify::new(),
+            wanted: AtomicUsize::new(0),
             together: AtomicUsize::new(0),
             unflushed: AtomicUsize::new(0),
             room: Notify::new(),

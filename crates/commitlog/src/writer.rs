@@ -14,6 +14,7 @@ use crate::container::{ContainerHeader, HEADER_LEN};
 use crate::error::CommitError;
 use crate::log::{LogState, Shared};
 use crate::partition::{CommitWaiter, extent_of};
+use crate::patience::Patience;
 use crate::settings::SyncMode;
 use crate::wal::{self, Chunk, Filling, Gather, Position, Stamp, WalFile};
 
@@ -43,6 +44,8 @@ pub struct Writer {
     since_durable: u64,
     /// A frame under way that will be durable when done, and `since_durable` when it was taken.
     durable_soon: Option<(u64, oneshot::Receiver<Result<(), DiskError>>)>,
+    /// Shall a commit wait for those that the one before has answered?
+    patience: Patience,
     last_sync: Duration,
     last_release: Duration,
     checkpoints: mpsc::Sender<CheckpointRequest>,
@@ -71,6 +74,7 @@ impl Writer {
             chunks_since_checkpoint: 0,
             since_durable,
             durable_soon: None,
+            patience: Patience::default(),
             last_sync,
             last_release: last_sync,
             checkpoints,
@@ -104,7 +108,9 @@ impl Writer {
 
     pub async fn run(mut self) {
         let _guard = GoneGuard { shared: self.shared.clone() };
-        while let Some(mut gather) = self.next_gather().await {
+        loop {
+            self.wait_for_the_answered().await;
+            let Some(mut gather) = self.next_gather().await else { break };
             let result = match self.shared.state() {
                 LogState::Failed(why) => Err(why),
                 _ => self.commit(&mut gather).await.map_err(|error| error.to_string()),
@@ -120,6 +126,28 @@ impl Writer {
         }
         self.shared.next_file.close();
         let _ = self.closed.send(true);
+    }
+
+    /// Clients with several requests under way, just answered, come back at once: with those that wait already they make
+    /// one commit instead of two that take turns.
+    async fn wait_for_the_answered(&mut self) {
+        let Some((answered, bound)) = self.patience.wait() else { return };
+        let shared = &self.shared;
+        let waiting = shared.waiting();
+        let wanted = waiting + answered;
+        let until = shared.clock.monotonic() + bound;
+        shared.wanted.store(wanted, Ordering::SeqCst);
+        loop {
+            let wake = shared.wake.notified();
+            let left = until.saturating_sub(shared.clock.monotonic());
+            let enough = shared.waiting() >= wanted || shared.closing.load(Ordering::Acquire);
+            if enough || left.is_zero() || task::short_timeout(left, wake).await.is_none() {
+                break;
+            }
+        }
+        shared.wanted.store(0, Ordering::SeqCst);
+        let came = shared.waiting().saturating_sub(waiting);
+        self.patience.learn(came);
     }
 
     /// What waits; an empty one when the last chunk's durability is to be said; `None` at the end.
@@ -184,6 +212,7 @@ impl Writer {
         counters.batches.fetch_add(gather.batches.len() as u64, Ordering::Relaxed);
         counters.bytes.fetch_add(len, Ordering::Relaxed);
         counters.commit_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        self.patience.committed(gather.batches.len(), gather.bytes, took);
         if !early {
             self.publish(&chunk, gather);
         }

@@ -3,6 +3,10 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
 use std::time::Duration;
 
 pub use tokio::task::{JoinError, JoinHandle, JoinSet, yield_now};
@@ -75,6 +79,38 @@ pub fn now() -> Instant {
 
 pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Output, Elapsed> {
     tokio::time::timeout(duration, future).await
+}
+
+/// [`timeout`] for microseconds: its timers tick in milliseconds. A thread of [`spawn_on_own_thread`] sleeps meanwhile.
+pub async fn short_timeout<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
+    match may_block() {
+        true => sleep_for(duration, future),
+        false => timeout(duration, future).await.ok(),
+    }
+}
+
+fn sleep_for<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
+    let deadline = std::time::Instant::now() + duration;
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Some(output);
+        }
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        std::thread::park_timeout(left);
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
 }
 
 /// Resolves at SIGTERM or SIGINT.

@@ -53,6 +53,25 @@ async fn a_thread_of_ones_own_does_its_disk_work_itself() {
 }
 
 #[tokio::test]
+async fn on_a_thread_of_ones_own_a_short_wait_ends_with_the_event_or_the_time() {
+    let (done, answer) = tokio::sync::oneshot::channel();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let (awake, mut waits) = tokio::sync::mpsc::unbounded_channel();
+    world::task::spawn_on_own_thread("writer", async move {
+        let short = std::time::Duration::from_micros(50);
+        let in_vain = world::task::short_timeout(short, std::future::pending::<()>()).await;
+        awake.send(()).unwrap();
+        let long = std::time::Duration::from_secs(60);
+        let event = world::task::short_timeout(long, told).await;
+        done.send((in_vain, event)).unwrap();
+    })
+    .unwrap();
+    waits.recv().await.unwrap();
+    tell.send("now").unwrap();
+    assert_eq!(answer.await.unwrap(), (None, Some(Ok("now"))));
+}
+
+#[tokio::test]
 async fn many_buffers_are_one_write() {
     let dir = tempfile::tempdir().unwrap();
     let disk = RealDisk::new();
