@@ -222,11 +222,18 @@ impl Shared {
         let Some(first) = together.first() else { return Ok(Vec::new()) };
         let file = self.file_of(first).await?;
         let bytes: u64 = together.iter().map(|extent| extent.len).sum();
-        let ranges = together.iter().map(|extent| (extent.position(), extent.len as usize)).collect();
-        Ok(match bytes / together.len() as u64 >= large_from {
+        let mut ranges: Vec<(u64, usize)> = Vec::new();
+        for extent in together {
+            match ranges.last_mut() {
+                Some((from, len)) if *from + *len as u64 == extent.position() => *len += extent.len as usize,
+                _ => ranges.push((extent.position(), extent.len as usize)),
+            }
+        }
+        let read = match bytes / ranges.len() as u64 >= large_from {
             true => file.read_many_from_medium(ranges).await?,
             false => file.read_many(ranges).await?,
-        })
+        };
+        Ok(apart(together, read))
     }
 
     async fn file_of(&self, extent: &Extent) -> Result<Arc<dyn File>, ReadError> {
@@ -347,6 +354,22 @@ impl Shared {
 
 fn waiting(gathers: &VecDeque<Gather>) -> usize {
     gathers.iter().map(|gather| gather.batches.len()).sum()
+}
+
+/// The bytes of each extent, out of those of neighbours that were read as one. What a file is too short for stays short.
+fn apart(together: &[Extent], read: Vec<Bytes>) -> Vec<Bytes> {
+    let mut read = read.into_iter();
+    let mut rest = Bytes::new();
+    let mut end = None;
+    let mut own = Vec::with_capacity(together.len());
+    for extent in together {
+        if end != Some(extent.position()) {
+            rest = read.next().expect("a range for each run of neighbours");
+        }
+        own.push(rest.split_to(rest.len().min(extent.len as usize)));
+        end = Some(extent.position() + extent.len);
+    }
+    own
 }
 
 /// What is still read of a WAL file.

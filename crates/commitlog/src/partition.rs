@@ -285,7 +285,7 @@ impl Partition {
 
     /// As much as can be had without touching the medium; `None` when the first bytes are not in memory.
     pub fn read_tail(&self, request: &ReadRequest) -> Option<Result<Read, ReadError>> {
-        let plan = match self.plan(request) {
+        let plan = match self.plan(request, LastExtent::InPart) {
             Ok(plan) => plan,
             Err(error) => return Some(Err(error)),
         };
@@ -317,7 +317,7 @@ impl Partition {
     }
 
     async fn read_medium(&self, request: &ReadRequest) -> Result<Read, ReadError> {
-        let plan = self.plan(request)?;
+        let plan = self.plan(request, LastExtent::Whole)?;
         let mut out = Collect::new(request, plan.end);
         let mut rest = plan.extents.as_slice();
         'gathered: while let Some(next) = rest.first() {
@@ -338,16 +338,19 @@ impl Partition {
                 Err(_) if out.len > 0 => break,
                 Err(error) => return Err(error),
             };
+            let mut full = false;
             for (extent, bytes) in together.iter().zip(all) {
                 match self.check(extent, &bytes) {
                     Ok(()) => {}
                     Err(_) if out.len > 0 => break 'gathered,
                     Err(error) => return Err(error),
                 }
+                // Also what does not fit any more: the next read begins with it.
                 self.shared.cold.lock().put(&extent.source, bytes.clone());
-                if out.take(&bytes) {
-                    break 'gathered;
-                }
+                full = full || out.take(&bytes);
+            }
+            if full {
+                break;
             }
         }
         Ok(plan.answer(self.unpinned(out)))
@@ -376,7 +379,7 @@ impl Partition {
         segments
     }
 
-    fn plan(&self, request: &ReadRequest) -> Result<Plan, ReadError> {
+    fn plan(&self, request: &ReadRequest, last: LastExtent) -> Result<Plan, ReadError> {
         let inner = self.inner.lock();
         if inner.deleted {
             return Err(ReadError::Deleted);
@@ -391,14 +394,20 @@ impl Partition {
             return Err(ReadError::OutOfRange { offset: request.offset, log_start, high_watermark });
         }
         let first = inner.first_reaching(request.offset);
-        let mut extents = Vec::new();
+        let mut extents: Vec<Extent> = Vec::new();
         let mut len = 0;
         for extent in inner.extents.range(first..) {
-            if extent.first_offset >= end || (len >= request.max_bytes && !extents.is_empty()) {
+            let fits = match last {
+                LastExtent::InPart => len < request.max_bytes,
+                LastExtent::Whole => len + extent.len as usize <= request.max_bytes,
+            };
+            if extent.first_offset >= end || !(fits || extents.is_empty()) {
                 break;
             }
-            // The first extent may begin long before the offset, so its length does not count.
-            len += if extents.is_empty() { 0 } else { extent.len as usize };
+            // The first extent may begin long before the offset; then its length does not count.
+            if extent.first_offset >= request.offset {
+                len += extent.len as usize;
+            }
             extents.push(extent.clone());
         }
         Ok(Plan { extents, offsets, end })
@@ -1058,6 +1067,15 @@ impl Plan {
 }
 
 /// Gathers whole batches up to the bound.
+/// What a read that comes to its bound does with the extent there.
+#[derive(Clone, Copy)]
+enum LastExtent {
+    /// Takes what fits of it: in memory a part costs no more than the part.
+    InPart,
+    /// Leaves it to the next read: half of what is read from the medium would be read again.
+    Whole,
+}
+
 struct Collect {
     segments: Vec<Bytes>,
     len: usize,

@@ -23,6 +23,7 @@ use protocol::messages::fetch_response::{
 };
 use protocol::messages::{FetchRequest, FetchResponse};
 use protocol::{ErrorCode, Records};
+use world::task::{JoinHandle, spawn};
 
 use crate::counters::TopicCounters;
 use crate::error::read_error;
@@ -36,6 +37,8 @@ const CURRENT_LEADER_SINCE: i16 = 16;
 const LAST_WITHOUT_STORAGE_ERROR: i16 = 5;
 const READ_COMMITTED: i8 = 1;
 const NO_EPOCH: i32 = -1;
+/// Of one fetch. The disk has a bound of its own for all of them.
+const COLD_READS_AT_ONCE: usize = 16;
 
 pub(super) async fn handle(context: RequestContext, request: FetchRequest) -> FetchResponse {
     let broker = context.broker.clone();
@@ -181,6 +184,33 @@ struct Pass {
     is_urgent: bool,
 }
 
+impl Pass {
+    /// At its place, or in the place of what stood for it.
+    fn put(&mut self, at: usize, data: PartitionData) {
+        self.bytes += data.records.as_ref().map_or(0, Records::len);
+        self.is_urgent |= data.error_code != ErrorCode::None.code() || data.diverging_epoch.end_offset >= 0;
+        match self.data.get_mut(at) {
+            Some(known) => *known = data,
+            None => self.data.push(data),
+        }
+    }
+}
+
+/// Reads from the medium that are under way, and for which place in the answer.
+#[derive(Default)]
+struct ColdReads {
+    reads: Vec<(usize, JoinHandle<Result<Read, ReadError>>)>,
+    /// What they may bring.
+    bytes_max: usize,
+}
+
+impl ColdReads {
+    fn start(&mut self, at: usize, partition: Arc<Partition>, request: ReadRequest) {
+        self.bytes_max += request.max_bytes;
+        self.reads.push((at, spawn(async move { partition.read(request).await })));
+    }
+}
+
 impl Fetch {
     async fn run(self, context: &RequestContext) -> Vec<(Wanted, PartitionData)> {
         let broker = &context.broker;
@@ -250,41 +280,62 @@ impl Fetch {
         self.targets.is_empty() || pass.is_urgent || pass.bytes >= self.bytes_min
     }
 
-    /// Reads every partition once. Tail reads do not wait; cold ones do, one after the other, because each may use
-    /// up the bytes of the next.
+    /// Reads every partition once. Tail reads do not wait. Cold ones do, as many at once as may be read in full: each
+    /// may use up the bytes of the next.
     async fn pass(&self, api_version: i16) -> Pass {
         let mut pass = Pass { data: Vec::with_capacity(self.targets.len()), ..Pass::default() };
+        let mut cold = ColdReads::default();
         for target in &self.targets {
+            let wanted = &target.wanted;
             let data = match &target.found {
                 Err(refusal) => {
-                    let mut data = refused(target.wanted.partition, refusal.code);
+                    let mut data = refused(wanted.partition, refusal.code);
                     data.current_leader = refusal.leader.clone().unwrap_or_default();
                     data
                 }
-                Ok(source) => match self.diverging(source, &target.wanted) {
+                Ok(source) => match self.diverging(source, wanted) {
                     Some(diverging) => diverging,
                     None => {
-                        let left = self.bytes_max.saturating_sub(pass.bytes);
+                        let max_bytes = wanted.max_bytes.max(0) as usize;
+                        if cold.reads.len() >= COLD_READS_AT_ONCE
+                            || pass.bytes + cold.bytes_max + max_bytes > self.bytes_max
+                        {
+                            self.finish(&mut cold, &mut pass, api_version).await;
+                        }
+                        let left = self.bytes_max.saturating_sub(pass.bytes + cold.bytes_max);
                         let request = ReadRequest {
-                            offset: target.wanted.fetch_offset,
-                            max_bytes: left.min(target.wanted.max_bytes.max(0) as usize),
-                            min_one_batch: pass.bytes == 0,
+                            offset: wanted.fetch_offset,
+                            max_bytes: left.min(max_bytes),
+                            min_one_batch: pass.bytes + cold.bytes_max == 0,
                             isolation: self.isolation,
                         };
-                        let read = match source.partition.read_tail(&request) {
-                            Some(read) => read,
-                            None => source.partition.read(request).await,
-                        };
-                        answer(&target.wanted, read, self.isolation, api_version)
+                        match source.partition.read_tail(&request) {
+                            Some(read) => answer(wanted, read, self.isolation, api_version),
+                            None => {
+                                cold.start(pass.data.len(), source.partition.clone(), request);
+                                refused(wanted.partition, ErrorCode::None)
+                            }
+                        }
                     }
                 },
             };
-            pass.bytes += data.records.as_ref().map_or(0, Records::len);
-            pass.is_urgent |=
-                data.error_code != ErrorCode::None.code() || data.diverging_epoch.end_offset >= 0;
-            pass.data.push(data);
+            pass.put(pass.data.len(), data);
         }
+        self.finish(&mut cold, &mut pass, api_version).await;
         pass
+    }
+
+    async fn finish(&self, cold: &mut ColdReads, pass: &mut Pass, api_version: i16) {
+        cold.bytes_max = 0;
+        for (at, read) in cold.reads.drain(..) {
+            let wanted = &self.targets[at].wanted;
+            let data = match read.await {
+                Ok(read) => answer(wanted, read, self.isolation, api_version),
+                // Only when the runtime shuts down, or by a panic of ours.
+                Err(_) => refused(wanted.partition, ErrorCode::UnknownServerError),
+            };
+            pass.put(at, data);
+        }
     }
 
     /// A fetcher that says which epoch it read last is told when its log goes another way than ours.

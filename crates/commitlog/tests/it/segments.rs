@@ -210,6 +210,33 @@ fn rewritten_data_reads_the_same_and_the_wal_goes() {
     });
 }
 
+#[test]
+fn what_is_read_cold_is_read_once() {
+    run(2, async {
+        let mut home = Home::new(2);
+        // Less than a quarter of what is read; the longest piece of a segment fits.
+        home.settings.cold_bytes_max = 48 << 10;
+        let open = home.open().await.unwrap();
+        fill(&open, 0, 800).await;
+        for rewritten in [false, true] {
+            if rewritten {
+                open.rewrite_all().await.unwrap();
+            }
+            let partition = open.partition(TOPIC, 0);
+            for step in [4 << 10, 20 << 10] {
+                let before = home.disk.counters().bytes_read.load(Ordering::Relaxed);
+                let records = read_all(&partition, step).await;
+                let read = home.disk.counters().bytes_read.load(Ordering::Relaxed) - before;
+                let size = partition.size_bytes();
+                assert!(records.len() == 1200 && size > 100_000);
+                assert!(read <= size, "{read} bytes for {size}, rewritten: {rewritten}, in steps of {step}");
+                assert!(read * 2 > size, "the tail cannot have it all");
+            }
+        }
+        open.close().await;
+    });
+}
+
 /// What was acknowledged, and where partition 0 was trimmed, or may have been.
 #[derive(Default)]
 struct Told {
