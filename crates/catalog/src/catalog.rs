@@ -6,6 +6,9 @@
 //!
 //! While one commit is under way the next one gathers, so ten thousand waiting appends share a few syncs. A
 //! request is rehearsed before it is written and judged again by its replay (R16); the answer is the replay's.
+//!
+//! In a bucket many brokers append. Who finds another's frame where its own should stand replays that one, rehearses again
+//! and tries behind it. Without appends of its own a broker looks for the frames of others every `follow_every`.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -16,14 +19,17 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use protocol::{ErrorCode, Str, Uuid};
 use tokio::sync::{mpsc, oneshot, watch};
+use world::bucket::{Bucket, BucketError};
 use world::clock::SharedClock;
 use world::disk::{Disk, DiskError};
 use world::rng::SharedRng;
 use world::task;
 
-use crate::frame;
+use crate::bucket_log::BucketLog;
+use crate::directory_log::DirectoryLog;
+use crate::frame::{self, Frame};
 pub use crate::log::Notice;
-use crate::log::{MetadataLog, STATE_HASH_INTERVAL};
+use crate::log::{Committed, MetadataLog, STATE_HASH_INTERVAL, replay};
 use crate::precondition::Precondition;
 use crate::record::{BrokerEndpoint, MetadataRecord};
 use crate::snapshot;
@@ -34,12 +40,16 @@ pub const APPEND_QUEUE_MAX: usize = 4096;
 /// Records of one commit; what is beyond waits for the next one.
 const COMMIT_RECORDS_MAX: usize = 20_000;
 const COMMIT_BYTES: usize = 4 << 20;
+/// Other brokers may register, or begin the cluster, at the same time.
+const REGISTER_TRIES: usize = 10;
 
 #[derive(Debug, Clone)]
 pub struct CatalogOptions {
     pub node_id: i32,
     pub rack: Option<Str>,
     pub endpoints: Vec<BrokerEndpoint>,
+    /// In a bucket: refuse one that belongs to another node.
+    pub is_alone: bool,
     /// `cluster.partitions.max`
     pub partitions_max: u64,
     /// A snapshot is taken after so many frames …
@@ -50,6 +60,8 @@ pub struct CatalogOptions {
     pub mark_after: Duration,
     /// A log up to this size is checked whole at every start; of a larger one only what the newest snapshot lacks.
     pub check_whole_bytes_max: u64,
+    /// In a bucket: how often a broker that appends nothing looks for the appends of others.
+    pub follow_every: Duration,
 }
 
 impl Default for CatalogOptions {
@@ -58,11 +70,13 @@ impl Default for CatalogOptions {
             node_id: 1,
             rack: None,
             endpoints: Vec::new(),
+            is_alone: false,
             partitions_max: 100_000,
             snapshot_frames: 200,
             snapshot_bytes: 4 << 20,
             mark_after: Duration::from_millis(800),
             check_whole_bytes_max: 16 << 20,
+            follow_every: Duration::from_secs(1),
         }
     }
 }
@@ -71,6 +85,10 @@ impl Default for CatalogOptions {
 pub enum CatalogOpenError {
     #[error(transparent)]
     Disk(#[from] DiskError),
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    #[error("the metadata log cannot be begun: {0}")]
+    NotBegun(String),
     /// P7: nothing is cut or skipped that was durable once.
     #[error("metadata log {} is damaged at byte {offset}: {what}", file.display())]
     Damaged { file: PathBuf, offset: u64, what: &'static str },
@@ -80,9 +98,7 @@ pub enum CatalogOpenError {
     Unreadable { file: PathBuf, offset: u64, reason: String },
     #[error("replay up to position {position} gives the state {actual:032x}, its writer had {expected:032x}")]
     Diverged { position: u64, expected: u128, actual: u128 },
-    #[error(
-        "this directory belongs to node {was}, not to node {now}: set node.id={was} or use another directory"
-    )]
+    #[error("the data here belongs to node {was}, not to node {now}: set node.id={was} or use another place")]
     NodeIdChanged { was: i32, now: i32 },
     #[error("the broker could not be registered: {0}")]
     NotRegistered(#[from] CatalogError),
@@ -95,6 +111,9 @@ pub enum CatalogError {
     /// Nothing has changed. After a failed sync nothing more will, until a restart.
     #[error("the metadata log cannot be written: {0}")]
     Storage(String),
+    /// The bucket took the request and did not say what became of it: the change may stand, now or later.
+    #[error("whether the change was made is not known: {0}")]
+    Unknown(String),
     #[error("{bytes} bytes of records are more than one commit can hold")]
     TooLarge { bytes: usize },
     #[error("the catalog is closed")]
@@ -106,6 +125,7 @@ impl CatalogError {
         match self {
             Self::Rejected(precondition) => precondition.error_code(),
             Self::Storage(_) => ErrorCode::KafkaStorageError,
+            Self::Unknown(_) => ErrorCode::RequestTimedOut,
             Self::TooLarge { .. } => ErrorCode::PolicyViolation,
             Self::Closed => ErrorCode::NotController,
         }
@@ -118,6 +138,9 @@ pub struct Counters {
     pub appends_rejected: AtomicU64,
     pub appends_failed: AtomicU64,
     pub frames: AtomicU64,
+    /// Frames of other brokers, and those of them that stood where one's own should.
+    pub frames_of_others: AtomicU64,
+    pub conflicts: AtomicU64,
     pub frame_bytes: AtomicU64,
     pub snapshots: AtomicU64,
     pub snapshots_failed: AtomicU64,
@@ -138,8 +161,18 @@ pub struct Catalog {
 type Failure = Arc<Mutex<Option<String>>>;
 
 enum Request {
-    Append { records: Vec<MetadataRecord>, bytes: usize, done: oneshot::Sender<Result<u64, CatalogError>> },
-    Close { done: oneshot::Sender<()> },
+    Append {
+        records: Vec<MetadataRecord>,
+        bytes: usize,
+        done: oneshot::Sender<Result<u64, CatalogError>>,
+    },
+    /// To be answered when everything is replayed that was there when it was asked.
+    Follow {
+        done: oneshot::Sender<Result<u64, CatalogError>>,
+    },
+    Close {
+        done: oneshot::Sender<()>,
+    },
 }
 
 impl Catalog {
@@ -152,13 +185,32 @@ impl Catalog {
         options: CatalogOptions,
     ) -> Result<Arc<Self>, CatalogOpenError> {
         let (log, state, notices) =
-            MetadataLog::open(disk, &dir, &*rng, options.check_whole_bytes_max).await?;
-        let node_id = options.node_id;
-        if let Some(broker) = state.brokers().next()
-            && state.broker(node_id).is_none()
-        {
-            return Err(CatalogOpenError::NodeIdChanged { was: broker.node_id, now: node_id });
+            DirectoryLog::open(disk, &dir, &*rng, options.check_whole_bytes_max).await?;
+        belongs_to(&state, options.node_id)?;
+        Self::begin(MetadataLog::Directory(log), state, notices, rng, options).await
+    }
+
+    /// The same in a bucket, where other brokers may be at work.
+    pub async fn open_bucket(
+        bucket: Arc<dyn Bucket>,
+        rng: SharedRng,
+        options: CatalogOptions,
+    ) -> Result<Arc<Self>, CatalogOpenError> {
+        let (log, state, notices) = BucketLog::open(bucket, &*rng).await?;
+        if options.is_alone {
+            belongs_to(&state, options.node_id)?;
         }
+        Self::begin(MetadataLog::Bucket(log), state, notices, rng, options).await
+    }
+
+    async fn begin(
+        log: MetadataLog,
+        state: State,
+        notices: Vec<Notice>,
+        rng: SharedRng,
+        options: CatalogOptions,
+    ) -> Result<Arc<Self>, CatalogOpenError> {
+        let node_id = options.node_id;
         let counters = Arc::new(Counters::default());
         let state = Arc::new(RwLock::new(state));
         let (publish, changes) = watch::channel(log.position());
@@ -213,6 +265,18 @@ impl Catalog {
         answer.await.unwrap_or(Err(CatalogError::Closed))
     }
 
+    /// Replays what others have appended so far; gives the position. What came before the call is in the state then.
+    pub async fn catch_up(&self) -> Result<u64, CatalogError> {
+        let (done, answer) = oneshot::channel();
+        self.queue.send(Request::Follow { done }).await.map_err(|_| CatalogError::Closed)?;
+        answer.await.unwrap_or(Err(CatalogError::Closed))
+    }
+
+    /// Another incarnation has taken this one's place: nothing that it appends counts any more.
+    pub fn is_fenced(&self) -> bool {
+        !self.read().is_writer(self.wal_id)
+    }
+
     /// Changes with every replayed frame; holds its position.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
@@ -245,6 +309,13 @@ impl Catalog {
     }
 }
 
+fn belongs_to(state: &State, now: i32) -> Result<(), CatalogOpenError> {
+    match state.brokers().find(|broker| broker.node_id != now) {
+        Some(other) => Err(CatalogOpenError::NodeIdChanged { was: other.node_id, now }),
+        None => Ok(()),
+    }
+}
+
 struct Committer {
     log: MetadataLog,
     state: Arc<RwLock<State>>,
@@ -256,6 +327,13 @@ struct Committer {
     failure: Failure,
 }
 
+#[derive(Default)]
+struct Gathered {
+    batch: Vec<Waiting>,
+    followers: Vec<oneshot::Sender<Result<u64, CatalogError>>>,
+    close: Option<oneshot::Sender<()>>,
+}
+
 struct Waiting {
     entry: Entry,
     done: oneshot::Sender<Result<u64, CatalogError>>,
@@ -263,25 +341,49 @@ struct Waiting {
 
 impl Committer {
     async fn register(&mut self, cluster: Uuid, incarnation: Uuid) -> Result<(), CatalogError> {
-        let mut records = Vec::new();
-        let previous = {
-            let state = self.state.read();
-            if state.cluster_id().is_empty() {
-                records.push(MetadataRecord::CreateCluster { cluster_id: Str::from(cluster.to_string()) });
+        for _ in 0..REGISTER_TRIES {
+            let records = self.registration(cluster, incarnation);
+            let (done, answer) = oneshot::channel();
+            self.commit(vec![Waiting { entry: Entry { writer: 0, request: 0, records }, done }]).await;
+            match answer.await.unwrap_or(Err(CatalogError::Closed)) {
+                Ok(position) => {
+                    self.wal_id = position;
+                    return Ok(());
+                }
+                // An earlier try whose answer was lost.
+                Err(CatalogError::Rejected(Precondition::IncarnationRegistered {
+                    incarnation: known,
+                    wal_id,
+                })) if known == incarnation => {
+                    self.wal_id = wal_id;
+                    return Ok(());
+                }
+                Err(CatalogError::Rejected(
+                    Precondition::ClusterExists { .. } | Precondition::WriterFenced { .. },
+                )) if self.log.is_shared() => {}
+                Err(error) => return Err(error),
             }
-            state.broker(self.options.node_id).map_or(0, |broker| broker.wal_id)
-        };
+        }
+        Err(CatalogError::Storage("others were faster again and again".to_owned()))
+    }
+
+    fn registration(&self, cluster: Uuid, incarnation: Uuid) -> Vec<MetadataRecord> {
+        let state = self.state.read();
+        let mut records = Vec::new();
+        if state.cluster_id().is_empty() {
+            records.push(MetadataRecord::CreateCluster { cluster_id: Str::from(cluster.to_string()) });
+        }
         records.push(MetadataRecord::RegisterBroker {
             node_id: self.options.node_id,
-            previous,
+            previous: state.broker(self.options.node_id).map_or(0, |broker| broker.wal_id),
             incarnation,
             rack: self.options.rack.clone(),
             endpoints: self.options.endpoints.clone(),
         });
-        let (done, answer) = oneshot::channel();
-        self.commit(vec![Waiting { entry: Entry { writer: 0, request: 0, records }, done }]).await;
-        self.wal_id = answer.await.unwrap_or(Err(CatalogError::Closed))?;
-        Ok(())
+        if self.log.is_shared() {
+            records.push(MetadataRecord::BeginWal);
+        }
+        records
     }
 
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
@@ -291,7 +393,13 @@ impl Committer {
             if taken.is_empty() && !self.take(&mut requests, &mut taken).await {
                 break;
             }
-            let (batch, close) = self.gather(&mut taken);
+            let Gathered { batch, followers, close } = self.gather(&mut taken);
+            if !followers.is_empty() {
+                let followed = self.follow().await;
+                for done in followers {
+                    let _ = done.send(followed.clone());
+                }
+            }
             if !batch.is_empty() {
                 self.commit(batch).await;
                 self.maybe_snapshot().await;
@@ -311,14 +419,22 @@ impl Committer {
         self.failure.lock().is_some()
     }
 
-    /// Waits for requests and takes all that are there; writes the durable mark when none comes. False: nobody can
-    /// ask any more.
+    /// Waits for requests and takes all that are there. When none comes, it writes the durable mark, or looks for frames of
+    /// others. False: nobody can ask any more.
     async fn take(&mut self, requests: &mut mpsc::Receiver<Request>, taken: &mut VecDeque<Request>) -> bool {
         let mut all = Vec::new();
-        if !self.log.is_marked() && !self.has_failed() {
-            let first =
-                task::timeout(self.options.mark_after, requests.recv_many(&mut all, APPEND_QUEUE_MAX)).await;
+        let idle = match self.log.is_shared() {
+            _ if self.has_failed() => None,
+            true => Some(self.options.follow_every),
+            false => (!self.log.is_marked()).then_some(self.options.mark_after),
+        };
+        if let Some(idle) = idle {
+            let first = task::timeout(idle, requests.recv_many(&mut all, APPEND_QUEUE_MAX)).await;
             if first.is_err() {
+                if self.log.is_shared() {
+                    let _ = self.follow().await;
+                    return true;
+                }
                 self.mark().await;
             }
         }
@@ -329,9 +445,45 @@ impl Committer {
         true
     }
 
+    /// Replays the frames of others up to the end of the log.
+    async fn follow(&mut self) -> Result<u64, CatalogError> {
+        loop {
+            if let Some(reason) = self.failure.lock().clone() {
+                return Err(CatalogError::Storage(reason));
+            }
+            match self.log.next().await {
+                Ok(Some(frame)) => self.replay(&frame),
+                Ok(None) => return Ok(self.log.position()),
+                Err(failure) => {
+                    if failure.is_final {
+                        self.fail(failure.reason.clone());
+                    }
+                    return Err(CatalogError::Storage(failure.reason));
+                }
+            }
+        }
+    }
+
+    /// A frame of another broker.
+    fn replay(&mut self, frame: &Frame) {
+        let replayed = replay(&mut self.state.write(), frame);
+        match replayed {
+            Ok(_) => {
+                self.counters.frames_of_others.fetch_add(1, Ordering::Relaxed);
+                self.publish.send_replace(frame.position);
+            }
+            Err(diverged) => self.fail(diverged.to_string()),
+        }
+    }
+
+    fn fail(&self, reason: String) {
+        tracing::error!(reason, "the metadata log takes nothing any more");
+        *self.failure.lock() = Some(reason);
+    }
+
     /// What waits already, up to the size of one commit.
-    fn gather(&mut self, taken: &mut VecDeque<Request>) -> (Vec<Waiting>, Option<oneshot::Sender<()>>) {
-        let mut batch = Vec::new();
+    fn gather(&mut self, taken: &mut VecDeque<Request>) -> Gathered {
+        let mut gathered = Gathered::default();
         let (mut records_len, mut bytes_len) = (0, 0);
         while records_len < COMMIT_RECORDS_MAX && bytes_len < COMMIT_BYTES {
             match taken.pop_front() {
@@ -340,54 +492,64 @@ impl Committer {
                     bytes_len += bytes;
                     self.last_request += 1;
                     let entry = Entry { writer: self.wal_id, request: self.last_request, records };
-                    batch.push(Waiting { entry, done });
+                    gathered.batch.push(Waiting { entry, done });
                 }
-                Some(Request::Close { done }) => return (batch, Some(done)),
+                Some(Request::Follow { done }) => gathered.followers.push(done),
+                Some(Request::Close { done }) => {
+                    gathered.close = Some(done);
+                    break;
+                }
                 None => break,
             }
         }
-        (batch, None)
+        gathered
     }
 
     async fn commit(&mut self, mut batch: Vec<Waiting>) {
         self.counters.appends.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        let failure = self.failure.lock().clone();
-        if let Some(reason) = failure {
-            return self.refuse(batch, &reason);
-        }
-        let batch = {
-            self.refuse_beyond_limits(&mut batch);
-            self.rehearse(batch)
-        };
-        if batch.is_empty() {
-            return;
-        }
-        let (entries, waiting): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|waiting| (waiting.entry, waiting.done)).unzip();
-        let position = self.log.position() + 1;
-        let state_hash = position.is_multiple_of(STATE_HASH_INTERVAL).then(|| self.state.read().hash());
-        match self.log.commit(state_hash, entries.clone()).await {
-            Ok(len) => {
-                self.counters.frames.fetch_add(1, Ordering::Relaxed);
-                self.counters.frame_bytes.fetch_add(len, Ordering::Relaxed);
+        loop {
+            let failure = self.failure.lock().clone();
+            if let Some(reason) = failure {
+                return self.refuse(batch, &CatalogError::Storage(reason));
             }
-            Err(failure) => {
-                let reason = failure.error.to_string();
-                tracing::error!(reason, is_final = failure.is_final, "the metadata log refuses changes");
-                if failure.is_final {
-                    *self.failure.lock() = Some(reason.clone());
-                }
-                self.counters.appends_failed.fetch_add(waiting.len() as u64, Ordering::Relaxed);
-                for done in waiting {
-                    let _ = done.send(Err(CatalogError::Storage(reason.clone())));
-                }
+            self.refuse_beyond_limits(&mut batch);
+            batch = self.rehearse(batch);
+            if batch.is_empty() {
                 return;
             }
-        }
-        let outcomes = self.state.write().apply(position, &entries);
-        self.publish.send_replace(position);
-        for (outcome, done) in outcomes.into_iter().zip(waiting) {
-            let _ = done.send(self.answer(outcome, position));
+            let entries: Vec<Entry> = batch.iter().map(|waiting| waiting.entry.clone()).collect();
+            let position = self.log.position() + 1;
+            let state_hash = position.is_multiple_of(STATE_HASH_INTERVAL).then(|| self.state.read().hash());
+            match self.log.commit(state_hash, entries.clone()).await {
+                Ok(Committed::Own { bytes }) => {
+                    self.counters.frames.fetch_add(1, Ordering::Relaxed);
+                    self.counters.frame_bytes.fetch_add(bytes, Ordering::Relaxed);
+                    let outcomes = self.state.write().apply(position, &entries);
+                    self.publish.send_replace(position);
+                    for (outcome, waiting) in outcomes.into_iter().zip(batch) {
+                        let _ = waiting.done.send(self.answer(outcome, position));
+                    }
+                    return;
+                }
+                Ok(Committed::Other(frame)) => {
+                    self.counters.conflicts.fetch_add(1, Ordering::Relaxed);
+                    self.replay(&frame);
+                }
+                Err(failure) => {
+                    let reason = failure.reason;
+                    tracing::error!(reason, is_final = failure.is_final, "the metadata log refuses changes");
+                    if failure.is_final {
+                        self.fail(reason.clone());
+                    }
+                    return self.refuse(
+                        batch,
+                        &match failure.is_unknown {
+                            true => CatalogError::Unknown(reason),
+                            false => CatalogError::Storage(reason),
+                        },
+                    );
+                }
+            }
         }
     }
 
@@ -435,10 +597,10 @@ impl Committer {
         *batch = within;
     }
 
-    fn refuse(&self, batch: Vec<Waiting>, reason: &str) {
+    fn refuse(&self, batch: Vec<Waiting>, error: &CatalogError) {
         self.counters.appends_failed.fetch_add(batch.len() as u64, Ordering::Relaxed);
         for waiting in batch {
-            let _ = waiting.done.send(Err(CatalogError::Storage(reason.to_owned())));
+            let _ = waiting.done.send(Err(error.clone()));
         }
     }
 
@@ -452,17 +614,20 @@ impl Committer {
         let bytes = snapshot::encode(&place, &self.state.read());
         match self.log.write_snapshot(place, bytes).await {
             Ok(()) => drop(self.counters.snapshots.fetch_add(1, Ordering::Relaxed)),
-            Err(error) => {
+            Err(failure) => {
                 // The log has everything; the next commit tries again.
                 self.counters.snapshots_failed.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%error, "no snapshot of the metadata");
+                tracing::warn!(reason = failure.reason, "no snapshot of the metadata");
+                if failure.is_final {
+                    self.fail(failure.reason);
+                }
             }
         }
     }
 
     async fn mark(&mut self) {
         if let Err(error) = self.log.write_mark().await {
-            tracing::warn!(%error, "no durable mark of the metadata log");
+            tracing::warn!(error, "no durable mark of the metadata log");
         }
     }
 }

@@ -9,8 +9,10 @@
 //! Start reading at [`record::MetadataRecord`] (what can be said), then [`state::State::apply`] (what it means),
 //! then [`catalog::Catalog::append`] (how it becomes durable). The bytes stand in `docs/data-layout.md`.
 
+mod bucket_log;
 pub mod catalog;
 pub mod config;
+mod directory_log;
 mod encoding;
 mod frame;
 mod log;
@@ -24,4 +26,4 @@ pub mod topic_name;
 pub use catalog::{Catalog, CatalogError, CatalogOpenError, CatalogOptions, Counters};
 pub use precondition::Precondition;
 pub use record::{BrokerEndpoint, MetadataRecord, ResourceType};
-pub use state::{Broker, ConfigMap, ManifestHead, PartitionInfo, State, Topic};
+pub use state::{Broker, ConfigMap, ManifestHead, PartitionInfo, State, Topic, Wal};

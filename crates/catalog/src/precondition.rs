@@ -55,6 +55,19 @@ pub enum Precondition {
     /// The blind retry of a request whose outcome was overtaken by a later request of the same writer.
     #[error("request {request} of WAL {wal_id} is older than its last one, {last}")]
     RequestOutdated { wal_id: u64, request: u64, last: u64 },
+    #[error("there is no WAL {wal_id}")]
+    UnknownWal { wal_id: u64 },
+    #[error("WAL {wal_id} has begun already")]
+    WalBegun { wal_id: u64 },
+    #[error("WAL {wal_id} is sealed")]
+    WalSealed { wal_id: u64 },
+    #[error("WAL {wal_id} is not fenced")]
+    WalNotFenced { wal_id: u64 },
+    /// Fenced itself, or an older WAL of its node is not sealed yet.
+    #[error("WAL {wal_id} cannot take partitions")]
+    HeirNotReady { wal_id: u64 },
+    #[error("the partitions of WAL {wal_id} need an heir, and only they do")]
+    WrongHeirs { wal_id: u64 },
     /// Only the code of an earlier rejection is kept in the state; this is that rejection told again.
     #[error("the request was rejected before (reason {code})")]
     RejectedBefore { code: u16 },
@@ -87,6 +100,12 @@ impl Precondition {
             Self::FeatureMoved { .. } => 21,
             Self::WriterFenced { .. } => 22,
             Self::RequestOutdated { .. } => 23,
+            Self::UnknownWal { .. } => 24,
+            Self::WalBegun { .. } => 25,
+            Self::WalSealed { .. } => 26,
+            Self::WalNotFenced { .. } => 27,
+            Self::HeirNotReady { .. } => 28,
+            Self::WrongHeirs { .. } => 29,
             Self::RejectedBefore { code } => *code,
         }
     }
@@ -108,6 +127,12 @@ impl Precondition {
             | Self::ManifestMoved { .. }
             | Self::FeatureMoved { .. }
             | Self::WriterFenced { .. }
+            | Self::UnknownWal { .. }
+            | Self::WalBegun { .. }
+            | Self::WalSealed { .. }
+            | Self::WalNotFenced { .. }
+            | Self::HeirNotReady { .. }
+            | Self::WrongHeirs { .. }
             | Self::NoBroker => ErrorCode::NotController,
             Self::ClusterExists { .. }
             | Self::NoCluster

@@ -106,6 +106,22 @@ pub enum MetadataRecord {
         from_level: i16,
         to_level: i16,
     },
+    /// The incarnation that the same request registers keeps its WAL in the bucket, under the position of this record (R1).
+    BeginWal,
+    /// Nothing that this incarnation appends to the metadata counts any more, and its rewrite mark stands still (R9).
+    FenceWal {
+        wal_id: u64,
+    },
+    /// A fenced WAL ends before slot `end`; what stands there or behind was never acknowledged (R11). The partitions of its
+    /// node go to the heirs in turn, each under the next leader epoch.
+    SealWal {
+        wal_id: u64,
+        end: u64,
+        /// The one incarnation that may rewrite it from now on (R6), and whatever this WAL's owner was to rewrite.
+        rewriter: u64,
+        /// WAL ids; none if the node has an older WAL that is not sealed, which then has all of its partitions.
+        heirs: Vec<u64>,
+    },
 }
 
 /// Record types on the disk. Append only.
@@ -119,6 +135,9 @@ mod kind {
     pub const ALLOCATE_PRODUCER_IDS: u16 = 7;
     pub const MANIFEST_SHARD: u16 = 8;
     pub const FEATURE_LEVEL: u16 = 9;
+    pub const BEGIN_WAL: u16 = 10;
+    pub const FENCE_WAL: u16 = 11;
+    pub const SEAL_WAL: u16 = 12;
 }
 
 impl MetadataRecord {
@@ -133,6 +152,9 @@ impl MetadataRecord {
             Self::AllocateProducerIds { .. } => kind::ALLOCATE_PRODUCER_IDS,
             Self::ManifestShard { .. } => kind::MANIFEST_SHARD,
             Self::FeatureLevel { .. } => kind::FEATURE_LEVEL,
+            Self::BeginWal => kind::BEGIN_WAL,
+            Self::FenceWal { .. } => kind::FENCE_WAL,
+            Self::SealWal { .. } => kind::SEAL_WAL,
         }
     }
 
@@ -195,6 +217,15 @@ impl MetadataRecord {
                 out.i16(*from_level);
                 out.i16(*to_level);
             }
+            Self::BeginWal => {}
+            Self::FenceWal { wal_id } => out.u64(*wal_id),
+            Self::SealWal { wal_id, end, rewriter, heirs } => {
+                out.u64(*wal_id);
+                out.u64(*end);
+                out.u64(*rewriter);
+                out.count(heirs.len());
+                heirs.iter().for_each(|heir| out.u64(*heir));
+            }
         }
     }
 
@@ -244,6 +275,14 @@ impl MetadataRecord {
             kind::FEATURE_LEVEL => {
                 Self::FeatureLevel { name: bytes.str()?, from_level: bytes.i16()?, to_level: bytes.i16()? }
             }
+            kind::BEGIN_WAL => Self::BeginWal,
+            kind::FENCE_WAL => Self::FenceWal { wal_id: bytes.u64()? },
+            kind::SEAL_WAL => Self::SealWal {
+                wal_id: bytes.u64()?,
+                end: bytes.u64()?,
+                rewriter: bytes.u64()?,
+                heirs: decode_list(bytes, 8, |bytes| bytes.u64())?,
+            },
             _ => return Err(DecodeError::UnknownRecord { record_type, version }),
         })
     }

@@ -10,7 +10,7 @@ use protocol::Str;
 
 use crate::encoding::{DecodeError, Decoder, Encoder, checksum, hash};
 use crate::record::{decode_endpoint, decode_list, decode_resource_type, encode_endpoint};
-use crate::state::{Broker, ConfigMap, LastRequest, ManifestHead, PartitionInfo, State, Topic};
+use crate::state::{Broker, ConfigMap, LastRequest, ManifestHead, PartitionInfo, State, Topic, Wal};
 use crate::topic_name;
 
 pub const MAGIC: [u8; 8] = *b"OTLASNAP";
@@ -147,6 +147,18 @@ pub fn encode_state(state: &State) -> Vec<u8> {
         out.str(&head.object);
         out.u64(head.wal_mark);
     }
+    // In a bucket only: the state of a directory keeps the bytes, and so the hash, that it always had.
+    if !state.wals.is_empty() {
+        out.count(state.wals.len());
+        for (wal_id, wal) in &state.wals {
+            out.u64(*wal_id);
+            out.i32(wal.node_id);
+            out.u8(u8::from(wal.is_fenced) | u8::from(wal.sealed_at.is_some()) << 1);
+            out.u64(wal.sealed_at.unwrap_or(0));
+            out.u64(wal.mark);
+            out.u64(wal.rewriter);
+        }
+    }
     out.finish()
 }
 
@@ -211,6 +223,18 @@ fn decode_state(bytes: &[u8]) -> Result<State, DecodeError> {
         let shard = bytes.u32()?;
         let head = ManifestHead { version: bytes.u64()?, object: bytes.str()?, wal_mark: bytes.u64()? };
         state.manifest.insert(shard, head);
+    }
+    if bytes.left() > 0 {
+        for _ in 0..bytes.count(37)? {
+            let (wal_id, node_id, flags) = (bytes.u64()?, bytes.i32()?, bytes.u8()?);
+            if flags > 0b11 {
+                return Err(bytes.impossible(u64::from(flags)));
+            }
+            let sealed_at = Some(bytes.u64()?).filter(|_| flags & 0b10 != 0);
+            let (mark, rewriter) = (bytes.u64()?, bytes.u64()?);
+            let wal = Wal { node_id, is_fenced: flags & 0b01 != 0, sealed_at, mark, rewriter };
+            state.wals.insert(wal_id, wal);
+        }
     }
     bytes.end()?;
     Ok(state)

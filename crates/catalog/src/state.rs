@@ -51,6 +51,19 @@ pub struct PartitionInfo {
     pub isr: Arc<[i32]>,
 }
 
+/// The WAL of one incarnation in a bucket, by the position of its registration (R1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wal {
+    pub node_id: i32,
+    pub is_fenced: bool,
+    /// Its slots are those below; no other ever counts.
+    pub sealed_at: Option<u64>,
+    /// Slots below are rewritten, and may be gone.
+    pub mark: u64,
+    /// The incarnation that rewrites it: its owner until it is sealed.
+    pub rewriter: u64,
+}
+
 /// Where a shard of the segment manifest stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestHead {
@@ -103,6 +116,8 @@ pub struct State {
     pub(crate) features: BTreeMap<Str, i16>,
     pub(crate) manifest: BTreeMap<u32, ManifestHead>,
     pub(crate) partition_count: u64,
+    /// Of buckets only. A node whose WALs are several leads its partitions with the oldest that is not sealed.
+    pub(crate) wals: BTreeMap<u64, Wal>,
 }
 
 impl State {
@@ -118,6 +133,40 @@ impl State {
 
     pub fn broker(&self, node_id: i32) -> Option<&Broker> {
         self.brokers.get(&node_id)
+    }
+
+    /// Was this incarnation registered, and has no later one taken its place?
+    pub fn is_writer(&self, wal_id: u64) -> bool {
+        self.writers.contains_key(&wal_id)
+    }
+
+    pub fn wal(&self, wal_id: u64) -> Option<&Wal> {
+        self.wals.get(&wal_id)
+    }
+
+    /// The WALs of a bucket, the oldest first.
+    pub fn wals(&self) -> impl DoubleEndedIterator<Item = (u64, &Wal)> {
+        self.wals.iter().map(|(wal_id, wal)| (*wal_id, wal))
+    }
+
+    /// Does this WAL have the partitions of its node? Of several that are not sealed the oldest has.
+    pub fn leads(&self, wal_id: u64) -> bool {
+        let Some(wal) = self.wals.get(&wal_id).filter(|wal| wal.sealed_at.is_none()) else { return false };
+        let mut earlier = self.wals.range(..wal_id).map(|(_, earlier)| earlier);
+        earlier.all(|earlier| earlier.node_id != wal.node_id || earlier.sealed_at.is_some())
+    }
+
+    /// May this incarnation get partitions? In a bucket not before all earlier WALs of its node are sealed.
+    pub fn can_lead(&self, wal_id: u64) -> bool {
+        self.can_lead_without(wal_id, wal_id)
+    }
+
+    /// The same once `without` is sealed.
+    fn can_lead_without(&self, wal_id: u64, without: u64) -> bool {
+        let node_id = self.wals.get(&wal_id).map(|wal| wal.node_id);
+        let mut earlier = self.wals.range(..wal_id).filter(|(earlier, _)| **earlier != without);
+        self.is_writer(wal_id)
+            && earlier.all(|(_, wal)| Some(wal.node_id) != node_id || wal.sealed_at.is_some())
     }
 
     /// Ordered by node id.
@@ -284,7 +333,12 @@ impl State {
                 };
                 self.register_broker(broker, *previous, undo)
             }
+            MetadataRecord::BeginWal => self.begin_wal(position, undo),
             _ if writer == 0 => Err(Precondition::WriterFenced { wal_id: 0 }),
+            MetadataRecord::FenceWal { wal_id } => self.fence_wal(*wal_id, undo),
+            MetadataRecord::SealWal { wal_id, end, rewriter, heirs } => {
+                self.seal_wal(*wal_id, *end, *rewriter, heirs, undo)
+            }
             MetadataRecord::CreateTopic { id, name, partition_count, replication_factor, configs } => {
                 self.create_topic(*id, name, *partition_count, *replication_factor, configs, undo)
             }
@@ -354,11 +408,105 @@ impl State {
         if current.map_or(0, |current| current.wal_id) != previous {
             return Err(Precondition::WriterFenced { wal_id: previous });
         }
+        if self.wals.contains_key(&previous) {
+            self.change_wal(previous, undo, |wal| wal.is_fenced = true);
+        }
         let fenced = self.writers.remove_entry(&previous);
         self.writers.insert(wal_id, LastRequest { request: 0, position: wal_id, rejected: None });
         let old = self.brokers.insert(node_id, broker);
         undo.push(Undo::Registration { node_id, wal_id, old, fenced });
         Ok(())
+    }
+
+    fn begin_wal(&mut self, position: u64, undo: &mut Vec<Undo>) -> Result<(), Precondition> {
+        let owner = self.brokers.values().find(|broker| broker.wal_id == position);
+        let node_id = owner.ok_or(Precondition::UnknownWal { wal_id: position })?.node_id;
+        if self.wals.contains_key(&position) {
+            return Err(Precondition::WalBegun { wal_id: position });
+        }
+        let wal = Wal { node_id, is_fenced: false, sealed_at: None, mark: 0, rewriter: position };
+        self.wals.insert(position, wal);
+        undo.push(Undo::Wal { wal_id: position, old: None });
+        Ok(())
+    }
+
+    /// A WAL that is fenced already stays so: a taker whose predecessor died half-way goes on from here.
+    fn fence_wal(&mut self, wal_id: u64, undo: &mut Vec<Undo>) -> Result<(), Precondition> {
+        let wal = self.wals.get(&wal_id).ok_or(Precondition::UnknownWal { wal_id })?;
+        if wal.sealed_at.is_some() {
+            return Err(Precondition::WalSealed { wal_id });
+        }
+        self.change_wal(wal_id, undo, |wal| wal.is_fenced = true);
+        if let Some(last) = self.writers.remove(&wal_id) {
+            undo.push(Undo::Writer { wal_id, old: last });
+        }
+        Ok(())
+    }
+
+    fn seal_wal(
+        &mut self,
+        wal_id: u64,
+        end: u64,
+        rewriter: u64,
+        heirs: &[u64],
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Precondition> {
+        let wal = self.wals.get(&wal_id).ok_or(Precondition::UnknownWal { wal_id })?;
+        if wal.sealed_at.is_some() {
+            return Err(Precondition::WalSealed { wal_id });
+        }
+        if !wal.is_fenced {
+            return Err(Precondition::WalNotFenced { wal_id });
+        }
+        let (node_id, leads) = (wal.node_id, self.leads(wal_id));
+        if leads == heirs.is_empty() {
+            return Err(Precondition::WrongHeirs { wal_id });
+        }
+        let mut nodes = Vec::with_capacity(heirs.len());
+        for heir in heirs {
+            match self.wals.get(heir) {
+                Some(wal) if self.can_lead_without(*heir, wal_id) => nodes.push(wal.node_id),
+                _ => return Err(Precondition::HeirNotReady { wal_id: *heir }),
+            }
+        }
+        if !self.is_writer(rewriter) {
+            return Err(Precondition::HeirNotReady { wal_id: rewriter });
+        }
+        self.change_wal(wal_id, undo, |wal| wal.sealed_at = Some(end));
+        let duties = self.wals.iter().filter(|(_, wal)| wal.rewriter == wal_id);
+        for duty in duties.map(|(duty, _)| *duty).collect::<Vec<_>>() {
+            self.change_wal(duty, undo, |wal| wal.rewriter = rewriter);
+        }
+        if leads {
+            self.move_partitions(node_id, &nodes, undo);
+        }
+        Ok(())
+    }
+
+    /// Gives all partitions of one node to others in turn, or to itself again: the next epoch either way.
+    fn move_partitions(&mut self, from: i32, to: &[i32], undo: &mut Vec<Undo>) {
+        let led = |topic: &&Arc<Topic>| topic.partitions.iter().any(|partition| partition.leader == from);
+        let mut turn = to.iter().cycle();
+        for old in self.topics.values().filter(led).cloned().collect::<Vec<_>>() {
+            let mut topic = Topic::clone(&old);
+            for partition in topic.partitions.iter_mut().filter(|partition| partition.leader == from) {
+                let heir = *turn.next().expect("a WAL with partitions has heirs");
+                partition.leader = heir;
+                partition.leader_epoch += 1;
+                if heir != from {
+                    partition.replicas = with_leader(&partition.replicas, from, heir);
+                    partition.isr = with_leader(&partition.isr, from, heir);
+                }
+            }
+            self.put_topic(Arc::new(topic));
+            undo.push(Undo::TopicChanged { old });
+        }
+    }
+
+    fn change_wal(&mut self, wal_id: u64, undo: &mut Vec<Undo>, change: impl FnOnce(&mut Wal)) {
+        let wal = self.wals.get_mut(&wal_id).expect("whoever changes a WAL has seen it");
+        undo.push(Undo::Wal { wal_id, old: Some(wal.clone()) });
+        change(wal);
     }
 
     fn create_topic(
@@ -471,7 +619,8 @@ impl State {
         partitions: std::ops::Range<u32>,
         replication_factor: i16,
     ) -> Result<Vec<PartitionInfo>, Precondition> {
-        let brokers: Vec<i32> = self.brokers.keys().copied().collect();
+        let ready = self.brokers.values().filter(|broker| self.can_lead(broker.wal_id));
+        let brokers: Vec<i32> = ready.map(|broker| broker.node_id).collect();
         if brokers.is_empty() {
             return Err(Precondition::NoBroker);
         }
@@ -562,6 +711,10 @@ impl State {
                 Undo::Writer { wal_id, old } => {
                     self.writers.insert(wal_id, old);
                 }
+                Undo::Wal { wal_id, old } => {
+                    self.wals.remove(&wal_id);
+                    self.wals.extend(old.map(|old| (wal_id, old)));
+                }
             }
         }
     }
@@ -579,6 +732,13 @@ enum Undo {
     Manifest { shard: u32, old: Option<ManifestHead> },
     Feature { name: Str, old: Option<i16> },
     Writer { wal_id: u64, old: LastRequest },
+    Wal { wal_id: u64, old: Option<Wal> },
+}
+
+/// The heir in the place of the one that led before; first, if it was among the others.
+fn with_leader(nodes: &[i32], from: i32, heir: i32) -> Arc<[i32]> {
+    let others = nodes.iter().copied().filter(|node| *node != from && *node != heir);
+    std::iter::once(heir).chain(others).collect()
 }
 
 /// A copy of its own: a `Str` from a request is a slice of the whole frame and would keep it alive.
@@ -690,5 +850,121 @@ mod tests {
         };
         assert_eq!(leaders("odd"), [2, 1, 2, 1]);
         assert_eq!(leaders("even"), [1, 2, 1, 2]);
+    }
+
+    fn begin(node_id: i32, previous: u64, incarnation: u128) -> Entry {
+        let mut entry = register(node_id, previous, incarnation);
+        entry.records.push(MetadataRecord::BeginWal);
+        entry
+    }
+
+    /// Nodes 1 and 2 with WALs 1 and 2, and a topic of four partitions.
+    fn bucket_cluster() -> State {
+        let mut state = State::default();
+        let mut first = begin(1, 0, 11);
+        first.records.insert(0, MetadataRecord::CreateCluster { cluster_id: Str::from("c") });
+        state.apply(1, &[first]);
+        state.apply(2, &[begin(2, 0, 22)]);
+        assert_eq!(state.apply(3, &[create(1, 1, "a")]), [Outcome::Accepted]);
+        state
+    }
+
+    fn ask(state: &mut State, writer: u64, record: MetadataRecord) -> Outcome {
+        let position = state.position() + 1;
+        let entries = [Entry { writer, request: position, records: vec![record] }];
+        let (before, rehearsed) = (state.clone(), state.rehearse(&entries));
+        assert_eq!(*state, before, "a rehearsal leaves no trace");
+        let outcome = state.apply(position, &entries).remove(0);
+        assert_eq!(outcome, rehearsed[0]);
+        let (bytes, place) = (snapshot::encode_state(state), state.position());
+        let place = snapshot::SnapshotPlace { log_id: [0; 16], position: place, log_end: 0, frame_hash: 0 };
+        let (_, read) = snapshot::decode(&snapshot::encode(&place, state)).expect("a snapshot of it is read");
+        assert_eq!((&read, snapshot::encode_state(&read)), (&*state, bytes));
+        outcome
+    }
+
+    fn leaders(state: &State) -> Vec<(i32, i32)> {
+        let topic = state.topic("a").unwrap();
+        topic.partitions.iter().map(|partition| (partition.leader, partition.leader_epoch)).collect()
+    }
+
+    fn seal(wal_id: u64, end: u64, heirs: &[u64]) -> MetadataRecord {
+        MetadataRecord::SealWal { wal_id, end, rewriter: 2, heirs: heirs.to_vec() }
+    }
+
+    /// R9, R11: fence first, then one seal, and of several the first.
+    #[test]
+    fn a_fenced_wal_is_sealed_once_and_its_partitions_go_to_the_heir_under_the_next_epoch() {
+        let mut state = bucket_cluster();
+        assert_eq!(leaders(&state), [(2, 0), (1, 0), (2, 0), (1, 0)]);
+        let early = ask(&mut state, 2, seal(1, 5, &[2]));
+        assert_eq!(early, Outcome::Rejected(Precondition::WalNotFenced { wal_id: 1 }));
+        assert_eq!(ask(&mut state, 2, MetadataRecord::FenceWal { wal_id: 1 }), Outcome::Accepted);
+        let fenced = ask(&mut state, 1, MetadataRecord::FenceWal { wal_id: 2 });
+        assert_eq!(fenced, Outcome::Rejected(Precondition::WriterFenced { wal_id: 1 }));
+        // A taker that goes on where another died.
+        assert_eq!(ask(&mut state, 2, MetadataRecord::FenceWal { wal_id: 1 }), Outcome::Accepted);
+        let nobody = ask(&mut state, 2, seal(1, 5, &[]));
+        assert_eq!(nobody, Outcome::Rejected(Precondition::WrongHeirs { wal_id: 1 }));
+        let dead = ask(&mut state, 2, seal(1, 5, &[1]));
+        assert_eq!(dead, Outcome::Rejected(Precondition::HeirNotReady { wal_id: 1 }));
+        assert_eq!(ask(&mut state, 2, seal(1, 5, &[2])), Outcome::Accepted);
+        assert_eq!(leaders(&state), [(2, 0), (2, 1), (2, 0), (2, 1)]);
+        assert!(state.topic("a").unwrap().partitions.iter().all(|p| *p.replicas == [2] && *p.isr == [2]));
+        let second = ask(&mut state, 2, seal(1, 9, &[2]));
+        assert_eq!(second, Outcome::Rejected(Precondition::WalSealed { wal_id: 1 }));
+        let wal = state.wal(1).unwrap();
+        assert_eq!((wal.sealed_at, wal.rewriter, wal.is_fenced), (Some(5), 2, true));
+    }
+
+    /// A node that starts twice before anybody has sealed its first WAL: the oldest has the partitions, the newest gets them.
+    #[test]
+    fn a_node_leads_again_when_all_its_earlier_wals_are_sealed() {
+        let mut state = bucket_cluster();
+        state.apply(4, &[begin(1, 1, 111)]);
+        state.apply(5, &[begin(1, 4, 1111)]);
+        assert!(state.wal(1).unwrap().is_fenced && state.wal(4).unwrap().is_fenced);
+        assert!(state.leads(1) && !state.leads(4) && !state.leads(5));
+        // Topics that come now do not mix with those of the old WAL.
+        assert_eq!(state.apply(6, &[Entry { writer: 5, ..create(1, 2, "b") }]), [Outcome::Accepted]);
+        assert!(state.topic("b").unwrap().partitions.iter().all(|partition| partition.leader == 2));
+        let early = ask(&mut state, 2, seal(1, 3, &[5]));
+        assert_eq!(early, Outcome::Rejected(Precondition::HeirNotReady { wal_id: 5 }));
+        let too_much = ask(&mut state, 2, seal(4, 0, &[5]));
+        assert_eq!(too_much, Outcome::Rejected(Precondition::WrongHeirs { wal_id: 4 }));
+        assert_eq!(ask(&mut state, 2, seal(4, 0, &[])), Outcome::Accepted);
+        assert_eq!(leaders(&state), [(2, 0), (1, 0), (2, 0), (1, 0)]);
+        assert!(!state.can_lead(5));
+        assert_eq!(ask(&mut state, 2, seal(1, 3, &[5])), Outcome::Accepted);
+        assert_eq!(leaders(&state), [(2, 0), (1, 1), (2, 0), (1, 1)]);
+        assert!(state.can_lead(5));
+    }
+
+    /// R6: exactly one rewriter, also when the rewriter's own WAL is sealed.
+    #[test]
+    fn duties_go_with_the_seal() {
+        let mut state = bucket_cluster();
+        state.apply(4, &[begin(3, 0, 33)]);
+        ask(&mut state, 2, MetadataRecord::FenceWal { wal_id: 1 });
+        ask(&mut state, 2, seal(1, 1, &[2]));
+        ask(&mut state, 4, MetadataRecord::FenceWal { wal_id: 2 });
+        let seal = MetadataRecord::SealWal { wal_id: 2, end: 7, rewriter: 4, heirs: vec![4] };
+        assert_eq!(ask(&mut state, 4, seal), Outcome::Accepted);
+        let rewriters: Vec<u64> = state.wals().map(|(_, wal)| wal.rewriter).collect();
+        assert_eq!(rewriters, [4, 4, 4]);
+        assert_eq!(leaders(&state), [(3, 1), (3, 2), (3, 1), (3, 2)]);
+    }
+
+    #[test]
+    fn a_wal_begins_with_its_registration_only() {
+        let mut state = bucket_cluster();
+        let late = ask(&mut state, 1, MetadataRecord::BeginWal);
+        assert!(matches!(late, Outcome::Rejected(Precondition::UnknownWal { .. })), "{late:?}");
+        let mut twice = begin(3, 0, 33);
+        twice.records.push(MetadataRecord::BeginWal);
+        let position = state.position() + 1;
+        let refused = state.apply(position, &[twice]);
+        assert!(matches!(refused[..], [Outcome::Rejected(Precondition::WalBegun { .. })]));
+        assert_eq!(state.wals().count(), 2);
     }
 }

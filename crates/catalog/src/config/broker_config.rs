@@ -253,6 +253,8 @@ accessors! {
     node_id: "node.id" int,
     listeners: "listeners" items,
     admin_address: "admin.address" words,
+    bucket_linger_ms: "bucket.linger.ms" long,
+    bucket_object_bytes: "bucket.object.bytes" int,
     num_partitions: "num.partitions" int,
     default_replication_factor: "default.replication.factor" int,
     auto_create_topics_enable: "auto.create.topics.enable" flag,

@@ -7,6 +7,22 @@ use super::key::{ConfigKey, key};
 pub static OWN_KEYS: &[ConfigKey] = &[
     key("admin.address", String, "127.0.0.1:8080", "Address of metrics and health over HTTP.").ours(),
     key(
+        "bucket.linger.ms",
+        Long,
+        "250",
+        "Data in a bucket: how long a commit waits for more records before it is sent; a full one is sent at once.",
+    )
+    .min(0)
+    .ours(),
+    key(
+        "bucket.object.bytes",
+        Int,
+        "8388608",
+        "Data in a bucket: a commit is full when it is this long. One record batch may be longer.",
+    )
+    .min(1 << 16)
+    .ours(),
+    key(
         "cluster.partitions.max",
         Int,
         "100000",

@@ -40,7 +40,7 @@ fn another_node_id_does_not_take_the_directory_over() {
         let refused = open_with(&disk, CatalogOptions { node_id: 2, ..CatalogOptions::default() }).await;
         assert_eq!(
             refused.err().unwrap().to_string(),
-            "this directory belongs to node 1, not to node 2: set node.id=1 or use another directory"
+            "the data here belongs to node 1, not to node 2: set node.id=1 or use another place"
         );
     });
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod append;
+mod bucket;
 mod config;
 #[path = "../../../protocol/tests/it/counting.rs"]
 mod counting;

@@ -40,6 +40,11 @@ fn record() -> impl Strategy<Value = MetadataRecord> {
         }),
         1 => (name, 0..2i16, -1..3i16)
             .prop_map(|(name, from_level, to_level)| MetadataRecord::FeatureLevel { name, from_level, to_level }),
+        1 => prop::sample::select(vec![
+            MetadataRecord::BeginWal,
+            MetadataRecord::FenceWal { wal_id: 1 },
+            MetadataRecord::SealWal { wal_id: 1, end: 0, rewriter: 1, heirs: vec![1] },
+        ]),
     ]
 }
 

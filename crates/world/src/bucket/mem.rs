@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -94,6 +95,8 @@ impl MemBucketFaults {
 pub struct MemBucket {
     state: Arc<Mutex<State>>,
     counters: Arc<BucketCounters>,
+    /// Of this client's process: it asks for nothing any more, and hears nothing.
+    is_dead: Arc<AtomicBool>,
 }
 
 struct State {
@@ -230,7 +233,23 @@ impl MemBucket {
             out: false,
             trace_hash: 0xcbf2_9ce4_8422_2325,
         };
-        MemBucket { state: Arc::new(Mutex::new(state)), counters: Arc::default() }
+        MemBucket { state: Arc::new(Mutex::new(state)), counters: Arc::default(), is_dead: Arc::default() }
+    }
+
+    /// The same store for another process.
+    pub fn client(&self) -> MemBucket {
+        MemBucket { counters: Arc::default(), is_dead: Arc::default(), ..self.clone() }
+    }
+
+    /// The process ends, without a word. What it has asked for may still happen.
+    pub fn kill(&self) {
+        self.is_dead.store(true, Ordering::Release);
+    }
+
+    async fn alive(&self) {
+        if self.is_dead.load(Ordering::Acquire) {
+            std::future::pending().await
+        }
     }
 
     pub fn set_faults(&self, faults: MemBucketFaults) {
@@ -256,7 +275,9 @@ impl MemBucket {
     fn change(&self, effect: Effect) -> BucketFuture<Version> {
         let this = self.clone();
         Box::pin(async move {
+            this.alive().await;
             let result = this.meet(effect).await;
+            this.alive().await;
             BucketCounters::add(&this.counters.errors, u64::from(result.is_err()));
             result
         })
@@ -328,6 +349,7 @@ impl MemBucket {
     ) -> BucketFuture<T> {
         let (this, key) = (self.clone(), key.to_owned());
         Box::pin(async move {
+            this.alive().await;
             let (out, slow_down, lost, before, after, time_out) = {
                 let mut state = this.state.lock();
                 state.trace(operation, &key);
@@ -357,6 +379,7 @@ impl MemBucket {
                 task::sleep(time_out).await;
                 return failed("timed out");
             }
+            this.alive().await;
             Ok(seen)
         })
     }

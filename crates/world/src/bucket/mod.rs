@@ -8,10 +8,14 @@
 //!   can prove that promise; the probe at start ([`probe()`]) tests the conditional writes, which not every store keeps.
 //! - Removal may take effect late, and nothing here rests on when.
 //!
-//! [`MemBucket`] is a seeded store in memory that loses, delays and repeats requests.
+//! `RealBucket` (feature `bucket`, a crate of many others: only `cli` turns it on) speaks to a store; [`MemBucket`] is a seeded
+//! one in memory that loses, delays and repeats requests.
 
 mod mem;
 mod probe;
+#[cfg(feature = "bucket")]
+mod real;
+mod store;
 
 use std::future::Future;
 use std::ops::Range;
@@ -23,6 +27,9 @@ use bytes::Bytes;
 
 pub use mem::{MemBucket, MemBucketFaults};
 pub use probe::{ProbeError, probe};
+#[cfg(feature = "bucket")]
+pub use real::{BucketUrlError, RealBucket};
+pub use store::{StoreError, Stored, patiently, store};
 
 pub type BucketFuture<T> = Pin<Box<dyn Future<Output = Result<T, BucketError>> + Send + 'static>>;
 
@@ -54,7 +61,8 @@ pub trait Bucket: Send + Sync + 'static {
     fn get(&self, key: &str) -> BucketFuture<Option<Object>>;
     /// The bytes of a range; fewer only at the object's end.
     fn get_range(&self, key: &str, range: Range<u64>) -> BucketFuture<Option<Bytes>>;
-    /// Up to `max` objects whose keys start with `prefix` and are greater than `after`, in the order of their keys.
+    /// Up to `max` objects below `prefix` (empty, or ends with a slash) whose keys are greater than `after`, in the order of
+    /// their keys.
     fn list(&self, prefix: &str, after: Option<&str>, max: usize) -> BucketFuture<Vec<Listed>>;
     /// An object that is not there is removed as well.
     fn delete(&self, key: &str) -> BucketFuture<()>;
