@@ -61,8 +61,8 @@ pub(crate) fn read_error(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         // Consumers stop with an error that names the offset, and the next read tries again.
-        ReadError::Damaged { .. } => ErrorCode::CorruptMessage,
+        ReadError::Damaged { .. } | ReadError::Missing { .. } => ErrorCode::CorruptMessage,
         ReadError::Deleted => ErrorCode::UnknownTopicOrPartition,
-        ReadError::Stopped(_) | ReadError::Storage(_) => ErrorCode::KafkaStorageError,
+        ReadError::Stopped(_) | ReadError::Storage(_) | ReadError::Bucket(_) => ErrorCode::KafkaStorageError,
     }
 }

@@ -49,7 +49,7 @@ impl Checkpointer {
 
     async fn checkpoint(&mut self, request: &CheckpointRequest) -> Result<(), DiskError> {
         // Before the capture: what is dead now is dead in the frame.
-        let dead = self.shared.dead_files(request.at.file);
+        let dead = self.shared.directory().dead_files(request.at.file);
         let all = self.force_base || self.file.wants_base();
         let dirty = std::mem::take(&mut *self.shared.dirty.lock());
         let partitions: Vec<Arc<Partition>> = if all { self.shared.all_partitions() } else { dirty };
@@ -65,8 +65,14 @@ impl Checkpointer {
         };
         if matches!(self.shared.settings.sync, SyncMode::Interval(_)) {
             // Captured partitions may show chunks that are written and not synced; the frame must not be ahead of them.
-            let files: Vec<_> =
-                self.shared.files.lock().range(self.last.file..).map(|(_, file)| file.clone()).collect();
+            let files: Vec<_> = self
+                .shared
+                .directory()
+                .files
+                .lock()
+                .range(self.last.file..)
+                .map(|(_, file)| file.clone())
+                .collect();
             for file in files {
                 file.file.sync().await?;
             }
@@ -83,7 +89,7 @@ impl Checkpointer {
         }
         self.shared.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
         if !dead.is_empty() {
-            self.shared.give_back(dead).await?;
+            self.shared.directory().give_back(dead, &self.shared).await?;
         }
         Ok(())
     }

@@ -32,20 +32,23 @@ impl CommitGroup {
         }
     }
 
-    /// Ends it, once. False when it had ended before.
+    /// Ends it, once. False when it had ended before: then the first reason stays.
     pub(crate) fn finish(&self, result: Result<(), CommitError>) -> bool {
+        let mut why = self.why.lock();
+        if self.state.load(Ordering::Acquire) != WAITING {
+            return false;
+        }
         let state = match result {
             Ok(()) => DONE,
             Err(error) => {
-                *self.why.lock() = Some(error);
+                *why = Some(error);
                 FAILED
             }
         };
-        let first = self.state.compare_exchange(WAITING, state, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        if first {
-            self.changed.notify_waiters();
-        }
-        first
+        self.state.store(state, Ordering::Release);
+        drop(why);
+        self.changed.notify_waiters();
+        true
     }
 }
 

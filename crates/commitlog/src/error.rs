@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use protocol::TopicIdPartition;
+use world::bucket::BucketError;
 use world::disk::DiskError;
 
+use crate::bucket::TakeoverError;
 use crate::manifest::ManifestError;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -46,6 +48,11 @@ pub enum ReadError {
     Stopped(String),
     #[error(transparent)]
     Storage(#[from] DiskError),
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// P7: what the metadata promises is not in the bucket.
+    #[error("{key} is missing in the bucket")]
+    Missing { key: String },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +66,13 @@ pub enum OpenError {
     Locked { path: PathBuf, detail: String },
     #[error(transparent)]
     Storage(#[from] DiskError),
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
+    /// P7, in a bucket.
+    #[error("{key} is damaged: {detail}. It was acknowledged, so nothing is skipped")]
+    DamagedObject { key: String, detail: String },
 }
 
 impl From<ManifestError> for OpenError {

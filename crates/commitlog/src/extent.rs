@@ -42,11 +42,11 @@ pub struct SegmentPlace {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WalPlace {
-    /// Number of the WAL file.
+    /// Number of the WAL file; in a bucket the WAL's id.
     pub file: u64,
-    /// From the start of the file.
+    /// From the start of the file; in a bucket of the slot's object.
     pub position: u64,
-    /// The chunk that holds it, and where in there: what the tail knows it by.
+    /// The chunk that holds it (in a bucket the slot), and where in there: what the tail knows it by.
     pub chunk: u64,
     pub position_in_chunk: u32,
     /// Every batch of it must carry this epoch: a batch's own checksum does not cover that.

@@ -8,6 +8,7 @@
 //! Start reading at `writer.rs` (a commit from queue to answer), then `partition.rs` (append, read), `container.rs`
 //! (the bytes), `recovery.rs` (the way back), `rewrite.rs` (from the WAL into segments). All bytes on disk: `docs/data-layout.md`.
 
+pub mod bucket;
 mod checkpoint;
 mod checkpointer;
 mod commit;
@@ -18,10 +19,12 @@ mod extent;
 mod housekeeping;
 mod log;
 pub mod manifest;
+mod medium;
 mod next_file;
 mod partition;
 mod patience;
 mod producers;
+mod publish;
 mod recovery;
 mod rewrite;
 pub mod segment;

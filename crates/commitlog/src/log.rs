@@ -1,37 +1,37 @@
 //! The log of one broker: all its partitions over one write-ahead log. Opening and closing, and what everybody shares.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use catalog::Catalog;
 use parking_lot::{Mutex, RwLock};
 use protocol::{TopicIdPartition, Uuid};
 use tokio::sync::{Notify, mpsc};
+use world::bucket::Bucket;
 use world::clock::Clock;
 use world::collections::HashMap;
-use world::disk::{Disk, DiskError, DiskErrorKind, DiskLock, File, OpenMode, read_small, write_atomic};
+use world::disk::{Disk, DiskError, DiskErrorKind, DiskLock, OpenMode, read_small, write_atomic};
 use world::rng::Rng;
 use world::task;
 
+use crate::bucket::{self, BucketMedium, BucketWriter, take_over_own};
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::checkpointer::{CheckpointRequest, Checkpointer};
 use crate::commit::CommitGroup;
-use crate::container::{HEADER_LEN, LogStart, SectionKind};
+use crate::container::{ContainerHeader, Footer, HEADER_LEN, LogStart, SectionKind};
 use crate::encoding::{Decoder, Encoder, FormatError};
-use crate::error::{AppendError, OpenError, ReadError};
-use crate::extent::{Extent, Source};
+use crate::error::{AppendError, OpenError};
 use crate::housekeeping::housekeeping;
-use crate::next_file::{NextFile, prepare_files};
+use crate::medium::{Directory, Medium};
+use crate::next_file::prepare_files;
 use crate::partition::{AppendOptions, Origin, Partition, extent_of};
 use crate::recovery::{self, Walked};
-use crate::rewrite::{RewriteError, Rewriter, SealedFile, rewrite};
-use crate::segment_files::SegmentFiles;
+use crate::rewrite::{RewriteError, Rewriter, rewrite};
 use crate::settings::{LogSettings, PartitionSettings};
 use crate::tail::{ColdExtents, Tail};
-use crate::wal::{self, FIRST_FILE, FIRST_FILE_BYTES, Files, Gather, Pending, Position, file_name};
+use crate::wal::{self, FIRST_FILE, FIRST_FILE_BYTES, Files, Gather, Pending, Position};
 use crate::writer::Writer;
 
 /// Appends are refused when this many times the bound of unflushed bytes waits: callers did not wait for `room()`.
@@ -82,9 +82,7 @@ pub struct LogCounters {
 /// What partitions, the writer and the background tasks share.
 pub struct Shared {
     pub settings: LogSettings,
-    pub disk: Arc<dyn Disk>,
-    pub wal_dir: PathBuf,
-    pub log_id: [u8; 16],
+    pub medium: Medium,
     pub clock: Arc<dyn Clock>,
     pub rng: Arc<dyn Rng>,
     pub gathers: Mutex<VecDeque<Gather>>,
@@ -101,15 +99,6 @@ pub struct Shared {
     pub closing: AtomicBool,
     pub tail: Mutex<Tail>,
     pub cold: Mutex<ColdExtents>,
-    pub files: Mutex<Files>,
-    pub next_file: NextFile,
-    /// Bytes left in the current file.
-    pub current_room: AtomicU64,
-    /// The file that takes chunks now; those below are sealed.
-    pub current_file: AtomicU64,
-    pub segments: SegmentFiles,
-    /// What of each WAL file is still read.
-    live: Mutex<BTreeMap<u64, Live>>,
     partitions: RwLock<HashMap<TopicIdPartition, Arc<Partition>>>,
     /// Partitions that changed since the last checkpoint frame.
     pub dirty: Mutex<Vec<Arc<Partition>>>,
@@ -118,6 +107,44 @@ pub struct Shared {
 }
 
 impl Shared {
+    pub fn new(
+        settings: LogSettings,
+        medium: Medium,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        tail: Tail,
+    ) -> Self {
+        Self {
+            tail: Mutex::new(tail),
+            cold: Mutex::new(ColdExtents::new(settings.cold_bytes_max)),
+            settings,
+            medium,
+            clock,
+            rng,
+            gathers: Mutex::default(),
+            wake: Notify::new(),
+            wanted: AtomicUsize::new(0),
+            together: AtomicUsize::new(0),
+            unflushed: AtomicUsize::new(0),
+            room: Notify::new(),
+            state: Mutex::new(LogState::Running),
+            writable: AtomicBool::new(true),
+            closing: AtomicBool::new(false),
+            partitions: RwLock::default(),
+            dirty: Mutex::default(),
+            too_many_producers: Notify::new(),
+            counters: LogCounters::default(),
+        }
+    }
+
+    /// For the tasks that only a log in a directory has.
+    pub fn directory(&self) -> &Directory {
+        match &self.medium {
+            Medium::Directory(directory) => directory,
+            Medium::Bucket(_) => unreachable!("a log in a bucket has no task that works on files"),
+        }
+    }
+
     /// May this batch be enqueued?
     pub fn check_room(&self, options: &AppendOptions, len: usize) -> Result<(), AppendError> {
         let unflushed = self.unflushed.load(Ordering::Acquire);
@@ -132,7 +159,7 @@ impl Shared {
             LogState::Full => {
                 // Coordinators trim and compact what they wrote before: they go on while the WAL has room of its own.
                 let needed = (unflushed + len) as u64 + LAST_ROOM_BYTES;
-                let room = self.current_room.load(Ordering::Acquire) >= needed;
+                let room = self.directory().current_room.load(Ordering::Acquire) >= needed;
                 if options.origin == Origin::Coordinator && room { Ok(()) } else { Err(AppendError::Full) }
             }
             LogState::Running => Err(AppendError::Failed("the log is closing".into())),
@@ -182,7 +209,10 @@ impl Shared {
         let group = gather.group.clone();
         let waiting = waiting(&gathers);
         drop(gathers);
-        if self.together.load(Ordering::SeqCst) == 0 && waiting >= self.wanted.load(Ordering::SeqCst) {
+        let wanted =
+            self.together.load(Ordering::SeqCst) == 0 && waiting >= self.wanted.load(Ordering::SeqCst);
+        // A commit that is as long as it may be waits for nobody.
+        if wanted || full && waiting > 1 {
             self.wake.notify_one();
         }
         group
@@ -208,125 +238,11 @@ impl Shared {
         self.room.notify_waiters();
     }
 
-    pub fn wal_file(&self, number: u64) -> Result<Arc<dyn File>, ReadError> {
-        let file = self.files.lock().get(&number).map(|file| file.file.clone());
-        file.ok_or_else(|| {
-            let path = self.wal_dir.join(file_name(number));
-            DiskError::new(DiskErrorKind::NotFound, "read", &path, "no such WAL file").into()
-        })
-    }
-
-    /// The bytes of extents of one file (see [`read_together`](crate::extent::read_together)), unchecked. Large ones leave
-    /// the page cache alone, `large_from` bytes on the average: filling it costs more processor time than all the rest.
-    pub async fn read_extents(&self, together: &[Extent], large_from: u64) -> Result<Vec<Bytes>, ReadError> {
-        let Some(first) = together.first() else { return Ok(Vec::new()) };
-        let file = self.file_of(first).await?;
-        let bytes: u64 = together.iter().map(|extent| extent.len).sum();
-        let mut ranges: Vec<(u64, usize)> = Vec::new();
-        for extent in together {
-            match ranges.last_mut() {
-                Some((from, len)) if *from + *len as u64 == extent.position() => *len += extent.len as usize,
-                _ => ranges.push((extent.position(), extent.len as usize)),
-            }
-        }
-        let read = match bytes / ranges.len() as u64 >= large_from {
-            true => file.read_many_from_medium(ranges).await?,
-            false => file.read_many(ranges).await?,
-        };
-        Ok(apart(together, read))
-    }
-
-    async fn file_of(&self, extent: &Extent) -> Result<Arc<dyn File>, ReadError> {
-        match &extent.source {
-            Source::Wal(place) => self.wal_file(place.file),
-            Source::Segment(place) => Ok(self.segments.open(&place.segment.id).await?),
-        }
-    }
-
-    pub fn hold(&self, extent: &Extent) {
-        match &extent.source {
-            Source::Wal(place) => {
-                let mut live = self.live.lock();
-                let live = live.entry(place.file).or_default();
-                live.extents += 1;
-                live.bytes += extent.len;
-            }
-            Source::Segment(place) => self.segments.hold(place, extent.len),
-        }
-    }
-
-    /// Extents that nobody can reach any more: their files go when nothing is left in them.
-    pub fn release(&self, extents: &[Extent]) {
-        let mut live = self.live.lock();
-        for extent in extents {
-            match &extent.source {
-                Source::Wal(place) => {
-                    let live = live.get_mut(&place.file).expect("a released extent was held");
-                    live.extents = live.extents.checked_sub(1).expect("an extent is released once");
-                    live.bytes -= extent.len;
-                }
-                Source::Segment(place) => self.segments.release(place, extent.len),
-            }
-        }
-    }
-
     /// Partitions hold what they share, and that holds the partitions: without this a log that is closed stays in
     /// memory for as long as the process lives.
     fn cut_circle(&self) {
         self.partitions.write().clear();
         self.dirty.lock().clear();
-    }
-
-    /// WAL files that take no more chunks, oldest first.
-    pub fn sealed(&self) -> Vec<SealedFile> {
-        let current = self.current_file.load(Ordering::Acquire);
-        let live = self.live.lock();
-        let files = self.files.lock();
-        let sealed = files.range(..current).map(|(number, file)| {
-            let live = live.get(number).copied().unwrap_or_default();
-            SealedFile { number: *number, len: file.len, live_bytes: live.bytes, live_extents: live.extents }
-        });
-        sealed.collect()
-    }
-
-    /// Sealed files below `first_needed` in which nothing lives.
-    pub fn dead_files(&self, first_needed: u64) -> Vec<u64> {
-        let live = self.live.lock();
-        let dead = |file: &u64| live.get(file).is_none_or(|live| live.extents == 0);
-        self.files.lock().keys().copied().take_while(|file| *file < first_needed).filter(dead).collect()
-    }
-
-    /// Gives dead files back: one is kept to be recycled as the next, the others are removed. A file that somebody
-    /// still reads is left for the next time.
-    pub async fn give_back(&self, dead: Vec<u64>) -> Result<(), DiskError> {
-        let mut removed = false;
-        for number in dead {
-            let file = {
-                let mut files = self.files.lock();
-                match files.get(&number) {
-                    Some(file) if Arc::strong_count(&file.file) == 1 => files.remove(&number),
-                    _ => None,
-                }
-            };
-            let Some(file) = file else { continue };
-            self.live.lock().remove(&number);
-            if !self.next_file.keep_spare(number, &file, &self.settings) {
-                drop(file);
-                self.disk.remove(&self.wal_dir.join(file_name(number))).await?;
-                removed = true;
-            }
-        }
-        if removed {
-            self.disk.sync_dir(&self.wal_dir).await?;
-        }
-        self.count_files();
-        Ok(())
-    }
-
-    pub fn count_files(&self) {
-        let files = self.files.lock();
-        self.counters.wal_files.store(files.len() as u64, Ordering::Relaxed);
-        self.counters.wal_bytes.store(files.values().map(|file| file.len).sum(), Ordering::Relaxed);
     }
 
     pub fn producers_added(&self, count: usize) {
@@ -356,29 +272,6 @@ fn waiting(gathers: &VecDeque<Gather>) -> usize {
     gathers.iter().map(|gather| gather.batches.len()).sum()
 }
 
-/// The bytes of each extent, out of those of neighbours that were read as one. What a file is too short for stays short.
-fn apart(together: &[Extent], read: Vec<Bytes>) -> Vec<Bytes> {
-    let mut read = read.into_iter();
-    let mut rest = Bytes::new();
-    let mut end = None;
-    let mut own = Vec::with_capacity(together.len());
-    for extent in together {
-        if end != Some(extent.position()) {
-            rest = read.next().expect("a range for each run of neighbours");
-        }
-        own.push(rest.split_to(rest.len().min(extent.len as usize)));
-        end = Some(extent.position() + extent.len);
-    }
-    own
-}
-
-/// What is still read of a WAL file.
-#[derive(Clone, Copy, Debug, Default)]
-struct Live {
-    extents: u64,
-    bytes: u64,
-}
-
 /// While it lives, what is appended waits for its end: one commit for all of a request and not one for its first batch and
 /// one for the others. Never held across an await.
 pub struct Together<'a> {
@@ -400,7 +293,7 @@ pub struct CommitLog {
     /// None when the log was opened without a catalog: then there are no segments.
     rewriter: Option<Arc<tokio::sync::Mutex<Rewriter>>>,
     closed: tokio::sync::watch::Receiver<bool>,
-    _lock: DiskLock,
+    _lock: Option<DiskLock>,
 }
 
 impl CommitLog {
@@ -414,13 +307,42 @@ impl CommitLog {
         settings: LogSettings,
         catalog: Arc<Catalog>,
     ) -> Result<Arc<CommitLog>, OpenError> {
-        let mut partitions = Vec::new();
-        for topic in catalog.read().topics() {
-            let count = topic.partitions.len() as i32;
-            let ids = (0..count).map(|partition| TopicIdPartition { topic_id: topic.id, partition });
-            partitions.extend(ids.map(|id| (id, PartitionSettings::default())));
-        }
+        let partitions = all_of(&catalog);
         Self::open_inner(disk, dir, clock, rng, settings, &partitions, Some(catalog)).await
+    }
+
+    /// Opens the log in a bucket: ends what earlier incarnations of this node left open, reads what they wrote, and begins a WAL
+    /// of its own. The catalog lies in the same bucket, and this broker is the only one there.
+    pub async fn open_bucket(
+        bucket: Arc<dyn Bucket>,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        settings: LogSettings,
+        catalog: Arc<Catalog>,
+    ) -> Result<Arc<CommitLog>, OpenError> {
+        let began = clock.monotonic();
+        take_over_own(&bucket, &catalog).await?;
+        let wal_id = catalog.wal_id();
+        let tail = Tail::of_wal(settings.tail_bytes_max, wal_id);
+        let medium = Medium::Bucket(BucketMedium::new(bucket.clone()));
+        let shared = Arc::new(Shared::new(settings, medium, clock, rng, tail));
+        let mut opening = Opening { shared: shared.clone(), is_writing: false };
+        for (id, settings) in all_of(&catalog) {
+            ensure(&shared, id, settings);
+        }
+        bucket::recover(&shared, &*bucket, &catalog).await?;
+        for partition in shared.all_partitions() {
+            partition.settle();
+            let gaps = partition.check_gaps();
+            gaps.map_err(|detail| OpenError::Format { path: PathBuf::from("wal"), detail })?;
+        }
+        let took = shared.clock.monotonic().saturating_sub(began);
+        shared.counters.recovery_nanos.store(took.as_nanos() as u64, Ordering::Relaxed);
+        opening.is_writing = true;
+        let (closed_sender, closed) = tokio::sync::watch::channel(false);
+        task::spawn(BucketWriter::new(shared.clone(), bucket, wal_id, closed_sender).run());
+        task::spawn(housekeeping(Arc::downgrade(&shared)));
+        Ok(Arc::new(CommitLog { shared, rewriter: None, closed, _lock: None }))
     }
 
     /// As [`CommitLog::open`], with the partitions named, and without segments.
@@ -460,36 +382,10 @@ impl CommitLog {
         let checkpoint = checkpoint.unwrap_or_else(fresh);
         let reach = checkpoint.reach.max(settings.checkpoint_bytes);
         let since_durable = checkpoint.since_durable;
-        let segments = SegmentFiles::new(disk.clone(), dir.join("segments"));
-        let shared = Arc::new(Shared {
-            tail: Mutex::new(Tail::new(settings.tail_bytes_max, 0)),
-            cold: Mutex::new(ColdExtents::new(settings.cold_bytes_max)),
-            settings,
-            disk,
-            wal_dir,
-            log_id,
-            clock,
-            rng,
-            gathers: Mutex::default(),
-            wake: Notify::new(),
-            wanted: AtomicUsize::new(0),
-            together: AtomicUsize::new(0),
-            unflushed: AtomicUsize::new(0),
-            room: Notify::new(),
-            state: Mutex::new(LogState::Running),
-            writable: AtomicBool::new(true),
-            closing: AtomicBool::new(false),
-            files: Mutex::default(),
-            next_file: NextFile::default(),
-            current_room: AtomicU64::new(0),
-            current_file: AtomicU64::new(0),
-            segments,
-            live: Mutex::default(),
-            partitions: RwLock::default(),
-            dirty: Mutex::default(),
-            too_many_producers: Notify::new(),
-            counters: LogCounters::default(),
-        });
+        let directory = Directory::new(disk, &dir, log_id);
+        let tail = Tail::new(settings.tail_bytes_max, 0);
+        let shared = Arc::new(Shared::new(settings, Medium::Directory(directory), clock, rng, tail));
+        let directory = shared.directory();
         let mut opening = Opening { shared: shared.clone(), is_writing: false };
         for (id, settings) in partitions {
             ensure(&shared, *id, settings.clone());
@@ -497,13 +393,20 @@ impl CommitLog {
         let clean = checkpoint.closed;
         let (start, file_len) = (checkpoint.at, checkpoint.file_len);
         let proven = restore(&shared, checkpoint)?;
-        let walked = recovery::walk(&files, &shared.wal_dir, start, file_len, &log_id, reach, |found| {
-            replay(&shared, found)
+        let walked = recovery::walk(&files, &directory.wal_dir, start, file_len, &log_id, reach, |found| {
+            let place = &found.place;
+            replay(&shared, &found.header, &found.footer, place.file, place.offset)
+                .map_err(|detail| recovery::damaged(&directory.wal_dir, place, found.header.number, detail))
         })
         .await?;
         if walked.at.last_number < proven {
             let detail = format!("it cannot be read, yet the checkpoint knows of chunk {proven}");
-            return Err(recovery::damaged(&shared.wal_dir, &walked.at, walked.at.last_number + 1, detail));
+            return Err(recovery::damaged(
+                &shared.directory().wal_dir,
+                &walked.at,
+                walked.at.last_number + 1,
+                detail,
+            ));
         }
         let rewriter = match catalog {
             Some(catalog) => Some(Rewriter::open(shared.clone(), dir.join("manifest"), catalog).await?),
@@ -515,11 +418,11 @@ impl CommitLog {
         }
         let Walked { at, unsettled, chunk_count, bytes } = walked;
         if let Some(ahead) = files.remove(&(at.file + 1)) {
-            shared.next_file.found(at.file + 1, ahead);
+            directory.next_file.found(at.file + 1, ahead);
         }
         let current = files.get(&at.file).cloned().expect("the walk ended in a file that is there");
-        *shared.files.lock() = files;
-        shared.count_files();
+        *directory.files.lock() = files;
+        directory.count_files(&shared.counters);
         *shared.tail.lock() = Tail::new(shared.settings.tail_bytes_max, at.last_number + 1);
         shared.counters.recovered_chunks.store(chunk_count, Ordering::Relaxed);
         opening.is_writing = true;
@@ -541,13 +444,18 @@ impl CommitLog {
         let took = shared.clock.monotonic().saturating_sub(began);
         shared.counters.recovery_nanos.store(took.as_nanos() as u64, Ordering::Relaxed);
         task::spawn_on_own_thread("log-writer", writer.run()).map_err(|error| {
-            DiskError::new(DiskErrorKind::Io, "start the writer of", &shared.wal_dir, error.to_string())
+            DiskError::new(
+                DiskErrorKind::Io,
+                "start the writer of",
+                &shared.directory().wal_dir,
+                error.to_string(),
+            )
         })?;
         let rewriter = rewriter.map(|rewriter| Arc::new(tokio::sync::Mutex::new(rewriter)));
         if let Some(rewriter) = &rewriter {
             task::spawn(rewrite(Arc::downgrade(&shared), Arc::downgrade(rewriter)));
         }
-        Ok(Arc::new(CommitLog { shared, rewriter, closed, _lock: lock }))
+        Ok(Arc::new(CommitLog { shared, rewriter, closed, _lock: Some(lock) }))
     }
 
     pub fn partition(&self, id: &TopicIdPartition) -> Option<Arc<Partition>> {
@@ -636,7 +544,7 @@ impl CommitLog {
         self.shared.closing.store(true, Ordering::Release);
         self.shared.writable.store(false, Ordering::Release);
         self.shared.room.notify_waiters();
-        self.shared.next_file.closing();
+        self.shared.medium.closing();
         self.shared.wake.notify_one();
         if let Some(rewriter) = &self.rewriter {
             // A job under way sees that the log closes and ends; it must not outlive the directory's lock.
@@ -653,7 +561,7 @@ impl Drop for CommitLog {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
         self.shared.writable.store(false, Ordering::Release);
-        self.shared.next_file.closing();
+        self.shared.medium.closing();
         self.shared.wake.notify_one();
         // Only when nobody writes any more: a last checkpoint without partitions would forget them.
         if *self.closed.borrow() || self.closed.has_changed().is_err() {
@@ -676,6 +584,16 @@ impl Drop for Opening {
     }
 }
 
+fn all_of(catalog: &Catalog) -> Vec<(TopicIdPartition, PartitionSettings)> {
+    let mut partitions = Vec::new();
+    for topic in catalog.read().topics() {
+        let count = topic.partitions.len() as i32;
+        let ids = (0..count).map(|partition| TopicIdPartition { topic_id: topic.id, partition });
+        partitions.extend(ids.map(|id| (id, PartitionSettings::default())));
+    }
+    partitions
+}
+
 fn ensure(shared: &Arc<Shared>, id: TopicIdPartition, settings: PartitionSettings) -> Arc<Partition> {
     let mut partitions = shared.partitions.write();
     let fresh = || Arc::new(Partition::new(id, shared.clone(), settings));
@@ -690,7 +608,7 @@ fn restore(shared: &Arc<Shared>, checkpoint: Checkpoint) -> Result<u64, OpenErro
         // A topic that the catalog has no more: its data is dead.
         let Some(partition) = shared.partition(&id) else { continue };
         if !partition.restore(state) {
-            let path = shared.wal_dir.with_file_name("checkpoint");
+            let path = shared.directory().wal_dir.with_file_name("checkpoint");
             return Err(OpenError::Format {
                 path,
                 detail: format!("the extents of {id} do not reach its log end"),
@@ -700,17 +618,22 @@ fn restore(shared: &Arc<Shared>, checkpoint: Checkpoint) -> Result<u64, OpenErro
     Ok(proven)
 }
 
-fn replay(shared: &Arc<Shared>, found: &recovery::Found) -> Result<(), OpenError> {
-    let (header, footer, place) = (&found.header, &found.footer, &found.place);
-    let damaged = |detail| recovery::damaged(&shared.wal_dir, place, header.number, detail);
+/// A commit that counts, and stands at `offset` of `file`. An error says what in it does not fit.
+pub fn replay(
+    shared: &Shared,
+    header: &ContainerHeader,
+    footer: &Footer,
+    file: u64,
+    offset: u64,
+) -> Result<(), String> {
     for extent in &footer.extents {
         let Some(partition) = shared.partition(&extent.id) else { continue };
         let entries = footer.entries_of(extent);
-        let placed = extent_of(extent, place.file, place.offset, header.number);
-        partition.replay(placed, extent.leader_epoch, entries, header.created_ms).map_err(damaged)?;
+        let placed = extent_of(extent, file, offset, header.number);
+        partition.replay(placed, extent.leader_epoch, entries, header.created_ms)?;
     }
     if let Some(section) = footer.section(SectionKind::LogStarts) {
-        for start in LogStart::decode_all(section).map_err(|error| damaged(error.to_string()))? {
+        for start in LogStart::decode_all(section).map_err(|error| error.to_string())? {
             if let Some(partition) = shared.partition(&start.id) {
                 partition.replay_log_start(start.offset as i64);
             }
@@ -725,7 +648,7 @@ fn check_extents(shared: &Arc<Shared>, files: &Files) -> Result<(), OpenError> {
         partition.settle();
         partition
             .check_gaps()
-            .map_err(|detail| OpenError::Format { path: shared.wal_dir.clone(), detail })?;
+            .map_err(|detail| OpenError::Format { path: shared.directory().wal_dir.clone(), detail })?;
         let inner = partition.inner.lock();
         for extent in &inner.extents {
             let Some(place) = extent.wal() else { continue };
@@ -736,7 +659,7 @@ fn check_extents(shared: &Arc<Shared>, files: &Files) -> Result<(), OpenError> {
             let at = Position { file: place.file, offset: place.position, ..Position::default() };
             let detail =
                 format!("offsets {first} to {last} of {id} were there, and the file is missing or too short");
-            return Err(recovery::damaged(&shared.wal_dir, &at, place.chunk, detail));
+            return Err(recovery::damaged(&shared.directory().wal_dir, &at, place.chunk, detail));
         }
     }
     Ok(())

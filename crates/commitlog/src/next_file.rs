@@ -137,7 +137,7 @@ impl NextFile {
 pub async fn prepare_files(shared: Weak<Shared>) {
     loop {
         let Some(strong) = shared.upgrade() else { return };
-        let next = &strong.next_file;
+        let next = &strong.directory().next_file;
         let (wanted, closed) = {
             let mut inner = next.inner.lock();
             let inner = &mut *inner;
@@ -191,12 +191,13 @@ pub async fn prepare_files(shared: Weak<Shared>) {
 }
 
 async fn make(shared: &Shared, wanted: Wanted) -> Result<WalFile, DiskError> {
-    let (disk, dir) = (&shared.disk, &shared.wal_dir);
+    let directory = shared.directory();
+    let (disk, dir) = (&directory.disk, &directory.wal_dir);
     let sync_dir = !shared.settings.skips_directory_sync();
-    let in_use = shared.files.lock().contains_key(&wanted.number);
+    let in_use = directory.files.lock().contains_key(&wanted.number);
     assert!(!in_use, "WAL file {} is in use and would be replaced", wanted.number);
     let need = wanted.need.max(PAGE).next_power_of_two();
-    let spare = shared.next_file.inner.lock().spare.take();
+    let spare = directory.next_file.inner.lock().spare.take();
     if let Some((old, file)) = spare {
         if file.len >= need {
             shared.counters.wal_files_recycled.fetch_add(1, Ordering::Relaxed);
@@ -218,6 +219,6 @@ async fn make(shared: &Shared, wanted: Wanted) -> Result<WalFile, DiskError> {
     if len > free {
         return Err(DiskError::new(DiskErrorKind::NoSpace, "next file", dir, "only the reserve is left"));
     }
-    let in_a_hurry = || shared.current_room.load(Ordering::Acquire) < len / HURRY_PART;
+    let in_a_hurry = || directory.current_room.load(Ordering::Acquire) < len / HURRY_PART;
     wal::prepare(disk, dir, wanted.number, len, wanted.filling, sync_dir, in_a_hurry).await
 }

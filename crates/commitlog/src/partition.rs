@@ -423,10 +423,14 @@ impl Partition {
     }
 
     async fn read_extents(&self, together: &[Extent]) -> Result<Vec<Bytes>, ReadError> {
-        match self.shared.read_extents(together, READ_ALONE_BYTES).await {
+        match self.shared.medium.read_extents(together, READ_ALONE_BYTES).await {
             // Deleted or trimmed while we read: its file may be gone already.
             Err(_) if self.inner.lock().deleted => Err(ReadError::Deleted),
             Err(ReadError::Storage(error)) if error.is_not_found() => {
+                let (partition, offset) = (self.id, together[0].first_offset);
+                Err(ReadError::Damaged { partition, offset, detail: error.to_string() })
+            }
+            Err(error @ ReadError::Missing { .. }) => {
                 let (partition, offset) = (self.id, together[0].first_offset);
                 Err(ReadError::Damaged { partition, offset, detail: error.to_string() })
             }
@@ -661,7 +665,7 @@ impl Partition {
             // Nobody reads it any more, and its bytes count for nothing.
             inner.high_watermark = last_offset + 1;
         } else {
-            self.shared.hold(&extent);
+            self.shared.medium.hold(&extent);
             inner.add_extent(extent);
             self.mark_dirty(&mut inner);
         }
@@ -685,7 +689,7 @@ impl Partition {
         let dropped = inner.drop_below_log_start();
         self.mark_dirty(&mut inner);
         drop(inner);
-        self.shared.release(&dropped);
+        self.shared.medium.release(&dropped);
     }
 
     fn mark_dirty(self: &Arc<Self>, inner: &mut Inner) {
@@ -832,7 +836,7 @@ impl Partition {
     pub(crate) fn settle(&self) {
         let mut inner = self.inner.lock();
         inner.drop_below_log_start();
-        inner.extents.iter().for_each(|extent| self.shared.hold(extent));
+        inner.extents.iter().for_each(|extent| self.shared.medium.hold(extent));
     }
 
     /// The WAL extents up to this file, oldest first: what the rewriter may take.
@@ -898,7 +902,7 @@ impl Partition {
             "{}: what is replaced lives exactly as long as what replaces it",
             self.id
         );
-        new.iter().for_each(|extent| self.shared.hold(extent));
+        new.iter().for_each(|extent| self.shared.medium.hold(extent));
         let gained: u64 = new.iter().map(|extent| extent.len).sum();
         inner.layout += 1;
         let behind = inner.extents.split_off(to);
@@ -909,7 +913,7 @@ impl Partition {
         inner.size_bytes = inner.size_bytes + gained - gone;
         self.mark_dirty(&mut inner);
         drop(inner);
-        self.shared.release(&replaced);
+        self.shared.medium.release(&replaced);
     }
 
     /// At start, behind the replay of the WAL: what the manifest says wins over what the checkpoint says.
@@ -956,7 +960,7 @@ impl Partition {
         let waiters = std::mem::take(&mut inner.waiters);
         drop(inner);
         waiters.iter().filter_map(Weak::upgrade).for_each(|waiting| CommitWaiter(waiting).wake());
-        self.shared.release(&extents);
+        self.shared.medium.release(&extents);
     }
 }
 

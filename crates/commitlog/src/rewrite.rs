@@ -97,8 +97,8 @@ impl Rewriter {
         manifest_dir: PathBuf,
         catalog: Arc<Catalog>,
     ) -> Result<Self, ManifestError> {
-        let disk = shared.disk.clone();
-        let segment_dir = shared.segments.dir().clone();
+        let disk = shared.directory().disk.clone();
+        let segment_dir = shared.directory().segments.dir().clone();
         disk.create_dir_all(&segment_dir).await?;
         let (manifest, shards) = Manifest::open(disk.clone(), manifest_dir.clone(), catalog).await?;
         let mut mentioned = BTreeMap::new();
@@ -148,7 +148,7 @@ impl Rewriter {
         if self.drop_dead_segments().await? {
             return Ok(true);
         }
-        let space = self.shared.disk.space(self.shared.segments.dir()).await?;
+        let space = self.shared.directory().disk.space(self.shared.directory().segments.dir()).await?;
         let reserve = self.shared.settings.reserve_bytes.min(space.total_bytes / 10);
         let pressed = self.shared.state() == LogState::Full || space.free_bytes < reserve.saturating_mul(2);
         let room = space.free_bytes.saturating_sub(SPARE_BYTES.min(space.total_bytes / 100));
@@ -167,7 +167,7 @@ impl Rewriter {
     }
 
     fn wal_job(&self, pressed: bool, room: u64) -> Option<Job> {
-        let sealed = self.shared.sealed();
+        let sealed = self.shared.directory().sealed();
         let settings = &self.shared.settings;
         let bounds = Bounds {
             retain_bytes: settings.wal_retain_bytes,
@@ -197,7 +197,7 @@ impl Rewriter {
     }
 
     fn segment_job(&self, room: u64) -> Option<Job> {
-        let info = self.shared.segments.mostly_dead()?;
+        let info = self.shared.directory().segments.mostly_dead()?;
         let mut runs = Vec::new();
         let mut bytes = 0;
         for partition in self.shared.all_partitions() {
@@ -267,7 +267,7 @@ impl Rewriter {
         if job.bytes / (extents as u64).max(1) >= READ_ALONE_BYTES {
             return;
         }
-        let files = self.shared.files.lock();
+        let files = self.shared.directory().files.lock();
         for source in &job.sources {
             if let SegmentSource::WalFile(number) = source
                 && let Some(file) = files.get(number)
@@ -321,8 +321,8 @@ impl Rewriter {
                         Some(writer) => writer,
                         None => {
                             let id = self.shared.rng.uuid();
-                            let dir = self.shared.segments.dir();
-                            match SegmentWriter::create(&*self.shared.disk, dir, id).await {
+                            let dir = self.shared.directory().segments.dir();
+                            match SegmentWriter::create(&*self.shared.directory().disk, dir, id).await {
                                 Ok(fresh) => writer.insert(fresh),
                                 Err(error) => {
                                     result = Err(error.into());
@@ -364,7 +364,7 @@ impl Rewriter {
             (Ok(()), None) => {}
             (Err(error), left) => {
                 if let Some(left) = left
-                    && let Err(error) = left.abandon(&*self.shared.disk).await
+                    && let Err(error) = left.abandon(&*self.shared.directory().disk).await
                 {
                     tracing::warn!("a half-written segment stays until the next start: {error}");
                 }
@@ -402,12 +402,12 @@ impl Rewriter {
         let mut nonce = [0; 16];
         self.shared.rng.fill(&mut nonce);
         let identity = SegmentIdentity {
-            log_id: self.shared.log_id,
+            log_id: self.shared.directory().log_id,
             nonce,
             created_ms: self.shared.clock.now_ms(),
             sources: job.sources.clone(),
         };
-        written.push(writer.finish(&*self.shared.disk, identity).await?);
+        written.push(writer.finish(&*self.shared.directory().disk, identity).await?);
         Ok(())
     }
 
@@ -417,8 +417,12 @@ impl Rewriter {
         partition: &Partition,
         group: &[Extent],
     ) -> Result<Vec<Bytes>, (Vec<Bytes>, ReadError)> {
-        let bytes =
-            self.shared.read_extents(group, READ_ALONE_BYTES).await.map_err(|error| (Vec::new(), error))?;
+        let bytes = self
+            .shared
+            .medium
+            .read_extents(group, READ_ALONE_BYTES)
+            .await
+            .map_err(|error| (Vec::new(), error))?;
         let mut good = Vec::with_capacity(bytes.len());
         for (extent, bytes) in group.iter().zip(bytes) {
             if let Err(error) = partition.check(extent, &bytes) {
@@ -432,7 +436,7 @@ impl Rewriter {
     async fn pace(&self, bytes: u64) {
         let settings = &self.shared.settings;
         let mut burden = Burden::default();
-        self.shared.sealed().iter().for_each(|file| burden.add(file));
+        self.shared.directory().sealed().iter().for_each(|file| burden.add(file));
         // Behind four times a bound, disk space or memory matters more than evenness.
         let behind =
             burden.bytes > 4 * settings.wal_retain_bytes || burden.extents > 4 * settings.wal_extents_max;
@@ -460,8 +464,13 @@ impl Rewriter {
         }
         let mentioned: Vec<(u32, BTreeSet<SegmentId>)> =
             changed.values().map(|shard| (shard.number, shard.segments().into_keys().collect())).collect();
-        let wal_mark =
-            self.shared.sealed().iter().find(|file| file.live_extents > 0).map_or(0, |file| file.number);
+        let wal_mark = self
+            .shared
+            .directory()
+            .sealed()
+            .iter()
+            .find(|file| file.live_extents > 0)
+            .map_or(0, |file| file.number);
         self.manifest.commit(changed.into_values().collect(), wal_mark).await?;
         self.mentioned.extend(mentioned);
         Ok(())
@@ -469,7 +478,7 @@ impl Rewriter {
 
     /// Segments that nobody reads any more: the manifest forgets them, then they are removed.
     async fn drop_dead_segments(&mut self) -> Result<bool, RewriteError> {
-        let segments = &self.shared.segments;
+        let segments = &self.shared.directory().segments;
         let dead = |id: &&SegmentId| !segments.is_live(id);
         let dead: BTreeSet<SegmentId> = self.mentioned.values().flatten().filter(dead).copied().collect();
         let names_dead =
@@ -494,9 +503,9 @@ impl Rewriter {
 
     /// Files of segments that no shard leads to and nobody reads.
     async fn unmentioned(&self) -> Result<Vec<SegmentId>, DiskError> {
-        let entries = self.shared.disk.list(self.shared.segments.dir()).await?;
+        let entries = self.shared.directory().disk.list(self.shared.directory().segments.dir()).await?;
         let ids = entries.iter().filter_map(|entry| file_id(&entry.name));
-        Ok(ids.filter(|id| !self.is_mentioned(id) && !self.shared.segments.is_live(id)).collect())
+        Ok(ids.filter(|id| !self.is_mentioned(id) && !self.shared.directory().segments.is_live(id)).collect())
     }
 
     fn is_mentioned(&self, id: &SegmentId) -> bool {
@@ -506,9 +515,9 @@ impl Rewriter {
     async fn remove_files(&self, ids: impl Iterator<Item = SegmentId>) {
         for id in ids {
             assert!(!self.is_mentioned(&id), "a segment goes only when the manifest does not lead to it");
-            self.shared.segments.forget(&id);
-            let path = self.shared.segments.dir().join(file_name(&id));
-            if let Err(error) = self.shared.disk.remove(&path).await {
+            self.shared.directory().segments.forget(&id);
+            let path = self.shared.directory().segments.dir().join(file_name(&id));
+            if let Err(error) = self.shared.directory().disk.remove(&path).await {
                 tracing::warn!("a segment that nobody needs stays until the next start: {error}");
             }
         }
@@ -516,7 +525,7 @@ impl Rewriter {
 
     /// Shows in the counters what there is.
     pub fn count(&self) {
-        let (count, bytes, live) = self.shared.segments.totals();
+        let (count, bytes, live) = self.shared.directory().segments.totals();
         self.shared.counters.segments.store(count, Ordering::Relaxed);
         self.shared.counters.segment_bytes.store(bytes, Ordering::Relaxed);
         self.shared.counters.segment_live_bytes.store(live, Ordering::Relaxed);

@@ -21,6 +21,8 @@ pub struct LogSettings {
     /// Chunks of this size on the average do not feel what a commit into never-written blocks costs: then new files are
     /// allocated, and not filled with zeros.
     pub allocate_from_bytes: u64,
+    /// In a bucket: how long a commit waits for company, unless it is as long as it may be.
+    pub linger: Duration,
     /// A chunk takes batches until it is this long; one batch may be longer.
     pub chunk_bytes_max: usize,
     /// Batches waiting for their commit; above it `room()` holds the sockets back.
@@ -64,6 +66,10 @@ pub struct LogSettings {
 pub enum NegativeControl {
     AcknowledgeBeforeSync,
     SkipDirectorySync,
+    /// Bucket: that an object exists is taken for one's own success (R3).
+    ExistsIsStored,
+    /// Bucket: a slot counts before the ones below it (R4).
+    AcknowledgeOutOfOrder,
 }
 
 impl Default for LogSettings {
@@ -73,6 +79,7 @@ impl Default for LogSettings {
             wal_file_bytes_min: 16 << 20,
             wal_file_bytes_max: 256 << 20,
             allocate_from_bytes: 512 << 10,
+            linger: Duration::from_millis(250),
             chunk_bytes_max: 4 << 20,
             unflushed_bytes_max: 64 << 20,
             tail_bytes_max: 64 << 20,

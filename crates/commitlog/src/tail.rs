@@ -39,6 +39,8 @@ impl Drop for Counted {
 
 #[derive(Debug)]
 pub struct Tail {
+    /// In a bucket: the one WAL whose commits are here; others have commits of the same numbers.
+    wal_id: Option<u64>,
     chunks: VecDeque<Bytes>,
     /// Number of the first chunk in `chunks`; numbers are dense.
     first: u64,
@@ -50,7 +52,13 @@ pub struct Tail {
 
 impl Tail {
     pub fn new(bytes_max: usize, next_number: u64) -> Tail {
-        Tail { chunks: VecDeque::new(), first: next_number, bytes: 0, bytes_max, alive: Arc::default() }
+        let chunks = VecDeque::new();
+        Tail { wal_id: None, chunks, first: next_number, bytes: 0, bytes_max, alive: Arc::default() }
+    }
+
+    /// Of the WAL that begins in a bucket.
+    pub fn of_wal(bytes_max: usize, wal_id: u64) -> Tail {
+        Tail { wal_id: Some(wal_id), ..Tail::new(bytes_max, 0) }
     }
 
     /// Header and payload of a chunk. Of small ones a copy is kept: their footer, padding and alignment take more memory than
@@ -71,6 +79,9 @@ impl Tail {
 
     /// The extent's bytes while its chunk is here.
     pub fn get(&self, place: &WalPlace, len: u64) -> Option<Bytes> {
+        if self.wal_id.is_some_and(|wal_id| wal_id != place.file) {
+            return None;
+        }
         let chunk = self.chunks.get(usize::try_from(place.chunk.checked_sub(self.first)?).ok()?)?;
         let from = place.position_in_chunk as usize;
         Some(chunk.slice(from..from + len as usize))
@@ -99,7 +110,7 @@ impl ColdExtents {
         ColdExtents { recent: VecDeque::new(), bytes: 0, bytes_max }
     }
 
-    /// By chunk and position in it: a chunk's number never comes again, a place in a recycled file does.
+    /// By chunk and position in it: a chunk's number never comes again in a file, a place in a recycled one does.
     pub fn get(&mut self, source: &Source) -> Option<Bytes> {
         let key = key(source);
         let at = self.recent.iter().position(|(known, _)| *known == key)?;
@@ -129,13 +140,15 @@ impl ColdExtents {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ColdKey {
-    Wal { chunk: u64, position: u32 },
+    Wal { file: u64, chunk: u64, position: u32 },
     Segment { id: SegmentId, position: u64 },
 }
 
 fn key(source: &Source) -> ColdKey {
     match source {
-        Source::Wal(place) => ColdKey::Wal { chunk: place.chunk, position: place.position_in_chunk },
+        Source::Wal(place) => {
+            ColdKey::Wal { file: place.file, chunk: place.chunk, position: place.position_in_chunk }
+        }
         Source::Segment(place) => ColdKey::Segment { id: place.segment.id, position: place.position },
     }
 }

@@ -4,7 +4,7 @@
 //! zeros; the next are 16 MiB, then twice as long each up to 256 MiB, filled with zeros ahead of use (or only allocated,
 //! while commits are large), or recycled.
 //! A file gets its name only when it is ready; what stands in a recycled one does not count, because it has lower
-//! chunk numbers. Chunks start at multiples of [`PAGE`], so that a torn write of one never touches pages of another.
+//! chunk numbers. Chunks start at multiples of [`PAGE`](crate::container::PAGE), so that a torn write of one never touches pages of another.
 //! One chunk is in flight at a time: when chunk n + 1 is written, chunk n is durable.
 
 use std::collections::BTreeMap;
@@ -17,9 +17,7 @@ use protocol::batch::Batch;
 use world::disk::{Disk, DiskError, File, OpenMode};
 
 use crate::commit::CommitGroup;
-use crate::container::{
-    ContainerBuilder, ContainerHeader, Footer, Identity, Kind, LogStart, PAGE, SectionKind,
-};
+use crate::container::{ContainerBuilder, ContainerHeader, Footer, Identity, Kind, LogStart, SectionKind};
 use crate::encoding::Hash;
 use crate::error::CommitError;
 use crate::partition::Partition;
@@ -65,7 +63,7 @@ impl Drop for Gather {
 
 /// One chunk, built.
 pub struct Chunk {
-    /// Padded to [`PAGE`].
+    /// In a file padded to [`PAGE`](crate::container::PAGE).
     pub bytes: Bytes,
     pub header: ContainerHeader,
     pub footer: Footer,
@@ -111,16 +109,8 @@ pub fn file_number(name: &str) -> Option<u64> {
     name.strip_suffix(".wal").filter(|digits| digits.len() == 20)?.parse().ok()
 }
 
-/// What a chunk says of itself whichever file it goes to.
-#[derive(Clone, Copy)]
-pub struct Stamp {
-    pub log_id: [u8; 16],
-    pub nonce: [u8; 16],
-    pub now_ms: i64,
-}
-
-/// Builds the next chunk from what waited. Within a partition the order stays; partitions are grouped.
-pub fn build(gather: &mut Gather, at: &Position, durable: u64, file_len: u64, stamp: Stamp) -> Chunk {
+/// Builds a commit from what waited. Within a partition the order stays; partitions are grouped.
+pub fn build(gather: &mut Gather, identity: Identity) -> Chunk {
     gather.batches.sort_by_key(|pending| (pending.partition.id(), pending.base_offset));
     let payload_len: usize = gather.batches.iter().map(|pending| pending.batch.bytes.len()).sum();
     let mut builder = ContainerBuilder::new(payload_len, gather.batches.len());
@@ -130,17 +120,12 @@ pub fn build(gather: &mut Gather, at: &Position, durable: u64, file_len: u64, st
     if !gather.log_starts.is_empty() {
         builder.section(SectionKind::LogStarts, LogStart::encode_all(&gather.log_starts));
     }
-    let (bytes, header, footer) = builder.finish(Identity {
-        kind: Kind::Chunk,
-        log_id: stamp.log_id,
-        number: at.last_number + 1,
-        predecessor: at.last_hash,
-        durable,
-        nonce: stamp.nonce,
-        created_ms: stamp.now_ms,
-        file_len,
-    });
-    assert_eq!(bytes.len() as u64 % PAGE, 0, "a chunk fills pages");
+    let (bytes, header, footer) = builder.finish(identity);
+    let bytes = match identity.kind {
+        // Padding is for the pages of a disk.
+        Kind::Object => bytes.slice(..header.len() as usize),
+        Kind::Chunk | Kind::Segment => bytes,
+    };
     Chunk { bytes, header, footer, hash: header.hash() }
 }
 

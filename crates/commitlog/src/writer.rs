@@ -10,13 +10,13 @@ use world::disk::{DiskError, DiskErrorKind};
 use world::task;
 
 use crate::checkpointer::CheckpointRequest;
-use crate::container::{ContainerHeader, HEADER_LEN};
+use crate::container::{ContainerHeader, HEADER_LEN, Identity, Kind};
 use crate::error::CommitError;
 use crate::log::{LogState, Shared};
-use crate::partition::{CommitWaiter, extent_of};
 use crate::patience::Patience;
+use crate::publish::{GoneGuard, end_group, publish};
 use crate::settings::SyncMode;
-use crate::wal::{self, Chunk, Filling, Gather, Position, Stamp, WalFile};
+use crate::wal::{self, Chunk, Filling, Gather, Position, WalFile};
 
 /// After so much silence an empty chunk says that the last one is durable.
 const IDLE_STATEMENT: Duration = Duration::from_millis(500);
@@ -61,8 +61,8 @@ impl Writer {
         checkpoints: mpsc::Sender<CheckpointRequest>,
         closed: watch::Sender<bool>,
     ) -> Self {
-        shared.current_file.store(at.file, Ordering::Release);
-        shared.current_room.store(current.len - at.offset, Ordering::Release);
+        shared.directory().current_file.store(at.file, Ordering::Release);
+        shared.directory().current_room.store(current.len - at.offset, Ordering::Release);
         let last_sync = shared.clock.monotonic();
         Self {
             shared,
@@ -89,7 +89,7 @@ impl Writer {
         let mut again = Vec::new();
         let mut len = 0;
         for place in unsettled {
-            let file = self.shared.files.lock()[&place.file].file.clone();
+            let file = self.shared.directory().files.lock()[&place.file].file.clone();
             let header = file.read_at(place.offset, HEADER_LEN).await?;
             let header = ContainerHeader::decode(&header).expect("recovery read this chunk");
             len += header.padded_len();
@@ -117,14 +117,14 @@ impl Writer {
             };
             if let Err(why) = result {
                 self.shared.set_state(LogState::Failed(why.clone()));
-                self.end_group(&gather, Err(CommitError(why)));
+                end_group(&self.shared, &gather, Err(CommitError(why)));
             }
         }
         if !matches!(self.shared.state(), LogState::Failed(_)) && self.durable_checkpoint(true).await.is_err()
         {
             tracing::warn!("no checkpoint at the end: the next start reads more of the log");
         }
-        self.shared.next_file.close();
+        self.shared.directory().next_file.close();
         let _ = self.closed.send(true);
     }
 
@@ -177,7 +177,7 @@ impl Writer {
     async fn release_dead(&mut self) {
         let now = self.shared.clock.monotonic();
         let lately = now.saturating_sub(self.last_release) < RELEASE_INTERVAL;
-        if !lately && !self.shared.dead_files(self.at.file).is_empty() {
+        if !lately && !self.shared.directory().dead_files(self.at.file).is_empty() {
             self.last_release = now;
             self.checkpoint();
         }
@@ -187,18 +187,30 @@ impl Writer {
         let statement = gather.is_empty();
         let mut nonce = [0; 16];
         self.shared.rng.fill(&mut nonce);
-        let stamp = Stamp { log_id: self.shared.log_id, nonce, now_ms: self.shared.clock.now_ms() };
-        let mut chunk = wal::build(gather, &self.at, self.durable, self.current.len, stamp);
+        let identity = Identity {
+            kind: Kind::Chunk,
+            log_id: self.shared.directory().log_id,
+            number: self.at.last_number + 1,
+            predecessor: self.at.last_hash,
+            durable: self.durable,
+            nonce,
+            created_ms: self.shared.clock.now_ms(),
+            file_len: self.current.len,
+        };
+        let mut chunk = wal::build(gather, identity);
         let len = chunk.bytes.len() as u64;
         self.stay_within_reach().await?;
         if self.at.offset + len > self.current.len {
             self.switch_file(len).await?;
             // Its header names the file it stands in; this happens once per file.
-            chunk = wal::build(gather, &self.at, self.durable, self.current.len, stamp);
+            chunk = wal::build(
+                gather,
+                Identity { durable: self.durable, file_len: self.current.len, ..identity },
+            );
         }
         let early = self.shared.settings.acknowledges_early();
         if early {
-            self.publish(&chunk, gather);
+            publish(&self.shared, &chunk, gather, self.at.file, self.at.offset);
         }
         let began = self.shared.clock.monotonic();
         let sync = match self.shared.settings.sync {
@@ -214,10 +226,10 @@ impl Writer {
         counters.commit_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
         self.patience.committed(gather.batches.len(), gather.bytes, took);
         if !early {
-            self.publish(&chunk, gather);
+            publish(&self.shared, &chunk, gather, self.at.file, self.at.offset);
         }
         self.at = self.at.behind(&chunk);
-        self.shared.current_room.store(self.current.len - self.at.offset, Ordering::Release);
+        self.shared.directory().current_room.store(self.current.len - self.at.offset, Ordering::Release);
         if sync {
             self.durable = chunk.header.number;
             self.last_sync = began;
@@ -230,7 +242,7 @@ impl Writer {
             self.checkpoint();
         }
         if self.at.offset * 2 >= self.current.len {
-            self.shared.next_file.want(self.at.file + 1, self.next_len(), 0, self.next_filling());
+            self.shared.directory().next_file.want(self.at.file + 1, self.next_len(), 0, self.next_filling());
         }
         Ok(())
     }
@@ -274,50 +286,18 @@ impl Writer {
             self.durable = self.at.last_number;
         }
         let number = self.at.file + 1;
-        self.shared.next_file.want(number, self.next_len(), need, self.next_filling());
-        let file = self.shared.next_file.take(number, need).await?;
-        self.shared.files.lock().insert(number, file.clone());
-        self.shared.count_files();
+        self.shared.directory().next_file.want(number, self.next_len(), need, self.next_filling());
+        let file = self.shared.directory().next_file.take(number, need).await?;
+        self.shared.directory().files.lock().insert(number, file.clone());
+        self.shared.directory().count_files(&self.shared.counters);
         self.current = file;
         self.at.file = number;
         self.at.offset = 0;
         self.chunks_in_file = 0;
-        self.shared.current_file.store(number, Ordering::Release);
+        self.shared.directory().current_file.store(number, Ordering::Release);
         // From now on the file before can be given back, once a checkpoint stands behind it.
         self.chunks_since_checkpoint = CHECKPOINT_CHUNKS;
         Ok(())
-    }
-
-    /// The chunk is durable: offsets move, answers leave, fetches wake.
-    fn publish(&mut self, chunk: &Chunk, gather: &Gather) {
-        let number = chunk.header.number;
-        let kept = chunk.bytes.slice(..chunk.header.footer_at() as usize);
-        self.shared.tail.lock().push(number, kept);
-        let mut woken: Vec<CommitWaiter> = Vec::new();
-        let mut rest = gather.batches.as_slice();
-        for extent in &chunk.footer.extents {
-            let (own, others) = rest.split_at(extent.entry_count);
-            rest = others;
-            let partition = &own[0].partition;
-            assert_eq!(partition.id(), extent.id, "footer and queue name the same partition");
-            let placed = extent_of(extent, self.at.file, self.at.offset, number);
-            let entries = chunk.footer.entries_of(extent);
-            woken.extend(partition.commit(placed, entries, chunk.header.created_ms));
-        }
-        for start in &gather.log_starts {
-            if let Some(partition) = self.shared.partition(&start.id) {
-                partition.commit_log_start(start.offset as i64);
-            }
-        }
-        self.end_group(gather, Ok(()));
-        woken.iter().for_each(CommitWaiter::wake);
-    }
-
-    fn end_group(&self, gather: &Gather, result: Result<(), CommitError>) {
-        // With the negative control the group ends before the write; a write that then fails has nobody to tell.
-        if gather.group.finish(result) {
-            self.shared.flushed(gather.bytes);
-        }
     }
 
     /// Half way to the bound, so that nobody has to wait at the bound itself.
@@ -350,7 +330,7 @@ impl Writer {
     async fn wait_for_space(&self) {
         self.shared.set_state(LogState::Full);
         // The task that looks for room also says when there is some.
-        self.shared.next_file.want(self.at.file + 1, self.next_len(), 0, self.next_filling());
+        self.shared.directory().next_file.want(self.at.file + 1, self.next_len(), 0, self.next_filling());
         task::sleep(FULL_RETRY).await;
     }
 
@@ -372,7 +352,12 @@ impl Writer {
         let (request, answer) = self.checkpoint_request(close, true);
         let gone = || {
             let detail = "the task that writes checkpoints is gone: a bug, see above";
-            DiskError::new(DiskErrorKind::Io, "write a checkpoint of", &self.shared.wal_dir, detail)
+            DiskError::new(
+                DiskErrorKind::Io,
+                "write a checkpoint of",
+                &self.shared.directory().wal_dir,
+                detail,
+            )
         };
         self.checkpoints.send(request).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())??;
@@ -402,21 +387,5 @@ impl Writer {
         let (done, answer) = oneshot::channel();
         let (at, file_len, since_durable) = (self.at, self.current.len, self.since_durable);
         (CheckpointRequest { at, file_len, since_durable, closed, sync, done }, answer)
-    }
-}
-
-/// However the writer ends, nobody goes on waiting for it.
-struct GoneGuard {
-    shared: Arc<Shared>,
-}
-
-impl Drop for GoneGuard {
-    fn drop(&mut self) {
-        if !self.shared.closing.load(Ordering::Acquire) {
-            self.shared.set_state(LogState::Failed("the task that writes is gone: a bug, see above".into()));
-        }
-        self.shared.next_file.close();
-        // Dropped, they tell those who wait.
-        drop(std::mem::take(&mut *self.shared.gathers.lock()));
     }
 }

@@ -1,6 +1,8 @@
 //! The log's promises on a seeded disk: what was acknowledged is there after any crash, once, in order.
 #![allow(clippy::disallowed_methods)]
 
+mod bucket_log;
+mod bucket_wal;
 mod controls;
 #[path = "../../../protocol/tests/it/counting.rs"]
 mod counting;

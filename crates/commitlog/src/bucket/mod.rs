@@ -1,0 +1,27 @@
+//! The write-ahead log in a bucket, and how a broker takes over another's.
+//!
+//! ```text
+//! wal/<wal_id:020>/<slot:020>     a container with the batches of one commit, or a tombstone; never both, never changed
+//!
+//!   slot   0      1      2      3      4
+//!        data │ data │ data │ tomb │ data        sealed at 3: what stands in 4 was never acknowledged and does not exist
+//! ```
+//!
+//! A *slot* is one byte string for ever (R2). Its writer acknowledges slots in their order only (R4), so a taker that stops it
+//! with tombstones finds everything that was acknowledged below the first of them. No clock and no lease has a part in that.
+//!
+//! Start reading at `slot_writer.rs`, then `takeover.rs`. The rules' numbers are those of the design's bucket protocol.
+
+mod medium;
+mod recovery;
+mod slot;
+mod slot_writer;
+mod takeover;
+mod writer;
+
+pub(crate) use medium::BucketMedium;
+pub(crate) use recovery::{recover, take_over_own};
+pub use slot::{Slot, SlotError, slot_key, tombstone};
+pub use slot_writer::{Fenced, SLOTS_IN_FLIGHT_MAX, SlotWriter};
+pub use takeover::{TakeoverError, take_over};
+pub(crate) use writer::BucketWriter;

@@ -1,0 +1,120 @@
+//! Ending the WAL of a broker that is gone, or only seems to be (R9-R12).
+//!
+//! ```text
+//!   fence X in the metadata ─▶ look from X's mark on: data → next · nothing → tombstones there and behind, look again
+//!                                                     tombstone → X ends here ─▶ seal X in the metadata
+//! ```
+//! Several may do it at once, and any of them may die half-way: who comes next begins again, and of several seals the first in
+//! the metadata log counts. A broker that was only slow finds a tombstone where its next commit should be, and stops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::{Catalog, CatalogError, MetadataRecord, Precondition, Wal};
+use futures_util::future::join_all;
+use world::bucket::{Bucket, BucketError, store};
+use world::task;
+
+use super::slot::{Slot, SlotError, look, slot_key, tombstone};
+use super::slot_writer::SLOTS_IN_FLIGHT_MAX;
+
+/// How long a bucket may be silent before a takeover fails; it can be begun again at any time.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+const METADATA_PAUSE: Duration = Duration::from_millis(200);
+/// Slots looked at side by side.
+const LOOKS_AT_ONCE: u64 = 32;
+/// Tombstones put at once against a writer that is always faster.
+const TOMBSTONES_MAX: u64 = 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum TakeoverError {
+    #[error(transparent)]
+    Slot(#[from] SlotError),
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+/// Fences and seals a WAL; gives its end as the metadata has it, which may be another taker's. On return this broker's own
+/// replay has passed the seal (R12). The heirs get its partitions, if it has any.
+pub async fn take_over(
+    bucket: &Arc<dyn Bucket>,
+    catalog: &Catalog,
+    wal_id: u64,
+    heirs: &[u64],
+) -> Result<u64, TakeoverError> {
+    if !of(catalog, wal_id)?.is_fenced {
+        append(catalog, MetadataRecord::FenceWal { wal_id }).await?;
+    }
+    // Read behind the fence: from there on it stands still (R9).
+    let fenced = of(catalog, wal_id)?;
+    if let Some(end) = fenced.sealed_at {
+        return Ok(end);
+    }
+    let end = find_end(bucket, wal_id, fenced.mark).await?;
+    loop {
+        let heirs = if catalog.read().leads(wal_id) { heirs.to_vec() } else { Vec::new() };
+        let seal = MetadataRecord::SealWal { wal_id, end, rewriter: catalog.wal_id(), heirs };
+        match append(catalog, seal).await {
+            // An older WAL of the node was sealed meanwhile.
+            Err(CatalogError::Rejected(Precondition::WrongHeirs { .. })) => {}
+            sealed => break sealed?,
+        }
+    }
+    Ok(of(catalog, wal_id)?.sealed_at.expect("replay has passed the seal"))
+}
+
+fn of(catalog: &Catalog, wal_id: u64) -> Result<Wal, CatalogError> {
+    let unknown = CatalogError::Rejected(Precondition::UnknownWal { wal_id });
+    catalog.read().wal(wal_id).cloned().ok_or(unknown)
+}
+
+/// Until the outcome is known. That the WAL is sealed already is as good: the first seal counts.
+async fn append(catalog: &Catalog, record: MetadataRecord) -> Result<(), CatalogError> {
+    loop {
+        match catalog.append(vec![record.clone()]).await {
+            Ok(_) | Err(CatalogError::Rejected(Precondition::WalSealed { .. })) => return Ok(()),
+            // Sent again it is judged again, so it does not matter whether it was there already.
+            Err(CatalogError::Unknown(_)) => task::sleep(METADATA_PAUSE).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The slot of the first tombstone that has only data before it, from the mark on; puts it there if there is none.
+async fn find_end(bucket: &Arc<dyn Bucket>, wal_id: u64, mark: u64) -> Result<u64, TakeoverError> {
+    let mut slot = mark;
+    let mut distance = SLOTS_IN_FLIGHT_MAX as u64;
+    loop {
+        let ahead = (slot..slot + LOOKS_AT_ONCE).map(|slot| look(&**bucket, wal_id, slot));
+        for found in join_all(ahead).await {
+            match found? {
+                Slot::Data => slot += 1,
+                Slot::Tombstone => return Ok(slot),
+                Slot::Absent => {
+                    put_tombstones(bucket, wal_id, slot, distance).await?;
+                    // Should the writer have been faster everywhere, it has to run farther next time.
+                    distance = (distance * 2).min(TOMBSTONES_MAX);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Whatever was faster somewhere stays.
+async fn put_tombstones(
+    bucket: &Arc<dyn Bucket>,
+    wal_id: u64,
+    slot: u64,
+    count: u64,
+) -> Result<(), TakeoverError> {
+    let put = (slot..slot + count).map(|slot| async move {
+        store(&**bucket, &slot_key(wal_id, slot), &tombstone(wal_id, slot), PATIENCE).await
+    });
+    for stored in join_all(put).await {
+        stored.map_err(|error| error.error)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! The one that writes into a bucket: lets what comes wait for company, makes one object of it, and tells everybody when it
+//! and all objects before it are stored.
+//!
+//! ```text
+//!   appends ─▶ gather ── linger, or full ──▶ slot 7 ┐
+//!                                            slot 8 ├─ in flight ──▶ stored in their order ─▶ publish
+//!                                            slot 9 ┘
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use world::bucket::Bucket;
+use world::task;
+
+use super::slot_writer::SlotWriter;
+use crate::container::{Identity, Kind};
+use crate::encoding::Hash;
+use crate::error::CommitError;
+use crate::log::{LogState, Shared};
+use crate::publish::{GoneGuard, end_group, publish};
+use crate::wal::{self, Chunk, Gather};
+
+pub struct BucketWriter {
+    shared: Arc<Shared>,
+    wal_id: u64,
+    slots: SlotWriter,
+    /// As many as the slot writer has in flight, in the same order.
+    in_flight: VecDeque<Sent>,
+    next_slot: u64,
+    last_hash: Hash,
+    /// When what waits has waited long enough.
+    linger_until: Option<Duration>,
+    closed: watch::Sender<bool>,
+}
+
+struct Sent {
+    chunk: Chunk,
+    gather: Gather,
+    at: Duration,
+}
+
+/// What waits for the next commit.
+enum Waits {
+    Nothing,
+    Something,
+    AsMuchAsFits,
+}
+
+impl BucketWriter {
+    pub fn new(
+        shared: Arc<Shared>,
+        bucket: Arc<dyn Bucket>,
+        wal_id: u64,
+        closed: watch::Sender<bool>,
+    ) -> Self {
+        Self {
+            shared,
+            wal_id,
+            slots: SlotWriter::new(bucket, wal_id),
+            in_flight: VecDeque::new(),
+            next_slot: 0,
+            last_hash: Hash::default(),
+            linger_until: None,
+            closed,
+        }
+    }
+
+    pub async fn run(mut self) {
+        let _guard = GoneGuard { shared: self.shared.clone() };
+        loop {
+            let has_room = self.slots.has_room();
+            let is_idle = self.in_flight.is_empty();
+            let (slots, shared, linger_until) = (&mut self.slots, &*self.shared, &mut self.linger_until);
+            tokio::select! {
+                biased;
+                stored = slots.stored(), if !is_idle => match stored {
+                    Ok(slot) => self.stored(slot),
+                    Err(fenced) => {
+                        self.fail(fenced.to_string());
+                        break;
+                    }
+                },
+                is_due = is_due(shared, linger_until), if has_room => match is_due {
+                    true => self.send(),
+                    // Closing, and nothing waits: the end comes when nothing is in flight.
+                    false if is_idle => break,
+                    false => {
+                        match self.slots.stored().await {
+                            Ok(slot) => self.stored(slot),
+                            Err(fenced) => {
+                                self.fail(fenced.to_string());
+                                break;
+                            }
+                        }
+                    }
+                },
+            }
+        }
+        let _ = self.closed.send(true);
+        // Who appends after a failure is refused; who was just too early for that is told here.
+        while !self.shared.closing.load(Ordering::Acquire) {
+            self.shared.wake.notified().await;
+            self.refuse_waiting();
+        }
+        self.refuse_waiting();
+    }
+
+    fn send(&mut self) {
+        let Some(mut gather) = self.shared.gathers.lock().pop_front() else { return };
+        self.linger_until = None;
+        let mut nonce = [0; 16];
+        self.shared.rng.fill(&mut nonce);
+        let slot = self.next_slot;
+        let identity = Identity {
+            kind: Kind::Object,
+            log_id: u128::from(self.wal_id).to_be_bytes(),
+            number: slot,
+            predecessor: self.last_hash,
+            // Slots below were acknowledged.
+            durable: slot - self.in_flight.len() as u64,
+            nonce,
+            created_ms: self.shared.clock.now_ms(),
+            file_len: 0,
+        };
+        let chunk = wal::build(&mut gather, identity);
+        self.last_hash = chunk.hash;
+        self.next_slot += 1;
+        assert_eq!(self.slots.send(chunk.bytes.clone()), slot, "slots are filled in their order");
+        let at = self.shared.clock.monotonic();
+        self.in_flight.push_back(Sent { chunk, gather, at });
+    }
+
+    /// This slot and all before it are stored for good.
+    fn stored(&mut self, slot: u64) {
+        let Sent { chunk, gather, at } = self.in_flight.pop_front().expect("it was in flight");
+        assert_eq!(chunk.header.number, slot, "slots are acknowledged in their order (R4)");
+        let took = self.shared.clock.monotonic().saturating_sub(at);
+        let counters = &self.shared.counters;
+        counters.commits.fetch_add(1, Ordering::Relaxed);
+        counters.batches.fetch_add(gather.batches.len() as u64, Ordering::Relaxed);
+        counters.bytes.fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
+        counters.commit_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        publish(&self.shared, &chunk, &gather, self.wal_id, 0);
+    }
+
+    /// Nothing is acknowledged any more. Whether what was in flight counts, somebody else has decided (R3).
+    fn fail(&mut self, why: String) {
+        self.shared.set_state(LogState::Failed(why.clone()));
+        for sent in self.in_flight.drain(..) {
+            end_group(&self.shared, &sent.gather, Err(CommitError(why.clone())));
+        }
+        self.refuse_waiting();
+    }
+
+    fn refuse_waiting(&self) {
+        let waiting = std::mem::take(&mut *self.shared.gathers.lock());
+        let why = match self.shared.state() {
+            LogState::Failed(why) => why,
+            _ => "the log is closed".to_owned(),
+        };
+        for gather in waiting {
+            end_group(&self.shared, &gather, Err(CommitError(why.clone())));
+        }
+    }
+}
+
+/// Waits until a commit is due. False: the log closes, and nothing waits.
+async fn is_due(shared: &Shared, linger_until: &mut Option<Duration>) -> bool {
+    loop {
+        let wake = shared.wake.notified();
+        // Before the look: what comes behind it wakes.
+        shared.wanted.store(0, Ordering::SeqCst);
+        let closing = shared.closing.load(Ordering::Acquire);
+        match waits(shared) {
+            Waits::Nothing if closing => return false,
+            Waits::Nothing => {
+                *linger_until = None;
+                wake.await;
+            }
+            Waits::AsMuchAsFits => return true,
+            Waits::Something if closing => return true,
+            Waits::Something => {
+                let now = shared.clock.monotonic();
+                let until = *linger_until.get_or_insert(now + shared.settings.linger);
+                if now >= until {
+                    return true;
+                }
+                // Nobody else has to wake us before that, but the one that makes the commit as long as it may be.
+                shared.wanted.store(usize::MAX, Ordering::SeqCst);
+                let _ = task::timeout(until - now, wake).await;
+            }
+        }
+    }
+}
+
+fn waits(shared: &Shared) -> Waits {
+    let gathers = shared.gathers.lock();
+    match gathers.front() {
+        None => Waits::Nothing,
+        Some(gather) if gather.is_empty() && gathers.len() == 1 => Waits::Nothing,
+        Some(gather) if gathers.len() > 1 || gather.bytes >= shared.settings.chunk_bytes_max => {
+            Waits::AsMuchAsFits
+        }
+        Some(_) => Waits::Something,
+    }
+}
