@@ -56,7 +56,20 @@ impl BucketLog {
         bucket: Arc<dyn Bucket>,
         rng: &dyn Rng,
     ) -> Result<(Self, State, Vec<Notice>), CatalogOpenError> {
-        let log_id = head(&*bucket, rng.uuid()).await?;
+        let log_id = head(&*bucket, Some(rng.uuid())).await?;
+        Self::read(bucket, log_id).await
+    }
+
+    /// The state of the last frame, and nothing begun.
+    pub async fn look(bucket: Arc<dyn Bucket>) -> Result<State, CatalogOpenError> {
+        let log_id = head(&*bucket, None).await?;
+        Self::read(bucket, log_id).await.map(|(_, state, _)| state)
+    }
+
+    async fn read(
+        bucket: Arc<dyn Bucket>,
+        log_id: LogId,
+    ) -> Result<(Self, State, Vec<Notice>), CatalogOpenError> {
         let mut log = Self {
             bucket,
             log_id,
@@ -259,11 +272,12 @@ fn key(folder: &str, position: u64) -> String {
     format!("{folder}{position:020}")
 }
 
-/// The id of the log: of the first broker that came.
-async fn head(bucket: &dyn Bucket, new: LogId) -> Result<LogId, CatalogOpenError> {
+/// The id of the log: of the first broker that came. Without a new one there has to be a log.
+async fn head(bucket: &dyn Bucket, new: Option<LogId>) -> Result<LogId, CatalogOpenError> {
     let key = key(FRAMES, 0);
     let mut object = get(bucket, &key).await?;
     if object.is_none() {
+        let new = new.ok_or_else(|| CatalogOpenError::NotBegun("there is no cluster here".to_owned()))?;
         let mut out = Encoder::with_capacity(32);
         out.raw(&HEAD_MAGIC);
         out.u16(HEAD_VERSION);

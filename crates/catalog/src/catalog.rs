@@ -87,7 +87,7 @@ pub enum CatalogOpenError {
     Disk(#[from] DiskError),
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    #[error("the metadata log cannot be begun: {0}")]
+    #[error("the metadata log is not begun: {0}")]
     NotBegun(String),
     /// P7: nothing is cut or skipped that was durable once.
     #[error("metadata log {} is damaged at byte {offset}: {what}", file.display())]
@@ -307,6 +307,11 @@ impl Catalog {
             let _ = closed.await;
         }
     }
+}
+
+/// What a bucket's metadata says, without becoming one of its brokers.
+pub async fn read_bucket(bucket: Arc<dyn Bucket>) -> Result<State, CatalogOpenError> {
+    BucketLog::look(bucket).await
 }
 
 fn belongs_to(state: &State, now: i32) -> Result<(), CatalogOpenError> {

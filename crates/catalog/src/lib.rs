@@ -23,7 +23,7 @@ mod snapshot;
 pub mod state;
 pub mod topic_name;
 
-pub use catalog::{Catalog, CatalogError, CatalogOpenError, CatalogOptions, Counters};
+pub use catalog::{Catalog, CatalogError, CatalogOpenError, CatalogOptions, Counters, read_bucket};
 pub use precondition::Precondition;
-pub use record::{BrokerEndpoint, MetadataRecord, ResourceType};
+pub use record::{BrokerEndpoint, MetadataRecord, ResourceType, ShardChange};
 pub use state::{Broker, ConfigMap, ManifestHead, PartitionInfo, State, Topic, Wal};

@@ -68,6 +68,10 @@ pub enum Precondition {
     HeirNotReady { wal_id: u64 },
     #[error("the partitions of WAL {wal_id} need an heir, and only they do")]
     WrongHeirs { wal_id: u64 },
+    #[error(
+        "slots {from} to {to} of WAL {wal_id} are not this incarnation's to rewrite; the mark is at {mark}"
+    )]
+    WrongRewrite { wal_id: u64, from: u64, to: u64, mark: u64 },
     /// Only the code of an earlier rejection is kept in the state; this is that rejection told again.
     #[error("the request was rejected before (reason {code})")]
     RejectedBefore { code: u16 },
@@ -106,6 +110,7 @@ impl Precondition {
             Self::WalNotFenced { .. } => 27,
             Self::HeirNotReady { .. } => 28,
             Self::WrongHeirs { .. } => 29,
+            Self::WrongRewrite { .. } => 30,
             Self::RejectedBefore { code } => *code,
         }
     }
@@ -133,6 +138,7 @@ impl Precondition {
             | Self::WalNotFenced { .. }
             | Self::HeirNotReady { .. }
             | Self::WrongHeirs { .. }
+            | Self::WrongRewrite { .. }
             | Self::NoBroker => ErrorCode::NotController,
             Self::ClusterExists { .. }
             | Self::NoCluster

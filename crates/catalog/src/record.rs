@@ -122,6 +122,24 @@ pub enum MetadataRecord {
         /// WAL ids; none if the node has an older WAL that is not sealed, which then has all of its partitions.
         heirs: Vec<u64>,
     },
+    /// The mark of a WAL goes from slot `from` to `to`: what those slots said is in segments, to which these shards of the
+    /// manifest lead, and in a checkpoint of the incarnation that writes this (R6, F2).
+    RewriteWal {
+        wal_id: u64,
+        from: u64,
+        to: u64,
+        checkpoint: Str,
+        shards: Vec<ShardChange>,
+    },
+}
+
+/// A shard of the manifest goes to a new immutable object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardChange {
+    pub shard: u32,
+    pub from_version: u64,
+    pub to_version: u64,
+    pub object: Str,
 }
 
 /// Record types on the disk. Append only.
@@ -138,6 +156,7 @@ mod kind {
     pub const BEGIN_WAL: u16 = 10;
     pub const FENCE_WAL: u16 = 11;
     pub const SEAL_WAL: u16 = 12;
+    pub const REWRITE_WAL: u16 = 13;
 }
 
 impl MetadataRecord {
@@ -155,6 +174,7 @@ impl MetadataRecord {
             Self::BeginWal => kind::BEGIN_WAL,
             Self::FenceWal { .. } => kind::FENCE_WAL,
             Self::SealWal { .. } => kind::SEAL_WAL,
+            Self::RewriteWal { .. } => kind::REWRITE_WAL,
         }
     }
 
@@ -226,6 +246,19 @@ impl MetadataRecord {
                 out.count(heirs.len());
                 heirs.iter().for_each(|heir| out.u64(*heir));
             }
+            Self::RewriteWal { wal_id, from, to, checkpoint, shards } => {
+                out.u64(*wal_id);
+                out.u64(*from);
+                out.u64(*to);
+                out.str(checkpoint);
+                out.count(shards.len());
+                for change in shards {
+                    out.u32(change.shard);
+                    out.u64(change.from_version);
+                    out.u64(change.to_version);
+                    out.str(&change.object);
+                }
+            }
         }
     }
 
@@ -282,6 +315,20 @@ impl MetadataRecord {
                 end: bytes.u64()?,
                 rewriter: bytes.u64()?,
                 heirs: decode_list(bytes, 8, |bytes| bytes.u64())?,
+            },
+            kind::REWRITE_WAL => Self::RewriteWal {
+                wal_id: bytes.u64()?,
+                from: bytes.u64()?,
+                to: bytes.u64()?,
+                checkpoint: bytes.str()?,
+                shards: decode_list(bytes, 24, |bytes| {
+                    Ok(ShardChange {
+                        shard: bytes.u32()?,
+                        from_version: bytes.u64()?,
+                        to_version: bytes.u64()?,
+                        object: bytes.str()?,
+                    })
+                })?,
             },
             _ => return Err(DecodeError::UnknownRecord { record_type, version }),
         })

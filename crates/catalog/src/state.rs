@@ -11,7 +11,7 @@ use protocol::{Str, Uuid};
 
 use crate::encoding;
 use crate::precondition::Precondition;
-use crate::record::{BrokerEndpoint, MetadataRecord, ResourceType};
+use crate::record::{BrokerEndpoint, MetadataRecord, ResourceType, ShardChange};
 use crate::snapshot;
 use crate::topic_name;
 
@@ -62,6 +62,8 @@ pub struct Wal {
     pub mark: u64,
     /// The incarnation that rewrites it: its owner until it is sealed.
     pub rewriter: u64,
+    /// The newest checkpoint of its owner, which has all that the owner had rewritten by then; empty: none yet.
+    pub checkpoint: Str,
 }
 
 /// Where a shard of the segment manifest stands.
@@ -147,6 +149,12 @@ impl State {
     /// The WALs of a bucket, the oldest first.
     pub fn wals(&self) -> impl DoubleEndedIterator<Item = (u64, &Wal)> {
         self.wals.iter().map(|(wal_id, wal)| (*wal_id, wal))
+    }
+
+    /// The newest checkpoint of each node, with the WAL that it belongs to: it has all that older ones of the node have.
+    pub fn checkpoints(&self) -> BTreeMap<i32, (u64, &Str)> {
+        let with = self.wals.iter().filter(|(_, wal)| !wal.checkpoint.is_empty());
+        with.map(|(wal_id, wal)| (wal.node_id, (*wal_id, &wal.checkpoint))).collect()
     }
 
     /// Does this WAL have the partitions of its node? Of several that are not sealed the oldest has.
@@ -339,6 +347,16 @@ impl State {
             MetadataRecord::SealWal { wal_id, end, rewriter, heirs } => {
                 self.seal_wal(*wal_id, *end, *rewriter, heirs, undo)
             }
+            MetadataRecord::RewriteWal { wal_id, from, to, checkpoint, shards } => {
+                self.advance_mark(writer, *wal_id, *from, *to, undo)?;
+                if self.wals.contains_key(&writer) {
+                    self.change_wal(writer, undo, |own| own.checkpoint = owned(checkpoint));
+                }
+                shards.iter().try_for_each(|change| {
+                    let ShardChange { shard, from_version, to_version, object } = change;
+                    self.move_manifest(*shard, *from_version, *to_version, object, 0, undo)
+                })
+            }
             MetadataRecord::CreateTopic { id, name, partition_count, replication_factor, configs } => {
                 self.create_topic(*id, name, *partition_count, *replication_factor, configs, undo)
             }
@@ -361,15 +379,7 @@ impl State {
                 Ok(())
             }
             MetadataRecord::ManifestShard { shard, from_version, to_version, object, wal_mark } => {
-                let actual = self.manifest.get(shard).map_or(0, |head| head.version);
-                if actual != *from_version || to_version <= from_version {
-                    let (shard, expected) = (*shard, *from_version);
-                    return Err(Precondition::ManifestMoved { shard, expected, actual });
-                }
-                let head = ManifestHead { version: *to_version, object: owned(object), wal_mark: *wal_mark };
-                let old = self.manifest.insert(*shard, head);
-                undo.push(Undo::Manifest { shard: *shard, old });
-                Ok(())
+                self.move_manifest(*shard, *from_version, *to_version, object, *wal_mark, undo)
             }
             MetadataRecord::FeatureLevel { name, from_level, to_level } => {
                 let actual = self.feature(name);
@@ -424,7 +434,14 @@ impl State {
         if self.wals.contains_key(&position) {
             return Err(Precondition::WalBegun { wal_id: position });
         }
-        let wal = Wal { node_id, is_fenced: false, sealed_at: None, mark: 0, rewriter: position };
+        let wal = Wal {
+            node_id,
+            is_fenced: false,
+            sealed_at: None,
+            mark: 0,
+            rewriter: position,
+            checkpoint: Str::default(),
+        };
         self.wals.insert(position, wal);
         undo.push(Undo::Wal { wal_id: position, old: None });
         Ok(())
@@ -480,6 +497,44 @@ impl State {
         if leads {
             self.move_partitions(node_id, &nodes, undo);
         }
+        Ok(())
+    }
+
+    /// R6: from where the mark is, by the one rewriter; of a WAL that is fenced and not sealed nobody knows the end.
+    fn advance_mark(
+        &mut self,
+        writer: u64,
+        wal_id: u64,
+        from: u64,
+        to: u64,
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Precondition> {
+        let wal = self.wals.get(&wal_id).ok_or(Precondition::UnknownWal { wal_id })?;
+        let is_open = wal.sealed_at.is_none() && !wal.is_fenced;
+        let ends = wal.sealed_at.map_or(is_open, |end| to <= end);
+        if wal.rewriter != writer || wal.mark != from || to <= from || !ends {
+            return Err(Precondition::WrongRewrite { wal_id, from, to, mark: wal.mark });
+        }
+        self.change_wal(wal_id, undo, |wal| wal.mark = to);
+        Ok(())
+    }
+
+    fn move_manifest(
+        &mut self,
+        shard: u32,
+        from_version: u64,
+        to_version: u64,
+        object: &Str,
+        wal_mark: u64,
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Precondition> {
+        let actual = self.manifest.get(&shard).map_or(0, |head| head.version);
+        if actual != from_version || to_version <= from_version {
+            return Err(Precondition::ManifestMoved { shard, expected: from_version, actual });
+        }
+        let head = ManifestHead { version: to_version, object: owned(object), wal_mark };
+        let old = self.manifest.insert(shard, head);
+        undo.push(Undo::Manifest { shard, old });
         Ok(())
     }
 
@@ -966,5 +1021,33 @@ mod tests {
         let refused = state.apply(position, &[twice]);
         assert!(matches!(refused[..], [Outcome::Rejected(Precondition::WalBegun { .. })]));
         assert_eq!(state.wals().count(), 2);
+    }
+
+    fn rewrite(wal_id: u64, from: u64, to: u64, version: u64) -> MetadataRecord {
+        let object = Str::from(format!("v{version}"));
+        let shards = vec![ShardChange { shard: 3, from_version: version - 1, to_version: version, object }];
+        MetadataRecord::RewriteWal { wal_id, from, to, checkpoint: Str::from(format!("c{to}")), shards }
+    }
+
+    /// R6: the mark goes up from where it is, by one rewriter, never past the end, and the manifest with it or not at all.
+    #[test]
+    fn a_wal_is_rewritten_by_one_from_its_mark_on() {
+        let mut state = bucket_cluster();
+        let wrong =
+            |outcome: Outcome| matches!(outcome, Outcome::Rejected(Precondition::WrongRewrite { .. }));
+        assert_eq!(ask(&mut state, 1, rewrite(1, 0, 4, 1)), Outcome::Accepted);
+        assert!(wrong(ask(&mut state, 1, rewrite(1, 0, 4, 2))), "twice");
+        assert!(wrong(ask(&mut state, 1, rewrite(1, 5, 9, 2))), "with a gap");
+        assert!(wrong(ask(&mut state, 2, rewrite(1, 4, 9, 2))), "another's");
+        let moved = ask(&mut state, 1, rewrite(1, 4, 9, 1));
+        assert!(matches!(moved, Outcome::Rejected(Precondition::ManifestMoved { .. })), "{moved:?}");
+        assert_eq!((state.wal(1).unwrap().mark, &*state.wal(1).unwrap().checkpoint), (4, "c4"));
+        ask(&mut state, 2, MetadataRecord::FenceWal { wal_id: 1 });
+        assert!(wrong(ask(&mut state, 2, rewrite(1, 4, 9, 2))), "of a WAL without an end");
+        ask(&mut state, 2, seal(1, 8, &[2]));
+        assert!(wrong(ask(&mut state, 2, rewrite(1, 4, 9, 2))), "past the end");
+        assert_eq!(ask(&mut state, 2, rewrite(1, 4, 8, 2)), Outcome::Accepted);
+        assert_eq!((state.wal(1).unwrap().mark, &*state.wal(2).unwrap().checkpoint), (8, "c8"));
+        assert_eq!(state.manifest(3).unwrap().version, 2);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use catalog::Catalog;
 use parking_lot::{Mutex, RwLock};
@@ -16,7 +17,7 @@ use world::disk::{Disk, DiskError, DiskErrorKind, DiskLock, OpenMode, read_small
 use world::rng::Rng;
 use world::task;
 
-use crate::bucket::{self, BucketMedium, BucketWriter, take_over_own};
+use crate::bucket::{self, BucketMedium, BucketRewriter, BucketWriter, take_over_own};
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::checkpointer::{CheckpointRequest, Checkpointer};
 use crate::commit::CommitGroup;
@@ -38,6 +39,8 @@ use crate::writer::Writer;
 const BUSY_FACTOR: usize = 4;
 /// Room in the WAL that coordinators leave for trimming when the disk is full.
 const LAST_ROOM_BYTES: u64 = 64 << 10;
+/// How long the end of a log waits for a bucket that does not answer.
+const BUCKET_CLOSE_MAX: Duration = Duration::from_secs(10);
 
 /// Whether the log takes writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -288,10 +291,15 @@ impl Drop for Together<'_> {
     }
 }
 
+enum AnyRewriter {
+    Directory(Arc<tokio::sync::Mutex<Rewriter>>),
+    Bucket(Arc<tokio::sync::Mutex<BucketRewriter>>),
+}
+
 pub struct CommitLog {
     shared: Arc<Shared>,
     /// None when the log was opened without a catalog: then there are no segments.
-    rewriter: Option<Arc<tokio::sync::Mutex<Rewriter>>>,
+    rewriter: Option<AnyRewriter>,
     closed: tokio::sync::watch::Receiver<bool>,
     _lock: Option<DiskLock>,
 }
@@ -331,6 +339,7 @@ impl CommitLog {
             ensure(&shared, id, settings);
         }
         bucket::recover(&shared, &*bucket, &catalog).await?;
+        let rewriter = BucketRewriter::open(shared.clone(), bucket.clone(), catalog.clone()).await?;
         for partition in shared.all_partitions() {
             partition.settle();
             let gaps = partition.check_gaps();
@@ -342,7 +351,10 @@ impl CommitLog {
         let (closed_sender, closed) = tokio::sync::watch::channel(false);
         task::spawn(BucketWriter::new(shared.clone(), bucket, wal_id, closed_sender).run());
         task::spawn(housekeeping(Arc::downgrade(&shared)));
-        Ok(Arc::new(CommitLog { shared, rewriter: None, closed, _lock: None }))
+        let rewriter = Arc::new(tokio::sync::Mutex::new(rewriter));
+        task::spawn(bucket::rewrite(Arc::downgrade(&shared), Arc::downgrade(&rewriter)));
+        let rewriter = Some(AnyRewriter::Bucket(rewriter));
+        Ok(Arc::new(CommitLog { shared, rewriter, closed, _lock: None }))
     }
 
     /// As [`CommitLog::open`], with the partitions named, and without segments.
@@ -455,6 +467,7 @@ impl CommitLog {
         if let Some(rewriter) = &rewriter {
             task::spawn(rewrite(Arc::downgrade(&shared), Arc::downgrade(rewriter)));
         }
+        let rewriter = rewriter.map(AnyRewriter::Directory);
         Ok(Arc::new(CommitLog { shared, rewriter, closed, _lock: Some(lock) }))
     }
 
@@ -493,7 +506,8 @@ impl CommitLog {
     /// Does now what the rewriter would do next in the background; false when nothing is due.
     pub async fn rewrite(&self) -> Result<bool, RewriteError> {
         match &self.rewriter {
-            Some(rewriter) => rewriter.lock().await.step().await,
+            Some(AnyRewriter::Directory(rewriter)) => rewriter.lock().await.step().await,
+            Some(AnyRewriter::Bucket(rewriter)) => rewriter.lock().await.step().await,
             None => Ok(false),
         }
     }
@@ -546,13 +560,18 @@ impl CommitLog {
         self.shared.room.notify_waiters();
         self.shared.medium.closing();
         self.shared.wake.notify_one();
-        if let Some(rewriter) = &self.rewriter {
+        if let Some(AnyRewriter::Directory(rewriter)) = &self.rewriter {
             // A job under way sees that the log closes and ends; it must not outlive the directory's lock.
             drop(rewriter.lock().await);
         }
         let mut closed = self.closed.clone();
         // An error means that the writer is gone, with the runtime: nothing more will be written either way.
-        let _ = closed.wait_for(|closed| *closed).await;
+        let closing = closed.wait_for(|closed| *closed);
+        match &self.shared.medium {
+            Medium::Directory(_) => drop(closing.await),
+            // A bucket may be silent for hours. What it has not confirmed was not acknowledged.
+            Medium::Bucket(_) => drop(task::timeout(BUCKET_CLOSE_MAX, closing).await),
+        }
     }
 }
 
@@ -601,14 +620,14 @@ fn ensure(shared: &Arc<Shared>, id: TopicIdPartition, settings: PartitionSetting
 }
 
 /// Takes the checkpoint's state; answers the newest chunk that it knows of.
-fn restore(shared: &Arc<Shared>, checkpoint: Checkpoint) -> Result<u64, OpenError> {
+pub fn restore(shared: &Arc<Shared>, checkpoint: Checkpoint) -> Result<u64, OpenError> {
     let mut proven = checkpoint.at.last_number;
     for (id, state) in checkpoint.partitions {
         proven = state.extents.iter().map(|extent| extent.chunk).fold(proven, u64::max);
         // A topic that the catalog has no more: its data is dead.
         let Some(partition) = shared.partition(&id) else { continue };
         if !partition.restore(state) {
-            let path = shared.directory().wal_dir.with_file_name("checkpoint");
+            let path = PathBuf::from("checkpoint");
             return Err(OpenError::Format {
                 path,
                 detail: format!("the extents of {id} do not reach its log end"),

@@ -163,7 +163,7 @@ impl Shard {
         self.partitions.values().flatten().map(|placed| (placed.segment.id, placed.segment.clone())).collect()
     }
 
-    fn object(&self, bytes: &[u8]) -> String {
+    pub fn object(&self, bytes: &[u8]) -> String {
         let hash: String = bytes[bytes.len() - 16..].iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{:04}-{:020}-{hash}.manifest", self.number, self.version)
     }

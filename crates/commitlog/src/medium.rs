@@ -33,6 +33,14 @@ impl Medium {
         }
     }
 
+    /// For the tasks that only a log in a bucket has.
+    pub fn bucket(&self) -> &BucketMedium {
+        match self {
+            Medium::Bucket(bucket) => bucket,
+            Medium::Directory(_) => unreachable!("a log in a directory has no task that works on objects"),
+        }
+    }
+
     /// From now on nobody waits for room.
     pub fn closing(&self) {
         if let Medium::Directory(directory) = self {
@@ -48,15 +56,17 @@ impl Medium {
     }
 
     pub fn hold(&self, extent: &Extent) {
-        if let Medium::Directory(directory) = self {
-            directory.hold(extent);
+        match self {
+            Medium::Directory(directory) => directory.hold(extent),
+            Medium::Bucket(bucket) => bucket.hold(extent),
         }
     }
 
     /// Extents that nobody can reach any more: their files go when nothing is left in them.
     pub fn release(&self, extents: &[Extent]) {
-        if let Medium::Directory(directory) = self {
-            directory.release(extents);
+        match self {
+            Medium::Directory(directory) => directory.release(extents),
+            Medium::Bucket(bucket) => bucket.release(extents),
         }
     }
 }
@@ -139,7 +149,7 @@ impl Directory {
                 live.extents += 1;
                 live.bytes += extent.len;
             }
-            Source::Segment(place) => self.segments.hold(place, extent.len),
+            Source::Segment(place) => self.segments.uses.hold(place, extent.len),
         }
     }
 
@@ -152,7 +162,7 @@ impl Directory {
                     live.extents = live.extents.checked_sub(1).expect("an extent is released once");
                     live.bytes -= extent.len;
                 }
-                Source::Segment(place) => self.segments.release(place, extent.len),
+                Source::Segment(place) => self.segments.uses.release(place, extent.len),
             }
         }
     }

@@ -847,6 +847,15 @@ impl Partition {
         inner.extents.range(first..).take_while(through).cloned().collect()
     }
 
+    /// In a bucket: the extents in slots of this WAL below one, and in older WALs.
+    pub(crate) fn wal_extents_below(&self, wal_id: u64, slot: u64) -> Vec<Extent> {
+        let inner = self.inner.lock();
+        let first = inner.extents.partition_point(|extent| extent.segment().is_some());
+        let below =
+            |extent: &&Extent| extent.wal().is_some_and(|place| (place.file, place.chunk) < (wal_id, slot));
+        inner.extents.range(first..).take_while(below).cloned().collect()
+    }
+
     /// What it has in this segment.
     pub(crate) fn pieces_in(&self, segment: &SegmentId) -> Vec<Extent> {
         let inner = self.inner.lock();

@@ -23,6 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use catalog::Catalog;
 use protocol::TopicIdPartition;
+use world::bucket::BucketError;
 use world::disk::DiskError;
 use world::task;
 
@@ -51,6 +52,8 @@ pub enum RewriteError {
     Segment(#[from] SegmentError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
     #[error("the log is closing")]
     Closing,
     #[error("rewriting has stopped until the next start: {0}")]
@@ -197,7 +200,7 @@ impl Rewriter {
     }
 
     fn segment_job(&self, room: u64) -> Option<Job> {
-        let info = self.shared.directory().segments.mostly_dead()?;
+        let info = self.shared.directory().segments.uses.mostly_dead()?;
         let mut runs = Vec::new();
         let mut bytes = 0;
         for partition in self.shared.all_partitions() {
@@ -479,7 +482,7 @@ impl Rewriter {
     /// Segments that nobody reads any more: the manifest forgets them, then they are removed.
     async fn drop_dead_segments(&mut self) -> Result<bool, RewriteError> {
         let segments = &self.shared.directory().segments;
-        let dead = |id: &&SegmentId| !segments.is_live(id);
+        let dead = |id: &&SegmentId| !segments.uses.is_live(id);
         let dead: BTreeSet<SegmentId> = self.mentioned.values().flatten().filter(dead).copied().collect();
         let names_dead =
             |(number, ids): (&u32, &BTreeSet<SegmentId>)| (!ids.is_disjoint(&dead)).then_some(*number);
@@ -505,7 +508,9 @@ impl Rewriter {
     async fn unmentioned(&self) -> Result<Vec<SegmentId>, DiskError> {
         let entries = self.shared.directory().disk.list(self.shared.directory().segments.dir()).await?;
         let ids = entries.iter().filter_map(|entry| file_id(&entry.name));
-        Ok(ids.filter(|id| !self.is_mentioned(id) && !self.shared.directory().segments.is_live(id)).collect())
+        Ok(ids
+            .filter(|id| !self.is_mentioned(id) && !self.shared.directory().segments.uses.is_live(id))
+            .collect())
     }
 
     fn is_mentioned(&self, id: &SegmentId) -> bool {
@@ -525,7 +530,7 @@ impl Rewriter {
 
     /// Shows in the counters what there is.
     pub fn count(&self) {
-        let (count, bytes, live) = self.shared.directory().segments.totals();
+        let (count, bytes, live) = self.shared.directory().segments.uses.totals();
         self.shared.counters.segments.store(count, Ordering::Relaxed);
         self.shared.counters.segment_bytes.store(bytes, Ordering::Relaxed);
         self.shared.counters.segment_live_bytes.store(live, Ordering::Relaxed);

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use protocol::batch::{BatchHeader, HEADER_LEN as BATCH_HEADER_LEN, split_batches};
 use protocol::{TopicIdPartition, Uuid};
 use world::disk::{AlignedBuffer, DIRECT_ALIGN, Disk, DiskError, File, OpenMode};
@@ -62,6 +62,12 @@ pub struct Piece {
 pub enum SegmentSource {
     WalFile(u64),
     Segment(SegmentId),
+    /// Of a WAL in a bucket.
+    Slots {
+        wal_id: u64,
+        from: u64,
+        to: u64,
+    },
 }
 
 /// Counts and a chained hash over the batches of one partition, taken once while reading the inputs and once while
@@ -119,21 +125,32 @@ pub fn file_id(name: &str) -> Option<SegmentId> {
     Some(id)
 }
 
-/// A segment being written: partitions in order, batches in order.
+/// What goes where in a segment, and what is known of it: the same for a file and for an object.
+struct Layout {
+    /// Where the next batch goes.
+    position: u64,
+    footer: Footer,
+    pieces: BTreeMap<TopicIdPartition, Vec<Piece>>,
+    tallies: BTreeMap<TopicIdPartition, Tally>,
+}
+
+/// A segment being written into a file: partitions in order, batches in order.
 pub struct SegmentWriter {
     id: SegmentId,
     path: PathBuf,
     file: Arc<dyn File>,
-    /// Where the next batch goes.
-    position: u64,
+    layout: Layout,
     /// Whole pages.
     written: u64,
     synced: u64,
     /// What follows behind `written`.
     staged: AlignedBuffer,
-    footer: Footer,
-    pieces: BTreeMap<TopicIdPartition, Vec<Piece>>,
-    tallies: BTreeMap<TopicIdPartition, Tally>,
+}
+
+/// The same in memory, for a bucket.
+pub struct SegmentBuilder {
+    layout: Layout,
+    bytes: BytesMut,
 }
 
 /// A segment that is written and synced, its name included, and read back.
@@ -151,43 +168,17 @@ pub struct SegmentIdentity {
     pub sources: Vec<SegmentSource>,
 }
 
-impl SegmentWriter {
-    pub async fn create(disk: &dyn Disk, dir: &Path, id: SegmentId) -> Result<Self, SegmentError> {
-        let path = dir.join(file_name(&id));
-        // A name that is in use already would be two contents under one name.
-        let file = disk.open(&path, OpenMode::CreateNew).await?;
-        let mut staged = AlignedBuffer::with_capacity(STEP_BYTES);
-        // The header comes last.
-        staged.resize(HEADER_LEN);
-        Ok(Self {
-            id,
-            path,
-            file,
-            position: HEADER_LEN as u64,
-            written: 0,
-            synced: 0,
-            staged,
-            footer: Footer::default(),
-            pieces: BTreeMap::new(),
-            tallies: BTreeMap::new(),
-        })
+impl Layout {
+    fn new() -> Self {
+        let (pieces, tallies) = (BTreeMap::new(), BTreeMap::new());
+        Self { position: HEADER_LEN as u64, footer: Footer::default(), pieces, tallies }
     }
 
-    pub fn payload_len(&self) -> u64 {
-        self.position - HEADER_LEN as u64
-    }
-
-    /// Takes a run of batches of one partition, whose bytes the log has checked.
-    pub async fn push(&mut self, id: TopicIdPartition, batches: Bytes) -> Result<(), SegmentError> {
-        let damaged = |error: &dyn std::fmt::Display| SegmentError::Input(format!("{id}: {error}"));
-        for batch in split_batches(&batches) {
+    fn push(&mut self, id: TopicIdPartition, batches: &Bytes) -> Result<(), SegmentError> {
+        for batch in split_batches(batches) {
             // Its checksum is verified where it was read, and again where this segment is read back.
-            let batch = batch.map_err(|error| damaged(&error))?;
+            let batch = batch.map_err(|error| SegmentError::Input(format!("{id}: {error}")))?;
             self.add(id, &batch.header)?;
-        }
-        self.staged.extend_from_slice(&batches);
-        if self.staged.len() >= STEP_BYTES {
-            self.flush().await?;
         }
         Ok(())
     }
@@ -231,6 +222,124 @@ impl SegmentWriter {
         Ok(())
     }
 
+    /// Header and footer of what was pushed.
+    fn close(&mut self, identity: SegmentIdentity) -> (ContainerHeader, Vec<u8>) {
+        let totals = Sources::new(identity.sources, &self.tallies);
+        self.footer.sections.push((SectionKind::EpochStarts, encode_epoch_starts(&self.footer)));
+        self.footer.sections.push((SectionKind::Sources, totals.encode()));
+        let footer = self.footer.encode();
+        let header = ContainerHeader {
+            kind: Kind::Segment,
+            log_id: identity.log_id,
+            number: 0,
+            predecessor: Hash::default(),
+            durable: 0,
+            nonce: identity.nonce,
+            created_ms: identity.created_ms,
+            file_len: 0,
+            payload_len: self.position - HEADER_LEN as u64,
+            footer_len: footer.len() as u64,
+            footer_hash: hash(&footer),
+        };
+        (header, footer)
+    }
+}
+
+fn info_of(id: SegmentId, header: &ContainerHeader) -> SegmentInfo {
+    SegmentInfo {
+        id,
+        len: header.len(),
+        payload_len: header.payload_len,
+        header_hash: header.hash(),
+        created_ms: header.created_ms,
+    }
+}
+
+impl Default for SegmentBuilder {
+    fn default() -> Self {
+        // The header comes last.
+        Self { layout: Layout::new(), bytes: BytesMut::zeroed(HEADER_LEN) }
+    }
+}
+
+impl SegmentBuilder {
+    pub fn is_empty(&self) -> bool {
+        self.layout.pieces.is_empty()
+    }
+
+    /// As [`SegmentWriter::push`].
+    pub fn push(&mut self, id: TopicIdPartition, batches: Bytes) -> Result<(), SegmentError> {
+        self.layout.push(id, &batches)?;
+        self.bytes.extend_from_slice(&batches);
+        Ok(())
+    }
+
+    /// The bytes, what lies where in them, and what was pushed.
+    pub fn finish(
+        mut self,
+        id: SegmentId,
+        identity: SegmentIdentity,
+    ) -> (Bytes, Written, BTreeMap<TopicIdPartition, Tally>) {
+        assert_eq!(self.bytes.len() as u64, self.layout.position, "every batch that was counted is there");
+        let (header, footer) = self.layout.close(identity);
+        self.bytes.extend_from_slice(&footer);
+        self.bytes[..HEADER_LEN].copy_from_slice(&header.encode());
+        let written = Written { info: Arc::new(info_of(id, &header)), pieces: self.layout.pieces };
+        (self.bytes.freeze(), written, self.layout.tallies)
+    }
+}
+
+/// Checks every byte of a segment that lies in memory, and says what it holds.
+pub fn tallies_of(bytes: &Bytes) -> Result<BTreeMap<TopicIdPartition, Tally>, FormatError> {
+    const WHAT: &str = "a segment";
+    let (header, footer) = crate::container::open(bytes)?;
+    let inconsistent = |detail: String| FormatError::Inconsistent { what: WHAT, detail };
+    if header.kind != Kind::Segment || header.len() != bytes.len() as u64 {
+        return Err(inconsistent(format!("{:?} of {} bytes in {}", header.kind, header.len(), bytes.len())));
+    }
+    let mut tallies: BTreeMap<TopicIdPartition, Tally> = BTreeMap::new();
+    for extent in &footer.extents {
+        let tally = tallies.entry(extent.id).or_default();
+        let mut at = extent.position as usize;
+        for entry in footer.entries_of(extent) {
+            let batch = &bytes[at..at + entry.len as usize];
+            at += entry.len as usize;
+            tally.add(&BatchHeader::parse(batch).map_err(|error| inconsistent(error.to_string()))?);
+        }
+    }
+    let sources = footer.section(SectionKind::Sources).ok_or_else(|| inconsistent("no sources".into()))?;
+    let sources = Sources::decode(sources)?;
+    match sources == Sources::new(sources.from.clone(), &tallies) {
+        true => Ok(tallies),
+        false => Err(inconsistent("its totals differ from its batches".into())),
+    }
+}
+
+impl SegmentWriter {
+    pub async fn create(disk: &dyn Disk, dir: &Path, id: SegmentId) -> Result<Self, SegmentError> {
+        let path = dir.join(file_name(&id));
+        // A name that is in use already would be two contents under one name.
+        let file = disk.open(&path, OpenMode::CreateNew).await?;
+        let mut staged = AlignedBuffer::with_capacity(STEP_BYTES);
+        // The header comes last.
+        staged.resize(HEADER_LEN);
+        Ok(Self { id, path, file, layout: Layout::new(), written: 0, synced: 0, staged })
+    }
+
+    pub fn payload_len(&self) -> u64 {
+        self.layout.position - HEADER_LEN as u64
+    }
+
+    /// Takes a run of batches of one partition, whose bytes the log has checked.
+    pub async fn push(&mut self, id: TopicIdPartition, batches: Bytes) -> Result<(), SegmentError> {
+        self.layout.push(id, &batches)?;
+        self.staged.extend_from_slice(&batches);
+        if self.staged.len() >= STEP_BYTES {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
     /// Writes the whole pages of what is staged.
     async fn flush(&mut self) -> Result<(), SegmentError> {
         let mut rest = AlignedBuffer::with_capacity(STEP_BYTES);
@@ -255,45 +364,23 @@ impl SegmentWriter {
         identity: SegmentIdentity,
     ) -> Result<Written, SegmentError> {
         let staged_to = self.written + self.staged.len() as u64;
-        assert_eq!(staged_to, self.position, "every batch that was counted was written or is staged");
-        let totals = Sources::new(identity.sources, &self.tallies);
-        self.footer.sections.push((SectionKind::EpochStarts, encode_epoch_starts(&self.footer)));
-        self.footer.sections.push((SectionKind::Sources, totals.encode()));
-        let footer = self.footer.encode();
-        let header = ContainerHeader {
-            kind: Kind::Segment,
-            log_id: identity.log_id,
-            number: 0,
-            predecessor: Hash::default(),
-            durable: 0,
-            nonce: identity.nonce,
-            created_ms: identity.created_ms,
-            file_len: 0,
-            payload_len: self.payload_len(),
-            footer_len: footer.len() as u64,
-            footer_hash: hash(&footer),
-        };
+        assert_eq!(staged_to, self.layout.position, "every batch that was counted was written or is staged");
+        let (header, footer) = self.layout.close(identity);
         self.staged.extend_from_slice(&footer);
         self.flush().await?;
         let rest = Bytes::copy_from_slice(self.staged.as_slice());
         self.file.write_at(self.written, vec![rest]).await?;
         self.file.write_at(0, vec![Bytes::copy_from_slice(&header.encode())]).await?;
         self.file.sync().await?;
-        let info = SegmentInfo {
-            id: self.id,
-            len: header.len(),
-            payload_len: header.payload_len,
-            header_hash: header.hash(),
-            created_ms: identity.created_ms,
-        };
+        let info = info_of(self.id, &header);
         drop(self.file);
         disk.sync_dir(world::disk::parent(&self.path)).await?;
         let output = |detail: String| SegmentError::Output { path: self.path.clone(), detail };
         let read_back = verify(disk, &self.path, &info).await?;
-        if read_back != self.tallies {
+        if read_back != self.layout.tallies {
             return Err(output("counts or checksums differ from the input's".into()));
         }
-        Ok(Written { info: Arc::new(info), pieces: self.pieces })
+        Ok(Written { info: Arc::new(info), pieces: self.layout.pieces })
     }
 
     /// Gives up: the file is nobody's, and goes.
@@ -421,6 +508,12 @@ impl Sources {
                     out.u8(2);
                     out.raw(id);
                 }
+                SegmentSource::Slots { wal_id, from, to } => {
+                    out.u8(3);
+                    out.u64(*wal_id);
+                    out.u64(*from);
+                    out.u64(*to);
+                }
             }
         }
         out.into_vec()
@@ -438,6 +531,7 @@ impl Sources {
                     SegmentSource::WalFile(number)
                 }
                 2 => SegmentSource::Segment(input.array()?),
+                3 => SegmentSource::Slots { wal_id: input.u64()?, from: input.u64()?, to: input.u64()? },
                 other => return Err(input.inconsistent(format!("source {other}"))),
             });
         }

@@ -1,15 +1,19 @@
-//! Reading what lies in slots.
+//! What a log in a bucket has instead of files: the objects that it reads, and how far its own WAL is acknowledged.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use world::bucket::{Bucket, patiently};
 
+use super::folder::segment_key;
 use super::slot::slot_key;
 use crate::error::ReadError;
-use crate::extent::Extent;
+use crate::extent::{Extent, Source};
+use crate::segment_files::SegmentUses;
 
 /// Requests of one read under way at once.
 const READS_AT_ONCE: usize = 16;
@@ -18,14 +22,57 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct BucketMedium {
     bucket: Arc<dyn Bucket>,
+    pub segments: SegmentUses,
+    own: Mutex<Own>,
+}
+
+/// Our own WAL: how long the commits are that are acknowledged and not rewritten yet.
+#[derive(Default)]
+struct Own {
+    first: u64,
+    lens: VecDeque<u64>,
 }
 
 impl BucketMedium {
     pub fn new(bucket: Arc<dyn Bucket>) -> Self {
-        Self { bucket }
+        Self { bucket, segments: SegmentUses::default(), own: Mutex::default() }
     }
 
-    /// The bytes of extents, unchecked: each lies in an object of its own.
+    /// The next slot of our own WAL is acknowledged.
+    pub fn acknowledge(&self, len: u64) {
+        self.own.lock().lens.push_back(len);
+    }
+
+    /// How many slots of our own WAL are acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        let own = self.own.lock();
+        own.first + own.lens.len() as u64
+    }
+
+    /// Slots from the mark on, and their bytes. What lies before is forgotten.
+    pub fn acknowledged_since(&self, mark: u64) -> (u64, u64) {
+        let mut own = self.own.lock();
+        while own.first < mark && own.lens.pop_front().is_some() {
+            own.first += 1;
+        }
+        (own.lens.len() as u64, own.lens.iter().sum())
+    }
+
+    pub fn hold(&self, extent: &Extent) {
+        if let Source::Segment(place) = &extent.source {
+            self.segments.hold(place, extent.len);
+        }
+    }
+
+    pub fn release(&self, extents: &[Extent]) {
+        for extent in extents {
+            if let Source::Segment(place) = &extent.source {
+                self.segments.release(place, extent.len);
+            }
+        }
+    }
+
+    /// The bytes of extents, unchecked.
     pub async fn read_extents(&self, extents: &[Extent]) -> Result<Vec<Bytes>, ReadError> {
         let mut all = Vec::with_capacity(extents.len());
         for some in extents.chunks(READS_AT_ONCE) {
@@ -37,9 +84,11 @@ impl BucketMedium {
     }
 
     async fn read(&self, extent: &Extent) -> Result<Bytes, ReadError> {
-        let place = extent.wal().expect("a log in a bucket has no segments");
-        let key = slot_key(place.file, place.chunk);
-        let range = place.position..place.position + extent.len;
+        let key = match &extent.source {
+            Source::Wal(place) => slot_key(place.file, place.chunk),
+            Source::Segment(place) => segment_key(&place.segment.id),
+        };
+        let range = extent.position()..extent.position() + extent.len;
         let read = patiently(PATIENCE, || self.bucket.get_range(&key, range.clone())).await?;
         read.ok_or(ReadError::Missing { key })
     }

@@ -12,15 +12,20 @@
 //!
 //! Start reading at `slot_writer.rs`, then `takeover.rs`. The rules' numbers are those of the design's bucket protocol.
 
+mod audit;
+mod folder;
 mod medium;
 mod recovery;
+mod rewriter;
 mod slot;
 mod slot_writer;
 mod takeover;
 mod writer;
 
+pub use audit::{Audit, AuditError, NAMED_MAX, Named, WalAudit, audit};
 pub(crate) use medium::BucketMedium;
 pub(crate) use recovery::{recover, take_over_own};
+pub(crate) use rewriter::{BucketRewriter, rewrite};
 pub use slot::{Slot, SlotError, slot_key, tombstone};
 pub use slot_writer::{Fenced, SLOTS_IN_FLIGHT_MAX, SlotWriter};
 pub use takeover::{TakeoverError, take_over};

@@ -86,8 +86,10 @@ async fn append(catalog: &Catalog, record: MetadataRecord) -> Result<(), Catalog
 async fn find_end(bucket: &Arc<dyn Bucket>, wal_id: u64, mark: u64) -> Result<u64, TakeoverError> {
     let mut slot = mark;
     let mut distance = SLOTS_IN_FLIGHT_MAX as u64;
+    let mut looks = SLOTS_IN_FLIGHT_MAX as u64;
     loop {
-        let ahead = (slot..slot + LOOKS_AT_ONCE).map(|slot| look(&**bucket, wal_id, slot));
+        let ahead = (slot..slot + looks).map(|slot| look(&**bucket, wal_id, slot));
+        looks = (looks * 2).min(LOOKS_AT_ONCE);
         for found in join_all(ahead).await {
             match found? {
                 Slot::Data => slot += 1,
@@ -96,6 +98,7 @@ async fn find_end(bucket: &Arc<dyn Bucket>, wal_id: u64, mark: u64) -> Result<u6
                     put_tombstones(bucket, wal_id, slot, distance).await?;
                     // Should the writer have been faster everywhere, it has to run farther next time.
                     distance = (distance * 2).min(TOMBSTONES_MAX);
+                    looks = SLOTS_IN_FLIGHT_MAX as u64;
                     break;
                 }
             }

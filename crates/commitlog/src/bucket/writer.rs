@@ -145,6 +145,7 @@ impl BucketWriter {
         counters.bytes.fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
         counters.commit_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
         publish(&self.shared, &chunk, &gather, self.wal_id, 0);
+        self.shared.medium.bucket().acknowledge(chunk.bytes.len() as u64);
     }
 
     /// Nothing is acknowledged any more. Whether what was in flight counts, somebody else has decided (R3).

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogOptions, MetadataRecord};
+use commitlog::bucket::{Named, audit};
 use commitlog::{CommitLog, LogSettings, LogState, OpenError, ReadError, ReadRequest};
 use protocol::Str;
 use world::bucket::{Bucket, MemBucket, MemBucketFaults};
@@ -21,6 +22,9 @@ fn settings() -> LogSettings {
         chunk_bytes_max: 4 << 10,
         tail_bytes_max: 8 << 10,
         cold_bytes_max: 4 << 10,
+        rewrite_interval: Duration::from_millis(300),
+        rewrite_job_bytes: 8 << 10,
+        bucket_rewrite_slots: 12,
         ..LogSettings::default()
     }
 }
@@ -91,9 +95,9 @@ async fn produce(log: &CommitLog, index: i32, acknowledged: &mut i32, until: tas
 
 #[test]
 fn what_was_acknowledged_is_there_once_and_in_order_after_any_number_of_deaths() {
-    let mut total = 0;
+    let (mut total, mut segments) = (0, 0);
     for seed in 1..=40 {
-        total += run(seed, async {
+        let (acknowledged, some) = run(seed, async {
             let store = MemBucket::new(seed);
             store.set_faults(MemBucketFaults::all());
             let rng = SeededRng::new(seed);
@@ -123,11 +127,31 @@ fn what_was_acknowledged_is_there_once_and_in_order_after_any_number_of_deaths()
                 let expected: Vec<String> = (0..values.len() as i32).map(|at| value(index, at)).collect();
                 assert_eq!(values, expected, "seed {seed}, partition {index}");
             }
-            acknowledged.iter().sum::<i32>()
+            let shared: Arc<dyn Bucket> = Arc::new(store.clone());
+            let audited = audit(&shared).await.unwrap();
+            assert_eq!(audited.problems, Named::default(), "seed {seed}");
+            let records: u64 =
+                audited.segment_records + audited.wals.iter().map(|wal| wal.records).sum::<u64>();
+            assert!(records >= acknowledged.iter().sum::<i32>() as u64);
+            // When the dust has settled nothing is left that nobody needs.
+            while broker.log.rewrite().await.unwrap() {}
+            let settled = audit(&shared).await.unwrap();
+            assert_eq!(
+                (&settled.problems, &settled.unknown),
+                (&Named::default(), &Named::default()),
+                "seed {seed}"
+            );
+            for wal in settled.wals.iter().filter(|wal| wal.sealed_at.is_some()) {
+                assert_eq!((Some(wal.mark), wal.slots), (wal.sealed_at, 0), "seed {seed}: {wal:?}");
+            }
+            assert_eq!(settled.segment_records, records, "seed {seed}: rewritten, and nothing else");
+            (acknowledged.iter().sum::<i32>(), settled.segments)
         });
+        total += acknowledged;
+        segments += some;
     }
-    println!("{total} records acknowledged");
-    assert!(total > 5_000, "{total} is too little to say anything");
+    println!("{total} records acknowledged, {segments} segments");
+    assert!(total > 5_000 && segments > 200, "{total} and {segments} are too little to say anything");
 }
 
 /// The same node id started a second time: the first one stops acknowledging, by itself and for good (P5).
@@ -178,6 +202,7 @@ fn commits_wait_for_company_and_an_idle_log_writes_nothing() {
             assert!(index > 0 || task::now() - began < Duration::from_millis(50), "the first is full");
         }
         assert!(puts() - before >= 3);
+        while broker.log.rewrite().await.unwrap() {}
         let before = puts();
         task::sleep(Duration::from_secs(3600)).await;
         assert_eq!(puts(), before, "an hour of silence costs no PUT");
@@ -205,6 +230,13 @@ fn an_outage_delays_and_loses_nothing() {
         }
         assert!(task::now() - began >= outage);
         assert_eq!(read_all(&p, 1000).await.len(), 20);
+        // An end that nobody can wait for comes all the same, and says that it does not know.
+        store.set_out(true);
+        let open = append(&p, batch(&["open".into()], None, 0)).unwrap();
+        let began = task::now();
+        broker.log.close().await;
+        assert!(task::now() - began < Duration::from_secs(15));
+        assert!(task::timeout(Duration::from_secs(60), open.committed()).await.is_err(), "nobody said so");
     });
 }
 
@@ -239,9 +271,70 @@ fn damage_is_never_served_and_stops_the_start() {
             ReadRequest { offset: 1, max_bytes: 100, min_one_batch: true, isolation: Default::default() };
         let read = p.read(request).await;
         assert!(matches!(read, Err(ReadError::Damaged { offset: 1, .. })), "{read:?}");
+        let problems = async || {
+            let shared: Arc<dyn Bucket> = Arc::new(store.clone());
+            audit(&shared).await.unwrap().problems
+        };
+        let damaged = problems().await;
+        // The slot, and the offset that is missing behind it.
+        assert!(damaged.count == 2 && damaged.first[0].starts_with(slots[1].as_str()), "{damaged:?}");
         store.delete(slots[1]).await.unwrap();
+        let missing = problems().await;
+        assert!(missing.count == 2 && missing.first[0] == format!("{} is missing", slots[1]), "{missing:?}");
         let read = p.read(request).await;
         assert!(matches!(read, Err(ReadError::Damaged { offset: 1, .. })), "{read:?}");
         assert!(p.read(ReadRequest { offset: 2, ..request }).await.is_ok());
+    });
+}
+
+fn keys(store: &MemBucket, folder: &str) -> Vec<String> {
+    store.objects().into_keys().filter(|key| key.starts_with(folder)).collect()
+}
+
+/// What was written is read from slots, then from segments, then by another start that reads little; and what is trimmed goes.
+#[test]
+fn slots_become_segments_and_what_nobody_reads_goes() {
+    run(1, async {
+        let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
+        let broker = started(&store, &rng).await;
+        for i in 0..40 {
+            let all = (0..3).map(|index| {
+                let producer = Some((7, 0, i));
+                append(&partition(&broker.log, index), batch(&[value(index, i)], producer, 0)).unwrap()
+            });
+            for appended in all.collect::<Vec<_>>() {
+                appended.committed().await.unwrap();
+            }
+        }
+        while broker.log.rewrite().await.unwrap() {}
+        let (slots, segments) = (keys(&store, "wal/").len(), keys(&store, "seg/").len());
+        assert!(slots < 12 && segments >= 3, "{slots} slots and {segments} segments of 40 commits");
+        let expected = |index, from| (from..40).map(|i| (i64::from(i), value(index, i))).collect::<Vec<_>>();
+        assert_eq!(read_all(&partition(&broker.log, 1), 300).await, expected(1, 0));
+        partition(&broker.log, 1).delete_records(30).await.unwrap();
+        broker.bucket.kill();
+
+        let second = start(&store, &rng).await.unwrap();
+        let gets = second.bucket.counters().gets.load(Ordering::Relaxed);
+        assert!(gets < 40 + slots as u64, "{gets} requests to start");
+        for index in [0, 2] {
+            assert_eq!(read_all(&partition(&second.log, index), 300).await, expected(index, 0));
+        }
+        assert_eq!(read_all(&partition(&second.log, 1), 300).await, expected(1, 30));
+        // P3: the checkpoint has the producers.
+        let again = append(&partition(&second.log, 0), batch(&[value(0, 39)], Some((7, 0, 39)), 0)).unwrap();
+        assert!(again.duplicate && again.base_offset == 39);
+        for index in 0..3 {
+            partition(&second.log, index).delete_records(-1).await.unwrap();
+        }
+        while second.log.rewrite().await.unwrap() {}
+        assert_eq!(keys(&store, "seg/"), Vec::<String>::new());
+        assert_eq!(keys(&store, "checkpoint/").len(), 1);
+        let next = append(&partition(&second.log, 1), batch(&["next".into()], None, 0)).unwrap();
+        assert_eq!(next.base_offset, 40);
+        next.committed().await.unwrap();
+        second.bucket.kill();
+        let third = start(&store, &rng).await.unwrap();
+        assert_eq!(read_all(&partition(&third.log, 1), 300).await, [(40, "next".to_owned())]);
     });
 }

@@ -1,0 +1,291 @@
+//! Does a bucket hold what its metadata promises? From the bucket alone: every segment that the manifest leads to and every slot that
+//! counts is there, undamaged, in its place, and the offsets of every partition go on without a gap. What does not count is named
+//! as well.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use catalog::{CatalogOpenError, State};
+use protocol::TopicIdPartition;
+use world::bucket::{Bucket, BucketError, BucketErrorKind, Listed, patiently};
+
+use super::folder::{segment_key, uploader};
+use super::slot::{slot_key, tombstone};
+use super::takeover::PATIENCE;
+use crate::checkpoint::decode_frame;
+use crate::container::{self, ContainerHeader, Kind};
+use crate::encoding::Hash;
+use crate::manifest::{SHARDS, Shard};
+use crate::segment::{SegmentId, SegmentInfo, tallies_of};
+
+/// Named problems, and named objects of each other kind; the rest is only counted.
+pub const NAMED_MAX: usize = 100;
+const LISTED_AT_ONCE: usize = 1000;
+/// At a bucket whose brokers rewrite faster than it is read.
+const LOOKS_MAX: usize = 10;
+/// Folders of others, and what is in there.
+const KNOWN: [&str; 2] = ["meta/", "snapshots/"];
+
+#[derive(Debug, Default)]
+pub struct Audit {
+    pub wals: Vec<WalAudit>,
+    /// That the manifest leads to and that are good, and their records.
+    pub segments: u64,
+    pub segment_records: u64,
+    /// Objects and bytes of the whole bucket.
+    pub objects: u64,
+    pub bytes: u64,
+    /// Acknowledged data that is missing, damaged or not where it belongs.
+    pub problems: Named,
+    /// Commits behind the end of their WAL: never acknowledged, in nobody's way.
+    pub void: Named,
+    /// Objects that nothing leads to.
+    pub unknown: Named,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    pub count: u64,
+    pub first: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct WalAudit {
+    pub wal_id: u64,
+    pub node_id: i32,
+    /// None: its owner may be at work.
+    pub sealed_at: Option<u64>,
+    /// Slots below are in segments.
+    pub mark: u64,
+    /// That count and are good.
+    pub slots: u64,
+    pub bytes: u64,
+    pub records: u64,
+}
+
+impl Named {
+    fn add(&mut self, name: String) {
+        self.count += 1;
+        if self.first.len() < NAMED_MAX {
+            self.first.push(name);
+        }
+    }
+}
+
+/// Where the walk is.
+struct Walk<'a> {
+    bucket: &'a dyn Bucket,
+    state: &'a State,
+    audit: Audit,
+    /// Behind the last record of each partition.
+    ends: BTreeMap<TopicIdPartition, u64>,
+    /// Keys that something leads to, slots apart.
+    led_to: BTreeSet<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    #[error(transparent)]
+    Metadata(#[from] CatalogOpenError),
+}
+
+/// Reads everything. Beside brokers at work it sees a prefix of what they acknowledge; what seems to be missing while they move
+/// it is looked for again by what the metadata says then (R15).
+pub async fn audit(bucket: &Arc<dyn Bucket>) -> Result<Audit, AuditError> {
+    let mut state = catalog::read_bucket(bucket.clone()).await?;
+    for _ in 0..LOOKS_MAX {
+        let (audit, ends, led_to) = (Audit::default(), BTreeMap::new(), BTreeSet::new());
+        let mut walk = Walk { bucket: &**bucket, state: &state, audit, ends, led_to };
+        walk.manifest().await?;
+        walk.wals().await?;
+        walk.sweep().await?;
+        let audit = walk.audit;
+        let now = catalog::read_bucket(bucket.clone()).await?;
+        if audit.problems.count == 0 || now.position() == state.position() {
+            return Ok(audit);
+        }
+        state = now;
+    }
+    Err(AuditError::Bucket(BucketError {
+        kind: BucketErrorKind::Unavailable,
+        operation: "audit",
+        key: String::new(),
+        detail: format!("the metadata changed during each of {LOOKS_MAX} looks"),
+    }))
+}
+
+impl Walk<'_> {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, BucketError> {
+        Ok(patiently(PATIENCE, || self.bucket.get(key)).await?.map(|object| object.bytes))
+    }
+
+    /// Of a key that something leads to.
+    async fn promised(&mut self, key: &str) -> Result<Option<Bytes>, BucketError> {
+        self.led_to.insert(key.to_owned());
+        let found = self.get(key).await?;
+        if found.is_none() {
+            self.audit.problems.add(format!("{key} is missing"));
+        }
+        Ok(found)
+    }
+
+    /// Offsets of a partition that come next. What a deleted topic had is dead.
+    fn follows(&mut self, key: &str, id: TopicIdPartition, first: u64, last: u64) {
+        let end = self.ends.entry(id).or_insert(first);
+        if *end != first {
+            self.audit.problems.add(format!("{key} brings offset {first} of {id}, whose log ends at {end}"));
+        }
+        *end = last + 1;
+    }
+
+    fn is_dead(&self, id: &TopicIdPartition) -> bool {
+        self.state.topic_by_id(id.topic_id).is_none()
+    }
+
+    async fn manifest(&mut self) -> Result<(), BucketError> {
+        let mut segments: BTreeMap<SegmentId, Arc<SegmentInfo>> = BTreeMap::new();
+        for number in 0..SHARDS {
+            let Some(head) = self.state.manifest(number) else { continue };
+            let key = head.object.to_string();
+            let Some(bytes) = self.promised(&key).await? else { continue };
+            let shard = match Shard::decode(&bytes) {
+                Ok(shard) if (shard.number, shard.version) == (number, head.version) => shard,
+                Ok(_) => {
+                    self.audit.problems.add(format!("{key} is another shard or version"));
+                    continue;
+                }
+                Err(error) => {
+                    self.audit.problems.add(format!("{key}: {error}"));
+                    continue;
+                }
+            };
+            segments.extend(shard.segments());
+            for (id, pieces) in
+                shard.partitions.iter().filter(|(id, _)| !self.is_dead(id)).collect::<Vec<_>>()
+            {
+                for placed in pieces {
+                    self.follows(
+                        &key,
+                        *id,
+                        placed.piece.first_offset as u64,
+                        placed.piece.last_offset as u64,
+                    );
+                }
+            }
+        }
+        for (id, info) in segments {
+            let key = segment_key(&id);
+            let Some(bytes) = self.promised(&key).await? else { continue };
+            match (tallies_of(&bytes), ContainerHeader::decode(&bytes)) {
+                (Ok(tallies), Ok(header)) if header.hash() == info.header_hash => {
+                    self.audit.segments += 1;
+                    self.audit.segment_records += tallies.values().map(|tally| tally.records).sum::<u64>();
+                }
+                (Ok(_), _) => self.audit.problems.add(format!("{key} is another segment")),
+                (Err(error), _) => self.audit.problems.add(format!("{key}: {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    async fn wals(&mut self) -> Result<(), BucketError> {
+        let state = self.state;
+        for (wal_id, key) in state.checkpoints().into_values() {
+            if let Some(bytes) = self.promised(key).await?
+                && let Err(error) = decode_frame(u128::from(wal_id).to_be_bytes(), &bytes)
+            {
+                self.audit.problems.add(format!("{key}: {error}"));
+            }
+        }
+        for (wal_id, wal) in state.wals() {
+            let (node_id, sealed_at, mark) = (wal.node_id, wal.sealed_at, wal.mark);
+            let mut found = WalAudit { wal_id, node_id, sealed_at, mark, slots: 0, bytes: 0, records: 0 };
+            let mut predecessor = (mark == 0).then(Hash::default);
+            for slot in mark..sealed_at.unwrap_or(u64::MAX) {
+                let key = slot_key(wal_id, slot);
+                let bytes = match self.get(&key).await? {
+                    Some(bytes) if sealed_at.is_some() || bytes != tombstone(wal_id, slot) => bytes,
+                    None if sealed_at.is_some() => {
+                        self.audit.problems.add(format!("{key} is missing"));
+                        predecessor = None;
+                        continue;
+                    }
+                    // Its last commit so far, or a taker was here.
+                    _ => break,
+                };
+                let (header, footer) = match container::open(&bytes) {
+                    Ok(opened) => opened,
+                    Err(error) => {
+                        self.audit.problems.add(format!("{key}: {error}"));
+                        predecessor = None;
+                        continue;
+                    }
+                };
+                if header.kind != Kind::Object
+                    || header.log_id != u128::from(wal_id).to_be_bytes()
+                    || header.number != slot
+                    || predecessor.is_some_and(|hash| hash != header.predecessor)
+                {
+                    self.audit.problems.add(format!("{key} belongs elsewhere, or follows another commit"));
+                }
+                predecessor = Some(header.hash());
+                for extent in &footer.extents {
+                    if !self.is_dead(&extent.id) {
+                        self.follows(&key, extent.id, extent.first_offset, extent.last_offset);
+                        found.records += extent.record_count;
+                    }
+                }
+                found.slots += 1;
+                found.bytes += bytes.len() as u64;
+            }
+            self.audit.wals.push(found);
+        }
+        Ok(())
+    }
+
+    /// Everything that is listed, and what it is.
+    async fn sweep(&mut self) -> Result<(), BucketError> {
+        let mut after: Option<String> = None;
+        loop {
+            let listed =
+                patiently(PATIENCE, || self.bucket.list("", after.as_deref(), LISTED_AT_ONCE)).await?;
+            let Some(last) = listed.last() else { return Ok(()) };
+            after = Some(last.key.clone());
+            for object in listed {
+                self.audit.objects += 1;
+                self.audit.bytes += object.len;
+                self.sort(object);
+            }
+        }
+    }
+
+    fn sort(&mut self, object: Listed) {
+        let key = object.key;
+        if KNOWN.iter().any(|folder| key.starts_with(folder)) || self.led_to.contains(&key) {
+            return;
+        }
+        let slot = numbers(&key).and_then(|(wal_id, slot)| Some((wal_id, self.state.wal(wal_id)?, slot)));
+        match (slot, uploader(&key)) {
+            (Some((_, wal, slot)), _) if slot < wal.mark => self.audit.unknown.add(key),
+            (Some((wal_id, wal, slot)), _) => {
+                let is_behind = wal.sealed_at.is_some_and(|end| slot >= end);
+                if is_behind && object.len != tombstone(wal_id, slot).len() as u64 {
+                    self.audit.void.add(key);
+                }
+            }
+            // Of a job under way, perhaps.
+            (None, Some(wal_id)) if self.state.wal(wal_id).is_some_and(|wal| !wal.is_fenced) => {}
+            (None, _) => self.audit.unknown.add(key),
+        }
+    }
+}
+
+/// WAL and slot of a key.
+fn numbers(key: &str) -> Option<(u64, u64)> {
+    let (wal_id, slot) = key.strip_prefix("wal/")?.split_once('/')?;
+    let number = |digits: &str| (digits.len() == 20).then(|| digits.parse().ok()).flatten();
+    Some((number(wal_id)?, number(slot)?))
+}
