@@ -1,4 +1,5 @@
-//! One simulated machine: a disk, a network address, and a whole broker on them; it can lose its power and start again.
+//! One simulated machine: a network address and a whole broker, on a disk of its own or on a bucket; it can lose its power and start
+//! again.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use catalog::{Catalog, CatalogOptions};
 use commitlog::{CommitLog, LogSettings};
 use protocol::Str;
 use server::{BoundListener, Limits, Server};
+use world::bucket::{Bucket, MemBucket, MemBucketFaults};
 use world::clock::{SharedClock, SimClock};
 use world::disk::{MemDisk, MemFaults};
 use world::net::Net;
@@ -19,8 +21,24 @@ use world::task;
 /// Where clients find it, across restarts.
 pub const ADDRESS: &str = "127.0.0.1:9092";
 
+/// Where its data lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    Disk,
+    Bucket,
+}
+
+enum Store {
+    Disk(Arc<MemDisk>),
+    /// What outlives the machine, and the store as the running process sees it.
+    Bucket {
+        store: MemBucket,
+        process: MemBucket,
+    },
+}
+
 pub struct Machine {
-    pub disk: Arc<MemDisk>,
+    store: Store,
     pub net: Net,
     pub clock: SharedClock,
     seeds: Arc<SeededRng>,
@@ -34,6 +52,10 @@ struct Running {
     catalog: Arc<Catalog>,
 }
 
+/// Each of them may meet a store that is silent for half a minute.
+const STARTS_MAX: usize = 20;
+const LAST_BREATH: Duration = Duration::from_millis(10);
+
 /// Small files, so that a short run passes every kind of place.
 fn settings() -> LogSettings {
     LogSettings {
@@ -44,21 +66,40 @@ fn settings() -> LogSettings {
         cold_bytes_max: 64 << 10,
         checkpoint_bytes: 128 << 10,
         reserve_bytes: 0,
+        linger: Duration::from_millis(20),
         ..LogSettings::default()
     }
 }
 
 impl Machine {
-    /// Powered off, with an empty disk. Call [`task::deterministic`] before, and stay on one paused runtime.
-    pub fn new(seed: u64) -> Machine {
-        let disk = MemDisk::new(seed);
-        disk.set_faults(slow_disk());
+    /// Powered off, with nothing stored. Call [`task::deterministic`] before, and stay on one paused runtime.
+    pub fn new(seed: u64, medium: Medium) -> Machine {
+        let store = match medium {
+            Medium::Disk => {
+                let disk = MemDisk::new(seed);
+                disk.set_faults(slow_disk());
+                Store::Disk(disk)
+            }
+            Medium::Bucket => {
+                let store = MemBucket::new(seed);
+                store.set_faults(MemBucketFaults::all());
+                Store::Bucket { process: store.client(), store }
+            }
+        };
         Machine {
-            disk,
+            store,
             net: Net::memory(),
             clock: Arc::new(SimClock::new(1_750_000_000_000)),
             seeds: Arc::new(SeededRng::new(seed ^ 0x5eed)),
             running: None,
+        }
+    }
+
+    /// Of all that the medium was asked for.
+    pub fn trace_hash(&self) -> u64 {
+        match &self.store {
+            Store::Disk(disk) => disk.trace_hash(),
+            Store::Bucket { store, .. } => store.trace_hash(),
         }
     }
 
@@ -67,32 +108,46 @@ impl Machine {
         SeededRng::shared(self.seeds.next_u64())
     }
 
-    /// Starts the broker on what the disk holds.
+    /// Starts the broker on what is stored. Again and again where a bucket may be silent for longer than a start waits.
     pub async fn start(&mut self) -> anyhow::Result<()> {
-        let root = PathBuf::from("/data");
+        let mut started = self.try_start().await;
+        for _ in 0..STARTS_MAX {
+            if started.is_ok() || matches!(self.store, Store::Disk(_)) {
+                break;
+            }
+            started = self.try_start().await;
+        }
+        started
+    }
+
+    async fn try_start(&mut self) -> anyhow::Result<()> {
         let rng = self.rng();
         let config = BrokerConfig::new([
             ("num.partitions", "3"),
             ("group.initial.rebalance.delay.ms", "0"),
             ("offsets.topic.num.partitions", "2"),
         ])?;
-        let catalog = Catalog::open(
-            self.disk.clone(),
-            root.join("metadata"),
-            self.clock.clone(),
-            rng.clone(),
-            CatalogOptions::default(),
-        )
-        .await?;
-        let log = CommitLog::open(
-            self.disk.clone(),
-            root.join("log"),
-            self.clock.clone(),
-            rng.clone(),
-            settings(),
-            catalog.clone(),
-        )
-        .await?;
+        let (clock, options) = (self.clock.clone(), CatalogOptions::default());
+        let (catalog, log) = match &mut self.store {
+            Store::Disk(disk) => {
+                let (disk, root) = (disk.clone(), PathBuf::from("/data"));
+                let metadata = root.join("metadata");
+                let catalog =
+                    Catalog::open(disk.clone(), metadata, clock.clone(), rng.clone(), options).await?;
+                let log = root.join("log");
+                let log = CommitLog::open(disk, log, clock, rng.clone(), settings(), catalog.clone()).await?;
+                (catalog, log)
+            }
+            Store::Bucket { store, process } => {
+                // What a start that failed left behind is dead.
+                process.kill();
+                *process = store.client();
+                let bucket: Arc<dyn Bucket> = Arc::new(process.clone());
+                let catalog = Catalog::open_bucket(bucket.clone(), rng.clone(), options).await?;
+                let log = CommitLog::open_bucket(bucket, clock, rng.clone(), settings(), catalog.clone());
+                (catalog, log.await?)
+            }
+        };
         let endpoint = Endpoint {
             listener_name: Str::from("PLAINTEXT"),
             security_protocol: 0,
@@ -116,14 +171,20 @@ impl Machine {
         Ok(())
     }
 
-    /// The power goes: the disk keeps a legal part of what was not synced, every handle is dead, and then the processes go.
-    /// What the old broker still tries fails at the dead disk, so it acknowledges nothing more.
+    /// The power goes. A disk keeps a legal part of what was not synced; what was on its way to a bucket may arrive or not. Every
+    /// handle is dead, and then the processes go: what the old broker still tries fails, so it acknowledges nothing more.
     pub async fn cut_power(&mut self, seed: u64) {
-        self.disk.crash(seed);
-        if let Some(running) = self.running.take() {
-            running.server.shutdown().await;
+        match &self.store {
+            Store::Disk(disk) => disk.crash(seed),
+            Store::Bucket { process, .. } => process.kill(),
         }
-        self.disk.set_faults(slow_disk());
+        if let Some(running) = self.running.take() {
+            // A request that waits for a bucket waits for ever.
+            let _ = task::timeout(LAST_BREATH, running.server.shutdown()).await;
+        }
+        if let Store::Disk(disk) = &self.store {
+            disk.set_faults(slow_disk());
+        }
     }
 
     /// A graceful stop: commits finish, groups stay as they are.

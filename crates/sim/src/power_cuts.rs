@@ -15,14 +15,16 @@ use world::rng::SeededRng;
 use world::task;
 
 use crate::history::{self, Acknowledged, Checked, Found, Violation};
-use crate::machine::{ADDRESS, Machine, run};
+use crate::machine::{ADDRESS, Machine, Medium, run};
 
 const TOPIC: &str = "orders";
 const PARTITIONS: i32 = 3;
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub seed: u64,
+    pub medium: Medium,
     pub producers: usize,
     pub records_per_producer: u64,
     pub cuts: u32,
@@ -33,7 +35,7 @@ pub struct Plan {
 pub struct Outcome {
     pub checked: Result<Checked, Vec<Violation>>,
     pub cuts: u32,
-    /// What everybody was told, in order, and the disk's own account of its operations.
+    /// What everybody was told, in order, and the medium's own account of its operations.
     pub transcript: String,
 }
 
@@ -51,7 +53,7 @@ fn client(machine: &Machine, name: &str) -> Client {
 }
 
 async fn world(plan: Plan) -> anyhow::Result<Outcome> {
-    let mut machine = Machine::new(plan.seed);
+    let mut machine = Machine::new(plan.seed, plan.medium);
     machine.start().await?;
     let admin = client(&machine, "admin");
     admin.admin().create_topics(vec![NewTopic::new(TOPIC).partitions(PARTITIONS)], false).await?.remove(0)?;
@@ -88,7 +90,7 @@ async fn world(plan: Plan) -> anyhow::Result<Outcome> {
     machine.stop().await;
     let (acknowledged, mut transcript) =
         Rc::into_inner(acknowledged).expect("every producer has ended").into_inner();
-    writeln!(transcript, "{} in the log, disk {:016x}", log.len(), machine.disk.trace_hash())?;
+    writeln!(transcript, "{} in the log, medium {:016x}", log.len(), machine.trace_hash())?;
     Ok(Outcome { checked: history::check(&acknowledged, &log), cuts, transcript })
 }
 
@@ -101,7 +103,14 @@ async fn produce(
     let name = format!("p{number}");
     let options =
         ProducerOptions { delivery_timeout: Duration::from_secs(3600), ..ProducerOptions::default() };
-    let producer = client.producer(options).await?;
+    // The broker may be down, for seconds where its start meets a bucket that is silent.
+    let producer = loop {
+        match client.producer(options.clone()).await {
+            Ok(producer) => break producer,
+            Err(error) if error.is_retriable() => task::sleep(RETRY_PAUSE).await,
+            Err(error) => return Err(error.into()),
+        }
+    };
     let mut waiting = Vec::new();
     for record in 0..plan.records_per_producer {
         let partition = (record % PARTITIONS as u64) as i32;
