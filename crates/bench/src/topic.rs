@@ -18,6 +18,9 @@ pub struct Topic {
 /// How long a broker may take until every partition has a leader.
 const LEADERS_WAIT_MAX: Duration = Duration::from_secs(300);
 
+/// A Kafka refuses a request that comes to 10,000 records of metadata.
+const PARTITIONS_AT_ONCE: i32 = 5000;
+
 pub fn admin(address: &str) -> Admin {
     Client::new(ClientOptions::new([address]).request_timeout(LEADERS_WAIT_MAX).api_timeout(LEADERS_WAIT_MAX))
         .admin()
@@ -31,19 +34,26 @@ pub async fn ensure_topic(
     configs: &[(&str, &str)],
 ) -> Result<Topic> {
     let admin = admin(address);
-    let mut wanted = NewTopic::new(name).partitions(partitions).replication_factor(1);
+    let mut made = partitions.min(PARTITIONS_AT_ONCE);
+    let mut wanted = NewTopic::new(name).partitions(made).replication_factor(1);
     for (key, value) in configs {
         wanted = wanted.config(*key, *value);
     }
     match admin.create_topic(wanted).await {
-        Ok(_) | Err(Error::Kafka { code: ErrorCode::TopicAlreadyExists, .. }) => {}
+        Ok(_) => {
+            while made < partitions {
+                made = partitions.min(made + PARTITIONS_AT_ONCE);
+                admin.create_partitions(name, made).await?;
+            }
+        }
+        Err(Error::Kafka { code: ErrorCode::TopicAlreadyExists, .. }) => {}
         Err(error) => return Err(error.into()),
     }
     let deadline = Instant::now() + LEADERS_WAIT_MAX;
     loop {
         if let Ok(topic) = admin.topic(name).await
             && topic.partitions.iter().all(|partition| partition.leader >= 0)
-            && !topic.partitions.is_empty()
+            && topic.partitions.len() >= made as usize
         {
             ensure!(
                 topic.partitions.len() == partitions as usize,
