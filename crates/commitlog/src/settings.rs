@@ -21,8 +21,12 @@ pub struct LogSettings {
     /// Chunks of this size on the average do not feel what a commit into never-written blocks costs: then new files are
     /// allocated, and not filled with zeros.
     pub allocate_from_bytes: u64,
-    /// In a bucket: how long a commit waits for company, unless it is as long as it may be.
+    /// In a bucket: how long a commit waits for company at least, unless it is as long as it may be …
     pub linger: Duration,
+    /// … and at most, when the budget is spent …
+    pub linger_max: Duration,
+    /// … of so many PUTs a second on the average, for commits that are not full.
+    pub puts_per_second: u32,
     /// A chunk takes batches until it is this long; one batch may be longer.
     pub chunk_bytes_max: usize,
     /// Batches waiting for their commit; above it `room()` holds the sockets back.
@@ -81,7 +85,9 @@ impl Default for LogSettings {
             wal_file_bytes_min: 16 << 20,
             wal_file_bytes_max: 256 << 20,
             allocate_from_bytes: 512 << 10,
-            linger: Duration::from_millis(250),
+            linger: Duration::from_millis(50),
+            linger_max: Duration::from_secs(1),
+            puts_per_second: 4,
             chunk_bytes_max: 4 << 20,
             unflushed_bytes_max: 64 << 20,
             tail_bytes_max: 64 << 20,

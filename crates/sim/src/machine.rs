@@ -67,6 +67,7 @@ fn settings() -> LogSettings {
         checkpoint_bytes: 128 << 10,
         reserve_bytes: 0,
         linger: Duration::from_millis(20),
+        puts_per_second: 50,
         ..LogSettings::default()
     }
 }

@@ -254,6 +254,8 @@ accessors! {
     listeners: "listeners" items,
     admin_address: "admin.address" words,
     bucket_linger_ms: "bucket.linger.ms" long,
+    bucket_linger_max_ms: "bucket.linger.max.ms" long,
+    bucket_puts_per_second: "bucket.puts.per.second" int,
     bucket_object_bytes: "bucket.object.bytes" int,
     num_partitions: "num.partitions" int,
     default_replication_factor: "default.replication.factor" int,

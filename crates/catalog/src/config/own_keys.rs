@@ -7,10 +7,18 @@ use super::key::{ConfigKey, key};
 pub static OWN_KEYS: &[ConfigKey] = &[
     key("admin.address", String, "127.0.0.1:8080", "Address of metrics and health over HTTP.").ours(),
     key(
+        "bucket.linger.max.ms",
+        Long,
+        "1000",
+        "Data in a bucket: how long a commit waits for more records at most, when bucket.puts.per.second is spent.",
+    )
+    .min(0)
+    .ours(),
+    key(
         "bucket.linger.ms",
         Long,
-        "250",
-        "Data in a bucket: how long a commit waits for more records before it is sent; a full one is sent at once.",
+        "50",
+        "Data in a bucket: how long a commit waits for more records at least; a full one is sent at once.",
     )
     .min(0)
     .ours(),
@@ -21,6 +29,15 @@ pub static OWN_KEYS: &[ConfigKey] = &[
         "Data in a bucket: a commit is full when it is this long. One record batch may be longer.",
     )
     .min(1 << 16)
+    .ours(),
+    key(
+        "bucket.puts.per.second",
+        Int,
+        "4",
+        "Data in a bucket: commits that are not full, per second on the average. The store charges for each of them; two seconds' worth \
+         may be saved up in quiet times.",
+    )
+    .min(1)
     .ours(),
     key(
         "cluster.partitions.max",

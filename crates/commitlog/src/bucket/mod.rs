@@ -15,6 +15,7 @@
 mod audit;
 mod folder;
 mod medium;
+mod put_budget;
 mod recovery;
 mod rewriter;
 mod slot;

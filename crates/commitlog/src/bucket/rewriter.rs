@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::{Catalog, CatalogError, MetadataRecord, ShardChange};
-use protocol::TopicIdPartition;
+use protocol::{Str, TopicIdPartition};
 use world::bucket::{Bucket, BucketError, patiently};
 use world::task;
 
@@ -62,6 +62,29 @@ struct Job {
     to: u64,
     runs: Vec<(Arc<Partition>, Vec<Extent>)>,
     slots: BTreeMap<u64, Bytes>,
+}
+
+impl Job {
+    /// Every extent with its bytes.
+    fn pieces(&self) -> Result<Vec<(Arc<Partition>, Extent, Bytes)>, RewriteError> {
+        let mut pieces = Vec::new();
+        for (partition, run) in &self.runs {
+            for extent in run {
+                let place = extent.wal().expect("what lies in a WAL was asked for");
+                assert!(
+                    place.file == self.wal_id && (self.from..self.to).contains(&place.chunk),
+                    "{}: {place:?} lies before slot {} of WAL {}, whose front is rewritten",
+                    partition.id(),
+                    self.from,
+                    self.wal_id
+                );
+                let at = place.position as usize;
+                let bytes = self.slots[&place.chunk].slice(at..at + extent.len as usize);
+                pieces.push((partition.clone(), extent.clone(), bytes));
+            }
+        }
+        Ok(pieces)
+    }
 }
 
 impl BucketRewriter {
@@ -119,6 +142,10 @@ impl BucketRewriter {
             self.rewrite(wal_id, from, limit).await?;
             return Ok(true);
         }
+        if let Some(info) = self.shared.medium.bucket().segments.mostly_dead() {
+            self.rewrite_segment(info.id).await?;
+            return Ok(true);
+        }
         let now = self.shared.clock.monotonic();
         if self.swept_at.is_none_or(|at| now.saturating_sub(at) >= SWEEP_INTERVAL) {
             self.sweep().await?;
@@ -150,7 +177,8 @@ impl BucketRewriter {
 
     async fn rewrite(&mut self, wal_id: u64, from: u64, limit: u64) -> Result<(), RewriteError> {
         let job = self.read(wal_id, from, limit).await?;
-        let new = self.segment(&job).await?;
+        let sources = vec![SegmentSource::Slots { wal_id, from, to: job.to }];
+        let new = self.segment(&job.pieces()?, sources).await?;
         let shards: BTreeSet<u32> = new.keys().map(shard_of).collect();
         let changed = self.put_shards(&shards, &new).await?;
         let checkpoint = self.put_checkpoint().await?;
@@ -170,16 +198,8 @@ impl BucketRewriter {
             let marked = state.wal(wal_id).is_some_and(|wal| wal.mark == job.to);
             marked && state.wal(catalog.wal_id()).is_some_and(|own| *own.checkpoint == *checkpoint)
         };
-        self.append(record, counts).await?;
-        for (partition, _) in &job.runs {
-            if let Some(pieces) = new.get(&partition.id()) {
-                partition.replace(pieces.iter().map(Extent::of_piece).collect());
-            }
-        }
-        let counters = &self.shared.counters;
-        counters.rewrites.fetch_add(1, Ordering::Relaxed);
-        let bytes: u64 = new.values().flatten().map(|placed| placed.piece.len).sum();
-        counters.bytes_rewritten.fetch_add(bytes, Ordering::Relaxed);
+        self.append(vec![record], counts).await?;
+        self.replace(&job.runs, &new);
         let mut gone: Vec<String> = (from..job.to).map(|slot| slot_key(wal_id, slot)).collect();
         gone.extend(outdated.filter(|key| !key.is_empty()));
         gone.extend(self.take_heads(changed));
@@ -213,27 +233,68 @@ impl BucketRewriter {
         Ok(Job { wal_id, from, to, runs, slots })
     }
 
-    /// One segment with all of it, stored, read back and equal to what it was made of.
-    async fn segment(&self, job: &Job) -> Result<BTreeMap<TopicIdPartition, Vec<PlacedPiece>>, RewriteError> {
-        let mut builder = SegmentBuilder::default();
-        for (partition, run) in &job.runs {
-            for extent in run {
-                let place = extent.wal().expect("what lies in a WAL was asked for");
-                assert!(
-                    place.file == job.wal_id && (job.from..job.to).contains(&place.chunk),
-                    "{}: {place:?} lies before slot {} of WAL {}, whose front is rewritten",
-                    partition.id(),
-                    job.from,
-                    job.wal_id
-                );
-                let at = place.position as usize;
-                let bytes = job.slots[&place.chunk].slice(at..at + extent.len as usize);
-                partition.check(extent, &bytes).map_err(stopped)?;
-                builder.push(partition.id(), bytes)?;
+    /// What lives of a segment of which less than half does goes into another; the old one is dead then.
+    async fn rewrite_segment(&mut self, id: SegmentId) -> Result<(), RewriteError> {
+        let key = segment_key(&id);
+        let object = patiently(PATIENCE, || self.bucket.get(&key)).await?;
+        let bytes = object.ok_or_else(|| RewriteError::Stopped(format!("{key} is missing")))?.bytes;
+        let mut runs = Vec::new();
+        let mut pieces = Vec::new();
+        for partition in self.shared.all_partitions() {
+            let run = partition.pieces_in(&id);
+            for extent in &run {
+                let at = extent.position() as usize;
+                let end = at + extent.len as usize;
+                if end > bytes.len() {
+                    return Err(RewriteError::Stopped(format!("{key} is cut off")));
+                }
+                pieces.push((partition.clone(), extent.clone(), bytes.slice(at..end)));
+            }
+            if !run.is_empty() {
+                runs.push((partition, run));
             }
         }
-        if builder.is_empty() {
+        let new = self.segment(&pieces, vec![SegmentSource::Segment(id)]).await?;
+        let shards: BTreeSet<u32> = new.keys().map(shard_of).collect();
+        let changed = self.put_shards(&shards, &new).await?;
+        self.append_shards(&changed).await?;
+        self.replace(&runs, &new);
+        let outdated = self.take_heads(changed);
+        self.delete(outdated).await;
+        self.count();
+        Ok(())
+    }
+
+    /// Readers move over.
+    fn replace(
+        &self,
+        runs: &[(Arc<Partition>, Vec<Extent>)],
+        new: &BTreeMap<TopicIdPartition, Vec<PlacedPiece>>,
+    ) {
+        for (partition, _) in runs {
+            if let Some(pieces) = new.get(&partition.id()) {
+                partition.replace(pieces.iter().map(Extent::of_piece).collect());
+            }
+        }
+        let counters = &self.shared.counters;
+        counters.rewrites.fetch_add(1, Ordering::Relaxed);
+        let bytes: u64 = new.values().flatten().map(|placed| placed.piece.len).sum();
+        counters.bytes_rewritten.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// One segment with all of it, stored, read back and equal to what it was made of.
+    async fn segment(
+        &self,
+        pieces: &[(Arc<Partition>, Extent, Bytes)],
+        sources: Vec<SegmentSource>,
+    ) -> Result<BTreeMap<TopicIdPartition, Vec<PlacedPiece>>, RewriteError> {
+        if pieces.is_empty() {
             return Ok(BTreeMap::new());
+        }
+        let mut builder = SegmentBuilder::default();
+        for (partition, extent, bytes) in pieces {
+            partition.check(extent, bytes).map_err(stopped)?;
+            builder.push(partition.id(), bytes.clone())?;
         }
         let mut nonce = [0; 16];
         self.shared.rng.fill(&mut nonce);
@@ -241,7 +302,7 @@ impl BucketRewriter {
             log_id: u128::from(self.catalog.wal_id()).to_be_bytes(),
             nonce,
             created_ms: self.shared.clock.now_ms(),
-            sources: vec![SegmentSource::Slots { wal_id: job.wal_id, from: job.from, to: job.to }],
+            sources,
         };
         let id = new_segment_id(self.catalog.wal_id(), &*self.shared.rng);
         let (bytes, written, tallies) = builder.finish(id, identity);
@@ -251,11 +312,8 @@ impl BucketRewriter {
             tallies_of(&bytes).map_err(|error| RewriteError::Stopped(format!("{key}: {error}")))?;
         assert_eq!(read_back, tallies, "{key}: counts and checksums are those of the input");
         let placed = |piece| PlacedPiece { segment: written.info.clone(), piece };
-        Ok(written
-            .pieces
-            .into_iter()
-            .map(|(id, pieces)| (id, pieces.into_iter().map(placed).collect()))
-            .collect())
+        let of = |(id, pieces): (_, Vec<_>)| (id, pieces.into_iter().map(placed).collect());
+        Ok(written.pieces.into_iter().map(of).collect())
     }
 
     /// New versions of these shards: what the partitions have now, with `new` in the place of what it covers.
@@ -318,13 +376,13 @@ impl BucketRewriter {
     /// Until the outcome is known: our own replay's (R7).
     async fn append(
         &mut self,
-        record: MetadataRecord,
+        records: Vec<MetadataRecord>,
         counts: impl Fn(&Catalog) -> bool,
     ) -> Result<(), RewriteError> {
         loop {
-            match self.catalog.append(vec![record.clone()]).await {
+            match self.catalog.append(records.clone()).await {
                 Ok(_) => {
-                    assert!(counts(&self.catalog), "replay has accepted {record:?}");
+                    assert!(counts(&self.catalog), "replay has accepted {records:?}");
                     return Ok(());
                 }
                 Err(CatalogError::Unknown(_)) => task::sleep(UNKNOWN_PAUSE).await,
@@ -337,6 +395,32 @@ impl BucketRewriter {
                 }
             }
         }
+    }
+
+    /// All of them in one request: they count together or not at all.
+    async fn append_shards(
+        &mut self,
+        changed: &[(ShardChange, BTreeSet<SegmentId>)],
+    ) -> Result<(), RewriteError> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let record = |(change, _): &(ShardChange, _)| MetadataRecord::ManifestShard {
+            shard: change.shard,
+            from_version: change.from_version,
+            to_version: change.to_version,
+            object: change.object.clone(),
+            wal_mark: 0,
+        };
+        let heads: Vec<(u32, Str)> =
+            changed.iter().map(|(change, _)| (change.shard, change.object.clone())).collect();
+        let counts = |catalog: &Catalog| {
+            let state = catalog.read();
+            heads
+                .iter()
+                .all(|(shard, object)| state.manifest(*shard).is_some_and(|head| head.object == *object))
+        };
+        self.append(changed.iter().map(record).collect(), counts).await
     }
 
     /// The shards' new versions are the truth. Gives the keys of the old ones.
@@ -362,20 +446,7 @@ impl BucketRewriter {
             |(number, ids): (&u32, &BTreeSet<SegmentId>)| (!ids.is_disjoint(&dead)).then_some(*number);
         let shards: BTreeSet<u32> = self.mentioned.iter().filter_map(names_dead).collect();
         let changed = self.put_shards(&shards, &BTreeMap::new()).await?;
-        for (change, _) in &changed {
-            let record = MetadataRecord::ManifestShard {
-                shard: change.shard,
-                from_version: change.from_version,
-                to_version: change.to_version,
-                object: change.object.clone(),
-                wal_mark: 0,
-            };
-            let (shard, object) = (change.shard, change.object.clone());
-            let counts = move |catalog: &Catalog| {
-                catalog.read().manifest(shard).is_some_and(|head| head.object == object)
-            };
-            self.append(record, counts).await?;
-        }
+        self.append_shards(&changed).await?;
         let mut gone = self.take_heads(changed);
         for id in &dead {
             assert!(

@@ -1,11 +1,14 @@
 //! Puts one commit after the other into slots: some at once, acknowledged in their order.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use world::bucket::{Bucket, Stored, store};
+use futures_util::future::{Either, select};
+use world::bucket::{Bucket, StoreError, Stored, store};
 use world::task::{self, JoinHandle};
 
 use super::slot::slot_key;
@@ -14,6 +17,13 @@ use super::slot::slot_key;
 pub const SLOTS_IN_FLIGHT_MAX: usize = 4;
 /// How long a store may be silent before that is said once more. Nothing is given up: trouble costs latency, never data.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// A request that takes so many times the usual is sent a second time, the same bytes under the same key: whichever comes first
+/// will do (R2).
+const HEDGE_FACTOR: u32 = 3;
+const HEDGE_MIN: Duration = Duration::from_millis(100);
+/// What is usual before anything was measured.
+const USUAL: Duration = Duration::from_millis(100);
 
 /// Somebody has ended this WAL: what was in flight may or may not count, and nobody here will ever know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +40,8 @@ pub struct SlotWriter {
     next: u64,
     in_flight: VecDeque<JoinHandle<Result<(), Fenced>>>,
     fenced: Option<Fenced>,
+    /// Microseconds that filling a slot takes, smoothed.
+    usual: Arc<AtomicU64>,
     #[cfg(feature = "negative-controls")]
     control: Option<crate::settings::NegativeControl>,
 }
@@ -43,6 +55,7 @@ impl SlotWriter {
             next: 0,
             in_flight: VecDeque::new(),
             fenced: None,
+            usual: Arc::new(AtomicU64::new(USUAL.as_micros() as u64)),
             #[cfg(feature = "negative-controls")]
             control: None,
         }
@@ -67,7 +80,7 @@ impl SlotWriter {
         assert!(self.has_room(), "WAL {}: more than {SLOTS_IN_FLIGHT_MAX} slots in flight", self.wal_id);
         let slot = self.next;
         self.next += 1;
-        let (bucket, wal_id) = (self.bucket.clone(), self.wal_id);
+        let (bucket, wal_id, usual) = (self.bucket.clone(), self.wal_id, self.usual.clone());
         #[cfg(feature = "negative-controls")]
         let control = self.control;
         self.in_flight.push_back(task::spawn(async move {
@@ -80,7 +93,12 @@ impl SlotWriter {
             {
                 return Ok(());
             }
-            fill(&*bucket, wal_id, slot, &bytes).await
+            let began = task::now();
+            let hedge = Duration::from_micros(usual.load(Ordering::Relaxed)) * HEDGE_FACTOR;
+            let filled = fill(&*bucket, wal_id, slot, &bytes, hedge.max(HEDGE_MIN)).await;
+            let took = (task::now() - began).as_micros() as u64;
+            usual.store((usual.load(Ordering::Relaxed) * 7 + took) / 8, Ordering::Relaxed);
+            filled
         }));
         slot
     }
@@ -123,14 +141,39 @@ impl SlotWriter {
 }
 
 /// Until it is known what stands in the slot (R3).
-async fn fill(bucket: &dyn Bucket, wal_id: u64, slot: u64, bytes: &Bytes) -> Result<(), Fenced> {
+async fn fill(
+    bucket: &dyn Bucket,
+    wal_id: u64,
+    slot: u64,
+    bytes: &Bytes,
+    hedge: Duration,
+) -> Result<(), Fenced> {
     let key = slot_key(wal_id, slot);
     loop {
-        match store(bucket, &key, bytes, SILENCE).await {
+        match store_hedged(bucket, &key, bytes, hedge).await {
             Ok(Stored::Own) => return Ok(()),
             Ok(Stored::Other(_)) => return Err(Fenced { wal_id, slot }),
             Err(error) => tracing::warn!("a commit waits for the bucket: {error}"),
         }
+    }
+}
+
+/// The first answer that is one.
+async fn store_hedged(
+    bucket: &dyn Bucket,
+    key: &str,
+    bytes: &Bytes,
+    hedge: Duration,
+) -> Result<Stored, StoreError> {
+    let first = pin!(store(bucket, key, bytes, SILENCE));
+    let second = pin!(async {
+        task::sleep(hedge).await;
+        store(bucket, key, bytes, SILENCE).await
+    });
+    match select(first, second).await {
+        Either::Left((Ok(stored), _)) | Either::Right((Ok(stored), _)) => Ok(stored),
+        Either::Left((Err(_), second)) => second.await,
+        Either::Right((Err(_), first)) => first.await,
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use world::bucket::Bucket;
 use world::task;
 
+use super::put_budget::PutBudget;
 use super::slot_writer::SlotWriter;
 use crate::container::{Identity, Kind};
 use crate::encoding::Hash;
@@ -32,8 +33,9 @@ pub struct BucketWriter {
     in_flight: VecDeque<Sent>,
     next_slot: u64,
     last_hash: Hash,
-    /// When what waits has waited long enough.
-    linger_until: Option<Duration>,
+    /// Since when something waits.
+    waits_since: Option<Duration>,
+    budget: PutBudget,
     closed: watch::Sender<bool>,
 }
 
@@ -57,6 +59,7 @@ impl BucketWriter {
         wal_id: u64,
         closed: watch::Sender<bool>,
     ) -> Self {
+        let budget = PutBudget::new(&shared.settings, shared.clock.monotonic());
         Self {
             shared,
             wal_id,
@@ -64,7 +67,8 @@ impl BucketWriter {
             in_flight: VecDeque::new(),
             next_slot: 0,
             last_hash: Hash::default(),
-            linger_until: None,
+            waits_since: None,
+            budget,
             closed,
         }
     }
@@ -74,7 +78,8 @@ impl BucketWriter {
         loop {
             let has_room = self.slots.has_room();
             let is_idle = self.in_flight.is_empty();
-            let (slots, shared, linger_until) = (&mut self.slots, &*self.shared, &mut self.linger_until);
+            let (slots, shared) = (&mut self.slots, &*self.shared);
+            let (waits_since, budget) = (&mut self.waits_since, &mut self.budget);
             tokio::select! {
                 biased;
                 stored = slots.stored(), if !is_idle => match stored {
@@ -84,7 +89,7 @@ impl BucketWriter {
                         break;
                     }
                 },
-                is_due = is_due(shared, linger_until), if has_room => match is_due {
+                is_due = is_due(shared, waits_since, budget), if has_room => match is_due {
                     true => self.send(),
                     // Closing, and nothing waits: the end comes when nothing is in flight.
                     false if is_idle => break,
@@ -111,7 +116,8 @@ impl BucketWriter {
 
     fn send(&mut self) {
         let Some(mut gather) = self.shared.gathers.lock().pop_front() else { return };
-        self.linger_until = None;
+        self.waits_since = None;
+        self.budget.spend();
         let mut nonce = [0; 16];
         self.shared.rng.fill(&mut nonce);
         let slot = self.next_slot;
@@ -170,7 +176,7 @@ impl BucketWriter {
 }
 
 /// Waits until a commit is due. False: the log closes, and nothing waits.
-async fn is_due(shared: &Shared, linger_until: &mut Option<Duration>) -> bool {
+async fn is_due(shared: &Shared, waits_since: &mut Option<Duration>, budget: &mut PutBudget) -> bool {
     loop {
         let wake = shared.wake.notified();
         // Before the look: what comes behind it wakes.
@@ -179,14 +185,14 @@ async fn is_due(shared: &Shared, linger_until: &mut Option<Duration>) -> bool {
         match waits(shared) {
             Waits::Nothing if closing => return false,
             Waits::Nothing => {
-                *linger_until = None;
+                *waits_since = None;
                 wake.await;
             }
             Waits::AsMuchAsFits => return true,
             Waits::Something if closing => return true,
             Waits::Something => {
                 let now = shared.clock.monotonic();
-                let until = *linger_until.get_or_insert(now + shared.settings.linger);
+                let until = budget.due(&shared.settings, *waits_since.get_or_insert(now), now);
                 if now >= until {
                     return true;
                 }

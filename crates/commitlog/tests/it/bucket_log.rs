@@ -19,6 +19,7 @@ use crate::house::{TOPIC, append, batch, partition, read_all, run};
 fn settings() -> LogSettings {
     LogSettings {
         linger: Duration::from_millis(50),
+        puts_per_second: 20,
         chunk_bytes_max: 4 << 10,
         tail_bytes_max: 8 << 10,
         cold_bytes_max: 4 << 10,
@@ -336,5 +337,38 @@ fn slots_become_segments_and_what_nobody_reads_goes() {
         second.bucket.kill();
         let third = start(&store, &rng).await.unwrap();
         assert_eq!(read_all(&partition(&third.log, 1), 300).await, [(40, "next".to_owned())]);
+    });
+}
+
+/// Partitions that live longer than others keep what they have, and not the segment that they shared.
+#[test]
+fn a_segment_that_is_mostly_dead_is_made_anew() {
+    run(1, async {
+        let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
+        let broker = started(&store, &rng).await;
+        for i in 0..12 {
+            let all = (0..3).map(|index| {
+                append(&partition(&broker.log, index), batch(&[value(index, i)], None, 0)).unwrap()
+            });
+            for appended in all.collect::<Vec<_>>() {
+                appended.committed().await.unwrap();
+            }
+        }
+        while broker.log.rewrite().await.unwrap() {}
+        let (before, bytes) = (keys(&store, "seg/"), |key: &String| store.objects()[key].len());
+        let size: usize = before.iter().map(bytes).sum();
+        for index in [0, 2] {
+            partition(&broker.log, index).delete_records(-1).await.unwrap();
+        }
+        while broker.log.rewrite().await.unwrap() {}
+        let after = keys(&store, "seg/");
+        assert!(before.iter().all(|key| !after.contains(key)), "{before:?} {after:?}");
+        assert!(after.iter().map(bytes).sum::<usize>() * 2 < size);
+        let expected: Vec<_> = (0..12).map(|i| (i64::from(i), value(1, i))).collect();
+        assert_eq!(read_all(&partition(&broker.log, 1), 300).await, expected);
+        broker.bucket.kill();
+        let again = start(&store, &rng).await.unwrap();
+        assert_eq!(read_all(&partition(&again.log, 1), 300).await, expected);
+        assert_eq!(partition(&again.log, 0).offsets().log_start, 12);
     });
 }

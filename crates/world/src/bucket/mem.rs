@@ -27,12 +27,16 @@ use crate::task;
 
 /// Out of so many requests.
 const PER: u64 = 1000;
+/// The 99th percentile of the normal distribution.
+const Z_P99: f64 = 2.326;
 
 /// What goes wrong, and how often: out of a thousand requests.
 #[derive(Clone, Debug)]
 pub struct MemBucketFaults {
     /// From the call to the effect, and from the effect to the answer, each.
     pub latency: (Duration, Duration),
+    /// Instead: median and 99th percentile of a whole request, log-normal, as stores over a network are.
+    pub latency_p50_p99: Option<(Duration, Duration)>,
     /// A list takes so many times as long.
     pub list_factor: u32,
     /// After how long a request without an answer fails.
@@ -59,6 +63,7 @@ impl Default for MemBucketFaults {
     fn default() -> Self {
         MemBucketFaults {
             latency: (Duration::from_millis(1), Duration::from_millis(10)),
+            latency_p50_p99: None,
             list_factor: 1,
             time_out: Duration::from_secs(5),
             request_lost: 0,
@@ -207,8 +212,19 @@ impl State {
     }
 
     fn latency(&self) -> Duration {
+        if let Some((median, p99)) = self.faults.latency_p50_p99 {
+            // Half of it before the effect, half behind.
+            return median.mul_f64((p99.as_secs_f64() / median.as_secs_f64()).powf(self.normal() / Z_P99))
+                / 2;
+        }
         let (least, most) = self.faults.latency;
         least + self.up_to(most.saturating_sub(least))
+    }
+
+    /// Box-Muller.
+    fn normal(&self) -> f64 {
+        let uniform = || (self.rng.below(1 << 53) + 1) as f64 / (1u64 << 53) as f64;
+        (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos()
     }
 
     fn up_to(&self, most: Duration) -> Duration {

@@ -67,3 +67,65 @@ pub async fn patiently<T>(patience: Duration, ask: impl Fn() -> BucketFuture<T>)
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{MemBucket, MemBucketFaults};
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const ALWAYS: u64 = 1000;
+
+    fn run(faults: MemBucketFaults, story: impl AsyncFnOnce(MemBucket)) {
+        task::deterministic(1);
+        task::paused_runtime().block_on(async {
+            let bucket = MemBucket::new(1);
+            bucket.set_faults(faults);
+            story(bucket).await;
+        });
+    }
+
+    async fn stored(bucket: &MemBucket, bytes: &'static [u8]) -> Result<Stored, StoreError> {
+        store(bucket, "key", &Bytes::from_static(bytes), PATIENCE).await
+    }
+
+    #[test]
+    fn a_refusal_of_what_we_did_ourselves_is_success() {
+        let faults = MemBucketFaults { own_success_exists: ALWAYS, ..MemBucketFaults::default() };
+        run(faults, async |bucket| {
+            assert_eq!(stored(&bucket, b"ours").await.unwrap(), Stored::Own);
+            let other = stored(&bucket, b"other").await.unwrap();
+            assert!(matches!(other, Stored::Other(object) if object.bytes == b"ours"[..]));
+        });
+    }
+
+    #[test]
+    fn an_answer_that_is_lost_is_looked_for() {
+        let faults = MemBucketFaults { answer_lost: ALWAYS, ..MemBucketFaults::default() };
+        run(faults, async |bucket| assert_eq!(stored(&bucket, b"ours").await.unwrap(), Stored::Own));
+    }
+
+    #[test]
+    fn a_store_that_is_silent_leaves_it_unknown() {
+        run(MemBucketFaults::default(), async |bucket| {
+            bucket.set_out(true);
+            assert!(stored(&bucket, b"ours").await.unwrap_err().is_unknown);
+            bucket.set_out(false);
+            assert_eq!(stored(&bucket, b"ours").await.unwrap(), Stored::Own);
+        });
+    }
+
+    /// It arrives after its time-out, when another content is there: that one stays.
+    #[test]
+    fn what_is_late_changes_nothing() {
+        let faults = MemBucketFaults { late: ALWAYS, ..MemBucketFaults::default() };
+        run(faults, async |bucket| {
+            let short = task::timeout(Duration::from_secs(1), stored(&bucket, b"late")).await;
+            assert!(short.is_err());
+            bucket.set_faults(MemBucketFaults::default());
+            assert_eq!(stored(&bucket, b"first").await.unwrap(), Stored::Own);
+            task::sleep(Duration::from_secs(600)).await;
+            assert_eq!(bucket.objects()["key"], &b"first"[..]);
+        });
+    }
+}

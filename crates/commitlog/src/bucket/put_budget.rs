@@ -1,0 +1,73 @@
+//! How long a commit waits for company. A store charges for each PUT, so a broker that has little to write pays most per record;
+//! the budget says how many PUTs a second that may cost on the average. What was saved in quiet times lets the next commits go
+//! soon.
+
+use std::time::Duration;
+
+use crate::settings::LogSettings;
+
+/// So many seconds' worth may be saved.
+const SAVED_SECONDS: f64 = 2.0;
+
+pub struct PutBudget {
+    per_second: f64,
+    saved: f64,
+    /// When `saved` was counted.
+    at: Duration,
+}
+
+impl PutBudget {
+    pub fn new(settings: &LogSettings, now: Duration) -> Self {
+        let per_second = f64::from(settings.puts_per_second.max(1));
+        Self { per_second, saved: per_second * SAVED_SECONDS, at: now }
+    }
+
+    /// When a commit whose first record came at `since` goes, should it not be full before.
+    pub fn due(&mut self, settings: &LogSettings, since: Duration, now: Duration) -> Duration {
+        let earned = now.saturating_sub(self.at).as_secs_f64() * self.per_second;
+        self.saved = (self.saved + earned).min(self.per_second * SAVED_SECONDS);
+        self.at = now;
+        let missing = (1.0 - self.saved).max(0.0) / self.per_second;
+        let affordable = now + Duration::from_secs_f64(missing);
+        affordable.max(since + settings.linger).min(since + settings.linger_max)
+    }
+
+    /// A commit goes. A full one goes whatever there is.
+    pub fn spend(&mut self) {
+        self.saved = (self.saved - 1.0).max(0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// When commits go if something always waits.
+    fn steady(settings: &LogSettings, count: usize) -> Vec<u128> {
+        let (mut budget, mut now) = (PutBudget::new(settings, Duration::ZERO), Duration::ZERO);
+        (0..count)
+            .map(|_| {
+                let since = now;
+                while budget.due(settings, since, now) > now {
+                    now += MS;
+                }
+                budget.spend();
+                (now - since).as_millis()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_comes_after_a_pause_goes_soon_and_a_steady_trickle_keeps_to_the_budget() {
+        let settings = LogSettings { puts_per_second: 4, ..LogSettings::default() };
+        let waits = steady(&settings, 50);
+        assert_eq!(waits[..8], [50; 8], "what was saved");
+        assert!(waits[20..].iter().all(|wait| (249..=251).contains(wait)), "{waits:?}");
+        let generous = LogSettings { puts_per_second: 100, ..settings.clone() };
+        assert!(steady(&generous, 300).iter().all(|wait| *wait == 50));
+        let frugal = LogSettings { puts_per_second: 1, linger_max: MS * 600, ..settings };
+        assert!(steady(&frugal, 30)[10..].iter().all(|wait| *wait == 600), "never longer than the longest");
+    }
+}
