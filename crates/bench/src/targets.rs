@@ -63,7 +63,7 @@ const SMALL_BATCHES: &str = "per record about 3 µs. The profile of this load (p
      them 9, receiving and answering 12, threads that wait and wake, futex and epoll, 17, the rest zeros ahead of use and memory), 27 % \
      Ottla's own code, no function above 2.3, and 7 % the C library's. The kernel's part alone is 0.18 of all that Kafka uses, which never \
      syncs. After 800,000 runs of batches (200,000 on small machines) the rewriting into segments comes on top. Tried without gain: other \
-     allocators (mimalloc, jemalloc), larger windows for the rewriter's reads, files that are only allocated.";
+     allocators (mimalloc, jemalloc), larger windows for the rewriter's reads, zeros written without syncs in between.";
 
 const MB: &str = produce::MB_PER_S;
 const CPU: &str = produce::CPU_PER_GB;

@@ -25,7 +25,7 @@ pub enum Output {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Run a broker on a directory
+    /// Run a broker on a directory or on a bucket
     Serve(Serve),
     /// Make, show, change and delete topics
     #[command(subcommand)]
@@ -37,6 +37,11 @@ pub enum Verb {
     Group(crate::verbs::arguments::Group),
     /// Show the cluster and its brokers
     Cluster(crate::verbs::arguments::Brokers),
+    /// Try whether a bucket keeps what Ottla needs of it
+    Selftest(Selftest),
+    /// Look into a bucket, without a broker
+    #[command(subcommand)]
+    Bucket(Bucket),
     /// Check a configuration without starting anything
     #[command(subcommand)]
     Config(Config),
@@ -59,8 +64,8 @@ pub struct Properties {
 
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Where the data lives; made if it does not exist [default: ./ottla-data]
-    #[arg(long, value_name = "DIR")]
+    /// Where the data lives: a directory, made if it does not exist, or a bucket: s3://BUCKET/PREFIX [default: ./ottla-data]
+    #[arg(long, value_name = "DIR|URL")]
     pub data: Option<PathBuf>,
     /// Where clients connect; port 0 takes a free one [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
@@ -76,6 +81,28 @@ pub struct Serve {
     /// Let plain TCP without authentication listen on an address that others can reach
     #[arg(long)]
     pub insecure: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Place {
+    /// The bucket: s3://BUCKET/PREFIX?endpoint=http://HOST:PORT&region=R&allow_http=true; gs:// and az:// likewise
+    #[arg(long, value_name = "URL")]
+    pub data: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Bucket {
+    /// Read everything: is all that was acknowledged there, and what is there that nobody needs?
+    Audit(Place),
+}
+
+#[derive(Debug, Args)]
+pub struct Selftest {
+    #[command(flatten)]
+    pub place: Place,
+    /// How often everything is tried
+    #[arg(long, default_value_t = 10)]
+    pub rounds: usize,
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,10 +9,12 @@
 #![allow(clippy::disallowed_methods)]
 
 mod arguments;
+mod bucket;
 mod config_check;
 mod escapes;
 mod exit;
 mod output;
+mod selftest;
 mod serve;
 mod verbs;
 
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::arguments::{Arguments, Config, Verb};
+use crate::arguments::{Arguments, Bucket, Config, Verb};
 use crate::exit::Done;
 
 /// `ottla_allocations_total`.
@@ -50,6 +52,8 @@ fn run(arguments: Arguments) -> Done {
         Verb::Consume(arguments) => verbs::consume(arguments, output),
         Verb::Group(verb) => verbs::group(verb, output),
         Verb::Cluster(brokers) => verbs::cluster(brokers, output),
+        Verb::Selftest(arguments) => selftest::run(arguments, output),
+        Verb::Bucket(Bucket::Audit(place)) => bucket::run_audit(place, output),
         Verb::Config(Config::Check { file, properties }) => config_check::run(file, properties, output),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "ottla", &mut std::io::stdout());

@@ -18,6 +18,7 @@ use crate::rewrite::SealedFile;
 use crate::segment_files::SegmentFiles;
 use crate::wal::{Files, file_name};
 
+#[allow(clippy::large_enum_variant, reason = "a log has one of it")]
 pub enum Medium {
     Directory(Directory),
     Bucket(BucketMedium),

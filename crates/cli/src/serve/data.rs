@@ -1,12 +1,14 @@
-//! The data directory: its lock, and what is opened in it.
+//! Where the data lies, and what is opened there.
 //!
 //! ```text
 //!   DIR/lock        held while a broker lives; says its process id
 //!   DIR/metadata/   the catalog
 //!   DIR/log/        the commit log
+//!
+//!   s3://BUCKET/PREFIX    meta/, snapshots/: the catalog; wal/: the commit log
 //! ```
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,21 +16,123 @@ use broker::Endpoint;
 use catalog::catalog::Notice;
 use catalog::config::{BrokerConfig, LogSync};
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions};
-use commitlog::{CommitLog, LogSettings, SyncMode};
+use commitlog::{CommitLog, LogSettings, LogState, SyncMode};
+use world::bucket::{Bucket, BucketCounters, RealBucket, probe};
 use world::clock::SharedClock;
 use world::disk::{Disk, DiskCounters, DiskError, DiskErrorKind, DiskLock, RealDisk};
 use world::rng::SharedRng;
 
 use crate::exit::Failure;
 
+/// What `--data` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Directory(PathBuf),
+    /// `s3://BUCKET/PREFIX?PARAMETER=VALUE&…`
+    Bucket(String),
+}
+
+impl Place {
+    pub fn of(data: PathBuf) -> Self {
+        match data.to_str() {
+            Some(address) if address.contains("://") => Place::Bucket(address.to_owned()),
+            _ => Place::Directory(data),
+        }
+    }
+
+    /// For people and tools: a directory whole, a bucket without its parameters, which may be secrets.
+    pub fn shown(&self) -> String {
+        match self {
+            Place::Directory(dir) => {
+                std::path::absolute(dir).unwrap_or_else(|_| dir.clone()).display().to_string()
+            }
+            Place::Bucket(address) => {
+                address.split_once('?').map_or(address.as_str(), |(shown, _)| shown).to_owned()
+            }
+        }
+    }
+}
+
 pub struct Data {
-    pub lock: DiskLock,
+    /// Of a directory. In a bucket a later start of the same node fences this one.
+    pub lock: Option<DiskLock>,
     pub catalog: Arc<Catalog>,
     pub log: Arc<CommitLog>,
-    pub disk: Arc<DiskCounters>,
+    pub counters: MediumCounters,
+}
+
+pub enum MediumCounters {
+    Disk(Arc<DiskCounters>),
+    Bucket(Arc<BucketCounters>),
 }
 
 pub async fn open(
+    place: &Place,
+    config: &BrokerConfig,
+    advertised: &[Endpoint],
+    clock: &SharedClock,
+    rng: &SharedRng,
+) -> Result<Data, Failure> {
+    match place {
+        Place::Directory(dir) => open_directory(dir, config, advertised, clock, rng).await,
+        Place::Bucket(address) => open_bucket(address, &place.shown(), config, advertised, clock, rng).await,
+    }
+}
+
+async fn open_bucket(
+    address: &str,
+    shown: &str,
+    config: &BrokerConfig,
+    advertised: &[Endpoint],
+    clock: &SharedClock,
+    rng: &SharedRng,
+) -> Result<Data, Failure> {
+    if config.log_sync() != LogSync::Commit {
+        return Err(Failure::usage(
+            "log.sync: in a bucket a record is acknowledged when it is stored, never before",
+        ));
+    }
+    let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("{shown}: {error}"));
+    let bucket: Arc<dyn Bucket> = RealBucket::open(address).map_err(Failure::usage)?;
+    let counters = MediumCounters::Bucket(bucket.counters());
+    probe(&bucket, "probe/", &**rng).await.map_err(|error| failed(&error))?;
+    let options = CatalogOptions { is_alone: true, ..catalog_options(config, advertised) };
+    let catalog =
+        Catalog::open_bucket(bucket.clone(), rng.clone(), options).await.map_err(|error| failed(&error))?;
+    tell(catalog.notices());
+    let settings = LogSettings {
+        linger: milliseconds(config.bucket_linger_ms()),
+        linger_max: milliseconds(config.bucket_linger_max_ms()),
+        puts_per_second: config.bucket_puts_per_second() as u32,
+        chunk_bytes_max: config.bucket_object_bytes() as usize,
+        // A job is in memory twice: as it was and as it will be.
+        rewrite_job_bytes: 64 << 20,
+        ..settings(config)
+    };
+    let log = CommitLog::open_bucket(bucket, clock.clone(), rng.clone(), settings, catalog.clone());
+    let log = log.await.map_err(|error| failed(&error))?;
+    Ok(Data { lock: None, catalog, log, counters })
+}
+
+/// Resolves when this broker does not count any more: in a bucket a later start of its node has taken its place.
+pub async fn fenced(catalog: Arc<Catalog>, log: Arc<CommitLog>) -> Failure {
+    const LOOK: Duration = Duration::from_secs(1);
+    let mut changes = catalog.changes();
+    loop {
+        if catalog.is_fenced() {
+            return Failure::failed("another process was started as this node: this one ends");
+        }
+        if let (LogState::Failed(why), true) = (log.state(), catalog.catch_up().await.is_ok()) {
+            if !catalog.is_fenced() {
+                return Failure::failed(why);
+            }
+            continue;
+        }
+        let _ = world::task::timeout(LOOK, changes.changed()).await;
+    }
+}
+
+async fn open_directory(
     dir: &Path,
     config: &BrokerConfig,
     advertised: &[Endpoint],
@@ -39,17 +143,34 @@ pub async fn open(
     disk.create_dir_all(dir).await.map_err(|error| unusable(dir, error))?;
     let lock = lock(&disk, dir).await?;
     let counters = disk.counters();
-    let options = CatalogOptions {
+    let options = catalog_options(config, advertised);
+    let catalog = Catalog::open(disk.clone(), dir.join("metadata"), clock.clone(), rng.clone(), options)
+        .await
+        .map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))?;
+    tell(catalog.notices());
+    let settings = settings(config);
+    #[cfg(feature = "negative-controls")]
+    let settings = LogSettings { negative_control: negative_control()?, ..settings };
+    #[cfg(feature = "failpoints")]
+    let settings = rewriting_soon(settings);
+    let log = CommitLog::open(disk, dir.join("log"), clock.clone(), rng.clone(), settings, catalog.clone())
+        .await
+        .map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))?;
+    Ok(Data { lock: Some(lock), catalog, log, counters: MediumCounters::Disk(counters) })
+}
+
+fn catalog_options(config: &BrokerConfig, advertised: &[Endpoint]) -> CatalogOptions {
+    CatalogOptions {
         node_id: config.node_id(),
         rack: config.broker_rack().map(|rack| rack.as_str().into()),
         endpoints: advertised.iter().map(endpoint).collect(),
         partitions_max: config.cluster_partitions_max() as u64,
         ..CatalogOptions::default()
-    };
-    let catalog = Catalog::open(disk.clone(), dir.join("metadata"), clock.clone(), rng.clone(), options)
-        .await
-        .map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))?;
-    for notice in catalog.notices() {
+    }
+}
+
+fn tell(notices: &[Notice]) {
+    for notice in notices {
         match notice {
             Notice::TornTailCut { file, bytes, .. } => {
                 tracing::info!("{}: cut {bytes} bytes of a write that was never finished", file.display());
@@ -59,15 +180,6 @@ pub async fn open(
             }
         }
     }
-    let settings = settings(config);
-    #[cfg(feature = "negative-controls")]
-    let settings = LogSettings { negative_control: negative_control()?, ..settings };
-    #[cfg(feature = "failpoints")]
-    let settings = rewriting_soon(settings);
-    let log = CommitLog::open(disk, dir.join("log"), clock.clone(), rng.clone(), settings, catalog.clone())
-        .await
-        .map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))?;
-    Ok(Data { lock, catalog, log, disk: counters })
 }
 
 fn real_disk() -> Arc<RealDisk> {

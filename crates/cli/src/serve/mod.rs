@@ -23,6 +23,7 @@ use world::rng::RealRng;
 
 use crate::arguments::{Output, Serve};
 use crate::exit::{Done, Failure};
+use data::Place;
 use properties::ListenerAddress;
 use report::Progress;
 
@@ -33,7 +34,7 @@ const DEFAULT_ADMIN: &str = "127.0.0.1:8080";
 /// What the options and properties come to.
 struct Plan {
     config: BrokerConfig,
-    data: PathBuf,
+    data: Place,
     listeners: Vec<ListenerAddress>,
     /// As `advertised.listeners` or `--advertise` say; by listener name.
     advertised: Vec<ListenerAddress>,
@@ -72,11 +73,9 @@ fn plan(arguments: Serve) -> Result<Plan, Failure> {
         (None, Some(dirs)) => PathBuf::from(dirs.split(',').next().unwrap_or_default().trim()),
         (None, None) => PathBuf::from(DEFAULT_DATA),
     };
+    let data = Place::of(data);
     // What the options say is what DescribeConfigs and DescribeLogDirs tell.
-    all.insert(
-        "log.dirs".to_owned(),
-        std::path::absolute(&data).unwrap_or_else(|_| data.clone()).display().to_string(),
-    );
+    all.insert("log.dirs".to_owned(), data.shown());
     let (config, warnings) = BrokerConfig::new(all.clone()).map_err(Failure::usage)?;
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -129,7 +128,7 @@ async fn serve(plan: Plan, output: Output) -> Done {
 
 /// A broker that serves.
 struct Running {
-    lock: world::disk::DiskLock,
+    lock: Option<world::disk::DiskLock>,
     catalog: Arc<Catalog>,
     log: Arc<CommitLog>,
     broker: Arc<Broker>,
@@ -153,7 +152,7 @@ async fn start(plan: Plan, output: Output) -> Result<Running, Failure> {
     let progress = Arc::new(Progress::new(clock.clone()));
     let admin = admin.serve(progress.clone());
     let rng = RealRng::shared();
-    let data::Data { lock, catalog, log, disk } =
+    let data::Data { lock, catalog, log, counters } =
         data::open(&plan.data, &config, &advertised, &clock, &rng).await?;
     let broker = Broker::start(BrokerOptions {
         clock: clock.clone(),
@@ -167,7 +166,7 @@ async fn start(plan: Plan, output: Output) -> Result<Running, Failure> {
     .await
     .map_err(|error| Failure::failed(format!("the broker does not start: {error}")))?;
     let server = Server::start(listeners, broker.clone(), plan.limits.clone(), clock.clone());
-    progress.ready(broker.clone(), server.clone(), catalog.clone(), log.clone(), disk);
+    progress.ready(broker.clone(), server.clone(), catalog.clone(), log.clone(), counters);
     // It lives as long as the process.
     drop(world::task::spawn(idle_memory::watch(server.clone())));
     drop(world::task::spawn(follow_connection_limits(broker.clone(), catalog.clone(), server.clone())));
@@ -206,7 +205,12 @@ async fn follow_connection_limits(broker: Arc<Broker>, catalog: Arc<Catalog>, se
 
 impl Running {
     async fn run(self, termination: impl Future<Output = std::io::Result<()>>) -> Done {
-        termination.await.map_err(|error| Failure::failed(format!("no signals: {error}")))?;
+        let is_shared = self.lock.is_none();
+        let done = tokio::select! {
+            biased;
+            signal = termination => signal.map_err(|error| Failure::failed(format!("no signals: {error}"))),
+            failure = data::fenced(self.catalog.clone(), self.log.clone()), if is_shared => Err(failure),
+        };
         tracing::info!("stopping: finishing what is under way; a second signal stops at once");
         self.progress.stopping();
         drop(world::task::spawn(exit_at_second_signal()));
@@ -217,7 +221,7 @@ impl Running {
         self.admin.stop();
         drop(self.lock);
         tracing::info!("stopped");
-        Ok(())
+        done
     }
 }
 

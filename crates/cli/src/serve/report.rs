@@ -9,8 +9,11 @@ use commitlog::{CommitLog, LogState};
 use parking_lot::RwLock;
 use protocol::{Str, TopicIdPartition, Uuid};
 use server::{MetricsText, Readiness, Report, Server};
+use world::bucket::BucketCounters;
 use world::clock::SharedClock;
 use world::disk::DiskCounters;
+
+use super::data::MediumCounters;
 
 /// Partitions with series of their own; a page of 100,000 partitions would be 30 MB.
 const PARTITION_SERIES: usize = 2000;
@@ -27,7 +30,7 @@ struct Rooms {
     server: Arc<Server>,
     catalog: Arc<Catalog>,
     log: Arc<CommitLog>,
-    disk: Arc<DiskCounters>,
+    medium: MediumCounters,
 }
 
 impl Progress {
@@ -41,9 +44,9 @@ impl Progress {
         server: Arc<Server>,
         catalog: Arc<Catalog>,
         log: Arc<CommitLog>,
-        disk: Arc<DiskCounters>,
+        medium: MediumCounters,
     ) {
-        *self.rooms.write() = Some(Rooms { broker, server, catalog, log, disk });
+        *self.rooms.write() = Some(Rooms { broker, server, catalog, log, medium });
     }
 
     pub fn stopping(&self) {
@@ -98,13 +101,20 @@ impl Report for Progress {
         server::write_server_metrics(text, &rooms.server, self.clock.monotonic());
         write_topic_metrics(text, &rooms.broker);
         write_cluster_metrics(text, &rooms.catalog);
-        write_log_metrics(text, &rooms.log, &rooms.disk);
+        write_log_metrics(text, &rooms.log);
+        match &rooms.medium {
+            MediumCounters::Disk(disk) => write_disk_metrics(text, disk),
+            MediumCounters::Bucket(bucket) => write_bucket_metrics(text, bucket),
+        }
         write_partition_metrics(text, &rooms.catalog, &rooms.log);
     }
 }
 
-fn write_log_metrics(text: &mut MetricsText, log: &CommitLog, disk: &DiskCounters) {
-    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn write_log_metrics(text: &mut MetricsText, log: &CommitLog) {
     let counters = log.counters();
     let (commits, seconds) = (load(&counters.commits), load(&counters.commit_nanos) as f64 / 1e9);
     let state = match log.state() {
@@ -184,6 +194,22 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog, disk: &DiskCounter
         "Above this, produce requests wait (log.unflushed.max.bytes).",
         unflushed_limit,
     );
+}
+
+/// Requests as stores charge for them, tries included.
+fn write_bucket_metrics(text: &mut MetricsText, bucket: &BucketCounters) {
+    text.family("ottla_bucket_requests_total", "counter", "Requests to the bucket.");
+    for (operation, counter) in
+        [("put", &bucket.puts), ("get", &bucket.gets), ("list", &bucket.lists), ("delete", &bucket.deletes)]
+    {
+        text.sample("ottla_bucket_requests_total", &[("operation", operation)], load(counter));
+    }
+    text.counter("ottla_bucket_errors_total", "Requests that did not succeed.", load(&bucket.errors));
+    text.counter("ottla_bucket_put_bytes_total", "Bytes sent to the bucket.", load(&bucket.bytes_put));
+    text.counter("ottla_bucket_get_bytes_total", "Bytes read from the bucket.", load(&bucket.bytes_got));
+}
+
+fn write_disk_metrics(text: &mut MetricsText, disk: &DiskCounters) {
     text.counter("ottla_disk_writes_total", "Write calls handed to the disk.", load(&disk.writes));
     text.counter(
         "ottla_disk_written_bytes_total",

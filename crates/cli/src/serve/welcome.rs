@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use broker::Endpoint;
 use serde_json::json;
@@ -10,13 +9,14 @@ use serde_json::json;
 use crate::arguments::Output;
 use crate::exit::Done;
 
+use super::data::Place;
 use super::properties::join;
 
 pub struct Started<'a> {
     pub listening: &'a [SocketAddr],
     pub advertised: &'a [Endpoint],
     pub admin: SocketAddr,
-    pub data: &'a Path,
+    pub data: &'a Place,
     pub cluster_id: &'a str,
     pub node_id: i32,
 }
@@ -28,7 +28,7 @@ pub fn print(output: Output, started: &Started<'_>) -> Done {
             "listening": addresses,
             "advertised": started.advertised.iter().map(address).collect::<Vec<_>>(),
             "admin": started.admin.to_string(),
-            "data": started.data,
+            "data": started.data.shown(),
             "cluster_id": started.cluster_id,
             "node_id": started.node_id,
             "pid": std::process::id(),
@@ -53,10 +53,7 @@ fn text(started: &Started<'_>, colour: bool) -> String {
         line("advertised", advertised.join(", "));
     }
     line("admin", format!("http://{0}/metrics, http://{0}/health/ready", started.admin));
-    line(
-        "data",
-        std::path::absolute(started.data).unwrap_or_else(|_| started.data.to_owned()).display().to_string(),
-    );
+    line("data", started.data.shown());
     line("cluster", format!("{}, broker {}", started.cluster_id, started.node_id));
     let broker = &advertised[0];
     let to = if broker == super::DEFAULT_LISTEN { String::new() } else { format!(" -b {broker}") };

@@ -17,7 +17,7 @@ use world::bucket::Bucket;
 use world::task;
 
 use super::put_budget::PutBudget;
-use super::slot_writer::SlotWriter;
+use super::slot_writer::{Fenced, SlotWriter};
 use crate::container::{Identity, Kind};
 use crate::encoding::Hash;
 use crate::error::CommitError;
@@ -43,6 +43,13 @@ struct Sent {
     chunk: Chunk,
     gather: Gather,
     at: Duration,
+}
+
+/// What the writer waited for.
+enum Next {
+    Stored(Result<u64, Fenced>),
+    /// False: the log closes, and nothing waits.
+    Due(bool),
 }
 
 /// What waits for the next commit.
@@ -80,29 +87,27 @@ impl BucketWriter {
             let is_idle = self.in_flight.is_empty();
             let (slots, shared) = (&mut self.slots, &*self.shared);
             let (waits_since, budget) = (&mut self.waits_since, &mut self.budget);
-            tokio::select! {
+            let next = tokio::select! {
                 biased;
-                stored = slots.stored(), if !is_idle => match stored {
-                    Ok(slot) => self.stored(slot),
-                    Err(fenced) => {
-                        self.fail(fenced.to_string());
-                        break;
-                    }
-                },
-                is_due = is_due(shared, waits_since, budget), if has_room => match is_due {
-                    true => self.send(),
-                    // Closing, and nothing waits: the end comes when nothing is in flight.
-                    false if is_idle => break,
-                    false => {
-                        match self.slots.stored().await {
-                            Ok(slot) => self.stored(slot),
-                            Err(fenced) => {
-                                self.fail(fenced.to_string());
-                                break;
-                            }
-                        }
-                    }
-                },
+                stored = slots.stored(), if !is_idle => Next::Stored(stored),
+                is_due = is_due(shared, waits_since, budget), if has_room => Next::Due(is_due),
+            };
+            let stored = match next {
+                Next::Stored(stored) => stored,
+                Next::Due(true) => {
+                    self.send();
+                    continue;
+                }
+                // Closing, and nothing waits: the end comes when nothing is in flight.
+                Next::Due(false) if is_idle => break,
+                Next::Due(false) => self.slots.stored().await,
+            };
+            match stored {
+                Ok(slot) => self.stored(slot),
+                Err(fenced) => {
+                    self.fail(fenced.to_string());
+                    break;
+                }
             }
         }
         let _ = self.closed.send(true);
@@ -157,6 +162,8 @@ impl BucketWriter {
     /// Nothing is acknowledged any more. Whether what was in flight counts, somebody else has decided (R3).
     fn fail(&mut self, why: String) {
         self.shared.set_state(LogState::Failed(why.clone()));
+        // Who was let in just before wakes us, to be refused.
+        self.shared.wanted.store(0, Ordering::SeqCst);
         for sent in self.in_flight.drain(..) {
             end_group(&self.shared, &sent.gather, Err(CommitError(why.clone())));
         }
