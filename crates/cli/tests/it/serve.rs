@@ -212,3 +212,24 @@ fn a_connection_limit_changes_while_the_broker_runs() {
     assert!(set("some").is_err());
     assert_eq!(broker.stop(), Some(0));
 }
+
+#[test]
+fn a_bucket_that_cannot_be_used_is_refused_with_the_reason() {
+    let refused = |data: &str| {
+        let more = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let output = ottla(&[&["serve", "--data", data][..], &more].concat());
+        (output.status.code(), stderr(&output))
+    };
+    let (code, said) = refused("ftp://somewhere/else");
+    assert!(code == Some(2) && said.contains("s3://BUCKET/PREFIX"), "{said}");
+    let (code, said) = refused("s3://bucket/prefix?reigon=here");
+    assert!(code == Some(2) && said.contains("reigon is not a parameter"), "{said}");
+    // Nobody listens on a port that was just given back. What may be a secret is not told.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let parameters = format!(
+        "endpoint=http://127.0.0.1:{port}&allow_http=true&access_key_id=a&secret_access_key=hush&region=r"
+    );
+    let (code, said) = refused(&format!("s3://bucket/prefix?{parameters}"));
+    assert!(code == Some(1) && said.contains("s3://bucket/prefix: this store does not answer"), "{said}");
+    assert!(!said.contains("hush"), "{said}");
+}

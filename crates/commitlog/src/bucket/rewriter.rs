@@ -50,7 +50,7 @@ pub struct BucketRewriter {
     heads: BTreeMap<u32, (u64, String)>,
     /// Segments that each shard's newest version leads to.
     mentioned: BTreeMap<u32, BTreeSet<SegmentId>>,
-    /// Partitions of which something is damaged: their WAL stays where it is (P7), and with it all behind.
+    /// Something is damaged or not what we took it for: everything stays where it is, and with it what comes behind (P7).
     stopped: Option<String>,
     swept_at: Option<Duration>,
 }
@@ -66,7 +66,7 @@ struct Job {
 
 impl Job {
     /// Every extent with its bytes.
-    fn pieces(&self) -> Result<Vec<(Arc<Partition>, Extent, Bytes)>, RewriteError> {
+    fn pieces(&self) -> Vec<(Arc<Partition>, Extent, Bytes)> {
         let mut pieces = Vec::new();
         for (partition, run) in &self.runs {
             for extent in run {
@@ -83,7 +83,7 @@ impl Job {
                 pieces.push((partition.clone(), extent.clone(), bytes));
             }
         }
-        Ok(pieces)
+        pieces
     }
 }
 
@@ -129,6 +129,14 @@ impl BucketRewriter {
         if let Some(why) = &self.stopped {
             return Err(RewriteError::Stopped(why.clone()));
         }
+        let done = self.next().await;
+        if let Err(RewriteError::Stopped(why)) = &done {
+            self.stopped = Some(why.clone());
+        }
+        done
+    }
+
+    async fn next(&mut self) -> Result<bool, RewriteError> {
         if self.shared.closing.load(Ordering::Acquire) {
             return Err(RewriteError::Closing);
         }
@@ -178,7 +186,7 @@ impl BucketRewriter {
     async fn rewrite(&mut self, wal_id: u64, from: u64, limit: u64) -> Result<(), RewriteError> {
         let job = self.read(wal_id, from, limit).await?;
         let sources = vec![SegmentSource::Slots { wal_id, from, to: job.to }];
-        let new = self.segment(&job.pieces()?, sources).await?;
+        let new = self.segment(&job.pieces(), sources).await?;
         let shards: BTreeSet<u32> = new.keys().map(shard_of).collect();
         let changed = self.put_shards(&shards, &new).await?;
         let checkpoint = self.put_checkpoint().await?;
@@ -375,7 +383,7 @@ impl BucketRewriter {
 
     /// Until the outcome is known: our own replay's (R7).
     async fn append(
-        &mut self,
+        &self,
         records: Vec<MetadataRecord>,
         counts: impl Fn(&Catalog) -> bool,
     ) -> Result<(), RewriteError> {
@@ -388,18 +396,15 @@ impl BucketRewriter {
                 Err(CatalogError::Unknown(_)) => task::sleep(UNKNOWN_PAUSE).await,
                 // An earlier try, of which we did not hear.
                 Err(_) if counts(&self.catalog) => return Ok(()),
-                Err(error) => {
-                    // What readers see is still right; what may go is not known before the next start.
-                    self.stopped = Some(error.to_string());
-                    return Err(RewriteError::Stopped(error.to_string()));
-                }
+                // What readers see is still right; what may go is not known before the next start.
+                Err(error) => return Err(RewriteError::Stopped(error.to_string())),
             }
         }
     }
 
     /// All of them in one request: they count together or not at all.
     async fn append_shards(
-        &mut self,
+        &self,
         changed: &[(ShardChange, BTreeSet<SegmentId>)],
     ) -> Result<(), RewriteError> {
         if changed.is_empty() {
@@ -542,6 +547,10 @@ pub async fn rewrite(shared: Weak<Shared>, rewriter: Weak<tokio::sync::Mutex<Buc
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(RewriteError::Closing) => return,
+                Err(error @ RewriteError::Stopped(_)) => {
+                    tracing::error!("{error}; nothing is removed from the bucket any more");
+                    return;
+                }
                 Err(error) => {
                     tracing::warn!("rewriting: {error}");
                     break;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use catalog::{Catalog, CatalogOptions, MetadataRecord};
 use commitlog::bucket::{Named, audit};
-use commitlog::{CommitLog, LogSettings, LogState, OpenError, ReadError, ReadRequest};
+use commitlog::{CommitLog, LogSettings, LogState, OpenError, ReadError, ReadRequest, RewriteError};
 use protocol::Str;
 use world::bucket::{Bucket, MemBucket, MemBucketFaults};
 use world::clock::SimClock;
@@ -276,6 +276,10 @@ fn damage_is_never_served_and_stops_the_start() {
             let shared: Arc<dyn Bucket> = Arc::new(store.clone());
             audit(&shared).await.unwrap().problems
         };
+        // It is not spread either.
+        let rewritten = broker.log.rewrite().await;
+        assert!(matches!(rewritten, Err(RewriteError::Stopped(_))), "{rewritten:?}");
+        assert_eq!(keys(&store, "seg/"), Vec::<String>::new());
         let damaged = problems().await;
         // The slot, and the offset that is missing behind it.
         assert!(damaged.count == 2 && damaged.first[0].starts_with(slots[1].as_str()), "{damaged:?}");
