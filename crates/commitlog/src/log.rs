@@ -332,7 +332,7 @@ impl CommitLog {
         take_over_own(&bucket, &catalog).await?;
         let wal_id = catalog.wal_id();
         let tail = Tail::of_wal(settings.tail_bytes_max, wal_id);
-        let medium = Medium::Bucket(BucketMedium::new(bucket.clone()));
+        let medium = Medium::Bucket(BucketMedium::new(bucket.clone(), settings.bucket_cache_bytes));
         let shared = Arc::new(Shared::new(settings, medium, clock, rng, tail));
         let mut opening = Opening { shared: shared.clone(), is_writing: false };
         for (id, settings) in all_of(&catalog) {

@@ -56,6 +56,13 @@ impl Medium {
         }
     }
 
+    /// What was read of it is not what was committed there.
+    pub fn distrust(&self, extent: &Extent) {
+        if let Medium::Bucket(bucket) = self {
+            bucket.distrust(extent);
+        }
+    }
+
     pub fn hold(&self, extent: &Extent) {
         match self {
             Medium::Directory(directory) => directory.hold(extent),

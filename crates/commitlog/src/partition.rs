@@ -452,6 +452,14 @@ impl Partition {
 
     /// Nothing leaves here unless every batch is the one that was committed at this place (P7).
     pub(crate) fn check(&self, extent: &Extent, bytes: &Bytes) -> Result<(), ReadError> {
+        let checked = self.check_batches(extent, bytes);
+        if checked.is_err() {
+            self.shared.medium.distrust(extent);
+        }
+        checked
+    }
+
+    fn check_batches(&self, extent: &Extent, bytes: &Bytes) -> Result<(), ReadError> {
         let damaged =
             |detail: String| ReadError::Damaged { partition: self.id, offset: extent.first_offset, detail };
         if bytes.len() as u64 != extent.len {

@@ -50,6 +50,8 @@ pub struct LogSettings {
     pub wal_extents_max: u64,
     /// What one rewrite takes on at most (at least one file).
     pub rewrite_job_bytes: u64,
+    /// In a bucket: blocks of objects kept in memory, so that an object is fetched once for all who read it.
+    pub bucket_cache_bytes: usize,
     /// In a bucket: so many slots of the broker's own WAL are rewritten into segments, however little is in them.
     pub bucket_rewrite_slots: u64,
     /// A rewrite goes on at this pace; 0 is without bound.
@@ -100,6 +102,7 @@ impl Default for LogSettings {
             wal_retain_large_bytes: 64 << 30,
             wal_extents_max: 200_000,
             rewrite_job_bytes: 256 << 20,
+            bucket_cache_bytes: 64 << 20,
             bucket_rewrite_slots: 256,
             rewrite_bytes_per_second: 64 << 20,
             rewrite_interval: Duration::from_secs(5),

@@ -7,10 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use world::bucket::{Bucket, patiently};
+use world::bucket::Bucket;
 
-use super::folder::segment_key;
-use super::slot::slot_key;
+use super::blocks::{Blocks, Home};
 use crate::error::ReadError;
 use crate::extent::{Extent, Source};
 use crate::segment_files::SegmentUses;
@@ -18,11 +17,12 @@ use crate::segment_files::SegmentUses;
 /// Requests of one read under way at once.
 const READS_AT_ONCE: usize = 16;
 /// How long a reader waits for a bucket that does not answer: less than clients wait for a fetch.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct BucketMedium {
     bucket: Arc<dyn Bucket>,
     pub segments: SegmentUses,
+    blocks: Blocks,
     own: Mutex<Own>,
 }
 
@@ -34,8 +34,10 @@ struct Own {
 }
 
 impl BucketMedium {
-    pub fn new(bucket: Arc<dyn Bucket>) -> Self {
-        Self { bucket, segments: SegmentUses::default(), own: Mutex::default() }
+    /// Of what it has read it keeps so many bytes.
+    pub fn new(bucket: Arc<dyn Bucket>, cache_bytes_max: usize) -> Self {
+        let blocks = Blocks::new(cache_bytes_max);
+        Self { bucket, segments: SegmentUses::default(), blocks, own: Mutex::default() }
     }
 
     /// The next slot of our own WAL is acknowledged.
@@ -84,12 +86,18 @@ impl BucketMedium {
     }
 
     async fn read(&self, extent: &Extent) -> Result<Bytes, ReadError> {
-        let key = match &extent.source {
-            Source::Wal(place) => slot_key(place.file, place.chunk),
-            Source::Segment(place) => segment_key(&place.segment.id),
-        };
-        let range = extent.position()..extent.position() + extent.len;
-        let read = patiently(PATIENCE, || self.bucket.get_range(&key, range.clone())).await?;
-        read.ok_or(ReadError::Missing { key })
+        self.blocks.read(&*self.bucket, home(extent), extent.position(), extent.len).await
+    }
+
+    /// Its bytes were not what was committed: perhaps they are, in the store.
+    pub fn distrust(&self, extent: &Extent) {
+        self.blocks.distrust(home(extent), extent.position(), extent.len);
+    }
+}
+
+fn home(extent: &Extent) -> Home {
+    match &extent.source {
+        Source::Wal(place) => Home::Slot { wal_id: place.file, slot: place.chunk },
+        Source::Segment(place) => Home::Segment(place.segment.id),
     }
 }

@@ -13,6 +13,7 @@
 //! Start reading at `slot_writer.rs`, then `takeover.rs`. The rules' numbers are those of the design's bucket protocol.
 
 mod audit;
+mod blocks;
 mod folder;
 mod medium;
 mod put_budget;

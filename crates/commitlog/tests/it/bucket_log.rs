@@ -376,3 +376,30 @@ fn a_segment_that_is_mostly_dead_is_made_anew() {
         assert_eq!(partition(&again.log, 0).offsets().log_start, 12);
     });
 }
+
+/// A commit of many partitions is one object, and one request for all who read it.
+#[test]
+fn each_object_is_fetched_once() {
+    run(1, async {
+        let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
+        let broker = started(&store, &rng).await;
+        // Fewer than are rewritten.
+        for i in 0..10 {
+            let all = (0..3).map(|index| {
+                append(&partition(&broker.log, index), batch(&[value(index, i)], None, 0)).unwrap()
+            });
+            for appended in all.collect::<Vec<_>>() {
+                appended.committed().await.unwrap();
+            }
+        }
+        broker.bucket.kill();
+        let again = started(&store, &rng).await;
+        let gets = || again.bucket.counters().gets.load(Ordering::Relaxed);
+        let before = gets();
+        for index in 0..3 {
+            assert_eq!(read_all(&partition(&again.log, index), 100).await.len(), 10);
+        }
+        // What the catalog asks meanwhile is not much.
+        assert!(gets() - before <= 15, "{} requests", gets() - before);
+    });
+}
