@@ -144,6 +144,9 @@ fn head(all: &[Results]) -> String {
          are those the kernel charges to the process, allocations are counted by Ottla itself (a JVM does not tell). They survive a noisy machine; of times and throughput only the ratios do.\n\
          A virtual machine whose host takes free memory back pays for the first touch of every page, in the kernel: more with Kafka, which\n\
          writes through the page cache, and more in a first round than later.\n\n\
+         **Memory** (\"resident peak\") is that of a Kafka with a heap of 1 GB as its script has it, and of Ottla as it comes: bounded by\n\
+         `log.cache.bytes` (1/64 of the machine's, 128 to 256 MiB), `log.unflushed.max.bytes` (256 MiB) of what waits for its commit, and\n\
+         about 100 B for each of at most 800,000 runs of batches that wait in the WAL.\n\n\
          **Machine.** {} × {}, {:.0} GiB, Linux {}.\n",
         foreign_max * 100.0,
         machine.cpus,
