@@ -139,7 +139,8 @@ fn head(all: &[Results]) -> String {
          offset read checked for gaps. It shares the machine with the subject; what it costs is a row of its own.\n\n\
          **Rounds** go A B C D D C B A, so that what disturbs the machine disturbs all. Before each run the disk is synced and probed. A run\n\
          beside which other processes took more than {:.0} % of the processors is thrown away, counted and repeated.\n\
-         A cell is the median (least–most); a ratio is the median of the ratios within rounds, [in its 95 % interval by bootstrap].\n\
+         A cell is the median (least–most); a ratio is the median of the ratios within rounds, [in its 95 % interval: by\n\
+         bootstrap from six rounds on; of fewer, whose bootstrap is only their range, by Student's t of their logarithms].\n\
          CPU is user + system of the subject's process tree, syncs are fsync and its kin as the kernel counts them (perf), bytes written\n\
          are those the kernel charges to the process, allocations are counted by Ottla itself (a JVM does not tell). They survive a noisy machine; of times and throughput only the ratios do.\n\
          A virtual machine whose host takes free memory back pays for the first touch of every page, in the kernel: more with Kafka, which\n\
