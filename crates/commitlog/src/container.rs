@@ -47,11 +47,11 @@ pub enum Kind {
 pub struct ContainerHeader {
     pub kind: Kind,
     pub log_id: [u8; 16],
-    /// Chunks of a log are numbered from 1 without gaps.
+    /// Chunks of a log are numbered from 1 without gaps; an object has the number of its slot, from 0 on.
     pub number: u64,
     /// [`ContainerHeader::hash`] of chunk `number - 1`; zeros for the first.
     pub predecessor: Hash,
-    /// Every chunk up to this one was durable when this one was written.
+    /// Every chunk up to this one was durable when this one was written; of an object, every slot below.
     pub durable: u64,
     /// Random per content: equal nonce means equal bytes (R2, R3).
     pub nonce: [u8; 16],

@@ -71,10 +71,6 @@ impl SlotWriter {
         self.in_flight.len() < SLOTS_IN_FLIGHT_MAX
     }
 
-    pub fn is_idle(&self) -> bool {
-        self.in_flight.is_empty()
-    }
-
     /// Fills the next slot, for ever with these bytes (R2); gives its number. The caller has seen that there is room.
     pub fn send(&mut self, bytes: Bytes) -> u64 {
         assert!(self.has_room(), "WAL {}: more than {SLOTS_IN_FLIGHT_MAX} slots in flight", self.wal_id);
