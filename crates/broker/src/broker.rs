@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::Catalog;
@@ -14,6 +15,7 @@ use world::clock::SharedClock;
 use world::rng::Rng;
 
 use crate::apis;
+use crate::cluster::{Cluster, ClusterOptions};
 use crate::configs::Configs;
 use crate::connection::Connection;
 use crate::counters::Counters;
@@ -64,6 +66,8 @@ pub struct Broker {
     pub(crate) topics: Arc<Topics>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) groups: Arc<Groups>,
+    /// None: the broker is alone.
+    pub(crate) cluster: Option<Arc<Cluster>>,
     pub(crate) producer_ids: ProducerIds,
     counters: Arc<Counters>,
     is_shutting_down: AtomicBool,
@@ -76,6 +80,7 @@ impl Broker {
             return Err(StartError::NoEndpoint);
         }
         let limits = Limits::of(&config);
+        let lease_ttl = Duration::from_millis(config.bucket_lease_ttl_ms().max(1) as u64);
         let configs = Arc::new(Configs::new(config));
         let counters = Arc::new(Counters::new(limits.topic_counters_max));
         let topics = Arc::new(Topics::new(
@@ -99,6 +104,16 @@ impl Broker {
             topics: topics.clone(),
         })
         .await?;
+        let cluster = Cluster::start(ClusterOptions {
+            clock: clock.clone(),
+            catalog: catalog.clone(),
+            log: log.clone(),
+            configs: configs.clone(),
+            topics: topics.clone(),
+            groups: groups.clone(),
+            counters: counters.clone(),
+            lease_ttl,
+        });
         let fetch_sessions = FetchSessions::new(clock.clone(), rng, limits.clone());
         Ok(Arc::new(Broker {
             producer_ids: ProducerIds::new(catalog.clone()),
@@ -112,6 +127,7 @@ impl Broker {
             topics,
             fetch_sessions,
             groups,
+            cluster,
             counters,
             is_shutting_down: AtomicBool::new(false),
         }))
@@ -185,6 +201,13 @@ impl Broker {
     /// Groups, members and committed offsets, and how many partitions of them are still being read.
     pub fn group_counts(&self) -> GroupCounts {
         self.groups.counts()
+    }
+
+    /// In a bucket, before the end: others get what this broker leads, while its clients are told so.
+    pub async fn leave(&self) {
+        if let Some(cluster) = &self.cluster {
+            cluster.leave().await;
+        }
     }
 
     /// Takes no further request and lets the coordinators finish. Groups stay as they are: members find them

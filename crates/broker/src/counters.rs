@@ -55,6 +55,8 @@ pub struct Counters {
     /// Fetches that had to wait for data.
     pub fetches_delayed: AtomicU64,
     pub fetches_expired: AtomicU64,
+    /// WALs of other brokers that this one has ended.
+    pub takeovers: AtomicU64,
     topics: RwLock<HashMap<Uuid, (Str, Arc<TopicCounters>)>>,
     topics_max: usize,
 }
@@ -66,6 +68,7 @@ impl Counters {
             batches_rewritten: AtomicU64::new(0),
             fetches_delayed: AtomicU64::new(0),
             fetches_expired: AtomicU64::new(0),
+            takeovers: AtomicU64::new(0),
             topics: RwLock::default(),
             topics_max,
         }

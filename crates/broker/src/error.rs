@@ -45,6 +45,7 @@ pub(crate) fn append_error(error: &AppendError) -> ErrorCode {
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
         AppendError::UnknownProducerId { .. } => ErrorCode::UnknownProducerId,
         AppendError::Deleted => ErrorCode::UnknownTopicOrPartition,
+        AppendError::NotLeader => ErrorCode::NotLeaderOrFollower,
         // Nothing can be written for now: disk full, or a sync failed. Producers retry.
         AppendError::Full | AppendError::Failed(_) => ErrorCode::KafkaStorageError,
         // More waits than the log holds, although connections wait for room: come again.
@@ -63,6 +64,7 @@ pub(crate) fn read_error(error: &ReadError) -> ErrorCode {
         // Consumers stop with an error that names the offset, and the next read tries again.
         ReadError::Damaged { .. } | ReadError::Missing { .. } => ErrorCode::CorruptMessage,
         ReadError::Deleted => ErrorCode::UnknownTopicOrPartition,
+        ReadError::NotLeader => ErrorCode::NotLeaderOrFollower,
         ReadError::Stopped(_) | ReadError::Storage(_) | ReadError::Bucket(_) => ErrorCode::KafkaStorageError,
     }
 }

@@ -11,6 +11,7 @@
 mod apis;
 mod authorized_operations;
 mod broker;
+mod cluster;
 mod configs;
 mod connection;
 mod counters;

@@ -232,21 +232,24 @@ impl Topics {
     pub fn follow_catalog(&self, ids: impl IntoIterator<Item = Uuid>) {
         let _one_at_a_time = self.follow.lock();
         let mut missing = Vec::new();
+        let is_shared = self.catalog.is_shared();
         for id in ids {
-            let (topic, config) = {
+            let (topic, config, leads) = {
                 let state = self.catalog.read();
                 let Some(topic) = state.topic_by_id(id).cloned() else { continue };
                 let config = self.configs.topic(&state, &topic);
-                (topic, config)
+                (topic, config, !is_shared || state.leads(self.catalog.wal_id()))
             };
             let settings = PartitionSettings::from(&*config);
             for (index, info) in (0..).zip(&topic.partitions) {
                 let place = TopicIdPartition::new(id, index);
-                if info.leader != self.node_id {
+                if info.leader != self.node_id || !leads {
                     continue;
                 }
                 match self.log.partition(&place) {
                     Some(_) => self.log.update_settings(&place, settings.clone()),
+                    // What another broker has led before is not empty: it is read first (`cluster.rs`).
+                    None if is_shared && info.leader_epoch > 0 => {}
                     None => missing.push((place, settings.clone())),
                 }
             }

@@ -13,13 +13,13 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use protocol::{ErrorCode, Str, Uuid};
-use tokio::sync::{mpsc, oneshot, watch};
-use world::bucket::{Bucket, BucketError};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use world::bucket::{Bucket, BucketError, patiently};
 use world::clock::SharedClock;
 use world::disk::{Disk, DiskError};
 use world::rng::SharedRng;
@@ -28,6 +28,7 @@ use world::task;
 use crate::bucket_log::BucketLog;
 use crate::directory_log::DirectoryLog;
 use crate::frame::{self, Frame};
+use crate::lease::{self, LeaseWatch, Leases};
 pub use crate::log::Notice;
 use crate::log::{Committed, MetadataLog, STATE_HASH_INTERVAL, replay};
 use crate::precondition::Precondition;
@@ -42,14 +43,17 @@ const COMMIT_RECORDS_MAX: usize = 20_000;
 const COMMIT_BYTES: usize = 4 << 20;
 /// Other brokers may register, or begin the cluster, at the same time.
 const REGISTER_TRIES: usize = 10;
+/// How long a start waits for a bucket that does not say who is alive.
+const LEASE_PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
 pub struct CatalogOptions {
-    pub node_id: i32,
+    /// None: 1 in a directory; in a bucket the lowest that no live broker has.
+    pub node_id: Option<i32>,
     pub rack: Option<Str>,
     pub endpoints: Vec<BrokerEndpoint>,
-    /// In a bucket: refuse one that belongs to another node.
-    pub is_alone: bool,
+    /// In a bucket: how long a lease stands still until its broker counts as gone. Zero: this broker has none.
+    pub lease_ttl: Duration,
     /// `cluster.partitions.max`
     pub partitions_max: u64,
     /// A snapshot is taken after so many frames …
@@ -67,10 +71,10 @@ pub struct CatalogOptions {
 impl Default for CatalogOptions {
     fn default() -> Self {
         Self {
-            node_id: 1,
+            node_id: None,
             rack: None,
             endpoints: Vec::new(),
-            is_alone: false,
+            lease_ttl: Duration::from_secs(6),
             partitions_max: 100_000,
             snapshot_frames: 200,
             snapshot_bytes: 4 << 20,
@@ -100,6 +104,10 @@ pub enum CatalogOpenError {
     Diverged { position: u64, expected: u128, actual: u128 },
     #[error("the data here belongs to node {was}, not to node {now}: set node.id={was} or use another place")]
     NodeIdChanged { was: i32, now: i32 },
+    #[error(
+        "node id {node_id} is in use by another live broker of this cluster (WAL {wal_id}); choose another, or none"
+    )]
+    NodeIdInUse { node_id: i32, wal_id: u64 },
     #[error("the broker could not be registered: {0}")]
     NotRegistered(#[from] CatalogError),
 }
@@ -153,6 +161,11 @@ pub struct Catalog {
     counters: Arc<Counters>,
     notices: Vec<Notice>,
     failure: Failure,
+    leases: Option<Leases>,
+    /// The metadata up to this position is in effect at this broker.
+    applied: AtomicU64,
+    applied_changed: Arc<Notify>,
+    is_closed: AtomicBool,
     node_id: i32,
     wal_id: u64,
 }
@@ -186,8 +199,10 @@ impl Catalog {
     ) -> Result<Arc<Self>, CatalogOpenError> {
         let (log, state, notices) =
             DirectoryLog::open(disk, &dir, &*rng, options.check_whole_bytes_max).await?;
-        belongs_to(&state, options.node_id)?;
-        Self::begin(MetadataLog::Directory(log), state, notices, rng, options).await
+        let node_id = options.node_id.unwrap_or(1);
+        belongs_to(&state, node_id)?;
+        let options = CatalogOptions { node_id: Some(node_id), ..options };
+        Self::begin(MetadataLog::Directory(log), state, notices, rng, options, None).await
     }
 
     /// The same in a bucket, where other brokers may be at work.
@@ -196,11 +211,9 @@ impl Catalog {
         rng: SharedRng,
         options: CatalogOptions,
     ) -> Result<Arc<Self>, CatalogOpenError> {
-        let (log, state, notices) = BucketLog::open(bucket, &*rng).await?;
-        if options.is_alone {
-            belongs_to(&state, options.node_id)?;
-        }
-        Self::begin(MetadataLog::Bucket(log), state, notices, rng, options).await
+        let (log, state, notices) = BucketLog::open(bucket.clone(), &*rng).await?;
+        let leases = Leases::new(bucket);
+        Self::begin(MetadataLog::Bucket(log), state, notices, rng, options, Some(leases)).await
     }
 
     async fn begin(
@@ -209,8 +222,11 @@ impl Catalog {
         notices: Vec<Notice>,
         rng: SharedRng,
         options: CatalogOptions,
+        leases: Option<Leases>,
     ) -> Result<Arc<Self>, CatalogOpenError> {
-        let node_id = options.node_id;
+        if let Some(leases) = &leases {
+            wait_for_node_id(leases, &state, &options).await?;
+        }
         let counters = Arc::new(Counters::default());
         let state = Arc::new(RwLock::new(state));
         let (publish, changes) = watch::channel(log.position());
@@ -220,6 +236,7 @@ impl Catalog {
             publish,
             counters,
             options,
+            node_id: 0,
             wal_id: 0,
             last_request: 0,
             failure: Failure::default(),
@@ -233,11 +250,20 @@ impl Catalog {
             counters: committer.counters.clone(),
             notices,
             failure: committer.failure.clone(),
-            node_id,
+            leases: leases.clone(),
+            applied: AtomicU64::new(0),
+            applied_changed: Arc::default(),
+            is_closed: AtomicBool::new(false),
+            node_id: committer.node_id,
             wal_id: committer.wal_id,
         };
+        let ttl = committer.options.lease_ttl;
         task::spawn(committer.run(requests));
-        Ok(Arc::new(catalog))
+        let catalog = Arc::new(catalog);
+        if let Some(leases) = leases.filter(|_| !ttl.is_zero()) {
+            task::spawn(lease::keep(Arc::downgrade(&catalog), leases, ttl));
+        }
+        Ok(catalog)
     }
 
     /// The state as replayed so far. Hold it for a few lines, never across an await: appends wait for it.
@@ -286,6 +312,36 @@ impl Catalog {
         self.node_id
     }
 
+    /// Are there others who append? In a bucket there may be.
+    pub fn is_shared(&self) -> bool {
+        self.leases.is_some()
+    }
+
+    /// How far this broker has come, as its lease says it.
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// What the metadata says up to a position is in effect here.
+    pub fn set_applied(&self, position: u64) {
+        if self.applied.fetch_max(position, Ordering::AcqRel) < position {
+            self.applied_changed.notify_one();
+        }
+    }
+
+    pub(crate) fn applied_changed(&self) -> Arc<Notify> {
+        self.applied_changed.clone()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Of a bucket.
+    pub fn leases(&self) -> Option<&Leases> {
+        self.leases.as_ref()
+    }
+
     /// The position of this start's registration (R1): the owner to name in producer-id blocks and WAL files.
     pub fn wal_id(&self) -> u64 {
         self.wal_id
@@ -302,6 +358,7 @@ impl Catalog {
 
     /// Finishes what waits and refuses what comes later.
     pub async fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
         let (done, closed) = oneshot::channel();
         if self.queue.send(Request::Close { done }).await.is_ok() {
             let _ = closed.await;
@@ -312,6 +369,35 @@ impl Catalog {
 /// What a bucket's metadata says, without becoming one of its brokers.
 pub async fn read_bucket(bucket: Arc<dyn Bucket>) -> Result<State, CatalogOpenError> {
     BucketLog::look(bucket).await
+}
+
+/// A node id that is asked for and that a live broker has is free once that one's lease has stood still for as long as a lease
+/// may. When it moves, the id is refused.
+async fn wait_for_node_id(
+    leases: &Leases,
+    state: &State,
+    options: &CatalogOptions,
+) -> Result<(), CatalogOpenError> {
+    let Some(node_id) = options.node_id.filter(|node_id| state.is_live(*node_id)) else { return Ok(()) };
+    let wal_id = state.broker(node_id).map_or(0, |broker| broker.wal_id);
+    let (began, ttl) = (task::now(), options.lease_ttl);
+    let mut watch = LeaseWatch::default();
+    let mut first = None;
+    loop {
+        let listed = patiently(LEASE_PATIENCE, || leases.list()).await?;
+        let lease = listed.get(&wal_id).cloned();
+        match first.get_or_insert_with(|| lease.clone()) {
+            first if *first == lease => {}
+            _ if lease.is_some() => return Err(CatalogOpenError::NodeIdInUse { node_id, wal_id }),
+            // It has left.
+            _ => return Ok(()),
+        }
+        watch.look(task::now() - began, ttl, [wal_id], &listed);
+        if watch.is_expired(wal_id, ttl) {
+            return Ok(());
+        }
+        task::sleep(ttl / 8).await;
+    }
 }
 
 fn belongs_to(state: &State, now: i32) -> Result<(), CatalogOpenError> {
@@ -327,6 +413,7 @@ struct Committer {
     publish: watch::Sender<u64>,
     counters: Arc<Counters>,
     options: CatalogOptions,
+    node_id: i32,
     wal_id: u64,
     last_request: u64,
     failure: Failure,
@@ -347,6 +434,7 @@ struct Waiting {
 impl Committer {
     async fn register(&mut self, cluster: Uuid, incarnation: Uuid) -> Result<(), CatalogError> {
         for _ in 0..REGISTER_TRIES {
+            self.node_id = self.options.node_id.unwrap_or_else(|| self.state.read().lowest_free_node_id());
             let records = self.registration(cluster, incarnation);
             let (done, answer) = oneshot::channel();
             self.commit(vec![Waiting { entry: Entry { writer: 0, request: 0, records }, done }]).await;
@@ -379,8 +467,8 @@ impl Committer {
             records.push(MetadataRecord::CreateCluster { cluster_id: Str::from(cluster.to_string()) });
         }
         records.push(MetadataRecord::RegisterBroker {
-            node_id: self.options.node_id,
-            previous: state.broker(self.options.node_id).map_or(0, |broker| broker.wal_id),
+            node_id: self.node_id,
+            previous: state.broker(self.node_id).map_or(0, |broker| broker.wal_id),
             incarnation,
             rack: self.options.rack.clone(),
             endpoints: self.options.endpoints.clone(),

@@ -123,13 +123,25 @@ pub enum MetadataRecord {
         heirs: Vec<u64>,
     },
     /// The mark of a WAL goes from slot `from` to `to`: what those slots said is in segments, to which these shards of the
-    /// manifest lead, and in a checkpoint of the incarnation that writes this (R6, F2).
+    /// manifest lead, which also have what the slots said besides batches (R6, F2).
     RewriteWal {
         wal_id: u64,
         from: u64,
         to: u64,
-        checkpoint: Str,
         shards: Vec<ShardChange>,
+    },
+    /// The writer gives partitions to another incarnation; all that they have in the writer's WAL is acknowledged and lies
+    /// below `slot` (R13). Topic ids and indices; those that the writer does not lead stay where they are.
+    MovePartitions {
+        slot: u64,
+        heir: u64,
+        partitions: Vec<(Uuid, Vec<u32>)>,
+    },
+    /// The writer leaves: its WAL ends before slot `end`, where it has nothing in flight. Otherwise as [`Self::SealWal`].
+    RetireWal {
+        end: u64,
+        rewriter: u64,
+        heirs: Vec<u64>,
     },
 }
 
@@ -157,6 +169,8 @@ mod kind {
     pub const FENCE_WAL: u16 = 11;
     pub const SEAL_WAL: u16 = 12;
     pub const REWRITE_WAL: u16 = 13;
+    pub const MOVE_PARTITIONS: u16 = 14;
+    pub const RETIRE_WAL: u16 = 15;
 }
 
 impl MetadataRecord {
@@ -175,6 +189,8 @@ impl MetadataRecord {
             Self::FenceWal { .. } => kind::FENCE_WAL,
             Self::SealWal { .. } => kind::SEAL_WAL,
             Self::RewriteWal { .. } => kind::REWRITE_WAL,
+            Self::MovePartitions { .. } => kind::MOVE_PARTITIONS,
+            Self::RetireWal { .. } => kind::RETIRE_WAL,
         }
     }
 
@@ -246,11 +262,10 @@ impl MetadataRecord {
                 out.count(heirs.len());
                 heirs.iter().for_each(|heir| out.u64(*heir));
             }
-            Self::RewriteWal { wal_id, from, to, checkpoint, shards } => {
+            Self::RewriteWal { wal_id, from, to, shards } => {
                 out.u64(*wal_id);
                 out.u64(*from);
                 out.u64(*to);
-                out.str(checkpoint);
                 out.count(shards.len());
                 for change in shards {
                     out.u32(change.shard);
@@ -258,6 +273,22 @@ impl MetadataRecord {
                     out.u64(change.to_version);
                     out.str(&change.object);
                 }
+            }
+            Self::MovePartitions { slot, heir, partitions } => {
+                out.u64(*slot);
+                out.u64(*heir);
+                out.count(partitions.len());
+                for (topic_id, indices) in partitions {
+                    out.uuid(*topic_id);
+                    out.count(indices.len());
+                    indices.iter().for_each(|index| out.u32(*index));
+                }
+            }
+            Self::RetireWal { end, rewriter, heirs } => {
+                out.u64(*end);
+                out.u64(*rewriter);
+                out.count(heirs.len());
+                heirs.iter().for_each(|heir| out.u64(*heir));
             }
         }
     }
@@ -320,7 +351,6 @@ impl MetadataRecord {
                 wal_id: bytes.u64()?,
                 from: bytes.u64()?,
                 to: bytes.u64()?,
-                checkpoint: bytes.str()?,
                 shards: decode_list(bytes, 24, |bytes| {
                     Ok(ShardChange {
                         shard: bytes.u32()?,
@@ -329,6 +359,18 @@ impl MetadataRecord {
                         object: bytes.str()?,
                     })
                 })?,
+            },
+            kind::MOVE_PARTITIONS => Self::MovePartitions {
+                slot: bytes.u64()?,
+                heir: bytes.u64()?,
+                partitions: decode_list(bytes, 20, |bytes| {
+                    Ok((bytes.uuid()?, decode_list(bytes, 4, |bytes| bytes.u32())?))
+                })?,
+            },
+            kind::RETIRE_WAL => Self::RetireWal {
+                end: bytes.u64()?,
+                rewriter: bytes.u64()?,
+                heirs: decode_list(bytes, 8, |bytes| bytes.u64())?,
             },
             _ => return Err(DecodeError::UnknownRecord { record_type, version }),
         })

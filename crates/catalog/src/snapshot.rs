@@ -157,7 +157,7 @@ pub fn encode_state(state: &State) -> Vec<u8> {
             out.u64(wal.sealed_at.unwrap_or(0));
             out.u64(wal.mark);
             out.u64(wal.rewriter);
-            out.str(&wal.checkpoint);
+            out.u64(wal.moved_to);
         }
     }
     out.finish()
@@ -226,14 +226,14 @@ fn decode_state(bytes: &[u8]) -> Result<State, DecodeError> {
         state.manifest.insert(shard, head);
     }
     if bytes.left() > 0 {
-        for _ in 0..bytes.count(41)? {
+        for _ in 0..bytes.count(45)? {
             let (wal_id, node_id, flags) = (bytes.u64()?, bytes.i32()?, bytes.u8()?);
             if flags > 0b11 {
                 return Err(bytes.impossible(u64::from(flags)));
             }
             let sealed_at = Some(bytes.u64()?).filter(|_| flags & 0b10 != 0);
-            let (mark, rewriter, checkpoint) = (bytes.u64()?, bytes.u64()?, bytes.str()?);
-            let wal = Wal { node_id, is_fenced: flags & 0b01 != 0, sealed_at, mark, rewriter, checkpoint };
+            let (mark, rewriter, moved_to) = (bytes.u64()?, bytes.u64()?, bytes.u64()?);
+            let wal = Wal { node_id, is_fenced: flags & 0b01 != 0, sealed_at, mark, rewriter, moved_to };
             state.wals.insert(wal_id, wal);
         }
     }

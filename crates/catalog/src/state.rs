@@ -12,6 +12,7 @@ use protocol::{Str, Uuid};
 use crate::encoding;
 use crate::precondition::Precondition;
 use crate::record::{BrokerEndpoint, MetadataRecord, ResourceType, ShardChange};
+use crate::replicas::Replicas;
 use crate::snapshot;
 use crate::topic_name;
 
@@ -51,6 +52,18 @@ pub struct PartitionInfo {
     pub isr: Arc<[i32]>,
 }
 
+impl PartitionInfo {
+    /// In a bucket: the data is where it was, and only the leader is another.
+    fn lead(&mut self, node_id: i32) {
+        if node_id != self.leader {
+            self.replicas = [node_id].into();
+            self.isr = self.replicas.clone();
+        }
+        self.leader = node_id;
+        self.leader_epoch += 1;
+    }
+}
+
 /// The WAL of one incarnation in a bucket, by the position of its registration (R1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wal {
@@ -62,8 +75,16 @@ pub struct Wal {
     pub mark: u64,
     /// The incarnation that rewrites it: its owner until it is sealed.
     pub rewriter: u64,
-    /// The newest checkpoint of its owner, which has all that the owner had rewritten by then; empty: none yet.
-    pub checkpoint: Str,
+    /// Partitions have gone to others while it was at work; what they have in it lies in slots below.
+    pub moved_to: u64,
+}
+
+impl Wal {
+    /// The slots that anybody but its owner may have to read: what is not rewritten, up to the end, or up to where partitions
+    /// went elsewhere.
+    pub fn slots_for_others(&self) -> std::ops::Range<u64> {
+        self.mark..self.sealed_at.unwrap_or(self.moved_to).max(self.mark)
+    }
 }
 
 /// Where a shard of the segment manifest stands.
@@ -151,17 +172,23 @@ impl State {
         self.wals.iter().map(|(wal_id, wal)| (*wal_id, wal))
     }
 
-    /// The newest checkpoint of each node, with the WAL that it belongs to: it has all that older ones of the node have.
-    pub fn checkpoints(&self) -> BTreeMap<i32, (u64, &Str)> {
-        let with = self.wals.iter().filter(|(_, wal)| !wal.checkpoint.is_empty());
-        with.map(|(wal_id, wal)| (wal.node_id, (*wal_id, &wal.checkpoint))).collect()
-    }
-
     /// Does this WAL have the partitions of its node? Of several that are not sealed the oldest has.
     pub fn leads(&self, wal_id: u64) -> bool {
         let Some(wal) = self.wals.get(&wal_id).filter(|wal| wal.sealed_at.is_none()) else { return false };
         let mut earlier = self.wals.range(..wal_id).map(|(_, earlier)| earlier);
         earlier.all(|earlier| earlier.node_id != wal.node_id || earlier.sealed_at.is_some())
+    }
+
+    /// The partitions that this WAL has now: topic id and index.
+    pub fn led_by(&self, wal_id: u64) -> Vec<(Uuid, u32)> {
+        let Some(wal) = self.wals.get(&wal_id).filter(|_| self.leads(wal_id)) else { return Vec::new() };
+        let led = self.topics.values().flat_map(|topic| {
+            (0..)
+                .zip(&topic.partitions)
+                .filter(|(_, info)| info.leader == wal.node_id)
+                .map(|(index, _)| (topic.id, index))
+        });
+        led.collect()
     }
 
     /// May this incarnation get partitions? In a bucket not before all earlier WALs of its node are sealed.
@@ -180,6 +207,30 @@ impl State {
     /// Ordered by node id.
     pub fn brokers(&self) -> impl Iterator<Item = &Broker> {
         self.brokers.values()
+    }
+
+    /// Those whose newest incarnation is not fenced, ordered by node id.
+    pub fn live_brokers(&self) -> impl Iterator<Item = &Broker> {
+        self.brokers.values().filter(|broker| self.is_writer(broker.wal_id))
+    }
+
+    pub fn is_live(&self, node_id: i32) -> bool {
+        self.broker(node_id).is_some_and(|broker| self.is_writer(broker.wal_id))
+    }
+
+    /// The node whose live incarnation is the oldest: what one broker has to do for all of them it does.
+    pub fn controller(&self) -> Option<i32> {
+        self.live_brokers().min_by_key(|broker| broker.wal_id).map(|broker| broker.node_id)
+    }
+
+    /// For whoever tells clients about partitions.
+    pub fn replicas(&self) -> Replicas<'_> {
+        Replicas::new(self)
+    }
+
+    /// The lowest id without a live incarnation.
+    pub fn lowest_free_node_id(&self) -> i32 {
+        (1..).find(|node_id| !self.is_live(*node_id)).expect("there are more ids than brokers")
     }
 
     pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
@@ -347,11 +398,14 @@ impl State {
             MetadataRecord::SealWal { wal_id, end, rewriter, heirs } => {
                 self.seal_wal(*wal_id, *end, *rewriter, heirs, undo)
             }
-            MetadataRecord::RewriteWal { wal_id, from, to, checkpoint, shards } => {
+            MetadataRecord::RetireWal { end, rewriter, heirs } => {
+                self.retire_wal(writer, *end, *rewriter, heirs, undo)
+            }
+            MetadataRecord::MovePartitions { slot, heir, partitions } => {
+                self.give_partitions(writer, *slot, *heir, partitions, undo)
+            }
+            MetadataRecord::RewriteWal { wal_id, from, to, shards } => {
                 self.advance_mark(writer, *wal_id, *from, *to, undo)?;
-                if self.wals.contains_key(&writer) {
-                    self.change_wal(writer, undo, |own| own.checkpoint = owned(checkpoint));
-                }
                 shards.iter().try_for_each(|change| {
                     let ShardChange { shard, from_version, to_version, object } = change;
                     self.move_manifest(*shard, *from_version, *to_version, object, 0, undo)
@@ -434,14 +488,8 @@ impl State {
         if self.wals.contains_key(&position) {
             return Err(Precondition::WalBegun { wal_id: position });
         }
-        let wal = Wal {
-            node_id,
-            is_fenced: false,
-            sealed_at: None,
-            mark: 0,
-            rewriter: position,
-            checkpoint: Str::default(),
-        };
+        let wal =
+            Wal { node_id, is_fenced: false, sealed_at: None, mark: 0, rewriter: position, moved_to: 0 };
         self.wals.insert(position, wal);
         undo.push(Undo::Wal { wal_id: position, old: None });
         Ok(())
@@ -500,6 +548,55 @@ impl State {
         Ok(())
     }
 
+    /// The owner's own end: it has nothing in flight and writes no more, so nobody has to look where that is.
+    fn retire_wal(
+        &mut self,
+        wal_id: u64,
+        end: u64,
+        rewriter: u64,
+        heirs: &[u64],
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Precondition> {
+        if rewriter == wal_id {
+            return Err(Precondition::HeirNotReady { wal_id: rewriter });
+        }
+        self.fence_wal(wal_id, undo)?;
+        self.seal_wal(wal_id, end, rewriter, heirs, undo)
+    }
+
+    /// R13: by the owner only, which has drained them. What it does not lead any more stays where it is.
+    fn give_partitions(
+        &mut self,
+        wal_id: u64,
+        slot: u64,
+        heir: u64,
+        partitions: &[(Uuid, Vec<u32>)],
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Precondition> {
+        if !self.leads(wal_id) {
+            return Err(Precondition::UnknownWal { wal_id });
+        }
+        let to =
+            self.wals.get(&heir).filter(|_| heir != wal_id && self.can_lead(heir)).map(|wal| wal.node_id);
+        let to = to.ok_or(Precondition::HeirNotReady { wal_id: heir })?;
+        let from = self.wals[&wal_id].node_id;
+        for (id, indices) in partitions {
+            let Some(old) = self.topic_ids.get(id).cloned() else { continue };
+            let mut topic = Topic::clone(&old);
+            for index in indices {
+                if let Some(partition) = topic.partitions.get_mut(*index as usize)
+                    && partition.leader == from
+                {
+                    partition.lead(to);
+                }
+            }
+            self.put_topic(Arc::new(topic));
+            undo.push(Undo::TopicChanged { old });
+        }
+        self.change_wal(wal_id, undo, |wal| wal.moved_to = wal.moved_to.max(slot));
+        Ok(())
+    }
+
     /// R6: from where the mark is, by the one rewriter; of a WAL that is fenced and not sealed nobody knows the end.
     fn advance_mark(
         &mut self,
@@ -545,13 +642,7 @@ impl State {
         for old in self.topics.values().filter(led).cloned().collect::<Vec<_>>() {
             let mut topic = Topic::clone(&old);
             for partition in topic.partitions.iter_mut().filter(|partition| partition.leader == from) {
-                let heir = *turn.next().expect("a WAL with partitions has heirs");
-                partition.leader = heir;
-                partition.leader_epoch += 1;
-                if heir != from {
-                    partition.replicas = with_leader(&partition.replicas, from, heir);
-                    partition.isr = with_leader(&partition.isr, from, heir);
-                }
+                partition.lead(*turn.next().expect("a WAL with partitions has heirs"));
             }
             self.put_topic(Arc::new(topic));
             undo.push(Undo::TopicChanged { old });
@@ -679,16 +770,19 @@ impl State {
         if brokers.is_empty() {
             return Err(Precondition::NoBroker);
         }
-        let factor =
-            usize::try_from(replication_factor).ok().filter(|factor| (1..=brokers.len()).contains(factor));
-        let Some(factor) = factor else {
+        // In a bucket the store keeps the copies: the factor is a wish that is kept and shown, and the leader is enough.
+        let (factors, placed) = match self.wals.is_empty() {
+            true => (1..=brokers.len(), usize::try_from(replication_factor).unwrap_or(0)),
+            false => (1..=i16::MAX as usize, 1),
+        };
+        if !usize::try_from(replication_factor).is_ok_and(|factor| factors.contains(&factor)) {
             let (factor, brokers) = (replication_factor, brokers.len());
             return Err(Precondition::InvalidReplicationFactor { factor, brokers });
-        };
+        }
         let first = usize::from(id.0[15]);
         // As many different placements as there are brokers, shared by all partitions.
         let placements: Vec<Arc<[i32]>> = (0..brokers.len())
-            .map(|start| (0..factor).map(|next| brokers[(start + next) % brokers.len()]).collect())
+            .map(|start| (0..placed).map(|next| brokers[(start + next) % brokers.len()]).collect())
             .collect();
         let place_one = |partition: u32| {
             let replicas = placements[(first + partition as usize) % placements.len()].clone();
@@ -788,12 +882,6 @@ enum Undo {
     Feature { name: Str, old: Option<i16> },
     Writer { wal_id: u64, old: LastRequest },
     Wal { wal_id: u64, old: Option<Wal> },
-}
-
-/// The heir in the place of the one that led before; first, if it was among the others.
-fn with_leader(nodes: &[i32], from: i32, heir: i32) -> Arc<[i32]> {
-    let others = nodes.iter().copied().filter(|node| *node != from && *node != heir);
-    std::iter::once(heir).chain(others).collect()
 }
 
 /// A copy of its own: a `Str` from a request is a slice of the whole frame and would keep it alive.
@@ -1010,6 +1098,45 @@ mod tests {
         assert_eq!(leaders(&state), [(3, 1), (3, 2), (3, 1), (3, 2)]);
     }
 
+    /// R13: the owner gives, a live heir takes, and nobody is asked twice.
+    #[test]
+    fn an_owner_gives_partitions_away_and_keeps_the_others() {
+        let mut state = bucket_cluster();
+        let give = |slot, heir, indices: &[u32]| MetadataRecord::MovePartitions {
+            slot,
+            heir,
+            partitions: vec![(Uuid::from_u128(1), indices.to_vec()), (Uuid::from_u128(99), vec![0])],
+        };
+        let itself = ask(&mut state, 1, give(7, 1, &[1]));
+        assert_eq!(itself, Outcome::Rejected(Precondition::HeirNotReady { wal_id: 1 }));
+        assert_eq!(ask(&mut state, 1, give(7, 2, &[0, 1, 9])), Outcome::Accepted);
+        assert_eq!(leaders(&state), [(2, 0), (2, 1), (2, 0), (1, 0)]);
+        assert_eq!(*state.topic("a").unwrap().partitions[1].isr, [2]);
+        assert_eq!(state.wal(1).unwrap().slots_for_others(), 0..7);
+        assert_eq!(ask(&mut state, 1, give(5, 2, &[1])), Outcome::Accepted);
+        assert_eq!((leaders(&state)[1], state.wal(1).unwrap().moved_to), ((2, 1), 7));
+        ask(&mut state, 1, MetadataRecord::FenceWal { wal_id: 2 });
+        let dead = ask(&mut state, 1, give(8, 2, &[3]));
+        assert_eq!(dead, Outcome::Rejected(Precondition::HeirNotReady { wal_id: 2 }));
+    }
+
+    #[test]
+    fn an_owner_that_leaves_ends_its_own_wal() {
+        let mut state = bucket_cluster();
+        let retire =
+            |rewriter, heirs: &[u64]| MetadataRecord::RetireWal { end: 9, rewriter, heirs: heirs.to_vec() };
+        for refused in [retire(1, &[2]), retire(2, &[1]), retire(2, &[])] {
+            assert!(matches!(ask(&mut state, 1, refused), Outcome::Rejected(_)));
+            assert!(state.is_live(1) && state.leads(1));
+        }
+        assert_eq!(ask(&mut state, 1, retire(2, &[2])), Outcome::Accepted);
+        assert_eq!(leaders(&state), [(2, 0), (2, 1), (2, 0), (2, 1)]);
+        assert_eq!((state.wal(1).unwrap().sealed_at, state.is_live(1)), (Some(9), false));
+        assert_eq!((state.controller(), state.lowest_free_node_id()), (Some(2), 1));
+        let late = ask(&mut state, 1, retire(2, &[2]));
+        assert_eq!(late, Outcome::Rejected(Precondition::WriterFenced { wal_id: 1 }));
+    }
+
     #[test]
     fn a_wal_begins_with_its_registration_only() {
         let mut state = bucket_cluster();
@@ -1026,7 +1153,7 @@ mod tests {
     fn rewrite(wal_id: u64, from: u64, to: u64, version: u64) -> MetadataRecord {
         let object = Str::from(format!("v{version}"));
         let shards = vec![ShardChange { shard: 3, from_version: version - 1, to_version: version, object }];
-        MetadataRecord::RewriteWal { wal_id, from, to, checkpoint: Str::from(format!("c{to}")), shards }
+        MetadataRecord::RewriteWal { wal_id, from, to, shards }
     }
 
     /// R6: the mark goes up from where it is, by one rewriter, never past the end, and the manifest with it or not at all.
@@ -1041,13 +1168,13 @@ mod tests {
         assert!(wrong(ask(&mut state, 2, rewrite(1, 4, 9, 2))), "another's");
         let moved = ask(&mut state, 1, rewrite(1, 4, 9, 1));
         assert!(matches!(moved, Outcome::Rejected(Precondition::ManifestMoved { .. })), "{moved:?}");
-        assert_eq!((state.wal(1).unwrap().mark, &*state.wal(1).unwrap().checkpoint), (4, "c4"));
+        assert_eq!(state.wal(1).unwrap().mark, 4);
         ask(&mut state, 2, MetadataRecord::FenceWal { wal_id: 1 });
         assert!(wrong(ask(&mut state, 2, rewrite(1, 4, 9, 2))), "of a WAL without an end");
         ask(&mut state, 2, seal(1, 8, &[2]));
         assert!(wrong(ask(&mut state, 2, rewrite(1, 4, 9, 2))), "past the end");
         assert_eq!(ask(&mut state, 2, rewrite(1, 4, 8, 2)), Outcome::Accepted);
-        assert_eq!((state.wal(1).unwrap().mark, &*state.wal(2).unwrap().checkpoint), (8, "c8"));
+        assert_eq!(state.wal(1).unwrap().mark, 8);
         assert_eq!(state.manifest(3).unwrap().version, 2);
     }
 }

@@ -53,8 +53,13 @@ fn batch(bytes: usize) -> Batch {
 
 async fn open(bucket: &MemBucket, puts_per_second: u32) -> Arc<CommitLog> {
     let (shared, rng): (Arc<dyn Bucket>, _) = (Arc::new(bucket.clone()), SeededRng::shared(1));
-    let catalog =
-        Catalog::open_bucket(shared.clone(), rng.clone(), CatalogOptions::default()).await.expect("opens");
+    let catalog = Catalog::open_bucket(
+        shared.clone(),
+        rng.clone(),
+        CatalogOptions { lease_ttl: Duration::ZERO, ..CatalogOptions::default() },
+    )
+    .await
+    .expect("opens");
     let topic = MetadataRecord::CreateTopic {
         id: TOPIC,
         name: Str::from("t"),

@@ -302,36 +302,6 @@ impl ProducerState {
     }
 }
 
-/// A checkpoint as one object: a base frame by itself.
-pub fn encode_frame(log_id: [u8; 16], checkpoint: &Checkpoint) -> Vec<u8> {
-    let body = checkpoint.encode();
-    let header = FrameHeader {
-        kind: FrameKind::Base,
-        log_id,
-        generation: 0,
-        sequence: 0,
-        predecessor: Hash::default(),
-        body_len: body.len() as u64,
-        body_hash: hash(&body),
-    };
-    let mut bytes = header.encode();
-    bytes.extend_from_slice(&body);
-    bytes
-}
-
-pub fn decode_frame(log_id: [u8; 16], bytes: &[u8]) -> Result<Checkpoint, FormatError> {
-    let (header, body) =
-        bytes.split_at_checked(FRAME_HEADER_LEN).ok_or(FormatError::Truncated { what: WHAT })?;
-    let header = FrameHeader::decode(header)?;
-    if header.log_id != log_id || header.kind != FrameKind::Base || header.body_len != body.len() as u64 {
-        return Err(FormatError::Inconsistent { what: WHAT, detail: "it belongs elsewhere".into() });
-    }
-    if hash(body) != header.body_hash {
-        return Err(FormatError::Checksum { what: WHAT });
-    }
-    Checkpoint::decode(body)
-}
-
 /// The newest generation's file, open for more frames.
 pub struct CheckpointFile {
     disk: Arc<dyn Disk>,

@@ -19,6 +19,9 @@ pub enum AppendError {
     UnknownProducerId { producer_id: i64 },
     #[error("the partition is deleted")]
     Deleted,
+    /// Another broker leads the partition, or is about to.
+    #[error("the partition is led by another broker")]
+    NotLeader,
     #[error("the disk is nearly full; nothing is written until there is room")]
     Full,
     #[error("the log has stopped: {0}")]
@@ -43,6 +46,8 @@ pub enum ReadError {
     Damaged { partition: TopicIdPartition, offset: i64, detail: String },
     #[error("the partition is deleted")]
     Deleted,
+    #[error("the partition is led by another broker")]
+    NotLeader,
     /// The log takes no changes any more.
     #[error("the log has stopped: {0}")]
     Stopped(String),
@@ -70,6 +75,8 @@ pub enum OpenError {
     Bucket(#[from] BucketError),
     #[error(transparent)]
     Takeover(#[from] TakeoverError),
+    #[error("the metadata cannot be followed: {0}")]
+    Metadata(#[from] catalog::CatalogError),
     /// P7, in a bucket.
     #[error("{key} is damaged: {detail}. It was acknowledged, so nothing is skipped")]
     DamagedObject { key: String, detail: String },

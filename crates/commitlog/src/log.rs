@@ -1,12 +1,12 @@
 //! The log of one broker: all its partitions over one write-ahead log. Opening and closing, and what everybody shares.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use catalog::Catalog;
+use catalog::{Catalog, MetadataRecord};
 use parking_lot::{Mutex, RwLock};
 use protocol::{TopicIdPartition, Uuid};
 use tokio::sync::{Notify, mpsc};
@@ -17,13 +17,15 @@ use world::disk::{Disk, DiskError, DiskErrorKind, DiskLock, OpenMode, read_small
 use world::rng::Rng;
 use world::task;
 
-use crate::bucket::{self, BucketMedium, BucketRewriter, BucketWriter, take_over_own};
+use crate::bucket::{
+    self, BucketMedium, BucketRewriter, BucketWriter, TakeoverError, take_over, take_over_own,
+};
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::checkpointer::{CheckpointRequest, Checkpointer};
 use crate::commit::CommitGroup;
 use crate::container::{ContainerHeader, Footer, HEADER_LEN, LogStart, SectionKind};
 use crate::encoding::{Decoder, Encoder, FormatError};
-use crate::error::{AppendError, OpenError};
+use crate::error::{AppendError, CommitError, OpenError};
 use crate::housekeeping::housekeeping;
 use crate::medium::{Directory, Medium};
 use crate::next_file::prepare_files;
@@ -41,6 +43,8 @@ const BUSY_FACTOR: usize = 4;
 const LAST_ROOM_BYTES: u64 = 64 << 10;
 /// How long the end of a log waits for a bucket that does not answer.
 const BUCKET_CLOSE_MAX: Duration = Duration::from_secs(10);
+/// How often partitions that leave are looked at.
+const DRAIN_LOOK: Duration = Duration::from_millis(2);
 
 /// Whether the log takes writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +107,8 @@ pub struct Shared {
     pub tail: Mutex<Tail>,
     pub cold: Mutex<ColdExtents>,
     partitions: RwLock<HashMap<TopicIdPartition, Arc<Partition>>>,
+    /// The broker leaves: no partition takes appends, nor any that is opened from here on. Set under the partitions' lock.
+    retiring: AtomicBool,
     /// Partitions that changed since the last checkpoint frame.
     pub dirty: Mutex<Vec<Arc<Partition>>>,
     pub too_many_producers: Notify,
@@ -134,6 +140,7 @@ impl Shared {
             writable: AtomicBool::new(true),
             closing: AtomicBool::new(false),
             partitions: RwLock::default(),
+            retiring: AtomicBool::new(false),
             dirty: Mutex::default(),
             too_many_producers: Notify::new(),
             counters: LogCounters::default(),
@@ -259,6 +266,45 @@ impl Shared {
         self.counters.producers.fetch_sub(count as u64, Ordering::AcqRel);
     }
 
+    /// Partitions that are as they should be. Those that somebody has opened meanwhile stay.
+    pub fn insert_partitions(&self, opened: Vec<Arc<Partition>>) {
+        let mut partitions = self.partitions.write();
+        for partition in opened {
+            self.drain_if_retiring(&partition);
+            partitions.entry(partition.id()).or_insert(partition);
+        }
+    }
+
+    fn drain_if_retiring(&self, partition: &Partition) {
+        if self.retiring.load(Ordering::Acquire) {
+            partition.drain();
+        }
+    }
+
+    /// All partitions refuse appends, now and when they are opened later.
+    fn retire(&self) -> Vec<Arc<Partition>> {
+        let partitions = self.partitions.write();
+        self.retiring.store(true, Ordering::Release);
+        partitions.values().for_each(|partition| partition.drain());
+        partitions.values().cloned().collect()
+    }
+
+    /// It did not come to that. Not while partitions are being moved.
+    fn go_on(&self) {
+        let partitions = self.partitions.write();
+        self.retiring.store(false, Ordering::Release);
+        partitions.values().for_each(|partition| partition.stay());
+    }
+
+    /// In a bucket: puts in what others have moved, up to the end of the metadata log.
+    pub async fn look_for_moves(&self) {
+        if let Medium::Bucket(bucket) = &self.medium
+            && bucket.catalog.catch_up().await.is_ok()
+        {
+            bucket::follow_manifest(self).await;
+        }
+    }
+
     /// Ordered, so that a simulated run does the same each time.
     pub fn all_partitions(&self) -> Vec<Arc<Partition>> {
         let mut all: Vec<_> = self.partitions.read().values().cloned().collect();
@@ -319,8 +365,8 @@ impl CommitLog {
         Self::open_inner(disk, dir, clock, rng, settings, &partitions, Some(catalog)).await
     }
 
-    /// Opens the log in a bucket: ends what earlier incarnations of this node left open, reads what they wrote, and begins a WAL
-    /// of its own. The catalog lies in the same bucket, and this broker is the only one there.
+    /// Opens the log in a bucket: ends what earlier incarnations of this node left open, begins a WAL of its own, and opens the
+    /// partitions that come with them. The catalog lies in the same bucket.
     pub async fn open_bucket(
         bucket: Arc<dyn Bucket>,
         clock: Arc<dyn Clock>,
@@ -332,26 +378,19 @@ impl CommitLog {
         take_over_own(&bucket, &catalog).await?;
         let wal_id = catalog.wal_id();
         let tail = Tail::of_wal(settings.tail_bytes_max, wal_id);
-        let medium = Medium::Bucket(BucketMedium::new(bucket.clone(), settings.bucket_cache_bytes));
-        let shared = Arc::new(Shared::new(settings, medium, clock, rng, tail));
+        let medium = BucketMedium::new(bucket.clone(), catalog.clone(), settings.bucket_cache_bytes);
+        let shared = Arc::new(Shared::new(settings, Medium::Bucket(medium), clock, rng, tail));
         let mut opening = Opening { shared: shared.clone(), is_writing: false };
-        for (id, settings) in all_of(&catalog) {
-            ensure(&shared, id, settings);
-        }
-        bucket::recover(&shared, &*bucket, &catalog).await?;
-        let rewriter = BucketRewriter::open(shared.clone(), bucket.clone(), catalog.clone()).await?;
-        for partition in shared.all_partitions() {
-            partition.settle();
-            let gaps = partition.check_gaps();
-            gaps.map_err(|detail| OpenError::Format { path: PathBuf::from("wal"), detail })?;
-        }
+        let led = catalog.read().led_by(wal_id);
+        let led: Vec<_> = led.into_iter().map(|id| (id_of(id), PartitionSettings::default())).collect();
+        bucket::load(&shared, &led).await?;
         let took = shared.clock.monotonic().saturating_sub(began);
         shared.counters.recovery_nanos.store(took.as_nanos() as u64, Ordering::Relaxed);
         opening.is_writing = true;
         let (closed_sender, closed) = tokio::sync::watch::channel(false);
         task::spawn(BucketWriter::new(shared.clone(), bucket, wal_id, closed_sender).run());
         task::spawn(housekeeping(Arc::downgrade(&shared)));
-        let rewriter = Arc::new(tokio::sync::Mutex::new(rewriter));
+        let rewriter = Arc::new(tokio::sync::Mutex::new(BucketRewriter::new(shared.clone())));
         task::spawn(bucket::rewrite(Arc::downgrade(&shared), Arc::downgrade(&rewriter)));
         let rewriter = Some(AnyRewriter::Bucket(rewriter));
         Ok(Arc::new(CommitLog { shared, rewriter, closed, _lock: None }))
@@ -503,6 +542,115 @@ impl CommitLog {
         }
     }
 
+    /// In a bucket: opens partitions that this broker leads, as the catalog has it, whoever led them before.
+    pub async fn open_partitions(
+        &self,
+        partitions: &[(TopicIdPartition, PartitionSettings)],
+    ) -> Result<(), OpenError> {
+        bucket::load(&self.shared, partitions).await?;
+        bucket::follow_manifest(&self.shared).await;
+        Ok(())
+    }
+
+    /// Partitions that another broker leads now: whoever reads or appends here is told.
+    pub fn close_partitions(&self, ids: &[TopicIdPartition]) {
+        let mut partitions = self.shared.partitions.write();
+        let closed: Vec<Arc<Partition>> = ids.iter().filter_map(|id| partitions.remove(id)).collect();
+        drop(partitions);
+        closed.iter().for_each(|partition| partition.leave());
+    }
+
+    /// All that are open here.
+    pub fn partition_ids(&self) -> Vec<TopicIdPartition> {
+        self.shared.all_partitions().iter().map(|partition| partition.id()).collect()
+    }
+
+    /// In a bucket: puts in place what others have rewritten.
+    pub async fn follow_manifest(&self) {
+        if let Medium::Bucket(_) = &self.shared.medium {
+            bucket::follow_manifest(&self.shared).await;
+        }
+    }
+
+    /// In a bucket: ends the WAL of a broker that is gone, or only seems to be; its partitions go to the heirs.
+    pub async fn take_over(&self, wal_id: u64, heirs: &[u64]) -> Result<u64, TakeoverError> {
+        let medium = self.shared.medium.bucket();
+        take_over(&medium.bucket, &medium.catalog, wal_id, heirs).await
+    }
+
+    /// In a bucket: gives partitions to another broker. They take no appends from here on; when all that was appended is
+    /// acknowledged, one record moves them (R13). Those that are still led here afterwards go on.
+    pub async fn move_partitions(&self, ids: &[TopicIdPartition], heir: u64) -> Result<(), CommitError> {
+        let medium = self.shared.medium.bucket();
+        let moving: Vec<Arc<Partition>> = ids.iter().filter_map(|id| self.partition(id)).collect();
+        let epochs: Vec<_> =
+            moving.iter().map(|partition| leader_epoch(&medium.catalog, &partition.id())).collect();
+        moving.iter().for_each(|partition| partition.drain());
+        let moved = async {
+            self.drained(&moving).await?;
+            let slot = medium.acknowledged();
+            let mut by_topic: BTreeMap<Uuid, Vec<u32>> = BTreeMap::new();
+            for partition in &moving {
+                by_topic.entry(partition.id().topic_id).or_default().push(partition.id().partition as u32);
+            }
+            let partitions = by_topic.into_iter().collect();
+            bucket::settle(&medium.catalog, MetadataRecord::MovePartitions { slot, heir, partitions }).await
+        };
+        let moved = moved.await;
+        // One that went and came back meanwhile is another one: what was written in between is not in it.
+        let is_ours = |(partition, epoch): &(Arc<Partition>, Option<i32>)| {
+            epoch.is_some() && leader_epoch(&medium.catalog, &partition.id()) == *epoch
+        };
+        let (stay, gone): (Vec<_>, Vec<_>) = moving.into_iter().zip(epochs).partition(is_ours);
+        self.close_partitions(&gone.iter().map(|(partition, _)| partition.id()).collect::<Vec<_>>());
+        stay.iter().for_each(|(partition, _)| partition.stay());
+        moved
+    }
+
+    /// In a bucket: the last thing that a broker does. Everything that was appended is acknowledged, nothing more is taken, and the
+    /// heirs have its partitions.
+    pub async fn retire(&self, heirs: &[u64]) -> Result<(), CommitError> {
+        let medium = self.shared.medium.bucket();
+        let all = self.shared.retire();
+        let retired = async {
+            self.drained(&all).await?;
+            let (end, rewriter) = (medium.acknowledged(), heirs.first().copied().unwrap_or(0));
+            bucket::settle(
+                &medium.catalog,
+                MetadataRecord::RetireWal { end, rewriter, heirs: heirs.to_vec() },
+            )
+            .await
+        };
+        let retired = retired.await;
+        if medium.catalog.is_fenced() {
+            self.close_partitions(&self.partition_ids());
+            return Ok(());
+        }
+        self.shared.go_on();
+        retired
+    }
+
+    async fn drained(&self, moving: &[Arc<Partition>]) -> Result<(), CommitError> {
+        loop {
+            if let LogState::Failed(why) = self.shared.state() {
+                return Err(CommitError(why));
+            }
+            if moving.iter().all(|partition| partition.is_drained()) {
+                return Ok(());
+            }
+            task::sleep(DRAIN_LOOK).await;
+        }
+    }
+
+    /// Returns when the partitions led here are known to have everything that was acknowledged before the call, by whomever (R20).
+    /// A broker that is alone in its directory knows.
+    pub async fn barrier(&self) -> Result<(), CommitError> {
+        match &self.shared.medium {
+            Medium::Directory(_) => Ok(()),
+            Medium::Bucket(medium) => medium.barrier(&self.shared).await,
+        }
+    }
+
     /// Does now what the rewriter would do next in the background; false when nothing is due.
     pub async fn rewrite(&self) -> Result<bool, RewriteError> {
         match &self.rewriter {
@@ -613,14 +761,29 @@ fn all_of(catalog: &Catalog) -> Vec<(TopicIdPartition, PartitionSettings)> {
     partitions
 }
 
+/// Of a partition that this broker leads.
+fn leader_epoch(catalog: &Catalog, id: &TopicIdPartition) -> Option<i32> {
+    let state = catalog.read();
+    let info = state.topic_by_id(id.topic_id)?.partitions.get(id.partition as usize)?;
+    (info.leader == catalog.node_id() && state.leads(catalog.wal_id())).then_some(info.leader_epoch)
+}
+
+fn id_of((topic_id, partition): (Uuid, u32)) -> TopicIdPartition {
+    TopicIdPartition { topic_id, partition: partition as i32 }
+}
+
 fn ensure(shared: &Arc<Shared>, id: TopicIdPartition, settings: PartitionSettings) -> Arc<Partition> {
     let mut partitions = shared.partitions.write();
-    let fresh = || Arc::new(Partition::new(id, shared.clone(), settings));
+    let fresh = || {
+        let partition = Arc::new(Partition::new(id, shared.clone(), settings));
+        shared.drain_if_retiring(&partition);
+        partition
+    };
     partitions.entry(id).or_insert_with(fresh).clone()
 }
 
 /// Takes the checkpoint's state; answers the newest chunk that it knows of.
-pub fn restore(shared: &Arc<Shared>, checkpoint: Checkpoint) -> Result<u64, OpenError> {
+fn restore(shared: &Arc<Shared>, checkpoint: Checkpoint) -> Result<u64, OpenError> {
     let mut proven = checkpoint.at.last_number;
     for (id, state) in checkpoint.partitions {
         proven = state.extents.iter().map(|extent| extent.chunk).fold(proven, u64::max);
@@ -638,7 +801,7 @@ pub fn restore(shared: &Arc<Shared>, checkpoint: Checkpoint) -> Result<u64, Open
 }
 
 /// A commit that counts, and stands at `offset` of `file`. An error says what in it does not fit.
-pub fn replay(
+fn replay(
     shared: &Shared,
     header: &ContainerHeader,
     footer: &Footer,

@@ -42,6 +42,11 @@ impl Medium {
         }
     }
 
+    /// Does somebody write down what changed in partitions? In a bucket the rewriter does, from the slots.
+    pub fn has_checkpoints(&self) -> bool {
+        matches!(self, Medium::Directory(_))
+    }
+
     /// From now on nobody waits for room.
     pub fn closing(&self) {
         if let Medium::Directory(directory) = self {
@@ -63,18 +68,17 @@ impl Medium {
         }
     }
 
+    /// In a bucket the manifest says what is used.
     pub fn hold(&self, extent: &Extent) {
-        match self {
-            Medium::Directory(directory) => directory.hold(extent),
-            Medium::Bucket(bucket) => bucket.hold(extent),
+        if let Medium::Directory(directory) = self {
+            directory.hold(extent);
         }
     }
 
     /// Extents that nobody can reach any more: their files go when nothing is left in them.
     pub fn release(&self, extents: &[Extent]) {
-        match self {
-            Medium::Directory(directory) => directory.release(extents),
-            Medium::Bucket(bucket) => bucket.release(extents),
+        if let Medium::Directory(directory) = self {
+            directory.release(extents);
         }
     }
 }

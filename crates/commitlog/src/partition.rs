@@ -39,7 +39,7 @@ macro_rules! while_data_moves {
         loop {
             let layout = $partition.inner.lock().layout;
             let result = $read.await;
-            if attempts < MOVED_ATTEMPTS && $partition.moved_away(&result, layout) {
+            if attempts < MOVED_ATTEMPTS && $partition.moved_away(&result, layout).await {
                 attempts += 1;
                 continue;
             }
@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     /// (epoch, first offset of it), ascending (F10).
     pub epochs: Vec<(i32, i64)>,
     pub deleted: bool,
+    /// In a bucket: it is about to go to another broker, or has gone.
+    leaving: Leaving,
     /// Grows whenever extents go or move.
     layout: u64,
     /// Something changed since the last checkpoint frame.
@@ -74,6 +76,14 @@ pub(crate) struct Inner {
     /// Extents that end below this offset stand in a checkpoint frame.
     checkpointed_to: i64,
     waiters: Vec<Weak<Waiting>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// Takes no appends: what was appended before is being committed, and another broker takes over behind it (R13).
+    Draining,
+    Gone,
 }
 
 /// What readers may know of a partition's offsets.
@@ -189,6 +199,7 @@ impl Partition {
             producers: Producers::default(),
             epochs: Vec::new(),
             deleted: false,
+            leaving: Leaving::No,
             layout: 0,
             dirty: false,
             checkpointed_to: 0,
@@ -224,6 +235,9 @@ impl Partition {
         let mut inner = self.inner.lock();
         if inner.deleted {
             return Err(AppendError::Deleted);
+        }
+        if inner.leaving != Leaving::No {
+            return Err(AppendError::NotLeader);
         }
         let sequenced = (header.has_producer_id() && !header.is_control()).then(|| Sequenced {
             producer_id: header.producer_id,
@@ -310,10 +324,16 @@ impl Partition {
         while_data_moves!(self, self.read_medium(&request))
     }
 
-    /// An error that data which moved meanwhile explains: then the caller looks again.
-    fn moved_away<T>(&self, result: &Result<T, ReadError>, layout: u64) -> bool {
-        matches!(result, Err(ReadError::Storage(_) | ReadError::Damaged { .. }))
-            && self.inner.lock().layout != layout
+    /// An error that data which moved meanwhile explains: then the caller looks again. In a bucket others move it; what is
+    /// missing there is no damage before we know what they did (R15).
+    async fn moved_away<T>(&self, result: &Result<T, ReadError>, layout: u64) -> bool {
+        if !matches!(result, Err(ReadError::Storage(_) | ReadError::Damaged { .. })) {
+            return false;
+        }
+        if self.inner.lock().layout == layout {
+            self.shared.look_for_moves().await;
+        }
+        self.inner.lock().layout != layout
     }
 
     async fn read_medium(&self, request: &ReadRequest) -> Result<Read, ReadError> {
@@ -384,6 +404,9 @@ impl Partition {
         if inner.deleted {
             return Err(ReadError::Deleted);
         }
+        if inner.leaving == Leaving::Gone {
+            return Err(ReadError::NotLeader);
+        }
         let offsets = inner.offsets();
         let end = match request.isolation {
             Isolation::ReadUncommitted => offsets.high_watermark,
@@ -426,6 +449,7 @@ impl Partition {
         match self.shared.medium.read_extents(together, READ_ALONE_BYTES).await {
             // Deleted or trimmed while we read: its file may be gone already.
             Err(_) if self.inner.lock().deleted => Err(ReadError::Deleted),
+            Err(_) if self.inner.lock().leaving == Leaving::Gone => Err(ReadError::NotLeader),
             Err(ReadError::Storage(error)) if error.is_not_found() => {
                 let (partition, offset) = (self.id, together[0].first_offset);
                 Err(ReadError::Damaged { partition, offset, detail: error.to_string() })
@@ -597,6 +621,9 @@ impl Partition {
             if inner.deleted {
                 return Err(ReadError::Deleted);
             }
+            if inner.leaving != Leaving::No {
+                return Err(ReadError::NotLeader);
+            }
             let before = if before == -1 { inner.high_watermark } else { before };
             if before < 0 || before > inner.high_watermark {
                 let (log_start, high_watermark) = (inner.log_start, inner.high_watermark);
@@ -616,7 +643,7 @@ impl Partition {
     /// Where retention would put the log start now.
     pub(crate) fn expired_before(&self, now_ms: i64) -> Option<i64> {
         let inner = self.inner.lock();
-        if !inner.settings.delete || inner.deleted {
+        if !inner.settings.delete || inner.deleted || inner.leaving != Leaving::No {
             return None;
         }
         let PartitionSettings { retention_ms, retention_bytes, .. } = inner.settings;
@@ -643,7 +670,7 @@ impl Partition {
             inner.waiters.retain(|waiter| waiter.strong_count() > 0);
         }
         inner.waiters.push(Arc::downgrade(&wait.waiting));
-        inner.deleted || offset != inner.high_watermark
+        inner.deleted || inner.leaving == Leaving::Gone || offset != inner.high_watermark
     }
 
     pub fn producers(&self) -> Vec<ActiveProducer> {
@@ -701,7 +728,7 @@ impl Partition {
     }
 
     fn mark_dirty(self: &Arc<Self>, inner: &mut Inner) {
-        if !std::mem::replace(&mut inner.dirty, true) {
+        if self.shared.medium.has_checkpoints() && !std::mem::replace(&mut inner.dirty, true) {
             self.shared.dirty.lock().push(self.clone());
         }
     }
@@ -790,21 +817,8 @@ impl Partition {
         }
         inner.start_epoch(leader_epoch, extent.first_offset);
         let before = inner.producers.len();
-        for entry in entries {
-            let Some(producer) = entry.producer.filter(|_| !is_control(entry)) else { continue };
-            let delta = (entry.last_offset - entry.base_offset) as i64;
-            let last_sequence = match producer.base_sequence {
-                none if none < 0 => none,
-                first => last_sequence(first, delta),
-            };
-            let batch = RememberedBatch {
-                first_sequence: producer.base_sequence,
-                last_sequence,
-                base_offset: entry.base_offset as i64,
-                last_offset: entry.last_offset as i64,
-                timestamp: entry.max_timestamp,
-            };
-            inner.producers.replay(producer.id, producer.epoch, batch, append_ms);
+        for (id, epoch, batch) in remembered(entries) {
+            inner.producers.replay(id, epoch, batch, append_ms);
         }
         self.shared.producers_added(inner.producers.len() - before);
         inner.add_extent(extent);
@@ -853,15 +867,6 @@ impl Partition {
         let first = inner.extents.partition_point(|extent| extent.segment().is_some());
         let through = |extent: &&Extent| extent.wal().is_some_and(|place| place.file <= file);
         inner.extents.range(first..).take_while(through).cloned().collect()
-    }
-
-    /// In a bucket: the extents in slots of this WAL below one, and in older WALs.
-    pub(crate) fn wal_extents_below(&self, wal_id: u64, slot: u64) -> Vec<Extent> {
-        let inner = self.inner.lock();
-        let first = inner.extents.partition_point(|extent| extent.segment().is_some());
-        let below =
-            |extent: &&Extent| extent.wal().is_some_and(|place| (place.file, place.chunk) < (wal_id, slot));
-        inner.extents.range(first..).take_while(below).cloned().collect()
     }
 
     /// What it has in this segment.
@@ -955,6 +960,75 @@ impl Partition {
         Ok(())
     }
 
+    /// In a bucket: the manifest's pieces have taken the place of what they cover. Readers find either.
+    pub(crate) fn take_pieces(&self, pieces: &[PlacedPiece]) -> Result<(), String> {
+        let mut inner = self.inner.lock();
+        let Some(end) = pieces.last().map(|placed| placed.piece.last_offset) else { return Ok(()) };
+        if inner.deleted || inner.leaving == Leaving::Gone {
+            return Ok(());
+        }
+        let covered = inner.extents.partition_point(|extent| extent.last_offset <= end);
+        if inner.extents.get(covered).is_some_and(|extent| extent.first_offset <= end) {
+            return Err(format!("its pieces end at {end}, inside of a run of batches in the log"));
+        }
+        if end >= inner.high_watermark {
+            return Err(format!("its pieces end at {end}, behind the log's end {}", inner.high_watermark));
+        }
+        let log_start = inner.log_start;
+        let live = pieces.iter().filter(|placed| placed.piece.last_offset >= log_start);
+        let new: Vec<Extent> = live.map(Extent::of_piece).collect();
+        if inner.extents.range(..covered).eq(&new) {
+            return Ok(());
+        }
+        let behind = inner.extents.split_off(covered);
+        let gone: u64 = inner.extents.iter().map(|extent| extent.len).sum();
+        let gained: u64 = new.iter().map(|extent| extent.len).sum();
+        inner.extents = new.into();
+        inner.extents.extend(behind);
+        inner.size_bytes = inner.size_bytes + gained - gone;
+        inner.layout += 1;
+        Ok(())
+    }
+
+    /// In a bucket: from here on appends are refused, until [`Partition::stay`] or [`Partition::leave`].
+    pub(crate) fn drain(&self) {
+        let mut inner = self.inner.lock();
+        if inner.leaving == Leaving::No {
+            inner.leaving = Leaving::Draining;
+        }
+    }
+
+    /// Is all committed that was appended?
+    pub(crate) fn is_drained(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.log_end == inner.high_watermark
+    }
+
+    pub(crate) fn stay(&self) {
+        let mut inner = self.inner.lock();
+        if inner.leaving == Leaving::Draining {
+            inner.leaving = Leaving::No;
+        }
+    }
+
+    /// Another broker leads it now: whoever waits here hears of it.
+    pub(crate) fn leave(&self) {
+        let mut inner = self.inner.lock();
+        inner.leaving = Leaving::Gone;
+        inner.extents.clear();
+        inner.size_bytes = 0;
+        let waiters = std::mem::take(&mut inner.waiters);
+        let producers = inner.producers.len();
+        drop(inner);
+        self.shared.producers_removed(producers);
+        waiters.iter().filter_map(Weak::upgrade).for_each(|waiting| CommitWaiter(waiting).wake());
+    }
+
+    /// May its end be told? Not while another broker may be writing behind it.
+    pub fn is_leaving(&self) -> bool {
+        self.inner.lock().leaving != Leaving::No
+    }
+
     pub(crate) fn forget_producer(&self, id: i64) -> bool {
         self.inner.lock().producers.forget(id)
     }
@@ -979,6 +1053,25 @@ impl Partition {
         waiters.iter().filter_map(Weak::upgrade).for_each(|waiting| CommitWaiter(waiting).wake());
         self.shared.medium.release(&extents);
     }
+}
+
+/// What a commit's entries say of idempotent producers: id, epoch, batch.
+pub(crate) fn remembered(entries: &[Entry]) -> impl Iterator<Item = (i64, i16, RememberedBatch)> {
+    entries.iter().filter(|entry| !is_control(entry)).filter_map(|entry| {
+        let producer = entry.producer?;
+        let last_sequence = match producer.base_sequence {
+            none if none < 0 => none,
+            first => last_sequence(first, (entry.last_offset - entry.base_offset) as i64),
+        };
+        let batch = RememberedBatch {
+            first_sequence: producer.base_sequence,
+            last_sequence,
+            base_offset: entry.base_offset as i64,
+            last_offset: entry.last_offset as i64,
+            timestamp: entry.max_timestamp,
+        };
+        Some((producer.id, producer.epoch, batch))
+    })
 }
 
 fn is_control(entry: &Entry) -> bool {

@@ -53,7 +53,7 @@ impl Default for ProducerState {
 }
 
 impl ProducerState {
-    fn take(&mut self, epoch: i16, batch: RememberedBatch, append_ms: i64) {
+    pub fn take(&mut self, epoch: i16, batch: RememberedBatch, append_ms: i64) {
         if self.epoch != epoch {
             self.epoch = epoch;
             self.batches.clear();

@@ -54,6 +54,8 @@ pub enum RewriteError {
     Manifest(#[from] ManifestError),
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    #[error("the metadata log does not answer: {0}")]
+    Catalog(String),
     #[error("the log is closing")]
     Closing,
     #[error("rewriting has stopped until the next start: {0}")]

@@ -54,6 +54,8 @@ pub struct LogSettings {
     pub bucket_cache_bytes: usize,
     /// In a bucket: so many slots of the broker's own WAL are rewritten into segments, however little is in them.
     pub bucket_rewrite_slots: u64,
+    /// … and whatever is older than this.
+    pub bucket_rewrite_age: Duration,
     /// A rewrite goes on at this pace; 0 is without bound.
     pub rewrite_bytes_per_second: u64,
     /// How often the rewriter looks.
@@ -104,6 +106,7 @@ impl Default for LogSettings {
             rewrite_job_bytes: 256 << 20,
             bucket_cache_bytes: 64 << 20,
             bucket_rewrite_slots: 256,
+            bucket_rewrite_age: Duration::from_secs(600),
             rewrite_bytes_per_second: 64 << 20,
             rewrite_interval: Duration::from_secs(5),
             segment_own_bytes: 32 << 20,

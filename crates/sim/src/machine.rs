@@ -128,7 +128,10 @@ impl Machine {
             ("group.initial.rebalance.delay.ms", "0"),
             ("offsets.topic.num.partitions", "2"),
         ])?;
-        let (clock, options) = (self.clock.clone(), CatalogOptions::default());
+        let clock = self.clock.clone();
+        // The next start takes the place of the one before without waiting.
+        let options =
+            CatalogOptions { node_id: Some(1), lease_ttl: Duration::ZERO, ..CatalogOptions::default() };
         let (catalog, log) = match &mut self.store {
             Store::Disk(disk) => {
                 let (disk, root) = (disk.clone(), PathBuf::from("/data"));

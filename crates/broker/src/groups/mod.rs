@@ -172,6 +172,10 @@ impl Groups {
         }
     }
 
+    pub fn follow_catalog(&self) {
+        self.current();
+    }
+
     pub fn counts(&self) -> GroupCounts {
         let Some(coordinator) = self.current() else { return GroupCounts::default() };
         let mut counts = GroupCounts::default();

@@ -253,6 +253,8 @@ accessors! {
     node_id: "node.id" int,
     listeners: "listeners" items,
     admin_address: "admin.address" words,
+    bucket_follow_interval_ms: "bucket.follow.interval.ms" long,
+    bucket_lease_ttl_ms: "bucket.lease.ttl.ms" long,
     bucket_linger_ms: "bucket.linger.ms" long,
     bucket_linger_max_ms: "bucket.linger.max.ms" long,
     bucket_puts_per_second: "bucket.puts.per.second" int,

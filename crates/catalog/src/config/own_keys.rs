@@ -7,6 +7,23 @@ use super::key::{ConfigKey, key};
 pub static OWN_KEYS: &[ConfigKey] = &[
     key("admin.address", String, "127.0.0.1:8080", "Address of metrics and health over HTTP.").ours(),
     key(
+        "bucket.follow.interval.ms",
+        Long,
+        "500",
+        "Data in a bucket: how often a broker looks for what others have changed in the metadata. The store charges for each look.",
+    )
+    .min(10)
+    .ours(),
+    key(
+        "bucket.lease.ttl.ms",
+        Long,
+        "6000",
+        "Data in a bucket: a broker that has not renewed its lease for so long is taken over from by the others. A lease is renewed \
+         three times in that time; the store charges for it. The same for all brokers of a cluster.",
+    )
+    .min(500)
+    .ours(),
+    key(
         "bucket.linger.max.ms",
         Long,
         "1000",

@@ -37,7 +37,8 @@ fn another_node_id_does_not_take_the_directory_over() {
     run(async {
         let disk = MemDisk::new(1);
         open(&disk).await.close().await;
-        let refused = open_with(&disk, CatalogOptions { node_id: 2, ..CatalogOptions::default() }).await;
+        let refused =
+            open_with(&disk, CatalogOptions { node_id: Some(2), ..CatalogOptions::default() }).await;
         assert_eq!(
             refused.err().unwrap().to_string(),
             "the data here belongs to node 1, not to node 2: set node.id=1 or use another place"

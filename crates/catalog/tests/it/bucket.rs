@@ -15,7 +15,7 @@ use world::task;
 use crate::support::{run, topic};
 
 fn options(node_id: i32) -> CatalogOptions {
-    CatalogOptions { node_id, ..CatalogOptions::default() }
+    CatalogOptions { node_id: Some(node_id), lease_ttl: Duration::ZERO, ..CatalogOptions::default() }
 }
 
 async fn open_with(
@@ -168,7 +168,8 @@ fn a_start_reads_the_newest_snapshot_and_what_came_behind_it() {
         let (position, hash) = (first.read().position(), first.read().hash());
         first.close().await;
         let gets = bucket.counters().gets.load(Ordering::Relaxed);
-        let second = open_with(&bucket, 2, CatalogOptions { node_id: 2, ..options.clone() }).await.unwrap();
+        let second =
+            open_with(&bucket, 2, CatalogOptions { node_id: Some(2), ..options.clone() }).await.unwrap();
         let gets = bucket.counters().gets.load(Ordering::Relaxed) - gets;
         assert!(gets < 20, "{gets} requests for {position} frames");
         assert_eq!(second.read().topic_count(), 45);
@@ -177,7 +178,7 @@ fn a_start_reads_the_newest_snapshot_and_what_came_behind_it() {
         for snapshot in &snapshots {
             bucket.put(snapshot, Bytes::from_static(b"OTLASNAP and nonsense behind it")).await.unwrap();
         }
-        let third = open_with(&bucket, 3, CatalogOptions { node_id: 3, ..options }).await.unwrap();
+        let third = open_with(&bucket, 3, CatalogOptions { node_id: Some(3), ..options }).await.unwrap();
         assert_eq!(third.notices().len(), 2);
         assert_eq!((third.read().topic_count(), third.read().brokers().count()), (45, 3));
         assert_ne!(third.read().hash(), hash);
@@ -223,6 +224,46 @@ fn a_later_incarnation_of_the_same_node_takes_the_place_of_the_earlier_one() {
         let seal = MetadataRecord::SealWal { wal_id, end: 0, rewriter: heir, heirs: vec![heir] };
         second.append(vec![seal]).await.unwrap();
         second.append(vec![topic(1, "a", 1)]).await.unwrap();
+    });
+}
+
+/// Without an id a broker takes the lowest that nobody alive has, also when several start at once.
+#[test]
+fn brokers_without_an_id_get_one_each() {
+    run(async {
+        let bucket = MemBucket::new(1);
+        bucket.set_faults(MemBucketFaults::all());
+        let free = CatalogOptions::default;
+        let start = |seed| open_with(&bucket, seed, free());
+        let all = futures_util::future::join_all((1..=4).map(start)).await;
+        let all: Vec<Arc<Catalog>> = all.into_iter().map(|catalog| catalog.unwrap()).collect();
+        let ids: BTreeSet<i32> = all.iter().map(|catalog| catalog.node_id()).collect();
+        assert_eq!(ids, BTreeSet::from([1, 2, 3, 4]));
+        let second = all.iter().find(|catalog| catalog.node_id() == 2).unwrap();
+        second.append(vec![MetadataRecord::FenceWal { wal_id: second.wal_id() }]).await.unwrap();
+        assert!(second.is_fenced());
+        assert_eq!(open_with(&bucket, 9, free()).await.unwrap().node_id(), 2);
+    });
+}
+
+/// An id that is asked for is refused while its lease moves, and taken when that stands still.
+#[test]
+fn an_id_in_use_is_refused_until_its_lease_expires() {
+    run(async {
+        let bucket = MemBucket::new(1);
+        let first_process = bucket.client();
+        let as_one = CatalogOptions { node_id: Some(1), ..CatalogOptions::default() };
+        let first = open_with(&first_process, 1, as_one.clone()).await.unwrap();
+        let refused = open_with(&bucket, 2, as_one.clone()).await.err().expect("it lives");
+        assert!(matches!(refused, CatalogOpenError::NodeIdInUse { node_id: 1, .. }), "{refused}");
+        first.set_applied(first.read().position());
+        task::sleep(Duration::from_secs(1)).await;
+        let lease = first.leases().unwrap().get(first.wal_id()).await.unwrap().unwrap();
+        assert_eq!((lease.wal_id, lease.applied), (first.wal_id(), first.read().position()));
+        first_process.kill();
+        let began = task::now();
+        let second = open_with(&bucket, 3, as_one).await.unwrap();
+        assert!(task::now() - began >= Duration::from_secs(6) && second.wal_id() > first.wal_id());
     });
 }
 

@@ -54,7 +54,7 @@ impl Place {
 }
 
 pub struct Data {
-    /// Of a directory. In a bucket a later start of the same node fences this one.
+    /// Of a directory.
     pub lock: Option<DiskLock>,
     pub catalog: Arc<Catalog>,
     pub log: Arc<CommitLog>,
@@ -96,7 +96,11 @@ async fn open_bucket(
     let bucket: Arc<dyn Bucket> = RealBucket::open(address).map_err(Failure::usage)?;
     let counters = MediumCounters::Bucket(bucket.counters());
     probe(&bucket, "probe/", &**rng).await.map_err(|error| failed(&error))?;
-    let options = CatalogOptions { is_alone: true, ..catalog_options(config, advertised) };
+    let options = CatalogOptions {
+        lease_ttl: milliseconds(config.bucket_lease_ttl_ms()),
+        follow_every: milliseconds(config.bucket_follow_interval_ms()),
+        ..catalog_options(config, advertised)
+    };
     let catalog =
         Catalog::open_bucket(bucket.clone(), rng.clone(), options).await.map_err(|error| failed(&error))?;
     tell(catalog.notices());
@@ -114,17 +118,33 @@ async fn open_bucket(
     Ok(Data { lock: None, catalog, log, counters })
 }
 
-/// Resolves when this broker does not count any more: in a bucket a later start of its node has taken its place.
-pub async fn fenced(catalog: Arc<Catalog>, log: Arc<CommitLog>) -> Failure {
+/// Why a broker in a bucket does not count any more.
+pub enum Fenced {
+    /// Others thought that it was gone: it may begin anew.
+    TakenOver,
+    Ended(Failure),
+}
+
+/// Resolves when this broker does not count any more.
+pub async fn fenced(catalog: Arc<Catalog>, log: Arc<CommitLog>) -> Fenced {
     const LOOK: Duration = Duration::from_secs(1);
     let mut changes = catalog.changes();
     loop {
         if catalog.is_fenced() {
-            return Failure::failed("another process was started as this node: this one ends");
+            let newest = catalog.read().broker(catalog.node_id()).map(|broker| broker.wal_id);
+            return match newest == Some(catalog.wal_id()) {
+                true => Fenced::TakenOver,
+                false => {
+                    Fenced::Ended(Failure::failed("another process was started as this node: this one ends"))
+                }
+            };
+        }
+        if let Some(why) = catalog.failure() {
+            return Fenced::Ended(Failure::failed(why));
         }
         if let (LogState::Failed(why), true) = (log.state(), catalog.catch_up().await.is_ok()) {
             if !catalog.is_fenced() {
-                return Failure::failed(why);
+                return Fenced::Ended(Failure::failed(why));
             }
             continue;
         }
@@ -161,7 +181,7 @@ async fn open_directory(
 
 fn catalog_options(config: &BrokerConfig, advertised: &[Endpoint]) -> CatalogOptions {
     CatalogOptions {
-        node_id: config.node_id(),
+        node_id: config.started_with().contains_key("node.id").then(|| config.node_id()),
         rack: config.broker_rack().map(|rack| rack.as_str().into()),
         endpoints: advertised.iter().map(endpoint).collect(),
         partitions_max: config.cluster_partitions_max() as u64,

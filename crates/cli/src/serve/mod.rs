@@ -111,19 +111,47 @@ fn plan(arguments: Serve) -> Result<Plan, Failure> {
     Ok(Plan { config, data, listeners, advertised, admin, limits, insecure: arguments.insecure })
 }
 
-async fn serve(plan: Plan, output: Output) -> Done {
+async fn serve(mut plan: Plan, output: Output) -> Done {
     let mut termination = std::pin::pin!(world::task::termination());
     // Polled once, so that a signal is ours from here on.
     std::future::poll_fn(|cx| std::task::Poll::Ready(termination.as_mut().poll(cx).is_ready())).await;
-    tokio::select! {
-        biased;
-        started = start(plan, output) => started?.run(termination).await,
-        // Recovery changes nothing that a later start does not find again.
-        _ = termination.as_mut() => {
-            tracing::info!("stopped while starting");
-            Ok(())
+    let net = Net::tcp();
+    let mut bound = bind(&net, &plan).await?;
+    let admin = bind_admin(&net, &plan).await?;
+    let progress = Arc::new(Progress::new(RealClock::shared()));
+    let admin = admin.serve(progress.clone());
+    // Clients find a broker that comes back where it was.
+    for (listener, bound) in plan.listeners.iter_mut().zip(&bound) {
+        listener.port = bound.address().port();
+    }
+    let mut output = Some(output);
+    loop {
+        let running = tokio::select! {
+            biased;
+            started = start(&plan, bound, &progress, &admin, output.take()) => started?,
+            // Recovery changes nothing that a later start does not find again.
+            _ = termination.as_mut() => {
+                tracing::info!("stopped while starting");
+                return Ok(());
+            }
+        };
+        match running.run(termination.as_mut(), &progress).await? {
+            End::Stopped => {
+                admin.stop();
+                return Ok(());
+            }
+            End::TakenOver => bound = bind(&net, &plan).await?,
         }
     }
+}
+
+async fn bind(net: &Net, plan: &Plan) -> Result<Vec<BoundListener>, Failure> {
+    let mut listeners = Vec::new();
+    for listener in &plan.listeners {
+        let bound = BoundListener::bind(net, &listener.name, &listener.to_bind(), plan.insecure).await;
+        listeners.push(bound.map_err(bind_failure)?);
+    }
+    Ok(listeners)
 }
 
 /// A broker that serves.
@@ -133,27 +161,28 @@ struct Running {
     log: Arc<CommitLog>,
     broker: Arc<Broker>,
     server: Arc<Server>,
-    progress: Arc<Progress>,
-    admin: server::Admin,
 }
 
-async fn start(plan: Plan, output: Output) -> Result<Running, Failure> {
-    let net = Net::tcp();
-    let mut listeners = Vec::new();
-    for listener in &plan.listeners {
-        let bound = BoundListener::bind(&net, &listener.name, &listener.to_bind(), plan.insecure).await;
-        listeners.push(bound.map_err(bind_failure)?);
-    }
-    let admin = bind_admin(&net, &plan).await?;
-    let advertised = endpoints(&plan, &listeners);
-    let config = with_addresses(&plan.config, &listeners, &advertised)?;
+/// How a broker ends.
+enum End {
+    Stopped,
+    /// It was paused or cut off for so long that others have its partitions: it begins anew.
+    TakenOver,
+}
 
-    let clock = RealClock::shared();
-    let progress = Arc::new(Progress::new(clock.clone()));
-    let admin = admin.serve(progress.clone());
-    let rng = RealRng::shared();
+async fn start(
+    plan: &Plan,
+    listeners: Vec<BoundListener>,
+    progress: &Progress,
+    admin: &server::Admin,
+    output: Option<Output>,
+) -> Result<Running, Failure> {
+    let advertised = endpoints(plan, &listeners);
+    let config = with_addresses(&plan.config, &listeners, &advertised)?;
+    let (clock, rng) = (RealClock::shared(), RealRng::shared());
     let data::Data { lock, catalog, log, counters } =
         data::open(&plan.data, &config, &advertised, &clock, &rng).await?;
+    let config = with_node_id(&config, catalog.node_id())?;
     let broker = Broker::start(BrokerOptions {
         clock: clock.clone(),
         rng,
@@ -165,25 +194,26 @@ async fn start(plan: Plan, output: Output) -> Result<Running, Failure> {
     })
     .await
     .map_err(|error| Failure::failed(format!("the broker does not start: {error}")))?;
-    let server = Server::start(listeners, broker.clone(), plan.limits.clone(), clock.clone());
+    let server = Server::start(listeners, broker.clone(), plan.limits.clone(), clock);
     progress.ready(broker.clone(), server.clone(), catalog.clone(), log.clone(), counters);
-    // It lives as long as the process.
-    drop(world::task::spawn(idle_memory::watch(server.clone())));
+    // They end with the broker.
+    drop(world::task::spawn(idle_memory::watch(Arc::downgrade(&server))));
     drop(world::task::spawn(follow_connection_limits(broker.clone(), catalog.clone(), server.clone())));
     let cluster_id = catalog.read().cluster_id().clone();
-    welcome::print(
-        output,
-        &welcome::Started {
-            listening: server.local_addresses(),
-            advertised: &advertised,
-            admin: admin.address(),
-            data: &plan.data,
-            cluster_id: &cluster_id,
-            node_id: plan.config.node_id(),
-        },
-    )?;
-
-    Ok(Running { lock, catalog, log, broker, server, progress, admin })
+    if let Some(output) = output {
+        welcome::print(
+            output,
+            &welcome::Started {
+                listening: server.local_addresses(),
+                advertised: &advertised,
+                admin: admin.address(),
+                data: &plan.data,
+                cluster_id: &cluster_id,
+                node_id: broker.node_id(),
+            },
+        )?;
+    }
+    Ok(Running { lock, catalog, log, broker, server })
 }
 
 /// What an operator changes of them holds from then on, without a restart.
@@ -204,24 +234,44 @@ async fn follow_connection_limits(broker: Arc<Broker>, catalog: Arc<Catalog>, se
 }
 
 impl Running {
-    async fn run(self, termination: impl Future<Output = std::io::Result<()>>) -> Done {
-        let is_shared = self.lock.is_none();
-        let done = tokio::select! {
+    async fn run(
+        self,
+        termination: impl Future<Output = std::io::Result<()>>,
+        progress: &Progress,
+    ) -> Result<End, Failure> {
+        let is_shared = self.catalog.is_shared();
+        let end = tokio::select! {
             biased;
-            signal = termination => signal.map_err(|error| Failure::failed(format!("no signals: {error}"))),
-            failure = data::fenced(self.catalog.clone(), self.log.clone()), if is_shared => Err(failure),
+            signal = termination => match signal {
+                Ok(()) => Ok(End::Stopped),
+                Err(error) => Err(Failure::failed(format!("no signals: {error}"))),
+            },
+            end = data::fenced(self.catalog.clone(), self.log.clone()), if is_shared => match end {
+                data::Fenced::TakenOver => Ok(End::TakenOver),
+                data::Fenced::Ended(failure) => Err(failure),
+            },
         };
-        tracing::info!("stopping: finishing what is under way; a second signal stops at once");
-        self.progress.stopping();
-        drop(world::task::spawn(exit_at_second_signal()));
+        progress.stopping();
+        match &end {
+            Ok(End::Stopped) => {
+                tracing::info!("stopping: finishing what is under way; a second signal stops at once");
+                drop(world::task::spawn(exit_at_second_signal()));
+                self.broker.leave().await;
+            }
+            Ok(End::TakenOver) => {
+                tracing::warn!("other brokers have taken over from this one: beginning anew")
+            }
+            Err(failure) => tracing::error!("{failure}"),
+        }
         self.server.shutdown().await;
         self.broker.shutdown().await;
         self.log.close().await;
         self.catalog.close().await;
-        self.admin.stop();
         drop(self.lock);
-        tracing::info!("stopped");
-        done
+        if let Ok(End::Stopped) = end {
+            tracing::info!("stopped");
+        }
+        end
     }
 }
 
@@ -273,8 +323,14 @@ fn with_addresses(
     let told =
         advertised.iter().map(|e| format!("{}://{}", e.listener_name, properties::join(&e.host, e.port)));
     properties.insert("advertised.listeners".to_owned(), told.collect::<Vec<_>>().join(","));
-    properties.insert("node.id".to_owned(), config.node_id().to_string());
     // What there was to warn of was said already.
+    BrokerConfig::new(properties).map(|(config, _)| config).map_err(Failure::usage)
+}
+
+/// The id that this broker has got, where none was asked for.
+fn with_node_id(config: &BrokerConfig, node_id: i32) -> Result<BrokerConfig, Failure> {
+    let mut properties = config.started_with().clone();
+    properties.insert("node.id".to_owned(), node_id.to_string());
     BrokerConfig::new(properties).map(|(config, _)| config).map_err(Failure::usage)
 }
 

@@ -46,6 +46,7 @@ impl Progress {
         log: Arc<CommitLog>,
         medium: MediumCounters,
     ) {
+        self.is_stopping.store(false, Ordering::Relaxed);
         *self.rooms.write() = Some(Rooms { broker, server, catalog, log, medium });
     }
 

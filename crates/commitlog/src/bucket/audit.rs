@@ -11,12 +11,12 @@ use protocol::TopicIdPartition;
 use world::bucket::{Bucket, BucketError, BucketErrorKind, Listed, patiently};
 
 use super::folder::{segment_key, uploader};
+use super::shards::BucketShard;
 use super::slot::{slot_key, tombstone};
 use super::takeover::PATIENCE;
-use crate::checkpoint::decode_frame;
 use crate::container::{self, ContainerHeader, Kind};
 use crate::encoding::Hash;
-use crate::manifest::{SHARDS, Shard};
+use crate::manifest::SHARDS;
 use crate::segment::{SegmentId, SegmentInfo, tallies_of};
 
 /// Named problems, and named objects of each other kind; the rest is only counted.
@@ -25,7 +25,7 @@ const LISTED_AT_ONCE: usize = 1000;
 /// At a bucket whose brokers rewrite faster than it is read.
 const LOOKS_MAX: usize = 10;
 /// Folders of others, and what is in there.
-const KNOWN: [&str; 2] = ["meta/", "snapshots/"];
+const KNOWN: [&str; 3] = ["meta/", "snapshots/", "lease/"];
 
 #[derive(Debug, Default)]
 pub struct Audit {
@@ -78,8 +78,10 @@ struct Walk<'a> {
     bucket: &'a dyn Bucket,
     state: &'a State,
     audit: Audit,
-    /// Behind the last record of each partition.
+    /// Behind the last record of each partition in the manifest.
     ends: BTreeMap<TopicIdPartition, u64>,
+    /// What lies in slots, of whatever WAL: offsets, and the key.
+    in_slots: BTreeMap<TopicIdPartition, Vec<(u64, u64, Arc<str>)>>,
     /// Keys that something leads to, slots apart.
     led_to: BTreeSet<String>,
 }
@@ -97,10 +99,12 @@ pub enum AuditError {
 pub async fn audit(bucket: &Arc<dyn Bucket>) -> Result<Audit, AuditError> {
     let mut state = catalog::read_bucket(bucket.clone()).await?;
     for _ in 0..LOOKS_MAX {
-        let (audit, ends, led_to) = (Audit::default(), BTreeMap::new(), BTreeSet::new());
-        let mut walk = Walk { bucket: &**bucket, state: &state, audit, ends, led_to };
+        let (audit, ends, in_slots) = (Audit::default(), BTreeMap::new(), BTreeMap::new());
+        let mut walk =
+            Walk { bucket: &**bucket, state: &state, audit, ends, in_slots, led_to: BTreeSet::new() };
         walk.manifest().await?;
         walk.wals().await?;
+        walk.slots_in_order();
         walk.sweep().await?;
         let audit = walk.audit;
         let now = catalog::read_bucket(bucket.clone()).await?;
@@ -151,7 +155,7 @@ impl Walk<'_> {
             let Some(head) = self.state.manifest(number) else { continue };
             let key = head.object.to_string();
             let Some(bytes) = self.promised(&key).await? else { continue };
-            let shard = match Shard::decode(&bytes) {
+            let shard = match BucketShard::decode(&bytes) {
                 Ok(shard) if (shard.number, shard.version) == (number, head.version) => shard,
                 Ok(_) => {
                     self.audit.problems.add(format!("{key} is another shard or version"));
@@ -162,18 +166,15 @@ impl Walk<'_> {
                     continue;
                 }
             };
-            segments.extend(shard.segments());
-            for (id, pieces) in
-                shard.partitions.iter().filter(|(id, _)| !self.is_dead(id)).collect::<Vec<_>>()
-            {
-                for placed in pieces {
-                    self.follows(
-                        &key,
-                        *id,
-                        placed.piece.first_offset as u64,
-                        placed.piece.last_offset as u64,
-                    );
+            for (id, partition) in shard.partitions {
+                for placed in &partition.pieces {
+                    segments.insert(placed.segment.id, placed.segment.clone());
+                    if !self.is_dead(&id) {
+                        let piece = &placed.piece;
+                        self.follows(&key, id, piece.first_offset as u64, piece.last_offset as u64);
+                    }
                 }
+                self.ends.insert(id, partition.state.log_end as u64);
             }
         }
         for (id, info) in segments {
@@ -193,13 +194,6 @@ impl Walk<'_> {
 
     async fn wals(&mut self) -> Result<(), BucketError> {
         let state = self.state;
-        for (wal_id, key) in state.checkpoints().into_values() {
-            if let Some(bytes) = self.promised(key).await?
-                && let Err(error) = decode_frame(u128::from(wal_id).to_be_bytes(), &bytes)
-            {
-                self.audit.problems.add(format!("{key}: {error}"));
-            }
-        }
         for (wal_id, wal) in state.wals() {
             let (node_id, sealed_at, mark) = (wal.node_id, wal.sealed_at, wal.mark);
             let mut found = WalAudit { wal_id, node_id, sealed_at, mark, slots: 0, bytes: 0, records: 0 };
@@ -232,11 +226,13 @@ impl Walk<'_> {
                     self.audit.problems.add(format!("{key} belongs elsewhere, or follows another commit"));
                 }
                 predecessor = Some(header.hash());
-                for extent in &footer.extents {
-                    if !self.is_dead(&extent.id) {
-                        self.follows(&key, extent.id, extent.first_offset, extent.last_offset);
-                        found.records += extent.record_count;
-                    }
+                let key: Arc<str> = key.into();
+                for extent in
+                    footer.extents.iter().filter(|extent| state.topic_by_id(extent.id.topic_id).is_some())
+                {
+                    let place = (extent.first_offset, extent.last_offset, key.clone());
+                    self.in_slots.entry(extent.id).or_default().push(place);
+                    found.records += extent.record_count;
                 }
                 found.slots += 1;
                 found.bytes += bytes.len() as u64;
@@ -244,6 +240,17 @@ impl Walk<'_> {
             self.audit.wals.push(found);
         }
         Ok(())
+    }
+
+    /// A partition goes from WAL to WAL and back: its offsets say in which order.
+    fn slots_in_order(&mut self) {
+        for (id, mut extents) in std::mem::take(&mut self.in_slots) {
+            extents.sort();
+            self.ends.entry(id).or_insert(0);
+            for (first, last, key) in extents {
+                self.follows(&key, id, first, last);
+            }
+        }
     }
 
     /// Everything that is listed, and what it is.

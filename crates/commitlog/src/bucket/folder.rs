@@ -3,7 +3,6 @@
 //! ```text
 //! seg/<wal_id:020>/<16 hex>             a segment; its id is the uploader's WAL id and eight random bytes
 //! manifest/<wal_id:020>/<object>        a version of a shard of the manifest
-//! checkpoint/<wal_id:020>/<slot:020>-<hash: 32 hex>    the partitions' state behind the slots below that one
 //! ```
 
 use bytes::Bytes;
@@ -15,7 +14,6 @@ use crate::segment::SegmentId;
 
 pub const SEGMENTS: &str = "seg/";
 pub const MANIFEST: &str = "manifest/";
-pub const CHECKPOINTS: &str = "checkpoint/";
 
 pub fn new_segment_id(wal_id: u64, rng: &dyn Rng) -> SegmentId {
     let mut id = [0; 16];
@@ -25,23 +23,21 @@ pub fn new_segment_id(wal_id: u64, rng: &dyn Rng) -> SegmentId {
 }
 
 pub fn segment_key(id: &SegmentId) -> String {
-    let (wal_id, random) = id.split_at(8);
-    let wal_id = u64::from_be_bytes(wal_id.try_into().expect("8 bytes"));
-    let random = u64::from_be_bytes(random.try_into().expect("8 bytes"));
-    format!("{SEGMENTS}{wal_id:020}/{random:016x}")
+    let random = u64::from_be_bytes(*id.last_chunk().expect("16 bytes"));
+    format!("{SEGMENTS}{:020}/{random:016x}", uploader_of(id))
 }
 
 pub fn manifest_key(wal_id: u64, object: &str) -> String {
     format!("{MANIFEST}{wal_id:020}/{object}")
 }
 
-pub fn checkpoint_key(wal_id: u64, slot: u64, hash: &[u8; 16]) -> String {
-    format!("{CHECKPOINTS}{wal_id:020}/{slot:020}-{:032x}", u128::from_be_bytes(*hash))
+pub fn uploader_of(id: &SegmentId) -> u64 {
+    u64::from_be_bytes(*id.first_chunk().expect("16 bytes"))
 }
 
 /// Who uploaded it; None: not one of these folders.
 pub fn uploader(key: &str) -> Option<u64> {
-    let below = [SEGMENTS, MANIFEST, CHECKPOINTS].iter().find_map(|folder| key.strip_prefix(folder))?;
+    let below = [SEGMENTS, MANIFEST].iter().find_map(|folder| key.strip_prefix(folder))?;
     let (digits, _) = below.split_once('/')?;
     (digits.len() == 20).then(|| digits.parse().ok())?
 }
@@ -75,7 +71,7 @@ mod tests {
         let id = new_segment_id(77, &SeededRng::new(1));
         assert_eq!(uploader(&segment_key(&id)), Some(77));
         assert_eq!(uploader(&manifest_key(78, "0001-x.manifest")), Some(78));
-        assert_eq!(uploader(&checkpoint_key(79, 3, &[1; 16])), Some(79));
+        assert_eq!(uploader_of(&id), 77);
         assert_eq!([uploader("wal/1/2"), uploader("seg/1/2"), uploader("meta/3")], [None; 3]);
     }
 }

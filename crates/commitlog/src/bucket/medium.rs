@@ -1,75 +1,163 @@
-//! What a log in a bucket has instead of files: the objects that it reads, and how far its own WAL is acknowledged.
+//! What a log in a bucket has instead of files: the objects that it reads, how far its own WAL is sent and acknowledged, and the
+//! manifest as far as it was followed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use catalog::Catalog;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use world::bucket::Bucket;
+use world::task;
 
 use super::blocks::{Blocks, Home};
-use crate::error::ReadError;
+use super::shards::Shards;
+use super::slot::slot_key;
+use crate::error::{CommitError, ReadError};
 use crate::extent::{Extent, Source};
-use crate::segment_files::SegmentUses;
+use crate::log::{LogState, Shared};
 
 /// Requests of one read under way at once.
 const READS_AT_ONCE: usize = 16;
 /// How long a reader waits for a bucket that does not answer: less than clients wait for a fetch.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+const BARRIER_PAUSE: Duration = Duration::from_millis(100);
 
 pub struct BucketMedium {
-    bucket: Arc<dyn Bucket>,
-    pub segments: SegmentUses,
+    pub bucket: Arc<dyn Bucket>,
+    pub catalog: Arc<Catalog>,
+    pub shards: Shards,
+    /// Versions of the manifest's shards whose pieces the partitions here have. Held while they are put in.
+    pub followed: tokio::sync::Mutex<BTreeMap<u32, u64>>,
     blocks: Blocks,
     own: Mutex<Own>,
+    /// Slots of our own WAL that were sent; as many are acknowledged as [`Own`] says.
+    sent: AtomicU64,
+    acknowledged: Notify,
+    barrier: Barrier,
 }
 
-/// Our own WAL: how long the commits are that are acknowledged and not rewritten yet.
+/// Our own WAL: the commits that are acknowledged and not rewritten yet.
 #[derive(Default)]
 struct Own {
     first: u64,
-    lens: VecDeque<u64>,
+    commits: VecDeque<OwnCommit>,
+}
+
+struct OwnCommit {
+    len: u64,
+    /// Monotonic.
+    at: Duration,
+}
+
+/// What waits in our own WAL to be rewritten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnBacklog {
+    pub slots: u64,
+    pub bytes: u64,
+    /// How old the oldest of them is.
+    pub age: Duration,
+}
+
+/// One look at the bucket for all who wait for one.
+#[derive(Default)]
+struct Barrier {
+    /// Runs begun so far.
+    begun: AtomicU64,
+    /// The last run that passed. Held during a run.
+    passed: tokio::sync::Mutex<u64>,
 }
 
 impl BucketMedium {
     /// Of what it has read it keeps so many bytes.
-    pub fn new(bucket: Arc<dyn Bucket>, cache_bytes_max: usize) -> Self {
-        let blocks = Blocks::new(cache_bytes_max);
-        Self { bucket, segments: SegmentUses::default(), blocks, own: Mutex::default() }
+    pub fn new(bucket: Arc<dyn Bucket>, catalog: Arc<Catalog>, cache_bytes_max: usize) -> Self {
+        Self {
+            shards: Shards::new(bucket.clone()),
+            followed: tokio::sync::Mutex::default(),
+            blocks: Blocks::new(cache_bytes_max),
+            own: Mutex::default(),
+            sent: AtomicU64::new(0),
+            acknowledged: Notify::new(),
+            barrier: Barrier::default(),
+            catalog,
+            bucket,
+        }
+    }
+
+    /// The next slot of our own WAL is on its way.
+    pub fn send(&self) {
+        self.sent.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The next slot of our own WAL is acknowledged.
-    pub fn acknowledge(&self, len: u64) {
-        self.own.lock().lens.push_back(len);
+    pub fn acknowledge(&self, len: u64, at: Duration) {
+        self.own.lock().commits.push_back(OwnCommit { len, at });
+        self.acknowledged.notify_waiters();
     }
 
     /// How many slots of our own WAL are acknowledged.
     pub fn acknowledged(&self) -> u64 {
         let own = self.own.lock();
-        own.first + own.lens.len() as u64
+        own.first + own.commits.len() as u64
     }
 
-    /// Slots from the mark on, and their bytes. What lies before is forgotten.
-    pub fn acknowledged_since(&self, mark: u64) -> (u64, u64) {
+    /// Slots from the mark on. What lies before is forgotten.
+    pub fn backlog(&self, mark: u64, now: Duration) -> OwnBacklog {
         let mut own = self.own.lock();
-        while own.first < mark && own.lens.pop_front().is_some() {
+        while own.first < mark && own.commits.pop_front().is_some() {
             own.first += 1;
         }
-        (own.lens.len() as u64, own.lens.iter().sum())
-    }
-
-    pub fn hold(&self, extent: &Extent) {
-        if let Source::Segment(place) = &extent.source {
-            self.segments.hold(place, extent.len);
+        OwnBacklog {
+            slots: own.commits.len() as u64,
+            bytes: own.commits.iter().map(|commit| commit.len).sum(),
+            age: own.commits.front().map_or(Duration::ZERO, |commit| now.saturating_sub(commit.at)),
         }
     }
 
-    pub fn release(&self, extents: &[Extent]) {
-        for extent in extents {
-            if let Source::Segment(place) = &extent.source {
-                self.segments.release(place, extent.len);
+    /// Returns when it is certain that everything that anybody was told before the call, by whoever led our partitions, is in them
+    /// here (R20): a commit that was sent after the call is acknowledged, or nothing is in flight and our next slot is empty.
+    pub async fn barrier(&self, shared: &Shared) -> Result<(), CommitError> {
+        let begun = self.barrier.begun.load(Ordering::Acquire);
+        let mut passed = self.barrier.passed.lock().await;
+        if *passed > begun {
+            return Ok(());
+        }
+        let run = self.barrier.begun.fetch_add(1, Ordering::AcqRel) + 1;
+        self.look(shared).await?;
+        *passed = run;
+        Ok(())
+    }
+
+    async fn look(&self, shared: &Shared) -> Result<(), CommitError> {
+        let sent = self.sent.load(Ordering::Acquire);
+        loop {
+            let acknowledged = self.acknowledged.notified();
+            if let LogState::Failed(why) = shared.state() {
+                return Err(CommitError(why));
+            }
+            let (now_sent, confirmed) = (self.sent.load(Ordering::Acquire), self.acknowledged());
+            if confirmed > sent {
+                return Ok(());
+            }
+            if confirmed < now_sent {
+                // A failure ends the wait as well.
+                let _ = task::timeout(BARRIER_PAUSE, acknowledged).await;
+                continue;
+            }
+            let key = slot_key(self.catalog.wal_id(), now_sent);
+            match self.bucket.get_range(&key, 0..1).await {
+                // What was sent meanwhile may have been stored, taken over, rewritten and removed.
+                Ok(None) if self.sent.load(Ordering::Acquire) == now_sent => return Ok(()),
+                Ok(None) => {}
+                Ok(Some(_)) if self.sent.load(Ordering::Acquire) == now_sent => {
+                    return Err(CommitError(format!("{key} is there already: this broker is fenced")));
+                }
+                Ok(Some(_)) => {}
+                Err(_) => task::sleep(BARRIER_PAUSE).await,
             }
         }
     }

@@ -15,20 +15,22 @@
 mod audit;
 mod blocks;
 mod folder;
+mod loader;
 mod medium;
 mod put_budget;
-mod recovery;
 mod rewriter;
+mod shards;
 mod slot;
 mod slot_writer;
 mod takeover;
 mod writer;
 
 pub use audit::{Audit, AuditError, NAMED_MAX, Named, WalAudit, audit};
+pub(crate) use loader::{follow_manifest, load, take_over_own};
 pub(crate) use medium::BucketMedium;
-pub(crate) use recovery::{recover, take_over_own};
 pub(crate) use rewriter::{BucketRewriter, rewrite};
 pub use slot::{Slot, SlotError, slot_key, tombstone};
 pub use slot_writer::{Fenced, SLOTS_IN_FLIGHT_MAX, SlotWriter};
+pub(crate) use takeover::settle;
 pub use takeover::{TakeoverError, take_over};
 pub(crate) use writer::BucketWriter;

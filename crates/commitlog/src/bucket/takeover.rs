@@ -17,6 +17,7 @@ use world::task;
 
 use super::slot::{Slot, SlotError, look, slot_key, tombstone};
 use super::slot_writer::SLOTS_IN_FLIGHT_MAX;
+use crate::error::CommitError;
 
 /// How long a bucket may be silent before a takeover fails; it can be begun again at any time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -68,6 +69,18 @@ pub async fn take_over(
 fn of(catalog: &Catalog, wal_id: u64) -> Result<Wal, CatalogError> {
     let unknown = CatalogError::Rejected(Precondition::UnknownWal { wal_id });
     catalog.read().wal(wal_id).cloned().ok_or(unknown)
+}
+
+/// A record of this broker alone, until its outcome is known.
+pub async fn settle(catalog: &Catalog, record: MetadataRecord) -> Result<(), CommitError> {
+    loop {
+        match catalog.append(vec![record.clone()]).await {
+            Ok(_) => return Ok(()),
+            // Sent again it is judged again.
+            Err(CatalogError::Unknown(_)) => task::sleep(METADATA_PAUSE).await,
+            Err(error) => return Err(CommitError(error.to_string())),
+        }
+    }
 }
 
 /// Until the outcome is known. That the WAL is sealed already is as good: the first seal counts.

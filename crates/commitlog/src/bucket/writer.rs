@@ -140,6 +140,7 @@ impl BucketWriter {
         let chunk = wal::build(&mut gather, identity);
         self.last_hash = chunk.hash;
         self.next_slot += 1;
+        self.shared.medium.bucket().send();
         assert_eq!(self.slots.send(chunk.bytes.clone()), slot, "slots are filled in their order");
         let at = self.shared.clock.monotonic();
         self.in_flight.push_back(Sent { chunk, gather, at });
@@ -156,7 +157,7 @@ impl BucketWriter {
         counters.bytes.fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
         counters.commit_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
         publish(&self.shared, &chunk, &gather, self.wal_id, 0);
-        self.shared.medium.bucket().acknowledge(chunk.bytes.len() as u64);
+        self.shared.medium.bucket().acknowledge(chunk.bytes.len() as u64, self.shared.clock.monotonic());
     }
 
     /// Nothing is acknowledged any more. Whether what was in flight counts, somebody else has decided (R3).

@@ -47,7 +47,8 @@ fn commit(rng: &SeededRng, wal_id: u64, slot: u64) -> Bytes {
 
 async fn open(bucket: &MemBucket, node_id: i32, rng: &SeededRng) -> Arc<Catalog> {
     loop {
-        let options = CatalogOptions { node_id, ..CatalogOptions::default() };
+        let options =
+            CatalogOptions { node_id: Some(node_id), lease_ttl: Duration::ZERO, ..CatalogOptions::default() };
         let rng = Arc::new(SeededRng::new(rng.below(u64::MAX)));
         // A store that is silent for too long: started again, as an operator would.
         if let Ok(catalog) = Catalog::open_bucket(Arc::new(bucket.clone()), rng, options).await {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Bucket, BucketError, BucketErrorKind, BucketFuture, Object};
+use super::{Bucket, BucketError, BucketErrorKind, Object};
 use crate::task;
 
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -55,7 +55,10 @@ pub async fn store(
 }
 
 /// Asks again while the store does not answer.
-pub async fn patiently<T>(patience: Duration, ask: impl Fn() -> BucketFuture<T>) -> Result<T, BucketError> {
+pub async fn patiently<T, F: Future<Output = Result<T, BucketError>>>(
+    patience: Duration,
+    ask: impl Fn() -> F,
+) -> Result<T, BucketError> {
     let until = task::now() + patience;
     let mut pause = PAUSE_MIN;
     loop {

@@ -1,0 +1,240 @@
+//! Leases: how brokers in one bucket notice that another is gone. They serve progress only; nothing is safe because of them (R19).
+//!
+//! ```text
+//! lease/<wal_id:020>     put again and again by the incarnation while it lives; a counter makes each content another one
+//! ```
+//!
+//! A lease is expired when it stayed the same for its time to live, and only the time between two *successful* looks counts that
+//! are close together: an outage of the bucket, or a pause of the one who looks, fences nobody.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use world::bucket::{Bucket, BucketError, Listed, Version};
+use world::task;
+
+use crate::catalog::Catalog;
+use crate::encoding::{Decoder, Encoder, checksum};
+
+const FOLDER: &str = "lease/";
+const MAGIC: [u8; 8] = *b"OTLALEAS";
+const LEASE_VERSION: u16 = 1;
+const LISTED_AT_ONCE: usize = 1000;
+/// However fast the metadata grows, a lease is not put more often than this.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+
+/// What a lease says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub wal_id: u64,
+    /// Grows with every renewal: equal bytes would have equal versions.
+    pub counter: u64,
+    /// The metadata up to this position is in effect at that broker: withdrawals wait for it.
+    pub applied: u64,
+}
+
+impl Lease {
+    fn encode(&self) -> Bytes {
+        let mut out = Encoder::with_capacity(64);
+        out.raw(&MAGIC);
+        out.u16(LEASE_VERSION);
+        out.u16(0);
+        out.u64(self.wal_id);
+        out.u64(self.counter);
+        out.u64(self.applied);
+        let mut bytes = out.finish();
+        bytes.extend_from_slice(&checksum(&bytes).to_le_bytes());
+        bytes.into()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (fields, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+        if !fields.starts_with(&MAGIC) || checksum(fields).to_le_bytes() != crc {
+            return None;
+        }
+        let mut fields = Decoder::new(&fields[MAGIC.len()..], "lease");
+        if fields.u16().ok()? != LEASE_VERSION {
+            return None;
+        }
+        fields.u16().ok()?;
+        Some(Self { wal_id: fields.u64().ok()?, counter: fields.u64().ok()?, applied: fields.u64().ok()? })
+    }
+}
+
+fn key(wal_id: u64) -> String {
+    format!("{FOLDER}{wal_id:020}")
+}
+
+/// The leases of a bucket.
+#[derive(Clone)]
+pub struct Leases {
+    bucket: Arc<dyn Bucket>,
+}
+
+impl Leases {
+    pub(crate) fn new(bucket: Arc<dyn Bucket>) -> Self {
+        Self { bucket }
+    }
+
+    /// One's own: nobody else writes it.
+    pub async fn put(&self, lease: Lease) -> Result<(), BucketError> {
+        self.bucket.put(&key(lease.wal_id), lease.encode()).await.map(drop)
+    }
+
+    /// One request for all of them.
+    pub async fn list(&self) -> Result<BTreeMap<u64, Version>, BucketError> {
+        let mut leases = BTreeMap::new();
+        let mut after: Option<String> = None;
+        loop {
+            let listed = self.bucket.list(FOLDER, after.as_deref(), LISTED_AT_ONCE).await?;
+            let is_last = listed.len() < LISTED_AT_ONCE;
+            after = listed.last().map(|listed| listed.key.clone());
+            leases.extend(listed.into_iter().filter_map(|Listed { key, version, .. }| {
+                let digits = key.strip_prefix(FOLDER).filter(|digits| digits.len() == 20)?;
+                Some((digits.parse().ok()?, version))
+            }));
+            if is_last {
+                return Ok(leases);
+            }
+        }
+    }
+
+    pub async fn get(&self, wal_id: u64) -> Result<Option<Lease>, BucketError> {
+        let object = self.bucket.get(&key(wal_id)).await?;
+        Ok(object.and_then(|object| Lease::decode(&object.bytes)))
+    }
+
+    /// Its WAL is sealed, or its broker has left.
+    pub async fn remove(&self, wal_id: u64) -> Result<(), BucketError> {
+        self.bucket.delete(&key(wal_id)).await
+    }
+}
+
+/// Who has not moved for how long.
+#[derive(Debug, Default)]
+pub struct LeaseWatch {
+    seen: BTreeMap<u64, Seen>,
+    looked_at: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    /// None: there is no lease. Its incarnation has left, or has not come so far yet.
+    version: Option<Version>,
+    unchanged: Duration,
+    /// As at the look before.
+    is_same: bool,
+}
+
+impl LeaseWatch {
+    /// A look at these incarnations, at a monotonic time just before the answer was asked for.
+    pub fn look(
+        &mut self,
+        now: Duration,
+        ttl: Duration,
+        watched: impl IntoIterator<Item = u64>,
+        leases: &BTreeMap<u64, Version>,
+    ) {
+        let since = self.looked_at.map_or(Duration::ZERO, |at| now.saturating_sub(at));
+        self.looked_at = Some(now);
+        // Not seen for too long: what was in between says nothing.
+        let counted = if since <= ttl / 3 { since } else { Duration::ZERO };
+        let mut before = std::mem::take(&mut self.seen);
+        for wal_id in watched {
+            let version = leases.get(&wal_id).cloned();
+            let same = before.remove(&wal_id).filter(|seen| seen.version == version);
+            let unchanged = same.as_ref().map_or(Duration::ZERO, |seen| seen.unchanged + counted);
+            self.seen.insert(wal_id, Seen { version, unchanged, is_same: same.is_some() });
+        }
+    }
+
+    pub fn is_expired(&self, wal_id: u64, ttl: Duration) -> bool {
+        self.unchanged(wal_id) >= Some(ttl)
+    }
+
+    /// For how long its lease has stood still, as far as that counts.
+    pub fn unchanged(&self, wal_id: u64) -> Option<Duration> {
+        self.seen.get(&wal_id).map(|seen| seen.unchanged)
+    }
+
+    /// It has a lease, and the last look did not find it late.
+    pub fn is_lively(&self, wal_id: u64, ttl: Duration) -> bool {
+        self.seen.get(&wal_id).is_some_and(|seen| seen.version.is_some() && seen.unchanged < ttl / 2)
+    }
+
+    /// Not renewed since the look before, however long ago that was.
+    pub fn is_same(&self, wal_id: u64) -> bool {
+        self.seen.get(&wal_id).is_some_and(|seen| seen.is_same)
+    }
+}
+
+/// Renews a broker's lease for as long as its catalog lives, and at once when more of the metadata is in effect.
+pub(crate) async fn keep(catalog: Weak<Catalog>, leases: Leases, ttl: Duration) {
+    let pause = ttl / 3;
+    let mut counter = 0;
+    loop {
+        let Some(strong) = catalog.upgrade().filter(|catalog| !catalog.is_closed()) else { return };
+        counter += 1;
+        let lease = Lease { wal_id: strong.wal_id(), counter, applied: strong.applied() };
+        let more = strong.applied_changed();
+        drop(strong);
+        if let Err(error) = leases.put(lease).await {
+            tracing::debug!("the lease is not renewed: {error}");
+        }
+        task::sleep(PAUSE_MIN.min(pause)).await;
+        let _ = task::timeout(pause.saturating_sub(PAUSE_MIN), more.notified()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(6);
+
+    fn version(text: &str) -> Version {
+        Version(text.to_owned())
+    }
+
+    fn looks(watch: &mut LeaseWatch, from: u64, to: u64, step: usize, content: &str) {
+        for second in (from..=to).step_by(step) {
+            let leases = BTreeMap::from([(7, version(content))]);
+            watch.look(Duration::from_secs(second), TTL, [7, 8], &leases);
+        }
+    }
+
+    #[test]
+    fn who_does_not_move_for_its_time_to_live_is_expired() {
+        let mut watch = LeaseWatch::default();
+        looks(&mut watch, 0, 4, 2, "a");
+        assert!(!watch.is_expired(7, TTL) && watch.is_same(7) && !watch.is_lively(7, TTL));
+        looks(&mut watch, 5, 5, 1, "b");
+        assert!(!watch.is_same(7) && watch.is_lively(7, TTL));
+        looks(&mut watch, 6, 10, 2, "b");
+        assert!(!watch.is_expired(7, TTL) && watch.is_expired(8, TTL), "8 has no lease at all");
+        looks(&mut watch, 12, 12, 1, "b");
+        assert!(watch.is_expired(7, TTL) && !watch.is_expired(9, TTL));
+    }
+
+    /// bucket-outage-mass-fencing: looks far apart say nothing, however long the lease stood still between them.
+    #[test]
+    fn an_outage_counts_for_nobody() {
+        let mut watch = LeaseWatch::default();
+        looks(&mut watch, 0, 600, 3, "a");
+        assert!(!watch.is_expired(7, TTL));
+        looks(&mut watch, 602, 606, 2, "a");
+        assert!(watch.is_expired(7, TTL));
+    }
+
+    #[test]
+    fn a_lease_is_read_as_it_was_written_and_never_equals_the_one_before() {
+        let lease = Lease { wal_id: 7, counter: 1, applied: 99 };
+        assert_eq!(Lease::decode(&lease.encode()), Some(lease));
+        assert_ne!(lease.encode(), Lease { counter: 2, ..lease }.encode());
+        let mut torn = lease.encode().to_vec();
+        torn[20] ^= 1;
+        assert_eq!((Lease::decode(&torn), Lease::decode(b"")), (None, None));
+    }
+}

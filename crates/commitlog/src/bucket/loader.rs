@@ -1,0 +1,294 @@
+//! Opening partitions that this broker leads from now on, whoever led them before: their shard of the manifest, then headers and
+//! footers of all slots that are not rewritten yet and may have something of them (R12).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use catalog::Catalog;
+use futures_util::future::join_all;
+use protocol::TopicIdPartition;
+use world::bucket::{Bucket, patiently};
+
+use super::shards::{BucketShard, Head, ShardError, head, heads};
+use super::slot::slot_key;
+use super::takeover::{TakeoverError, take_over};
+use crate::container::{ContainerHeader, Entry, Footer, HEADER_LEN, Kind, LogStart, SectionKind};
+use crate::encoding::Hash;
+use crate::error::OpenError;
+use crate::extent::Extent;
+use crate::log::{LogState, Shared};
+use crate::manifest::shard_of;
+use crate::partition::{Partition, extent_of};
+use crate::settings::PartitionSettings;
+
+/// Slots read side by side.
+const READS_AT_ONCE: usize = 32;
+/// The first read of a slot: a small one is whole in it.
+const FIRST_READ_BYTES: u64 = 64 << 10;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Ends all earlier WALs of this node. The newest first: only the oldest has partitions, and they come here.
+pub async fn take_over_own(bucket: &Arc<dyn Bucket>, catalog: &Catalog) -> Result<(), TakeoverError> {
+    let me = catalog.wal_id();
+    let earlier: Vec<u64> = {
+        let state = catalog.read();
+        let Some(own) = state.wal(me) else { return Ok(()) };
+        let open = state
+            .wals()
+            .filter(|(wal_id, wal)| *wal_id < me && wal.node_id == own.node_id && wal.sealed_at.is_none());
+        open.map(|(wal_id, _)| wal_id).collect()
+    };
+    for wal_id in earlier.into_iter().rev() {
+        let end = take_over(bucket, catalog, wal_id, &[me]).await?;
+        tracing::info!("WAL {wal_id} of an earlier start ends at slot {end}");
+    }
+    Ok(())
+}
+
+/// What the catalog promises at one position.
+struct View {
+    position: u64,
+    heads: Vec<Head>,
+    /// Slots that are not rewritten and may hold something of partitions whose leader was another.
+    slots: Vec<(u64, Range<u64>)>,
+}
+
+/// Why partitions are not open.
+enum LoadError {
+    /// Something that the view promises is not there: either the view is old (R15), or it is lost.
+    Missing {
+        key: String,
+    },
+    Failed(OpenError),
+}
+
+impl From<OpenError> for LoadError {
+    fn from(error: OpenError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<ShardError> for LoadError {
+    fn from(error: ShardError) -> Self {
+        match error {
+            ShardError::Bucket(error) => Self::Failed(error.into()),
+            ShardError::Missing { key } => Self::Missing { key },
+            ShardError::Damaged { key, detail } => Self::Failed(OpenError::DamagedObject { key, detail }),
+        }
+    }
+}
+
+/// What one slot says of one partition.
+struct Found {
+    wal_id: u64,
+    slot: u64,
+    extent: Extent,
+    leader_epoch: i32,
+    entries: Vec<Entry>,
+    created_ms: i64,
+}
+
+/// Opens these partitions as they are behind everything that was acknowledged. The caller's replay has accepted that this broker
+/// leads them. Partitions that are open already stay as they are.
+pub async fn load(
+    shared: &Arc<Shared>,
+    wanted: &[(TopicIdPartition, PartitionSettings)],
+) -> Result<(), OpenError> {
+    let wanted: BTreeMap<TopicIdPartition, PartitionSettings> =
+        wanted.iter().filter(|(id, _)| shared.partition(id).is_none()).cloned().collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let catalog = &shared.medium.bucket().catalog;
+    loop {
+        let view = view(catalog, wanted.keys());
+        let loaded = match try_load(shared, &view, &wanted).await {
+            Ok(loaded) => loaded,
+            Err(LoadError::Failed(error)) => return Err(error),
+            Err(LoadError::Missing { key }) => {
+                catalog.catch_up().await?;
+                if catalog.read().position() == view.position {
+                    return Err(OpenError::DamagedObject { key, detail: "it is missing".into() });
+                }
+                continue;
+            }
+        };
+        // What others have rewritten meanwhile is put in when the manifest is followed next.
+        let mut followed = shared.medium.bucket().followed.lock().await;
+        for head in &view.heads {
+            followed.remove(&head.number);
+        }
+        shared.insert_partitions(loaded);
+        return Ok(());
+    }
+}
+
+fn view<'a>(catalog: &Catalog, wanted: impl Iterator<Item = &'a TopicIdPartition>) -> View {
+    let numbers: BTreeSet<u32> = wanted.map(shard_of).collect();
+    let state = catalog.read();
+    let slots = state.wals().map(|(wal_id, wal)| (wal_id, wal.slots_for_others()));
+    View {
+        position: state.position(),
+        heads: numbers.into_iter().map(|number| head(&state, number)).collect(),
+        slots: slots.filter(|(_, slots)| !slots.is_empty()).collect(),
+    }
+}
+
+async fn try_load(
+    shared: &Arc<Shared>,
+    view: &View,
+    wanted: &BTreeMap<TopicIdPartition, PartitionSettings>,
+) -> Result<Vec<Arc<Partition>>, LoadError> {
+    let medium = shared.medium.bucket();
+    let shards = join_all(view.heads.iter().map(|head| medium.shards.get(head))).await;
+    let shards: BTreeMap<u32, Arc<BucketShard>> = shards
+        .into_iter()
+        .map(|shard| shard.map(|shard| (shard.number, shard)))
+        .collect::<Result<_, ShardError>>()?;
+    let mut found: BTreeMap<TopicIdPartition, Vec<Found>> = BTreeMap::new();
+    let mut log_starts: BTreeMap<TopicIdPartition, i64> = BTreeMap::new();
+    for (wal_id, slots) in &view.slots {
+        read_slots(&*medium.bucket, *wal_id, slots.clone(), &mut |slot, header, footer| {
+            for extent in footer.extents.iter().filter(|extent| wanted.contains_key(&extent.id)) {
+                found.entry(extent.id).or_default().push(Found {
+                    wal_id: *wal_id,
+                    slot,
+                    extent: extent_of(extent, *wal_id, 0, slot),
+                    leader_epoch: extent.leader_epoch,
+                    entries: footer.entries_of(extent).to_vec(),
+                    created_ms: header.created_ms,
+                });
+            }
+            for start in log_starts_of(footer)?.into_iter().filter(|start| wanted.contains_key(&start.id)) {
+                let known = log_starts.entry(start.id).or_default();
+                *known = (*known).max(start.offset as i64);
+            }
+            shared.counters.recovered_chunks.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
+        .await?;
+    }
+    let mut loaded = Vec::with_capacity(wanted.len());
+    for (id, settings) in wanted {
+        let partition = Arc::new(Partition::new(*id, shared.clone(), settings.clone()));
+        let shard = &shards[&shard_of(id)];
+        let key = || view.heads.iter().find(|head| head.number == shard.number).map(|head| head.key.clone());
+        if let Some(known) = shard.partitions.get(id) {
+            let damaged =
+                |detail: String| OpenError::DamagedObject { key: key().unwrap_or_default(), detail };
+            partition.restore(known.state.clone());
+            partition.take_pieces(&known.pieces).map_err(|detail| damaged(format!("{id}: {detail}")))?;
+        }
+        let mut all = found.remove(id).unwrap_or_default();
+        all.sort_by_key(|found| found.extent.first_offset);
+        for Found { wal_id, slot, extent, leader_epoch, entries, created_ms } in all {
+            let replayed = partition.replay(extent, leader_epoch, &entries, created_ms);
+            replayed.map_err(|detail| OpenError::DamagedObject { key: slot_key(wal_id, slot), detail })?;
+        }
+        if let Some(start) = log_starts.get(id) {
+            partition.replay_log_start(*start);
+        }
+        partition.settle();
+        let gaps = partition.check_gaps();
+        gaps.map_err(|detail| OpenError::DamagedObject { key: key().unwrap_or_default(), detail })?;
+        loaded.push(partition);
+    }
+    Ok(loaded)
+}
+
+pub fn log_starts_of(footer: &Footer) -> Result<Vec<LogStart>, String> {
+    match footer.section(SectionKind::LogStarts) {
+        Some(section) => LogStart::decode_all(section).map_err(|error| error.to_string()),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Headers and footers of slots that count, in their order.
+async fn read_slots(
+    bucket: &dyn Bucket,
+    wal_id: u64,
+    slots: Range<u64>,
+    take: &mut impl FnMut(u64, &ContainerHeader, &Footer) -> Result<(), String>,
+) -> Result<(), LoadError> {
+    let mut predecessor = (slots.start == 0).then(Hash::default);
+    let all: Vec<u64> = slots.collect();
+    for some in all.chunks(READS_AT_ONCE) {
+        let reads = join_all(some.iter().map(|slot| read_index(bucket, wal_id, *slot))).await;
+        for (slot, read) in some.iter().zip(reads) {
+            let (header, footer) = read?;
+            let damaged = |detail: String| OpenError::DamagedObject { key: slot_key(wal_id, *slot), detail };
+            if predecessor.is_some_and(|hash| hash != header.predecessor) {
+                return Err(damaged("it follows another commit than the one before it".into()).into());
+            }
+            predecessor = Some(header.hash());
+            take(*slot, &header, &footer).map_err(damaged)?;
+        }
+    }
+    Ok(())
+}
+
+/// Header and footer of a slot that counts.
+async fn read_index(
+    bucket: &dyn Bucket,
+    wal_id: u64,
+    slot: u64,
+) -> Result<(ContainerHeader, Footer), LoadError> {
+    let key = slot_key(wal_id, slot);
+    let damaged = |detail: String| OpenError::DamagedObject { key: key.clone(), detail };
+    let read = async |from: u64, to: u64| {
+        let read = patiently(PATIENCE, || bucket.get_range(&key, from..to)).await;
+        read.map_err(OpenError::from)?.ok_or_else(|| LoadError::Missing { key: key.clone() })
+    };
+    let first = read(0, FIRST_READ_BYTES).await?;
+    let header = ContainerHeader::decode(&first).map_err(|error| damaged(error.to_string()))?;
+    check_place(&header, wal_id, slot).map_err(damaged)?;
+    let (from, to) = (header.footer_at(), header.len());
+    let footer = match first.len() as u64 >= to {
+        true => first.slice(from.max(HEADER_LEN as u64) as usize..to as usize),
+        false => read(from, to).await?,
+    };
+    let footer = header.decode_footer(&footer).map_err(|error| damaged(error.to_string()))?;
+    Ok((header, footer))
+}
+
+/// Is it the commit of this slot?
+pub fn check_place(header: &ContainerHeader, wal_id: u64, slot: u64) -> Result<(), String> {
+    match header.kind == Kind::Object
+        && header.log_id == u128::from(wal_id).to_be_bytes()
+        && header.number == slot
+    {
+        true => Ok(()),
+        false => Err("it belongs elsewhere".into()),
+    }
+}
+
+/// Puts pieces that were made of slots, by whomever, in their place.
+pub async fn follow_manifest(shared: &Shared) {
+    let medium = shared.medium.bucket();
+    let mut followed = medium.followed.lock().await;
+    let heads = heads(&medium.catalog.read());
+    for head in heads.iter().filter(|head| head.version > 0) {
+        if followed.get(&head.number) == Some(&head.version) {
+            continue;
+        }
+        let shard = match medium.shards.get(head).await {
+            Ok(shard) => shard,
+            // There is a newer one. It is followed when the catalog knows it.
+            Err(ShardError::Missing { .. }) => continue,
+            Err(error) => {
+                tracing::warn!("the manifest cannot be followed: {error}");
+                continue;
+            }
+        };
+        for (id, known) in &shard.partitions {
+            let Some(partition) = shared.partition(id) else { continue };
+            if let Err(detail) = partition.take_pieces(&known.pieces) {
+                shared.set_state(LogState::Failed(format!("{}: {id}: {detail}", head.key)));
+            }
+        }
+        followed.insert(head.number, head.version);
+    }
+}
