@@ -155,6 +155,7 @@ pub struct Catalog {
     failure: Failure,
     node_id: i32,
     wal_id: u64,
+    is_shared: bool,
 }
 
 /// Set by a failed sync: nothing is appended until a restart.
@@ -211,6 +212,7 @@ impl Catalog {
         options: CatalogOptions,
     ) -> Result<Arc<Self>, CatalogOpenError> {
         let node_id = options.node_id;
+        let is_shared = log.is_shared();
         let counters = Arc::new(Counters::default());
         let state = Arc::new(RwLock::new(state));
         let (publish, changes) = watch::channel(log.position());
@@ -235,6 +237,7 @@ impl Catalog {
             failure: committer.failure.clone(),
             node_id,
             wal_id: committer.wal_id,
+            is_shared,
         };
         task::spawn(committer.run(requests));
         Ok(Arc::new(catalog))
@@ -289,6 +292,11 @@ impl Catalog {
     /// The position of this start's registration (R1): the owner to name in producer-id blocks and WAL files.
     pub fn wal_id(&self) -> u64 {
         self.wal_id
+    }
+
+    /// Whether other brokers may append to this log as well: then what the state lacks may exist all the same.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     pub fn counters(&self) -> &Counters {

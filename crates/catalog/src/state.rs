@@ -182,6 +182,21 @@ impl State {
         self.brokers.values()
     }
 
+    /// The brokers whose newest incarnation may still write: those that are not fenced. Ordered by node id.
+    pub fn live_brokers(&self) -> impl Iterator<Item = &Broker> {
+        self.brokers.values().filter(|broker| self.is_writer(broker.wal_id))
+    }
+
+    pub fn is_live(&self, node_id: i32) -> bool {
+        self.broker(node_id).is_some_and(|broker| self.is_writer(broker.wal_id))
+    }
+
+    /// The broker that clients are told to take cluster-wide requests to: of the live ones the one that started first. Every
+    /// broker could take them; that all name the same one spares them conflicts in the log.
+    pub fn controller(&self) -> Option<i32> {
+        self.live_brokers().min_by_key(|broker| broker.wal_id).map(|broker| broker.node_id)
+    }
+
     pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topics.get(name)
     }
@@ -1008,6 +1023,23 @@ mod tests {
         let rewriters: Vec<u64> = state.wals().map(|(_, wal)| wal.rewriter).collect();
         assert_eq!(rewriters, [4, 4, 4]);
         assert_eq!(leaders(&state), [(3, 1), (3, 2), (3, 1), (3, 2)]);
+    }
+
+    #[test]
+    fn who_is_fenced_is_not_live_and_the_controller_is_the_live_broker_that_started_first() {
+        let mut state = bucket_cluster();
+        state.apply(4, &[begin(3, 0, 33)]);
+        let live =
+            |state: &State| -> Vec<i32> { state.live_brokers().map(|broker| broker.node_id).collect() };
+        assert_eq!((live(&state), state.controller()), (vec![1, 2, 3], Some(1)));
+        ask(&mut state, 2, MetadataRecord::FenceWal { wal_id: 1 });
+        assert_eq!((live(&state), state.controller()), (vec![2, 3], Some(2)));
+        assert!(!state.is_live(1) && state.is_live(2) && !state.is_live(9));
+        // It comes back, as the youngest.
+        let position = state.position() + 1;
+        assert_eq!(state.apply(position, &[begin(1, 1, 111)]), [Outcome::Accepted]);
+        assert_eq!((live(&state), state.controller()), (vec![1, 2, 3], Some(2)));
+        assert_eq!(State::default().controller(), None);
     }
 
     #[test]
