@@ -92,7 +92,7 @@ impl Topics {
         let configs = alter::topic_create_configs(state, self.configs.started_with(), &new.configs)?;
         let broker = self.configs.broker(state);
         let (partition_count, replication_factor) = match new.assignments.is_empty() {
-            true => plan_counts(state, new, &broker)?,
+            true => plan_counts(state, new, &broker, self.catalog.is_shared())?,
             false => plan_assignments(state, new)?,
         };
         Ok(PlannedTopic {
@@ -278,7 +278,14 @@ fn check_name(state: &State, name: &str) -> Result<(), ApiError> {
     }
 }
 
-fn plan_counts(state: &State, new: &NewTopic, broker: &BrokerConfig) -> Result<(u32, i16), ApiError> {
+/// In a shared catalog any number of replicas is taken: a bucket keeps records as often as it keeps them, and whoever can
+/// reach it can lead. Applications that ask for 3 need not care how many brokers there are today.
+fn plan_counts(
+    state: &State,
+    new: &NewTopic,
+    broker: &BrokerConfig,
+    is_shared: bool,
+) -> Result<(u32, i16), ApiError> {
     let replication_factor = match new.replication_factor {
         ..-1 | 0 => {
             return Err(ApiError::new(
@@ -300,7 +307,7 @@ fn plan_counts(state: &State, new: &NewTopic, broker: &BrokerConfig) -> Result<(
         count => count,
     };
     let brokers = state.brokers().count();
-    if replication_factor as usize > brokers {
+    if !is_shared && replication_factor as usize > brokers {
         return Err(ApiError::new(
             ErrorCode::InvalidReplicationFactor,
             format!("{replication_factor} replicas need as many brokers, {brokers} registered"),
