@@ -18,6 +18,7 @@ use crate::configs::Configs;
 use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::fetch_sessions::FetchSessions;
+use crate::freshness::Freshness;
 use crate::groups::{GroupCounts, Groups, GroupsOptions};
 use crate::limits::Limits;
 use crate::producer_ids::ProducerIds;
@@ -62,6 +63,7 @@ pub struct Broker {
     pub(crate) limits: Limits,
     pub(crate) configs: Arc<Configs>,
     pub(crate) topics: Arc<Topics>,
+    pub(crate) freshness: Arc<Freshness>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) groups: Arc<Groups>,
     pub(crate) producer_ids: ProducerIds,
@@ -90,6 +92,7 @@ impl Broker {
         // Partitions opened with the log learn their topics' settings; what a crash left unmade is made.
         let ids: Vec<_> = catalog.read().topics().map(|topic| topic.id).collect();
         topics.follow_catalog(ids);
+        let freshness = Freshness::new(catalog.clone());
         let groups = Groups::start(GroupsOptions {
             clock: clock.clone(),
             rng: rng.clone(),
@@ -110,6 +113,7 @@ impl Broker {
             limits,
             configs,
             topics,
+            freshness,
             fetch_sessions,
             groups,
             counters,
