@@ -94,12 +94,14 @@ impl Broker {
         topics.follow_catalog(ids);
         let freshness = Freshness::new(catalog.clone());
         let groups = Groups::start(GroupsOptions {
+            node_id,
             clock: clock.clone(),
             rng: rng.clone(),
             catalog: catalog.clone(),
             log: log.clone(),
             configs: configs.clone(),
             topics: topics.clone(),
+            freshness: freshness.clone(),
         })
         .await?;
         let fetch_sessions = FetchSessions::new(clock.clone(), rng, limits.clone());
@@ -184,6 +186,12 @@ impl Broker {
     /// Connections that hold an incremental fetch session (KIP-227), and their partitions.
     pub fn fetch_session_counts(&self) -> crate::fetch_sessions::SessionCounts {
         self.fetch_sessions.counts()
+    }
+
+    /// To be called when the catalog has changed, and when the log has opened or closed partitions. Any number of tasks may
+    /// call it at any time; when nothing has changed it does nothing.
+    pub fn follow_catalog(&self) {
+        self.groups.follow_catalog();
     }
 
     /// Groups, members and committed offsets, and how many partitions of them are still being read.

@@ -13,7 +13,7 @@ use commitlog::{Append, AppendOptions, Isolation, Origin, Partition, ReadError, 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use protocol::batch::{Batch, BatchBuilder, split_batches};
-use protocol::{ErrorCode, Str, Uuid};
+use protocol::{ErrorCode, Str, TopicIdPartition, Uuid};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use world::clock::SharedClock;
 use world::task;
@@ -114,6 +114,16 @@ impl PartitionRuntime {
         })
     }
 
+    pub fn id(&self) -> TopicIdPartition {
+        self.partition.id()
+    }
+
+    /// Whether it runs this leadership, on this opening of the partition: a log that was closed and opened again may have
+    /// been written to by others in between.
+    pub fn is_of(&self, partition: &Arc<Partition>, leader_epoch: i32) -> bool {
+        self.leader_epoch == leader_epoch && Arc::ptr_eq(&self.partition, partition)
+    }
+
     pub fn now(&self) -> Now {
         let monotonic_ms = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
         Now { wall_ms: self.clock.now_ms(), monotonic_ms }
@@ -161,7 +171,11 @@ impl PartitionRuntime {
     fn carry_out(&self, inner: &mut Inner, effects: Effects) {
         let has_writes = !effects.writes.is_empty();
         for write in effects.writes {
-            let outcome = self.append(&write.records);
+            // A write that failed may bring about another one. Once we are stopped the log is another's to write.
+            let outcome = match inner.phase {
+                Phase::Stopped => Err(ErrorCode::NotCoordinator),
+                _ => self.append(&write.records),
+            };
             inner.in_flight.push_back(InFlight::Write { token: write.token, outcome });
         }
         for (reply, answer) in effects.answers {
@@ -303,7 +317,11 @@ impl PartitionRuntime {
 
     /// The whole snapshot is safe: what stands before it says nothing new.
     async fn finish_snapshot(&self) {
-        let Some(run) = self.inner.lock().snapshot.take() else { return };
+        let run = {
+            let mut inner = self.inner.lock();
+            inner.snapshot.take().filter(|_| inner.phase == Phase::Ready)
+        };
+        let Some(run) = run else { return };
         let trimmed = self.partition.delete_records(run.first_offset).await;
         let mut inner = self.inner.lock();
         inner.last_snapshot_bytes = run.bytes;
@@ -351,7 +369,7 @@ impl PartitionRuntime {
     async fn replay(&self) -> Result<u64, LoadError> {
         let offsets = self.partition.offsets();
         let (mut offset, mut record_count) = (offsets.log_start, 0);
-        while offset < offsets.high_watermark {
+        while offset < offsets.high_watermark && self.is_loading() {
             let request = ReadRequest {
                 offset,
                 max_bytes: LOAD_READ_BYTES,
@@ -386,7 +404,8 @@ impl PartitionRuntime {
         Ok(record_count)
     }
 
-    /// Sends everybody who waits to look for the coordinator again. The groups stay in the log.
+    /// Sends everybody who waits to look for the coordinator again, also those whose write is under way: they will find it
+    /// in the log, or write it again. The groups stay in the log.
     pub fn stop(&self) {
         let mut inner = self.inner.lock();
         let was_ready = inner.phase == Phase::Ready;
@@ -396,6 +415,7 @@ impl PartitionRuntime {
             inner.shard.unload(ErrorCode::NotCoordinator, &mut effects);
             self.carry_out(&mut inner, effects);
         }
+        inner.waiting.clear();
         self.wake.notify_one();
     }
 
