@@ -83,6 +83,8 @@ enum InFlight {
 
 /// A snapshot that could not be written is tried again after this.
 const SNAPSHOT_RETRY_MS: u64 = 10_000;
+/// A bucket that did not answer while loading is asked again after this.
+const LOAD_RETRY: Duration = Duration::from_secs(1);
 
 impl PartitionRuntime {
     pub fn new(
@@ -338,7 +340,17 @@ impl PartitionRuntime {
 
     async fn load(&self, current_topic_id: impl Fn(&Str) -> Option<Uuid>) {
         let started = self.now().monotonic_ms;
-        let loaded = self.replay().await;
+        let loaded = loop {
+            match self.replay().await {
+                Err(LoadError::Read(ReadError::Bucket(error))) => {
+                    tracing::warn!(partition = %self.partition.id(), %error, "groups cannot be loaded yet");
+                    task::sleep(LOAD_RETRY).await;
+                    let mut inner = self.inner.lock();
+                    inner.shard = Shard::new(inner.shard.settings.clone());
+                }
+                loaded => break loaded,
+            }
+        };
         let mut inner = self.inner.lock();
         if inner.phase != Phase::Loading {
             return;

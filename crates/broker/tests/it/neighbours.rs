@@ -30,7 +30,7 @@ use world::rng::SeededRng;
 use world::task;
 
 use crate::fetch::{partition, request};
-use crate::house::{House, answer, batch, code, endpoint, only_partition, produce_request, story};
+use crate::house::{House, Opened, answer, batch, code, endpoint, only_partition, produce_request, story};
 
 const TWO: &[(&str, &str)] = &[("offsets.topic.num.partitions", "2")];
 
@@ -505,5 +505,29 @@ fn offsets_go_with_a_topic_that_another_broker_deletes() {
         assert_eq!(house.broker.group_counts().offsets, 1);
         assert_eq!(committed(&house, &own, stays).await, Ok(7));
         assert_eq!(committed(&house, &own, Uuid::from_u128(3)).await, Ok(-1));
+    });
+}
+
+#[test]
+fn groups_are_loaded_when_the_bucket_answers_again() {
+    story(|| async {
+        let bucket = MemBucket::new(1);
+        let house = House::in_bucket(&bucket, TWO).await;
+        let topic_id = house.create_topic("clicks", 1, &[]).await;
+        let group = group_of(&house, 1).await;
+        loaded(&house).await;
+        assert_eq!(commit(&house, &group, topic_id, 9).await, ErrorCode::None);
+        house.broker.shutdown().await;
+        house.log.close().await;
+        house.catalog.close().await;
+        // given a start that finds its log, and then the bucket falls silent
+        let opened = Opened::in_bucket(&bucket, TWO, 8).await;
+        bucket.set_out(true);
+        let house = opened.start().await;
+        task::sleep(Duration::from_secs(200)).await;
+        assert_eq!(committed(&house, &group, topic_id).await, Err(ErrorCode::CoordinatorLoadInProgress));
+        bucket.set_out(false);
+        loaded(&house).await;
+        assert_eq!(committed(&house, &group, topic_id).await, Ok(9));
     });
 }
