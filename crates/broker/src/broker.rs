@@ -10,7 +10,7 @@ use catalog::config::BrokerConfig;
 use commitlog::CommitLog;
 use futures_util::future::BoxFuture;
 use protocol::wire::Reader;
-use protocol::{ApiKey, Str, frame};
+use protocol::{ApiKey, ErrorCode, Str, frame};
 use world::clock::SharedClock;
 use world::rng::Rng;
 
@@ -20,11 +20,15 @@ use crate::configs::Configs;
 use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::fetch_sessions::FetchSessions;
+use crate::freshness::Freshness;
 use crate::groups::{GroupCounts, Groups, GroupsOptions};
 use crate::limits::Limits;
 use crate::producer_ids::ProducerIds;
 use crate::request::{CloseReason, Handling, Outcome, RequestContext};
 use crate::topics::Topics;
+
+/// How long a request waits for a bucket that does not say whether another broker has taken over.
+const KNOW_ENDS_MAX: Duration = Duration::from_secs(5);
 
 /// Where clients of one listener reach this broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +68,7 @@ pub struct Broker {
     pub(crate) limits: Limits,
     pub(crate) configs: Arc<Configs>,
     pub(crate) topics: Arc<Topics>,
+    pub(crate) freshness: Arc<Freshness>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) groups: Arc<Groups>,
     /// None: the broker is alone.
@@ -95,13 +100,16 @@ impl Broker {
         // Partitions opened with the log learn their topics' settings; what a crash left unmade is made.
         let ids: Vec<_> = catalog.read().topics().map(|topic| topic.id).collect();
         topics.follow_catalog(ids);
+        let freshness = Freshness::new(catalog.clone());
         let groups = Groups::start(GroupsOptions {
+            node_id,
             clock: clock.clone(),
             rng: rng.clone(),
             catalog: catalog.clone(),
             log: log.clone(),
             configs: configs.clone(),
             topics: topics.clone(),
+            freshness: freshness.clone(),
         })
         .await?;
         let cluster = Cluster::start(ClusterOptions {
@@ -125,6 +133,7 @@ impl Broker {
             limits,
             configs,
             topics,
+            freshness,
             fetch_sessions,
             groups,
             cluster,
@@ -198,9 +207,38 @@ impl Broker {
         self.fetch_sessions.counts()
     }
 
+    /// To be called when the catalog has changed, and when the log has opened or closed partitions. Any number of tasks may
+    /// call it at any time; when nothing has changed it does nothing.
+    pub fn follow_catalog(&self) {
+        self.groups.follow_catalog();
+    }
+
     /// Groups, members and committed offsets, and how many partitions of them are still being read.
     pub fn group_counts(&self) -> GroupCounts {
         self.groups.counts()
+    }
+
+    /// Returns when our partitions are known to have everything that anybody was told before the call. An error: they may lack
+    /// something, because another broker has taken over.
+    pub(crate) async fn know_ends(&self) -> Result<(), ErrorCode> {
+        let error = match world::task::timeout(KNOW_ENDS_MAX, self.log.barrier()).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the bucket does not answer".to_owned(),
+        };
+        tracing::debug!("the ends of our partitions are not known: {error}");
+        self.freshness.catch_up_soon();
+        Err(ErrorCode::NotLeaderOrFollower)
+    }
+
+    /// Waits until every live broker has what the catalog says up to a position. False: not by then (monotonic time).
+    pub(crate) async fn applied_everywhere(&self, position: u64, until: Duration) -> bool {
+        match &self.cluster {
+            Some(cluster) => {
+                cluster.applied_everywhere(position, until.saturating_sub(self.clock.monotonic())).await
+            }
+            None => true,
+        }
     }
 
     /// In a bucket, before the end: others get what this broker leads, while its clients are told so.

@@ -18,6 +18,7 @@ mod counters;
 mod error;
 mod features;
 mod fetch_sessions;
+mod freshness;
 mod groups;
 mod internal_topics;
 mod limits;

@@ -92,7 +92,7 @@ impl Topics {
         let configs = alter::topic_create_configs(state, self.configs.started_with(), &new.configs)?;
         let broker = self.configs.broker(state);
         let (partition_count, replication_factor) = match new.assignments.is_empty() {
-            true => plan_counts(state, new, &broker)?,
+            true => plan_counts(state, new, &broker, self.catalog.is_shared())?,
             false => plan_assignments(state, new)?,
         };
         Ok(PlannedTopic {
@@ -188,12 +188,13 @@ impl Topics {
         topic.ok_or_else(|| ErrorCode::UnknownTopicOrPartition.into())
     }
 
-    pub async fn delete(&self, topic: &Topic) -> Result<(), ApiError> {
+    /// The position of the deletion in the catalog.
+    pub async fn delete(&self, topic: &Topic) -> Result<u64, ApiError> {
         let result = self.catalog.append(vec![MetadataRecord::DeleteTopic { id: topic.id }]).await;
-        result.map_err(ApiError::from)?;
+        let position = result.map_err(ApiError::from)?;
         self.log.remove_partitions(topic.id).await;
         self.counters.forget_topic(topic.id);
-        Ok(())
+        Ok(position)
     }
 
     /// Grows a topic from the size the caller saw to a new one.
@@ -281,7 +282,14 @@ fn check_name(state: &State, name: &str) -> Result<(), ApiError> {
     }
 }
 
-fn plan_counts(state: &State, new: &NewTopic, broker: &BrokerConfig) -> Result<(u32, i16), ApiError> {
+/// In a shared catalog any number of replicas is taken: a bucket keeps records as often as it keeps them, and whoever can
+/// reach it can lead. Applications that ask for 3 need not care how many brokers there are today.
+fn plan_counts(
+    state: &State,
+    new: &NewTopic,
+    broker: &BrokerConfig,
+    is_shared: bool,
+) -> Result<(u32, i16), ApiError> {
     let replication_factor = match new.replication_factor {
         ..-1 | 0 => {
             return Err(ApiError::new(
@@ -303,7 +311,7 @@ fn plan_counts(state: &State, new: &NewTopic, broker: &BrokerConfig) -> Result<(
         count => count,
     };
     let brokers = state.brokers().count();
-    if replication_factor as usize > brokers {
+    if !is_shared && replication_factor as usize > brokers {
         return Err(ApiError::new(
             ErrorCode::InvalidReplicationFactor,
             format!("{replication_factor} replicas need as many brokers, {brokers} registered"),

@@ -312,7 +312,7 @@ impl Catalog {
         self.node_id
     }
 
-    /// Are there others who append? In a bucket there may be.
+    /// May other brokers append as well? Then what the state lacks may be there all the same.
     pub fn is_shared(&self) -> bool {
         self.leases.is_some()
     }

@@ -12,11 +12,13 @@ use protocol::Str;
 
 use crate::state::{PartitionInfo, State, Topic};
 
+type Chosen = (Arc<[i32]>, Arc<[i32]>);
+
 pub struct Replicas<'a> {
     /// None: as placed. Ordered by node id.
     live: Option<Vec<(i32, Option<&'a Str>)>>,
     /// By leader and factor: partitions are many, and these few.
-    known: RefCell<BTreeMap<(i32, i16), Arc<[i32]>>>,
+    known: RefCell<BTreeMap<(i32, i16), Chosen>>,
 }
 
 impl<'a> Replicas<'a> {
@@ -26,11 +28,18 @@ impl<'a> Replicas<'a> {
         Self { live: is_shared.then(live), known: RefCell::default() }
     }
 
-    pub fn of(&self, topic: &Topic, partition: &PartitionInfo) -> Arc<[i32]> {
-        let Some(live) = &self.live else { return partition.replicas.clone() };
+    /// Replicas, and those of them that are in sync.
+    pub fn of(&self, topic: &Topic, partition: &PartitionInfo) -> Chosen {
+        let Some(live) = &self.live else { return (partition.replicas.clone(), partition.isr.clone()) };
         let (leader, factor) = (partition.leader, topic.replication_factor);
-        let mut known = self.known.borrow_mut();
-        known.entry((leader, factor)).or_insert_with(|| choose(live, leader, factor)).clone()
+        let chosen = || {
+            let replicas = choose(live, leader, factor);
+            // All of them but a leader that is gone.
+            let in_sync =
+                replicas.iter().copied().filter(|node_id| live.iter().any(|(live, _)| live == node_id));
+            (replicas.clone(), in_sync.collect())
+        };
+        self.known.borrow_mut().entry((leader, factor)).or_insert_with(chosen).clone()
     }
 }
 

@@ -1138,6 +1138,23 @@ mod tests {
     }
 
     #[test]
+    fn who_is_fenced_is_not_live_and_the_controller_is_the_live_broker_that_started_first() {
+        let mut state = bucket_cluster();
+        state.apply(4, &[begin(3, 0, 33)]);
+        let live =
+            |state: &State| -> Vec<i32> { state.live_brokers().map(|broker| broker.node_id).collect() };
+        assert_eq!((live(&state), state.controller()), (vec![1, 2, 3], Some(1)));
+        ask(&mut state, 2, MetadataRecord::FenceWal { wal_id: 1 });
+        assert_eq!((live(&state), state.controller()), (vec![2, 3], Some(2)));
+        assert!(!state.is_live(1) && state.is_live(2) && !state.is_live(9));
+        // It comes back, as the youngest.
+        let position = state.position() + 1;
+        assert_eq!(state.apply(position, &[begin(1, 1, 111)]), [Outcome::Accepted]);
+        assert_eq!((live(&state), state.controller()), (vec![1, 2, 3], Some(2)));
+        assert_eq!(State::default().controller(), None);
+    }
+
+    #[test]
     fn a_wal_begins_with_its_registration_only() {
         let mut state = bucket_cluster();
         let late = ask(&mut state, 1, MetadataRecord::BeginWal);

@@ -3,9 +3,10 @@
 //! Makes topics, or says what would happen (`validate_only`). One topic's error does not touch the others; a name
 //! that stands twice in the request is INVALID_REQUEST. The answer carries the effective configs of what was made.
 //!
-//! Differences: with one broker a replication factor of 1 is the only one that can be reached (−1 takes
-//! `default.replication.factor`); more is INVALID_REPLICATION_FACTOR, as in a Kafka cluster of one. A topic that would
-//! take the cluster beyond `cluster.partitions.max` is POLICY_VIOLATION; Kafka's own bound is 10,000 per request.
+//! Differences: on a directory a replication factor of 1 is the only one that can be reached (−1 takes
+//! `default.replication.factor`); more is INVALID_REPLICATION_FACTOR, as in a Kafka cluster of one. On a bucket, which keeps
+//! copies of its own, any factor is taken. A topic that would take the cluster beyond `cluster.partitions.max` is
+//! POLICY_VIOLATION; Kafka's own bound is 10,000 per request.
 //!
 //! 4: defaults by −1 (KIP-464) · 5: flexible, configs in the answer (KIP-525) · 6: THROTTLING_QUOTA_EXCEEDED (KIP-599)
 //! · 7: topic ids (KIP-516).

@@ -2,7 +2,8 @@
 //!
 //! Moves the start of a partition up to an offset; −1 is the high watermark. Beyond the high watermark, or below −1,
 //! it is OFFSET_OUT_OF_RANGE; below the start nothing happens and the start is answered. A topic that is only
-//! compacted is POLICY_VIOLATION, an internal one INVALID_TOPIC_EXCEPTION, as in Kafka.
+//! compacted is POLICY_VIOLATION, an internal one INVALID_TOPIC_EXCEPTION, as in Kafka. Before a partition is said to be
+//! unknown, or led elsewhere, we catch up with what other brokers said about it.
 //!
 //! 2: flexible.
 
@@ -14,6 +15,7 @@ use protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use protocol::{ErrorCode, Str};
 
 use crate::error::read_error;
+use crate::freshness::SecondLook;
 use crate::partitions::{TopicRef, led_here};
 use crate::request::RequestContext;
 
@@ -23,13 +25,20 @@ pub(super) async fn handle(context: RequestContext, request: DeleteRecordsReques
     let asked: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
     let is_too_large = asked > context.broker.limits.request_partitions_max;
     let mut response = DeleteRecordsResponse::default();
+    let mut second_look = SecondLook::default();
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
-            let result = match is_too_large {
+            let delete = || delete(&context, &topic.name, partition.partition_index, partition.offset);
+            let mut result = match is_too_large {
                 true => Err(ErrorCode::InvalidRequest),
-                false => delete(&context, &topic.name, partition.partition_index, partition.offset).await,
+                false => delete().await,
             };
+            if let Err(code) = result
+                && second_look.is_due(&context.broker.freshness, code).await
+            {
+                result = delete().await;
+            }
             partitions.push(DeleteRecordsPartitionResult {
                 partition_index: partition.partition_index,
                 low_watermark: result.unwrap_or(-1),

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use catalog::Topic;
 use protocol::messages::delete_topics_response::DeletableTopicResult;
@@ -52,6 +53,7 @@ pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest
             named.resolve(&state)
         }
     };
+    let until = broker.clock.monotonic() + Duration::from_millis(request.timeout_ms.max(0) as u64);
     for topic in topics {
         let result = match topic.internal {
             true => {
@@ -60,10 +62,15 @@ pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest
             false => broker.topics.delete(&topic).await,
         };
         match result {
-            Ok(()) => {
+            Ok(position) => {
                 broker.groups.topic_deleted(&topic).await;
                 tracing::info!(topic = %topic.name, id = %topic.id, "topic deleted");
-                responses.push(response(Some(topic.name.clone()), topic.id, ApiError::NONE));
+                // A broker that still leads it would take records of a topic of the same name that is made next.
+                let result = match broker.applied_everywhere(position, until).await {
+                    true => ApiError::NONE,
+                    false => ErrorCode::RequestTimedOut.into(),
+                };
+                responses.push(response(Some(topic.name.clone()), topic.id, result));
             }
             Err(error) => responses.push(response(Some(topic.name.clone()), topic.id, error)),
         }

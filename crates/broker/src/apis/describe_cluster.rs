@@ -43,7 +43,7 @@ pub(super) async fn handle(
     DescribeClusterResponse {
         error_code: ErrorCode::None.code(),
         cluster_id: state.cluster_id().clone(),
-        controller_id: broker.controller_id(),
+        controller_id: broker.controller_id(&state),
         brokers: brokers.collect(),
         cluster_authorized_operations: operations::if_asked(
             request.include_cluster_authorized_operations,

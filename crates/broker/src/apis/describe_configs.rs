@@ -3,6 +3,8 @@
 //! Effective configs of topics, brokers, groups and client-metrics subscriptions, with where each value comes from.
 //! The table of keys and all rules are `catalog::config`; the broker with the empty name is "all brokers".
 //!
+//! Before a topic is said to be unknown we catch up with what other brokers said about it.
+//!
 //! Difference: log levels (BROKER_LOGGER) cannot be read over this protocol: INVALID_REQUEST.
 //!
 //! 1: sources and synonyms (KIP-226) · 3: types and documentation (KIP-569) · 4: flexible.
@@ -16,6 +18,7 @@ use protocol::messages::describe_configs_response::{
 use protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 
 use crate::error::ApiError;
+use crate::freshness::SecondLook;
 use crate::request::RequestContext;
 use crate::resources::resource_type;
 
@@ -25,21 +28,28 @@ pub(super) async fn handle(
 ) -> DescribeConfigsResponse {
     let options =
         DescribeOptions { synonyms: request.include_synonyms, documentation: request.include_documentation };
-    let results = request.resources.into_iter().map(|resource| {
-        let result = describe_resource(&context, &resource, options);
+    let mut second_look = SecondLook::default();
+    let mut results = Vec::with_capacity(request.resources.len());
+    for resource in request.resources {
+        let mut result = describe_resource(&context, &resource, options);
+        if let Err(error) = &result
+            && second_look.is_due(&context.broker.freshness, error.code).await
+        {
+            result = describe_resource(&context, &resource, options);
+        }
         let (error, configs) = match result {
             Ok(configs) => (ApiError::NONE, configs),
             Err(error) => (error, Vec::new()),
         };
-        DescribeConfigsResult {
+        results.push(DescribeConfigsResult {
             error_code: error.code.code(),
             error_message: error.message,
             resource_type: resource.resource_type,
             resource_name: resource.resource_name,
             configs: configs.into_iter().map(config).collect(),
-        }
-    });
-    DescribeConfigsResponse { results: results.collect(), ..DescribeConfigsResponse::default() }
+        });
+    }
+    DescribeConfigsResponse { results, ..DescribeConfigsResponse::default() }
 }
 
 fn describe_resource(

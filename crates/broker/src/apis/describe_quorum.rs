@@ -1,47 +1,58 @@
 //! DescribeQuorum (key 55), versions 0–2 (KIP-595).
 //!
-//! The state of the metadata log, under Kafka's name for it. Ours has no quorum: one broker writes and syncs it, so
-//! that broker is leader and only voter, and what is in the log is committed. The epoch is 1, since leadership never
-//! moves in a cluster of one. Any other topic or partition is UNKNOWN_TOPIC_OR_PARTITION.
+//! The state of the metadata log, under Kafka's name for it. Ours has no quorum: what is in the log is committed, and nobody
+//! votes. The controller is shown as leader and only voter, other live brokers as observers; all of them read one and the same
+//! log, so each has it to its end, and when they looked last is not known (−1). The epoch is always 1, since being the
+//! controller gives no right that another broker would lose. Any other topic or partition is UNKNOWN_TOPIC_OR_PARTITION.
 //!
 //! 1: time stamps of replicas (KIP-836) · 2: directory ids, endpoints of voters (KIP-853).
 
+use catalog::State;
 use protocol::messages::describe_quorum_request::TopicData as AskedTopic;
 use protocol::messages::describe_quorum_response::{Listener, Node, PartitionData, ReplicaState, TopicData};
 use protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
-use protocol::{ErrorCode, Uuid};
+use protocol::{ErrorCode, Str, Uuid};
 
+use crate::broker::Broker;
 use crate::request::RequestContext;
 
 const METADATA_TOPIC: &str = "__cluster_metadata";
 const LEADER_EPOCH: i32 = 1;
 const NODES_SINCE: i16 = 2;
+const NOT_KNOWN: i64 = -1;
 
 pub(super) async fn handle(
     context: RequestContext,
     request: DescribeQuorumRequest,
 ) -> DescribeQuorumResponse {
     let broker = &context.broker;
-    let position = broker.catalog.read().position();
-    let log_end = i64::try_from(position).unwrap_or(i64::MAX);
-    let topics = request.topics.iter().map(|topic| describe(&context, topic, log_end));
+    let state = broker.catalog.read();
+    let topics = request.topics.iter().map(|topic| describe(&context, &state, topic));
     let mut response = DescribeQuorumResponse {
         error_message: None,
         topics: topics.collect(),
         ..DescribeQuorumResponse::default()
     };
     if context.api_version >= NODES_SINCE {
-        let listeners = broker.advertised.iter().map(|endpoint| Listener {
-            name: endpoint.listener_name.clone(),
-            host: endpoint.host.clone(),
-            port: endpoint.port,
-        });
-        response.nodes = vec![Node { node_id: broker.node_id, listeners: listeners.collect() }];
+        let node_id = broker.controller_id(&state);
+        response.nodes = vec![Node { node_id, listeners: listeners(broker, &state, node_id) }];
     }
     response
 }
 
-fn describe(context: &RequestContext, topic: &AskedTopic, log_end: i64) -> TopicData {
+fn listeners(broker: &Broker, state: &State, node_id: i32) -> Vec<Listener> {
+    let listener = |name: &Str, host: &Str, port| Listener { name: name.clone(), host: host.clone(), port };
+    if node_id == broker.node_id {
+        let own = broker.advertised.iter();
+        return own.map(|own| listener(&own.listener_name, &own.host, own.port)).collect();
+    }
+    let registered = state.broker(node_id).into_iter().flat_map(|other| &other.endpoints);
+    registered.map(|one| listener(&one.listener_name, &one.host, one.port)).collect()
+}
+
+fn describe(context: &RequestContext, state: &State, topic: &AskedTopic) -> TopicData {
+    let broker = &context.broker;
+    let log_end = i64::try_from(state.position()).unwrap_or(i64::MAX);
     let partitions = topic.partitions.iter().map(|partition| {
         let partition_index = partition.partition_index;
         if topic.topic_name != METADATA_TOPIC || partition_index != 0 {
@@ -52,23 +63,24 @@ fn describe(context: &RequestContext, topic: &AskedTopic, log_end: i64) -> Topic
                 ..PartitionData::default()
             };
         }
-        let now_ms = context.broker.clock.now_ms();
-        let voter = ReplicaState {
-            replica_id: context.broker.node_id,
+        let replica = |replica_id: i32, looked_ms: i64| ReplicaState {
+            replica_id,
             replica_directory_id: Uuid::ZERO,
             log_end_offset: log_end,
-            last_fetch_timestamp: now_ms,
-            last_caught_up_timestamp: now_ms,
+            last_fetch_timestamp: looked_ms,
+            last_caught_up_timestamp: looked_ms,
         };
+        let leader_id = broker.controller_id(state);
+        let others = state.live_brokers().filter(|other| other.node_id != leader_id);
         PartitionData {
             partition_index,
             error_code: ErrorCode::None.code(),
             error_message: None,
-            leader_id: context.broker.node_id,
+            leader_id,
             leader_epoch: LEADER_EPOCH,
             high_watermark: log_end,
-            current_voters: vec![voter],
-            observers: Vec::new(),
+            current_voters: vec![replica(leader_id, broker.clock.now_ms())],
+            observers: others.map(|other| replica(other.node_id, NOT_KNOWN)).collect(),
         }
     });
     TopicData { topic_name: topic.topic_name.clone(), partitions: partitions.collect() }

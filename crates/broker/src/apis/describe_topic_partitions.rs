@@ -3,12 +3,15 @@
 //! Metadata of topics page by page, ordered by name: at most `response_partition_limit` partitions (and at most
 //! `max.request.partition.size.limit`) per answer, then a cursor to go on from. No topics named: all of them.
 //!
+//! A leader that is not live is answered as −1, without an error, as in Kafka. Before a topic is said to be unknown, or to
+//! lack a leader, we catch up with what other brokers said about it.
+//!
 //! Eligible leader replicas are always empty: no replica here can be elected but the leader itself.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use catalog::{Topic, topic_name};
+use catalog::{Replicas, Topic, topic_name};
 use protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
@@ -16,13 +19,13 @@ use protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitions
 use protocol::{ErrorCode, Str};
 
 use crate::authorized_operations as operations;
+use crate::nodes::{NO_NODE, Nodes};
 use crate::request::RequestContext;
 
 pub(super) async fn handle(
     context: RequestContext,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
-    let broker = &context.broker;
     let from = request.cursor.as_ref().map_or("", |cursor| cursor.topic_name.as_str());
     let from_partition = request.cursor.as_ref().map_or(0, |cursor| cursor.partition_index);
     let named: BTreeSet<&Str> =
@@ -32,13 +35,35 @@ pub(super) async fn handle(
         return refused(&request);
     }
 
+    let (mut response, lacks_something) = look(&context, &request, &named, from, from_partition);
+    if lacks_something && context.broker.freshness.catch_up().await {
+        (response, _) = look(&context, &request, &named, from, from_partition);
+    }
+    response
+}
+
+/// One page, of all topics or of those named, that begins at a partition of the topic `from`. True: it lacks something.
+fn look(
+    context: &RequestContext,
+    request: &DescribeTopicPartitionsRequest,
+    named: &BTreeSet<&Str>,
+    from: &str,
+    from_partition: i32,
+) -> (DescribeTopicPartitionsResponse, bool) {
+    let broker = &context.broker;
     let state = broker.catalog.read();
     let limit = broker
         .configs
         .broker(&state)
         .max_request_partition_size_limit()
         .min(request.response_partition_limit);
-    let mut page = Page { left: limit.max(1) as usize, response: DescribeTopicPartitionsResponse::default() };
+    let mut page = Page {
+        left: limit.max(1) as usize,
+        nodes: broker.nodes(&state, &context.connection.listener),
+        replicas: state.replicas(),
+        lacks_something: false,
+        response: DescribeTopicPartitionsResponse::default(),
+    };
     if request.topics.is_empty() {
         for topic in state.topics_from(from) {
             let first = if topic.name == from { from_partition } else { 0 };
@@ -47,7 +72,7 @@ pub(super) async fn handle(
             }
         }
     } else {
-        for name in named {
+        for name in named.iter().copied() {
             let first = if name == from { from_partition } else { 0 };
             let goes_on = match state.topic(name) {
                 Some(topic) => page.add(topic, first),
@@ -58,16 +83,20 @@ pub(super) async fn handle(
             }
         }
     }
-    page.response
+    (page.response, page.lacks_something)
 }
 
 /// An answer being filled.
-struct Page {
+struct Page<'a> {
     left: usize,
+    nodes: Nodes,
+    replicas: Replicas<'a>,
+    /// A topic is not there, or a partition has no leader.
+    lacks_something: bool,
     response: DescribeTopicPartitionsResponse,
 }
 
-impl Page {
+impl Page<'_> {
     /// False when the page ends here.
     fn add(&mut self, topic: &Arc<Topic>, first: i32) -> bool {
         if self.left == 0 {
@@ -76,16 +105,19 @@ impl Page {
         let first = usize::try_from(first).unwrap_or(usize::MAX).min(topic.partitions.len());
         let end = topic.partitions.len().min(first + self.left);
         let partitions = topic.partitions[first..end].iter().zip(first as i32..).map(|(partition, index)| {
+            let leader_id = self.nodes.or_nobody(partition.leader);
+            self.lacks_something |= leader_id == NO_NODE;
+            let (replicas, in_sync) = self.replicas.of(topic, partition);
             DescribeTopicPartitionsResponsePartition {
                 error_code: ErrorCode::None.code(),
                 partition_index: index,
-                leader_id: partition.leader,
+                leader_id,
                 leader_epoch: partition.leader_epoch,
-                replica_nodes: partition.replicas.to_vec(),
-                isr_nodes: partition.isr.to_vec(),
+                replica_nodes: replicas.to_vec(),
+                isr_nodes: in_sync.to_vec(),
                 eligible_leader_replicas: Some(Vec::new()),
                 last_known_elr: Some(Vec::new()),
-                ..DescribeTopicPartitionsResponsePartition::default()
+                offline_replicas: self.nodes.offline(&replicas),
             }
         });
         self.response.topics.push(DescribeTopicPartitionsResponseTopic {
@@ -111,6 +143,7 @@ impl Page {
             Ok(()) => ErrorCode::UnknownTopicOrPartition,
             Err(_) => ErrorCode::InvalidTopicException,
         };
+        self.lacks_something |= code == ErrorCode::UnknownTopicOrPartition;
         self.response.topics.push(DescribeTopicPartitionsResponseTopic {
             error_code: code.code(),
             name: Some(name.clone()),

@@ -6,7 +6,8 @@
 //!
 //! Differences: no follower fetches from us (a replica id is NOT_LEADER_OR_FOLLOWER); there is one replica, so no
 //! preferred one; only durable records are served, so high watermark and log end are the same; damage on disk is
-//! CORRUPT_MESSAGE for that partition and nothing else.
+//! CORRUPT_MESSAGE for that partition and nothing else. Before a partition is said to be unknown, or led elsewhere, we catch
+//! up with what other brokers said about it.
 //!
 //! 5: log start offset · 7: sessions (KIP-227) · 9: leader epoch (KIP-320) · 10: zstd · 11: racks (KIP-392) ·
 //! 12: flexible, diverging epochs (KIP-595) · 13: topic ids (KIP-516) · 15: replica state (KIP-903) · 16: leader's
@@ -28,6 +29,7 @@ use world::task::{JoinHandle, spawn};
 use crate::counters::TopicCounters;
 use crate::error::read_error;
 use crate::fetch_sessions::{Asked, Wanted};
+use crate::freshness::may_be_stale;
 use crate::partitions::{Led, TopicRef, led_here};
 use crate::request::RequestContext;
 
@@ -68,10 +70,15 @@ pub(super) async fn handle(context: RequestContext, request: FetchRequest) -> Fe
         Err(code) => return session_error(code),
     };
 
+    let (mut found, is_stale) = targets(&context, wanted, is_follower);
+    if is_stale && broker.freshness.catch_up().await {
+        let wanted = found.into_iter().map(|target| target.wanted).collect();
+        (found, _) = targets(&context, wanted, is_follower);
+    }
     let bytes_max =
         request.max_bytes.min(broker.configs.broker(&broker.catalog.read()).fetch_max_bytes()).max(0);
     let fetch = Fetch {
-        targets: targets(&context, wanted, is_follower),
+        targets: found,
         bytes_max: bytes_max as usize,
         bytes_min: request.min_bytes.clamp(0, bytes_max) as usize,
         wait_max: Duration::from_millis(request.max_wait_ms.max(0) as u64),
@@ -131,8 +138,8 @@ struct Refusal {
     leader: Option<LeaderIdAndEpoch>,
 }
 
-/// Looks all partitions up, under one read of the catalog.
-fn targets(context: &RequestContext, wanted: Vec<Wanted>, is_follower: bool) -> Vec<Target> {
+/// Looks all partitions up, under one read of the catalog. True: a refusal among them may be old news.
+fn targets(context: &RequestContext, wanted: Vec<Wanted>, is_follower: bool) -> (Vec<Target>, bool) {
     let broker = &context.broker;
     let state = broker.catalog.read();
     let find = |wanted: &Wanted| {
@@ -157,13 +164,15 @@ fn targets(context: &RequestContext, wanted: Vec<Wanted>, is_follower: bool) -> 
             counters: broker.counters().topic(topic),
         })
     };
-    wanted
-        .into_iter()
-        .map(|wanted| {
-            let found = find(&wanted);
-            Target { wanted, found }
-        })
-        .collect()
+    let mut is_stale = false;
+    let targets = wanted.into_iter().map(|wanted| {
+        let found: Result<Source, Refusal> = find(&wanted);
+        if let Err(refusal) = &found {
+            is_stale |= !is_follower && may_be_stale(refusal.code);
+        }
+        Target { wanted, found }
+    });
+    (targets.collect(), is_stale)
 }
 
 /// One fetch while it waits and reads.
@@ -182,11 +191,13 @@ struct Pass {
     bytes: usize,
     /// An error or a diverging epoch: the client must hear of it at once.
     is_urgent: bool,
+    is_out_of_range: bool,
 }
 
 impl Pass {
     /// At its place, or in the place of what stood for it.
     fn put(&mut self, at: usize, data: PartitionData) {
+        self.is_out_of_range |= data.error_code == ErrorCode::OffsetOutOfRange.code();
         self.bytes += data.records.as_ref().map_or(0, Records::len);
         self.is_urgent |= data.error_code != ErrorCode::None.code() || data.diverging_epoch.end_offset >= 0;
         match self.data.get_mut(at) {
@@ -220,6 +231,9 @@ impl Fetch {
             counters.add(topic, |counters| &counters.fetch_requests, 1);
         }
         let mut pass = self.pass(context.api_version).await;
+        if pass.is_out_of_range && broker.catalog.is_shared() {
+            pass = self.sure(context).await;
+        }
         if !self.is_enough(&pass) && !self.wait_max.is_zero() {
             // What was read is read again: it must not be kept in memory while nothing happens.
             drop(pass);
@@ -274,6 +288,20 @@ impl Fetch {
                 return pass;
             }
         }
+    }
+
+    /// A consumer that is told that its offset is out of range goes elsewhere and skips data: nobody may be told so by a leader
+    /// that was taken over from and does not know what came since (R20).
+    async fn sure(&self, context: &RequestContext) -> Pass {
+        let known = context.broker.know_ends().await;
+        let mut pass = self.pass(context.api_version).await;
+        for (target, data) in self.targets.iter().zip(&mut pass.data) {
+            let is_leaving = target.found.as_ref().is_ok_and(|source| source.partition.is_leaving());
+            if data.error_code == ErrorCode::OffsetOutOfRange.code() && (known.is_err() || is_leaving) {
+                *data = refused(target.wanted.partition, ErrorCode::NotLeaderOrFollower);
+            }
+        }
+        pass
     }
 
     fn is_enough(&self, pass: &Pass) -> bool {

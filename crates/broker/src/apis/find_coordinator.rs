@@ -1,7 +1,9 @@
 //! FindCoordinator v0–6: which broker looks after a group.
 //!
-//! Always this one. Making `__consumer_offsets` on first use happens here, as in Kafka, but the first asker gets
-//! an answer at once instead of COORDINATOR_NOT_AVAILABLE and a retry.
+//! The leader of the group's partition of `__consumer_offsets`. One that is fenced, or has no listener of this name, is
+//! COORDINATOR_NOT_AVAILABLE until another takes over; before that is said we catch up with what other brokers said about it.
+//! Making the topic on first use happens here, as in Kafka, but the first asker gets an answer at once instead of
+//! COORDINATOR_NOT_AVAILABLE and a retry.
 //!
 //! Transactions do not exist yet: a transactional id is told UNSUPPORTED_VERSION with a sentence, which ends
 //! `initTransactions` instead of letting it retry for ever. The same holds for share groups.
@@ -9,56 +11,85 @@
 //! v1 adds the key type · v3 is flexible · v4 asks for several keys at once (KIP-699) · v5 TRANSACTION_ABORTABLE
 //! (KIP-890) · v6 share groups (KIP-932).
 
+use catalog::topic_name;
 use protocol::messages::find_coordinator_response::Coordinator;
 use protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use protocol::{ErrorCode, Str};
 
-use crate::broker::Endpoint;
 use crate::error::ApiError;
+use crate::groups::coordinator_of;
+use crate::nodes::{NO_NODE, Node};
 use crate::request::RequestContext;
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
+const SEVERAL_KEYS_SINCE: i16 = 4;
 
 pub(crate) async fn handle(
     context: RequestContext,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    let found = find(&context, request.key_type).await;
-    if context.api_version < 4 {
-        return one(found);
+    let is_one = context.api_version < SEVERAL_KEYS_SINCE;
+    let keys = if is_one { vec![request.key] } else { request.coordinator_keys };
+    let found = find(&context, request.key_type, &keys).await;
+    let mut coordinators = keys.into_iter().zip(found).map(|(key, found)| coordinator(key, found));
+    match is_one {
+        true => one(coordinators.next().expect("one answer for one key")),
+        false => FindCoordinatorResponse {
+            coordinators: coordinators.collect(),
+            ..FindCoordinatorResponse::default()
+        },
     }
-    let coordinators = request.coordinator_keys.into_iter().map(|key| coordinator(key, &found));
-    FindCoordinatorResponse { coordinators: coordinators.collect(), ..FindCoordinatorResponse::default() }
 }
 
-struct Found {
-    node_id: i32,
-    endpoint: Endpoint,
-}
-
-async fn find(context: &RequestContext, key_type: i8) -> Result<Found, ApiError> {
-    match key_type {
-        GROUP => {}
-        TRANSACTION => return Err(not_there("transactions are not supported by this broker yet")),
-        SHARE if context.api_version >= 6 => {
-            return Err(not_there("share groups are not supported by this broker yet"));
-        }
-        _ => return Err(ErrorCode::InvalidRequest.into()),
-    }
+/// One answer for each key.
+async fn find(context: &RequestContext, key_type: i8, keys: &[Str]) -> Vec<Result<Node, ApiError>> {
     let broker = &context.broker;
-    broker.groups.ensure_topic().await?;
-    Ok(Found { node_id: broker.node_id, endpoint: broker.endpoint(&context.connection.listener).clone() })
+    let ready = match check_type(context, key_type) {
+        Ok(()) => broker.groups.ensure_topic().await.map_err(ApiError::from),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ready {
+        return keys.iter().map(|_| Err(error.clone())).collect();
+    }
+    let mut found = look(context, keys);
+    if found.iter().any(Result::is_err) && broker.freshness.catch_up().await {
+        found = look(context, keys);
+    }
+    found
+}
+
+fn check_type(context: &RequestContext, key_type: i8) -> Result<(), ApiError> {
+    match key_type {
+        GROUP => Ok(()),
+        TRANSACTION => Err(not_there("transactions are not supported by this broker yet")),
+        SHARE if context.api_version >= 6 => {
+            Err(not_there("share groups are not supported by this broker yet"))
+        }
+        _ => Err(ErrorCode::InvalidRequest.into()),
+    }
+}
+
+fn look(context: &RequestContext, keys: &[Str]) -> Vec<Result<Node, ApiError>> {
+    let broker = &context.broker;
+    let state = broker.catalog.read();
+    let nodes = broker.nodes(&state, &context.connection.listener);
+    let topic = state.topic(topic_name::CONSUMER_OFFSETS);
+    let find = |group: &Str| {
+        let leader = topic.and_then(|topic| coordinator_of(topic, group));
+        let node = leader.and_then(|leader| nodes.find(leader)).cloned();
+        node.ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
+    };
+    keys.iter().map(find).collect()
 }
 
 fn not_there(what: &'static str) -> ApiError {
     ApiError::new(ErrorCode::UnsupportedVersion, Str::from_static(what))
 }
 
-fn one(found: Result<Found, ApiError>) -> FindCoordinatorResponse {
-    let Coordinator { node_id, host, port, error_code, error_message, .. } =
-        coordinator(Str::default(), &found);
+fn one(coordinator: Coordinator) -> FindCoordinatorResponse {
+    let Coordinator { node_id, host, port, error_code, error_message, .. } = coordinator;
     FindCoordinatorResponse {
         node_id,
         host,
@@ -69,24 +100,23 @@ fn one(found: Result<Found, ApiError>) -> FindCoordinatorResponse {
     }
 }
 
-fn coordinator(key: Str, found: &Result<Found, ApiError>) -> Coordinator {
+fn coordinator(key: Str, found: Result<Node, ApiError>) -> Coordinator {
     match found {
-        Ok(Found { node_id, endpoint }) => Coordinator {
+        Ok(node) => Coordinator {
             key,
-            node_id: *node_id,
-            host: endpoint.host.clone(),
-            port: endpoint.port.into(),
+            node_id: node.id,
+            host: node.host,
+            port: node.port,
             error_code: ErrorCode::None.code(),
             error_message: None,
         },
-        // Kafka's "no node".
         Err(error) => Coordinator {
             key,
-            node_id: -1,
+            node_id: NO_NODE,
             host: Str::default(),
             port: -1,
             error_code: error.code.code(),
-            error_message: error.message.clone(),
+            error_message: error.message,
         },
     }
 }

@@ -5,6 +5,8 @@
 //! earliest on this broker's own storage (8; the same as −2, nothing lies elsewhere), −5 the last one moved to
 //! remote storage (9; there is none: −1), −6 the first one not moved yet (11; without remote storage Kafka says −1).
 //!
+//! Before a partition is said to be unknown, or led elsewhere, we catch up with what other brokers said about it.
+//!
 //! 2: isolation (KIP-98) · 4: leader epoch (KIP-320) · 6: flexible · 10: timeout (KIP-1075), not needed here.
 
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use protocol::{ErrorCode, Str};
 
 use crate::error::read_error;
+use crate::freshness::SecondLook;
 use crate::partitions::{Led, TopicRef, led_here};
 use crate::request::RequestContext;
 
@@ -32,15 +35,35 @@ pub(super) async fn handle(context: RequestContext, request: ListOffsetsRequest)
     let partitions = request.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>();
     let is_too_large = partitions > context.broker.limits.request_partitions_max;
     let times = asked_times(&request);
+    // Once for all of them.
+    let ends = match request
+        .topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .any(|asked| needs_end(asked.timestamp))
+    {
+        true => context.broker.know_ends().await,
+        false => Ok(()),
+    };
     let mut response = ListOffsetsResponse::default();
+    let mut second_look = SecondLook::default();
     for topic in &request.topics {
         let mut answered = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
             let is_repeated = times[&(&topic.name, partition.partition_index)] > 1;
-            let result = match is_repeated || is_too_large {
-                true => Err(ErrorCode::InvalidRequest),
-                false => find(&context, &topic.name, partition, request.isolation_level).await,
+            let find = async || match ends {
+                Err(code) if needs_end(partition.timestamp) => Err(code),
+                _ => find(&context, &topic.name, partition, request.isolation_level).await,
             };
+            let mut result = match is_repeated || is_too_large {
+                true => Err(ErrorCode::InvalidRequest),
+                false => find().await,
+            };
+            if let Err(code) = result
+                && second_look.is_due(&context.broker.freshness, code).await
+            {
+                result = find().await;
+            }
             answered.push(partition_response(&context, partition.partition_index, result));
         }
         response.topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions: answered });
@@ -57,6 +80,11 @@ fn asked_times(request: &ListOffsetsRequest) -> BTreeMap<(&Str, i32), u32> {
         }
     }
     times
+}
+
+/// An answer that says where a partition ends must not be an old one: "read to the end" would miss records (R20).
+fn needs_end(timestamp: i64) -> bool {
+    timestamp >= 0 || matches!(timestamp, LATEST | MAX_TIMESTAMP)
 }
 
 struct Found {
@@ -84,6 +112,9 @@ async fn find(
     };
     led.check_epoch(asked.current_leader_epoch)?;
     let partition = &led.partition;
+    if needs_end(asked.timestamp) && partition.is_leaving() {
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
     let offsets = partition.offsets();
     let end = match isolation_level {
         READ_COMMITTED => offsets.last_stable,

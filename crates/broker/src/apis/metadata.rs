@@ -7,6 +7,10 @@
 //! `auto.create.topics.enable` does. Difference: Kafka answers the request that caused it with
 //! UNKNOWN_TOPIC_OR_PARTITION and clients ask again; here the topic exists before the answer leaves.
 //!
+//! Brokers that are fenced are not listed. A partition whose leader is one of them has no leader (LEADER_NOT_AVAILABLE) until
+//! another takes over; one whose leader has no listener of this name is LISTENER_NOT_FOUND from version 6 on. Before a topic
+//! is said to be unknown, or to lack a leader, we catch up with what other brokers said about it.
+//!
 //! 1: null = all, controller, rack, internal · 2: cluster id · 4: auto-creation is asked for · 5: offline replicas ·
 //! 7: leader epochs (KIP-320) · 8: authorized operations (KIP-430), of the cluster up to 10 only · 9: flexible ·
 //! 10: topic ids (KIP-516), to ask by id from 12 · 13: error of the whole answer (KIP-1102).
@@ -14,7 +18,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use catalog::{State, Topic, topic_name};
+use catalog::{PartitionInfo, Replicas, State, Topic, topic_name};
 use protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -22,16 +26,21 @@ use protocol::messages::{MetadataRequest, MetadataResponse};
 use protocol::{ErrorCode, Str, Uuid};
 
 use crate::authorized_operations as operations;
+use crate::nodes::{NO_NODE, Node, Nodes};
 use crate::request::RequestContext;
 use crate::topics::NewTopic;
 
 const TOPIC_IDS_IN_REQUEST_SINCE: i16 = 12;
+const LISTENER_NOT_FOUND_SINCE: i16 = 6;
 /// How many topics one request may make; Kafka has no limit.
 const AUTO_CREATED_TOPICS_MAX: usize = 1_000;
 
 pub(super) async fn handle(context: RequestContext, request: MetadataRequest) -> MetadataResponse {
     let broker = &context.broker;
     let wanted = Wanted::of(&context, &request);
+    if broker.catalog.is_shared() && wanted.lacks_something(&broker.catalog.read()) {
+        broker.freshness.catch_up().await;
+    }
     if let Wanted::Names(names) = &wanted
         && request.allow_auto_topic_creation
     {
@@ -39,19 +48,17 @@ pub(super) async fn handle(context: RequestContext, request: MetadataRequest) ->
     }
 
     let state = broker.catalog.read();
+    let seen = Seen {
+        state: &state,
+        nodes: broker.nodes(&state, &context.connection.listener),
+        replicas: state.replicas(),
+        version: context.api_version,
+    };
     let mut response = MetadataResponse {
         cluster_id: Some(state.cluster_id().clone()),
-        controller_id: broker.controller_id(),
+        controller_id: broker.controller_id(&state),
         ..MetadataResponse::default()
     };
-    for node in broker.nodes(&state, &context.connection.listener) {
-        response.brokers.push(MetadataResponseBroker {
-            node_id: node.id,
-            host: node.host,
-            port: node.port,
-            rack: node.rack,
-        });
-    }
     response.topics = match &wanted {
         Wanted::Invalid => {
             let topics = request.topics.iter().flatten();
@@ -61,10 +68,11 @@ pub(super) async fn handle(context: RequestContext, request: MetadataRequest) ->
             };
             topics.map(|topic| refuse(&topic.name, topic.topic_id)).collect()
         }
-        Wanted::All => state.topics().map(describe).collect(),
-        Wanted::Names(names) => names.iter().map(|name| describe_name(&state, name)).collect(),
-        Wanted::Ids(ids) => ids.iter().map(|id| describe_id(&state, *id)).collect(),
+        Wanted::All => state.topics().map(|topic| seen.topic(topic)).collect(),
+        Wanted::Names(names) => names.iter().map(|name| seen.named(name)).collect(),
+        Wanted::Ids(ids) => ids.iter().map(|id| seen.with_id(*id)).collect(),
     };
+    response.brokers = seen.nodes.into_iter().map(broker_response).collect();
     if request.include_topic_authorized_operations {
         for topic in
             response.topics.iter_mut().filter(|topic| topic.error_code != ErrorCode::UnknownTopicId.code())
@@ -103,6 +111,22 @@ impl Wanted {
         }
         Wanted::Names(topics.iter().filter_map(|topic| topic.name.clone()).collect())
     }
+
+    /// A topic, or the leader of a partition.
+    fn lacks_something(&self, state: &State) -> bool {
+        let leaders: BTreeSet<i32> = state.live_brokers().map(|broker| broker.node_id).collect();
+        let is_whole =
+            |topic: &Arc<Topic>| topic.partitions.iter().all(|info| leaders.contains(&info.leader));
+        match self {
+            Wanted::All => !state.topics().all(is_whole),
+            Wanted::Names(names) => !names.iter().all(|name| match state.topic(name) {
+                Some(topic) => is_whole(topic),
+                None => topic_name::validate(name).is_err(),
+            }),
+            Wanted::Ids(ids) => !ids.iter().all(|id| state.topic_by_id(*id).is_some_and(is_whole)),
+            Wanted::Invalid => false,
+        }
+    }
 }
 
 async fn auto_create(context: &RequestContext, names: &BTreeSet<Str>) {
@@ -131,43 +155,76 @@ async fn auto_create(context: &RequestContext, names: &BTreeSet<Str>) {
     }
 }
 
-fn describe(topic: &Arc<Topic>) -> MetadataResponseTopic {
-    let partitions = (0..).zip(&topic.partitions).map(|(index, partition)| MetadataResponsePartition {
-        error_code: ErrorCode::None.code(),
-        partition_index: index,
-        leader_id: partition.leader,
-        leader_epoch: partition.leader_epoch,
-        replica_nodes: partition.replicas.to_vec(),
-        isr_nodes: partition.isr.to_vec(),
-        ..MetadataResponsePartition::default()
-    });
-    MetadataResponseTopic {
-        error_code: ErrorCode::None.code(),
-        name: Some(topic.name.clone()),
-        topic_id: topic.id,
-        is_internal: topic.internal,
-        partitions: partitions.collect(),
-        ..MetadataResponseTopic::default()
-    }
+fn broker_response(node: Node) -> MetadataResponseBroker {
+    MetadataResponseBroker { node_id: node.id, host: node.host, port: node.port, rack: node.rack }
 }
 
-fn describe_name(state: &State, name: &Str) -> MetadataResponseTopic {
-    match state.topic(name) {
-        Some(topic) => describe(topic),
-        None => {
-            let code = match topic_name::validate(name) {
-                Ok(()) => ErrorCode::UnknownTopicOrPartition,
-                Err(_) => ErrorCode::InvalidTopicException,
-            };
-            refused(code, Some(name.clone()), Uuid::ZERO)
+/// The cluster as the client of one listener is shown it.
+struct Seen<'a> {
+    state: &'a State,
+    nodes: Nodes,
+    replicas: Replicas<'a>,
+    version: i16,
+}
+
+impl Seen<'_> {
+    fn named(&self, name: &Str) -> MetadataResponseTopic {
+        match self.state.topic(name) {
+            Some(topic) => self.topic(topic),
+            None => {
+                let code = match topic_name::validate(name) {
+                    Ok(()) => ErrorCode::UnknownTopicOrPartition,
+                    Err(_) => ErrorCode::InvalidTopicException,
+                };
+                refused(code, Some(name.clone()), Uuid::ZERO)
+            }
         }
     }
-}
 
-fn describe_id(state: &State, id: Uuid) -> MetadataResponseTopic {
-    match state.topic_by_id(id) {
-        Some(topic) => describe(topic),
-        None => refused(ErrorCode::UnknownTopicId, None, id),
+    fn with_id(&self, id: Uuid) -> MetadataResponseTopic {
+        match self.state.topic_by_id(id) {
+            Some(topic) => self.topic(topic),
+            None => refused(ErrorCode::UnknownTopicId, None, id),
+        }
+    }
+
+    fn topic(&self, topic: &Arc<Topic>) -> MetadataResponseTopic {
+        let partitions = (0..).zip(&topic.partitions).map(|(index, info)| self.partition(topic, index, info));
+        MetadataResponseTopic {
+            error_code: ErrorCode::None.code(),
+            name: Some(topic.name.clone()),
+            topic_id: topic.id,
+            is_internal: topic.internal,
+            partitions: partitions.collect(),
+            ..MetadataResponseTopic::default()
+        }
+    }
+
+    fn partition(
+        &self,
+        topic: &Topic,
+        partition_index: i32,
+        info: &PartitionInfo,
+    ) -> MetadataResponsePartition {
+        let (replicas, in_sync) = self.replicas.of(topic, info);
+        let leader_id = self.nodes.or_nobody(info.leader);
+        let error = match leader_id {
+            NO_NODE if self.version >= LISTENER_NOT_FOUND_SINCE && self.state.is_live(info.leader) => {
+                ErrorCode::ListenerNotFound
+            }
+            NO_NODE => ErrorCode::LeaderNotAvailable,
+            _ => ErrorCode::None,
+        };
+        MetadataResponsePartition {
+            error_code: error.code(),
+            partition_index,
+            leader_id,
+            leader_epoch: info.leader_epoch,
+            replica_nodes: replicas.to_vec(),
+            isr_nodes: in_sync.to_vec(),
+            offline_replicas: self.nodes.offline(&replicas),
+            ..MetadataResponsePartition::default()
+        }
     }
 }
 

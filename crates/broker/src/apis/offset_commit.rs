@@ -1,7 +1,8 @@
 //! OffsetCommit v2–10: remembers how far a group has read. The offsets of one request are one batch in the log.
 //!
 //! Topics and partitions that do not exist are UNKNOWN_TOPIC_OR_PARTITION (ids: UNKNOWN_TOPIC_ID), the others are
-//! committed all the same. An offset metadata above `offset.metadata.max.bytes` is refused for its partition only.
+//! committed all the same; before that is said we catch up with what other brokers said about them. An offset metadata above
+//! `offset.metadata.max.bytes` is refused for its partition only.
 //!
 //! v2–4 may bring a retention of their own · v6 leader epochs (KIP-320) · v7 static members (KIP-345) · v8 is
 //! flexible · v9 GROUP_ID_NOT_FOUND (KIP-848) · v10 topic ids (KIP-848).
@@ -17,7 +18,10 @@ use crate::groups::{Answer, CommitAnswer, CommitOffset, CommitRequest};
 use crate::request::RequestContext;
 
 pub(crate) async fn handle(context: RequestContext, request: OffsetCommitRequest) -> OffsetCommitResponse {
-    let checked = check_topics(&context, &request.topics);
+    let mut checked = check_topics(&context, &request.topics);
+    if checked.known_count < checked.unknown.len() && context.broker.freshness.catch_up().await {
+        checked = check_topics(&context, &request.topics);
+    }
     let commit = CommitRequest {
         group: request.group_id.clone(),
         generation: request.generation_id_or_member_epoch,

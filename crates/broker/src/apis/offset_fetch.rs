@@ -2,6 +2,7 @@
 //!
 //! Only what is in the log for good is answered. With `require_stable` (KIP-447) the answer waits for the commits
 //! that are under way and has them in it. A group that does not exist has no offsets; that is no error.
+//! Before a topic id is said to be unknown we catch up with what other brokers said about it.
 //!
 //! v2 asks for all topics with null and has an error for the group · v5 leader epochs (KIP-320) · v6 is flexible
 //! · v7 require_stable · v8 several groups (KIP-709) · v9 KIP-848's member fields · v10 topic ids (KIP-848).
@@ -14,6 +15,7 @@ use protocol::messages::offset_fetch_response::{
 use protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use protocol::{ErrorCode, Str, Uuid};
 
+use crate::freshness::SecondLook;
 use crate::groups::{Answer, FetchOffsetsRequest, FetchTopic, FetchedOffsets, FetchedTopic};
 use crate::request::RequestContext;
 
@@ -23,10 +25,11 @@ const GROUP_ERROR_FROM: i16 = 2;
 
 pub(crate) async fn handle(context: RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse {
     let require_stable = request.require_stable;
+    let mut second_look = SecondLook::default();
     if context.api_version >= GROUPS_FROM {
         let mut groups = Vec::with_capacity(request.groups.len());
         for group in request.groups {
-            groups.push(fetch_group(&context, group, require_stable).await);
+            groups.push(fetch_group(&context, group, require_stable, &mut second_look).await);
         }
         return OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };
     }
@@ -41,15 +44,26 @@ pub(crate) async fn handle(context: RequestContext, request: OffsetFetchRequest)
         topics: request.topics.map(|topics| topics.into_iter().map(topic).collect()),
         ..OffsetFetchRequestGroup::default()
     };
-    single(fetch_group(&context, group, require_stable).await)
+    single(fetch_group(&context, group, require_stable, &mut second_look).await)
 }
 
 async fn fetch_group(
     context: &RequestContext,
     group: OffsetFetchRequestGroup,
     require_stable: bool,
+    second_look: &mut SecondLook,
 ) -> OffsetFetchResponseGroup {
-    let (known, unknown) = split_by_id(context, group.topics.as_deref());
+    if let Err(code) = context.broker.groups.with(&group.group_id, |_, _, _| ()) {
+        return group_error(context, group, code);
+    }
+    // Offsets that another coordinator has taken since would be read again (R20).
+    if context.broker.know_ends().await.is_err() {
+        return group_error(context, group, ErrorCode::NotCoordinator);
+    }
+    let (mut known, mut unknown) = split_by_id(context, group.topics.as_deref());
+    if !unknown.is_empty() && second_look.is_due(&context.broker.freshness, ErrorCode::UnknownTopicId).await {
+        (known, unknown) = split_by_id(context, group.topics.as_deref());
+    }
     let request = FetchOffsetsRequest { group: group.group_id.clone(), topics: known };
     match ask(context, request, require_stable).await {
         Err(error) => group_error(context, group, error),

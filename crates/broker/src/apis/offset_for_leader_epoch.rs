@@ -2,7 +2,8 @@
 //!
 //! Where the records of a leader epoch end: consumers compare it with what they read to notice a log that went
 //! another way (KIP-320). For the current epoch it is the end of the log; for an epoch that had no records, the
-//! largest one before it.
+//! largest one before it. Before a partition is said to be unknown, or led elsewhere, we catch up with what other brokers said
+//! about it.
 //!
 //! 3: replica id (consumers send −1) · 4: flexible.
 
@@ -11,6 +12,7 @@ use protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, Offse
 use protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::freshness::SecondLook;
 use crate::partitions::{TopicRef, led_here};
 use crate::request::RequestContext;
 
@@ -23,13 +25,19 @@ pub(super) async fn handle(
     let asked: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
     let is_too_large = asked > context.broker.limits.request_partitions_max;
     let mut response = OffsetForLeaderEpochResponse::default();
+    let mut second_look = SecondLook::default();
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
-            let result = match is_too_large {
+            let mut result = match is_too_large {
                 true => Err(ErrorCode::InvalidRequest),
                 false => find(&context, &topic.topic, asked),
             };
+            if let Err(code) = result
+                && second_look.is_due(&context.broker.freshness, code).await
+            {
+                result = find(&context, &topic.topic, asked);
+            }
             let (leader_epoch, end_offset) = result.unwrap_or(UNDEFINED);
             partitions.push(EpochEndOffset {
                 error_code: result.err().unwrap_or(ErrorCode::None).code(),

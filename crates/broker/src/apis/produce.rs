@@ -7,6 +7,9 @@
 //! Differences: Kafka acknowledges from memory, we from the disk. `min.insync.replicas` and the timeout are about
 //! replicas and have no effect here. Transactional batches are refused until there are transactions.
 //!
+//! A topic or a leadership that we have not heard of yet is refused at once, and we catch up behind the answer: batches are
+//! queued in the order in which they come, so none may wait for news while the next one does not. Producers try again.
+//!
 //! 5: log start offset · 7: zstd (KIP-110) · 8: errors of records (KIP-467) · 9: flexible · 10: current leader
 //! (KIP-951) · 11, 12: transactions (KIP-890) · 13: topic ids (KIP-516).
 
@@ -20,6 +23,7 @@ use protocol::messages::produce_response::{
 use protocol::wire::{DecodeError, Reader};
 use protocol::{ErrorCode, Message, Str, Uuid};
 
+use crate::freshness::may_be_stale;
 use crate::partitions::TopicRef;
 use crate::produce::{Appended, ProduceTerms, ProduceTopic, Refused, Stored};
 use crate::request::{CloseReason, Handling, Outcome, RequestContext};
@@ -41,7 +45,11 @@ pub(super) fn handle(context: RequestContext, mut body: Reader) -> Result<Handli
     if acks == 0 {
         let failed = topics.iter().flat_map(|topic| &topic.partitions).any(|(_, result)| result.is_err());
         let outcome = match failed {
-            true => Outcome::Close(CloseReason::ProduceWithoutAcksFailed),
+            true => {
+                // The client will look for the leader.
+                context.broker.freshness.catch_up_soon();
+                Outcome::Close(CloseReason::ProduceWithoutAcksFailed)
+            }
             false => Outcome::Silent,
         };
         return Ok(Handling::Pipelined(Box::pin(std::future::ready(outcome))));
@@ -112,7 +120,12 @@ async fn answer(context: RequestContext, topics: Vec<TopicAppends>) -> Outcome {
         for (index, queued) in topic.partitions {
             let result = match queued {
                 Ok(appended) => appended.committed().await,
-                Err(refused) => Err(refused),
+                Err(refused) => {
+                    if may_be_stale(refused.code) {
+                        context.broker.freshness.catch_up_soon();
+                    }
+                    Err(refused)
+                }
             };
             leader_changed |=
                 matches!(&result, Err(refused) if refused.code == ErrorCode::NotLeaderOrFollower);

@@ -13,7 +13,7 @@ use commitlog::{Append, AppendOptions, Isolation, Origin, Partition, ReadError, 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use protocol::batch::{Batch, BatchBuilder, split_batches};
-use protocol::{ErrorCode, Str, Uuid};
+use protocol::{ErrorCode, Str, TopicIdPartition, Uuid};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use world::clock::SharedClock;
 use world::task;
@@ -83,6 +83,8 @@ enum InFlight {
 
 /// A snapshot that could not be written is tried again after this.
 const SNAPSHOT_RETRY_MS: u64 = 10_000;
+/// A bucket that did not answer while loading is asked again after this.
+const LOAD_RETRY: Duration = Duration::from_secs(1);
 
 impl PartitionRuntime {
     pub fn new(
@@ -112,6 +114,16 @@ impl PartitionRuntime {
             inner,
             wake: Notify::new(),
         })
+    }
+
+    pub fn id(&self) -> TopicIdPartition {
+        self.partition.id()
+    }
+
+    /// Whether it runs this leadership, on this opening of the partition: a log that was closed and opened again may have
+    /// been written to by others in between.
+    pub fn is_of(&self, partition: &Arc<Partition>, leader_epoch: i32) -> bool {
+        self.leader_epoch == leader_epoch && Arc::ptr_eq(&self.partition, partition)
     }
 
     pub fn now(&self) -> Now {
@@ -161,7 +173,11 @@ impl PartitionRuntime {
     fn carry_out(&self, inner: &mut Inner, effects: Effects) {
         let has_writes = !effects.writes.is_empty();
         for write in effects.writes {
-            let outcome = self.append(&write.records);
+            // A write that failed may bring about another one. Once we are stopped the log is another's to write.
+            let outcome = match inner.phase {
+                Phase::Stopped => Err(ErrorCode::NotCoordinator),
+                _ => self.append(&write.records),
+            };
             inner.in_flight.push_back(InFlight::Write { token: write.token, outcome });
         }
         for (reply, answer) in effects.answers {
@@ -303,7 +319,11 @@ impl PartitionRuntime {
 
     /// The whole snapshot is safe: what stands before it says nothing new.
     async fn finish_snapshot(&self) {
-        let Some(run) = self.inner.lock().snapshot.take() else { return };
+        let run = {
+            let mut inner = self.inner.lock();
+            inner.snapshot.take().filter(|_| inner.phase == Phase::Ready)
+        };
+        let Some(run) = run else { return };
         let trimmed = self.partition.delete_records(run.first_offset).await;
         let mut inner = self.inner.lock();
         inner.last_snapshot_bytes = run.bytes;
@@ -320,7 +340,17 @@ impl PartitionRuntime {
 
     async fn load(&self, current_topic_id: impl Fn(&Str) -> Option<Uuid>) {
         let started = self.now().monotonic_ms;
-        let loaded = self.replay().await;
+        let loaded = loop {
+            match self.replay().await {
+                Err(LoadError::Read(ReadError::Bucket(error))) => {
+                    tracing::warn!(partition = %self.partition.id(), %error, "groups cannot be loaded yet");
+                    task::sleep(LOAD_RETRY).await;
+                    let mut inner = self.inner.lock();
+                    inner.shard = Shard::new(inner.shard.settings.clone());
+                }
+                loaded => break loaded,
+            }
+        };
         let mut inner = self.inner.lock();
         if inner.phase != Phase::Loading {
             return;
@@ -351,7 +381,7 @@ impl PartitionRuntime {
     async fn replay(&self) -> Result<u64, LoadError> {
         let offsets = self.partition.offsets();
         let (mut offset, mut record_count) = (offsets.log_start, 0);
-        while offset < offsets.high_watermark {
+        while offset < offsets.high_watermark && self.is_loading() {
             let request = ReadRequest {
                 offset,
                 max_bytes: LOAD_READ_BYTES,
@@ -386,7 +416,8 @@ impl PartitionRuntime {
         Ok(record_count)
     }
 
-    /// Sends everybody who waits to look for the coordinator again. The groups stay in the log.
+    /// Sends everybody who waits to look for the coordinator again, also those whose write is under way: they will find it
+    /// in the log, or write it again. The groups stay in the log.
     pub fn stop(&self) {
         let mut inner = self.inner.lock();
         let was_ready = inner.phase == Phase::Ready;
@@ -396,6 +427,7 @@ impl PartitionRuntime {
             inner.shard.unload(ErrorCode::NotCoordinator, &mut effects);
             self.carry_out(&mut inner, effects);
         }
+        inner.waiting.clear();
         self.wake.notify_one();
     }
 

@@ -1,8 +1,9 @@
-//! A broker on a disk in memory, under a clock that only moves when nobody is busy, and a client that talks to it.
+//! A broker on a disk or a bucket in memory, under a clock that only moves when nobody is busy, and a client that talks to it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::{Broker, BrokerOptions, Connection, Endpoint, Handling, Outcome};
 use bytes::{Bytes, BytesMut};
@@ -19,6 +20,7 @@ use protocol::messages::{
 };
 use protocol::wire::Reader;
 use protocol::{ErrorCode, Message, Records, Request, Str, Uuid, frame};
+use world::bucket::{Bucket, MemBucket};
 use world::clock::SimClock;
 use world::disk::MemDisk;
 use world::rng::SeededRng;
@@ -29,11 +31,27 @@ pub struct House {
     pub broker: Arc<Broker>,
     pub connection: Arc<Connection>,
     pub log: Arc<CommitLog>,
-    catalog: Arc<Catalog>,
-    disk: Arc<MemDisk>,
+    pub catalog: Arc<Catalog>,
+    store: Store,
     clock: Arc<SimClock>,
     config: Arc<BrokerConfig>,
     /// Each start has randomness of its own, as each process has.
+    seed: u64,
+}
+
+#[derive(Clone)]
+pub enum Store {
+    Disk(Arc<MemDisk>),
+    Bucket(MemBucket),
+}
+
+/// What a broker is started on.
+pub struct Opened {
+    catalog: Arc<Catalog>,
+    log: Arc<CommitLog>,
+    store: Store,
+    clock: Arc<SimClock>,
+    config: Arc<BrokerConfig>,
     seed: u64,
 }
 
@@ -50,7 +68,13 @@ impl House {
 
     pub async fn with(properties: &[(&str, &str)]) -> House {
         let (config, _) = BrokerConfig::new(properties.iter().copied()).expect("good properties");
-        House::on(MemDisk::new(7), Arc::new(SimClock::new(NOW_MS)), Arc::new(config), 7).await
+        let disk = Store::Disk(MemDisk::new(7));
+        Opened::on(disk, Arc::new(SimClock::new(NOW_MS)), Arc::new(config), 7).await.start().await
+    }
+
+    /// Node 1 on a bucket that it may share. It never looks for the appends of others unless somebody asks it to.
+    pub async fn in_bucket(bucket: &MemBucket, properties: &[(&str, &str)]) -> House {
+        Opened::in_bucket(bucket, properties, 7).await.start().await
     }
 
     /// Stops as SIGTERM does, and starts again on the same disk.
@@ -58,53 +82,12 @@ impl House {
         self.broker.shutdown().await;
         self.log.close().await;
         self.catalog.close().await;
-        let House { disk, clock, config, seed, .. } = self;
+        let House { store, clock, config, seed, .. } = self;
         // The process ends: whatever task still held the directory holds it no more.
-        disk.kill();
-        House::on(disk, clock, config, seed + 1).await
-    }
-
-    async fn on(disk: Arc<MemDisk>, clock: Arc<SimClock>, config: Arc<BrokerConfig>, seed: u64) -> House {
-        let rng = SeededRng::shared(seed);
-        let endpoint = BrokerEndpoint {
-            listener_name: "PLAINTEXT".into(),
-            security_protocol: 0,
-            host: "broker.test".into(),
-            port: 9092,
-        };
-        let options = CatalogOptions { endpoints: vec![endpoint], ..CatalogOptions::default() };
-        let catalog =
-            Catalog::open(disk.clone(), PathBuf::from("/data/metadata"), clock.clone(), rng.clone(), options)
-                .await
-                .expect("an empty catalog opens");
-        let log = CommitLog::open(
-            disk.clone(),
-            PathBuf::from("/data/log"),
-            clock.clone(),
-            rng.clone(),
-            LogSettings::default(),
-            catalog.clone(),
-        )
-        .await
-        .expect("an empty log opens");
-        let advertised = Endpoint {
-            listener_name: "PLAINTEXT".into(),
-            security_protocol: 0,
-            host: "broker.test".into(),
-            port: 9092,
-        };
-        let options = BrokerOptions {
-            clock: clock.clone(),
-            rng,
-            catalog: catalog.clone(),
-            log: log.clone(),
-            config: config.clone(),
-            node_id: 1,
-            advertised: vec![advertised],
-        };
-        let broker = Broker::start(options).await.expect("the broker starts");
-        let connection = House::connection(1);
-        House { broker, connection, log, catalog, disk, clock, config, seed }
+        if let Store::Disk(disk) = &store {
+            disk.kill();
+        }
+        Opened::on(store, clock, config, seed + 1).await.start().await
     }
 
     /// The id of `__consumer_offsets`, once it is there.
@@ -173,6 +156,73 @@ impl House {
         assert_eq!(code(answered.error_code), ErrorCode::None);
         answered.base_offset
     }
+}
+
+impl Opened {
+    /// Each start needs a seed of its own.
+    pub async fn in_bucket(bucket: &MemBucket, properties: &[(&str, &str)], seed: u64) -> Opened {
+        let (config, _) = BrokerConfig::new(properties.iter().copied()).expect("good properties");
+        let (store, clock) = (Store::Bucket(bucket.clone()), Arc::new(SimClock::new(NOW_MS)));
+        Opened::on(store, clock, Arc::new(config), seed).await
+    }
+
+    async fn on(store: Store, clock: Arc<SimClock>, config: Arc<BrokerConfig>, seed: u64) -> Opened {
+        let rng = SeededRng::shared(seed);
+        let options = CatalogOptions {
+            node_id: Some(1),
+            lease_ttl: Duration::ZERO,
+            endpoints: vec![endpoint("broker.test")],
+            follow_every: Duration::from_secs(1_000_000),
+            ..CatalogOptions::default()
+        };
+        let settings = LogSettings::default();
+        let (catalog, log) = match &store {
+            Store::Disk(disk) => {
+                let (metadata, log) = (PathBuf::from("/data/metadata"), PathBuf::from("/data/log"));
+                let catalog =
+                    Catalog::open(disk.clone(), metadata, clock.clone(), rng.clone(), options).await;
+                let catalog = catalog.expect("the catalog opens");
+                let log =
+                    CommitLog::open(disk.clone(), log, clock.clone(), rng, settings, catalog.clone()).await;
+                (catalog, log)
+            }
+            Store::Bucket(bucket) => {
+                let bucket: Arc<dyn Bucket> = Arc::new(bucket.clone());
+                let catalog = Catalog::open_bucket(bucket.clone(), rng.clone(), options).await;
+                let catalog = catalog.expect("the catalog opens");
+                let log = CommitLog::open_bucket(bucket, clock.clone(), rng, settings, catalog.clone()).await;
+                (catalog, log)
+            }
+        };
+        let log = log.expect("the log opens");
+        Opened { catalog, log, store, clock, config, seed }
+    }
+
+    pub async fn start(self) -> House {
+        let Opened { catalog, log, store, clock, config, seed } = self;
+        let advertised = Endpoint {
+            listener_name: "PLAINTEXT".into(),
+            security_protocol: 0,
+            host: "broker.test".into(),
+            port: 9092,
+        };
+        let options = BrokerOptions {
+            clock: clock.clone(),
+            rng: SeededRng::shared(seed ^ 0xb0b),
+            catalog: catalog.clone(),
+            log: log.clone(),
+            config: config.clone(),
+            node_id: 1,
+            advertised: vec![advertised],
+        };
+        let broker = Broker::start(options).await.expect("the broker starts");
+        let connection = House::connection(1);
+        House { broker, connection, log, catalog, store, clock, config, seed }
+    }
+}
+
+pub fn endpoint(host: &str) -> BrokerEndpoint {
+    BrokerEndpoint { listener_name: "PLAINTEXT".into(), security_protocol: 0, host: host.into(), port: 9092 }
 }
 
 pub fn only_partition(

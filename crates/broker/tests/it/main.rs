@@ -8,6 +8,7 @@ mod fetch_sessions;
 mod groups;
 mod house;
 mod limits;
+mod neighbours;
 mod offsets;
 mod produce;
 mod topics;
