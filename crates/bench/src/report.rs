@@ -47,6 +47,8 @@ pub fn write(files: &[PathBuf], docs: &Path) -> Result<()> {
         );
     }
     let mut text = head(&all);
+    // Ratios that held, of those that were measured again.
+    let mut total = (0, 0);
     if let Some(limits) = all.iter().find_map(|results| results.limits.as_ref()) {
         let _ = writeln!(
             text,
@@ -87,10 +89,22 @@ pub fn write(files: &[PathBuf], docs: &Path) -> Result<()> {
                     .collect();
                 if !again.is_empty() {
                     let hours = (repeat.results.at as f64 - source.results.at as f64) / 3600.0;
-                    let _ = writeln!(text, "{}", repeated(&rows, &again, hours));
+                    let (repeat, held, compared) = repeated(&rows, &again, hours);
+                    let _ = writeln!(text, "{repeat}");
+                    total = (total.0 + held, total.1 + compared);
                 }
             }
         }
+    }
+    if total.1 > 0 {
+        let _ = write!(
+            text,
+            "\n## Repeats\nOf {} ratios that were measured again {} ({:.1} %) lie within the intervals; of 95 % intervals one in twenty does not when\n\
+             nothing has changed. Each that does not is named with its workload.\n",
+            total.1,
+            total.0,
+            100.0 * total.0 as f64 / total.1 as f64
+        );
     }
     std::fs::write(docs.join("performance.md"), text)?;
     Ok(())
@@ -259,8 +273,8 @@ fn table(rows: &[&Row], name: impl Fn(&Row) -> String) -> String {
 }
 
 /// How many ratios of a later run have an interval that meets the first one's, and which do not. Where both are of one
-/// round there is no interval to meet: how far they are apart is all that can be said.
-fn repeated(rows: &[&Row], again: &[&Row], hours: f64) -> String {
+/// round there is no interval to meet: how far they are apart is all that can be said. The text, how many held, and of how many.
+fn repeated(rows: &[&Row], again: &[&Row], hours: f64) -> (String, usize, usize) {
     let (mut held, mut apart, mut single) = (0, Vec::new(), Vec::new());
     for row in rows {
         let known = again.iter().find(|a| (&a.case, &a.metric) == (&row.case, &row.metric));
@@ -291,7 +305,8 @@ fn repeated(rows: &[&Row], again: &[&Row], hours: f64) -> String {
     if held + apart.len() + single.len() == 0 {
         text.push_str(" nothing of it is a ratio.");
     }
-    text
+    let compared = held + apart.len();
+    (text, held, compared)
 }
 
 // ---- the picture
@@ -465,6 +480,10 @@ mod tests {
         assert!(text.contains("Repeated 2.00 hours later: 3 of 3 ratios within the intervals."), "{text}");
         assert!(
             text.contains("Repeated 1.00 hours later: 0 of 3 ratios within the intervals. Apart: "),
+            "{text}"
+        );
+        assert!(
+            text.contains("Of 6 ratios that were measured again 3 (50.0 %) lie within the intervals"),
             "{text}"
         );
         assert_eq!(picture.matches("<circle").count(), 6, "three cases of two subjects");
