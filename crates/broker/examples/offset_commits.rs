@@ -141,6 +141,7 @@ async fn start(directory: &Path) -> House {
         config: Arc::new(BrokerConfig::default()),
         node_id: 1,
         advertised: vec![endpoint],
+        peers: None,
     };
     House { broker: Broker::start(options).await.expect("broker"), catalog, log }
 }

@@ -49,6 +49,14 @@ pub struct BrokerOptions {
     pub node_id: i32,
     /// One per listener; the first one answers connections of listeners without an endpoint.
     pub advertised: Vec<Endpoint>,
+    /// Calls to other brokers of the cluster. Without them everything takes a little longer.
+    pub peers: Option<Arc<dyn Peers>>,
+}
+
+/// What a broker asks of others.
+pub trait Peers: Send + Sync + 'static {
+    /// Asks the broker at `HOST:PORT` to look at the metadata log. True: it has everything now that was there before the call.
+    fn nudge(self: Arc<Self>, address: String) -> BoxFuture<'static, bool>;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +88,7 @@ pub struct Broker {
 
 impl Broker {
     pub async fn start(options: BrokerOptions) -> Result<Arc<Broker>, StartError> {
-        let BrokerOptions { clock, rng, catalog, log, config, node_id, advertised } = options;
+        let BrokerOptions { clock, rng, catalog, log, config, node_id, advertised, peers } = options;
         if advertised.is_empty() {
             return Err(StartError::NoEndpoint);
         }
@@ -120,6 +128,7 @@ impl Broker {
             topics: topics.clone(),
             groups: groups.clone(),
             counters: counters.clone(),
+            peers,
             lease_ttl,
         });
         let fetch_sessions = FetchSessions::new(clock.clone(), rng, limits.clone());
@@ -229,6 +238,13 @@ impl Broker {
         tracing::debug!("the ends of our partitions are not known: {error}");
         self.freshness.catch_up_soon();
         Err(ErrorCode::NotLeaderOrFollower)
+    }
+
+    /// Lets all live brokers know what is new, so that clients who go there next find it. Not waited for very long.
+    pub(crate) async fn tell_others(&self) {
+        if let Some(cluster) = &self.cluster {
+            cluster.tell_others().await;
+        }
     }
 
     /// Waits until every live broker has what the catalog says up to a position. False: not by then (monotonic time).

@@ -15,12 +15,14 @@ use std::time::Duration;
 
 use catalog::{Catalog, ConfigMap, LeaseWatch, Leases, ResourceType, State};
 use commitlog::{CommitLog, PartitionSettings};
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use protocol::{Str, TopicIdPartition, Uuid};
 use world::clock::SharedClock;
 use world::collections::HashMap;
 use world::task::{self, JoinHandle};
 
+use crate::broker::Peers;
 use crate::configs::Configs;
 use crate::counters::Counters;
 use crate::groups::Groups;
@@ -44,6 +46,7 @@ pub(crate) struct ClusterOptions {
     pub topics: Arc<Topics>,
     pub groups: Arc<Groups>,
     pub counters: Arc<Counters>,
+    pub peers: Option<Arc<dyn Peers>>,
     pub lease_ttl: Duration,
 }
 
@@ -93,6 +96,8 @@ impl Cluster {
         tasks.push(task::spawn(async move { this.follow().await }));
         let this = cluster.clone();
         tasks.push(task::spawn(async move { this.watch().await }));
+        let this = cluster.clone();
+        tasks.push(task::spawn(async move { this.spread_news().await }));
         *cluster.tasks.lock() = tasks;
         Some(cluster)
     }
@@ -325,8 +330,30 @@ impl Cluster {
         let _ = task::timeout(Duration::from_secs(1), self.leases.remove(self.me())).await;
     }
 
+    /// What we append the others hear of at once.
+    async fn spread_news(&self) {
+        let mut appended = self.options.catalog.appended();
+        while appended.changed().await.is_ok() {
+            self.tell_others().await;
+        }
+    }
+
+    /// True: all live brokers have what we know.
+    pub async fn tell_others(&self) -> bool {
+        let Some(peers) = &self.options.peers else { return false };
+        let addresses: Vec<String> = {
+            let state = self.options.catalog.read();
+            let others = state.live_brokers().filter(|broker| broker.wal_id != self.me());
+            let first = others.filter_map(|broker| broker.endpoints.first());
+            first.map(|endpoint| host_and_port(&endpoint.host, endpoint.port)).collect()
+        };
+        let nudged = addresses.into_iter().map(|address| peers.clone().nudge(address));
+        join_all(nudged).await.into_iter().all(|is_told| is_told)
+    }
+
     /// Waits until every live broker has what the catalog says up to a position. False: not within the time given.
     pub async fn applied_everywhere(&self, position: u64, within: Duration) -> bool {
+        let _ = task::timeout(within, self.tell_others()).await;
         let everywhere = async {
             loop {
                 let others: Vec<u64> = {
@@ -379,6 +406,13 @@ impl SeenConfigs {
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect()
+    }
+}
+
+fn host_and_port(host: &str, port: u16) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
     }
 }
 

@@ -23,6 +23,8 @@ use world::task::{self, Instant};
 const PAUSE: Duration = Duration::from_millis(50);
 /// Whoever has waited so long answers as the catalog is.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+/// Partitions with much to read are open when they are: requests for them come again.
+const IN_EFFECT_MAX: Duration = Duration::from_millis(500);
 
 pub(crate) struct Freshness {
     catalog: Arc<Catalog>,
@@ -67,6 +69,13 @@ impl Freshness {
         }
     }
 
+    /// Until partitions that came with it are open, unless that takes long.
+    async fn in_effect(&self, position: u64) {
+        let mut applied = self.catalog.applied_changes();
+        let is_applied = applied.wait_for(|applied| *applied >= position);
+        let _ = task::timeout(IN_EFFECT_MAX, is_applied).await;
+    }
+
     /// The number of the first round that begins from now on.
     fn want_next(self: &Arc<Self>) -> u64 {
         let mut rounds = self.rounds.lock();
@@ -91,8 +100,9 @@ impl Freshness {
                 rounds.began_at = Some(task::now());
                 rounds.begun
             };
-            if let Err(error) = self.catalog.catch_up().await {
-                tracing::debug!(%error, "the metadata log cannot be caught up with");
+            match self.catalog.catch_up().await {
+                Ok(position) => self.in_effect(position).await,
+                Err(error) => tracing::debug!(%error, "the metadata log cannot be caught up with"),
             }
             self.finished.send_replace(round);
             let mut rounds = self.rounds.lock();
@@ -156,7 +166,10 @@ mod tests {
         let options =
             CatalogOptions { follow_every: Duration::from_secs(3_600), ..CatalogOptions::default() };
         let catalog = Catalog::open_bucket(Arc::new(bucket.clone()), SeededRng::shared(1), options).await;
-        Freshness::new(catalog.expect("the catalog opens"))
+        let catalog = catalog.expect("the catalog opens");
+        // Nobody follows it here.
+        catalog.set_applied(u64::MAX);
+        Freshness::new(catalog)
     }
 
     fn gets(bucket: &MemBucket) -> u64 {

@@ -31,7 +31,7 @@ mod resources;
 mod topics;
 
 pub use apis::{Api, TABLE as APIS};
-pub use broker::{Broker, BrokerOptions, Endpoint, StartError};
+pub use broker::{Broker, BrokerOptions, Endpoint, Peers, StartError};
 pub use connection::{ClientSoftware, Connection};
 pub use counters::{Counters, TopicCounters, TopicCountersSnapshot};
 pub use groups::GroupCounts;

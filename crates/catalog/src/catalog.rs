@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use protocol::{ErrorCode, Str, Uuid};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use world::bucket::{Bucket, BucketError, patiently};
 use world::clock::SharedClock;
 use world::disk::{Disk, DiskError};
@@ -163,8 +163,9 @@ pub struct Catalog {
     failure: Failure,
     leases: Option<Leases>,
     /// The metadata up to this position is in effect at this broker.
-    applied: AtomicU64,
-    applied_changed: Arc<Notify>,
+    applied: watch::Sender<u64>,
+    /// Frames of our own.
+    appended: watch::Receiver<u64>,
     is_closed: AtomicBool,
     node_id: i32,
     wal_id: u64,
@@ -230,10 +231,12 @@ impl Catalog {
         let counters = Arc::new(Counters::default());
         let state = Arc::new(RwLock::new(state));
         let (publish, changes) = watch::channel(log.position());
+        let (publish_own, appended) = watch::channel(0);
         let mut committer = Committer {
             log,
             state,
             publish,
+            publish_own,
             counters,
             options,
             node_id: 0,
@@ -251,8 +254,8 @@ impl Catalog {
             notices,
             failure: committer.failure.clone(),
             leases: leases.clone(),
-            applied: AtomicU64::new(0),
-            applied_changed: Arc::default(),
+            applied: watch::channel(0).0,
+            appended,
             is_closed: AtomicBool::new(false),
             node_id: committer.node_id,
             wal_id: committer.wal_id,
@@ -319,18 +322,25 @@ impl Catalog {
 
     /// How far this broker has come, as its lease says it.
     pub fn applied(&self) -> u64 {
-        self.applied.load(Ordering::Acquire)
+        *self.applied.borrow()
     }
 
     /// What the metadata says up to a position is in effect here.
     pub fn set_applied(&self, position: u64) {
-        if self.applied.fetch_max(position, Ordering::AcqRel) < position {
-            self.applied_changed.notify_one();
-        }
+        self.applied.send_if_modified(|applied| {
+            let is_more = *applied < position;
+            *applied = position.max(*applied);
+            is_more
+        });
     }
 
-    pub(crate) fn applied_changed(&self) -> Arc<Notify> {
-        self.applied_changed.clone()
+    pub fn applied_changes(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// Changes with every frame that this broker has appended: what others do not know yet.
+    pub fn appended(&self) -> watch::Receiver<u64> {
+        self.appended.clone()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -411,6 +421,7 @@ struct Committer {
     log: MetadataLog,
     state: Arc<RwLock<State>>,
     publish: watch::Sender<u64>,
+    publish_own: watch::Sender<u64>,
     counters: Arc<Counters>,
     options: CatalogOptions,
     node_id: i32,
@@ -619,6 +630,7 @@ impl Committer {
                     self.counters.frame_bytes.fetch_add(bytes, Ordering::Relaxed);
                     let outcomes = self.state.write().apply(position, &entries);
                     self.publish.send_replace(position);
+                    self.publish_own.send_replace(position);
                     for (outcome, waiting) in outcomes.into_iter().zip(batch) {
                         let _ = waiting.done.send(self.answer(outcome, position));
                     }

@@ -177,14 +177,14 @@ pub(crate) async fn keep(catalog: Weak<Catalog>, leases: Leases, ttl: Duration) 
     loop {
         let Some(strong) = catalog.upgrade().filter(|catalog| !catalog.is_closed()) else { return };
         counter += 1;
-        let lease = Lease { wal_id: strong.wal_id(), counter, applied: strong.applied() };
-        let more = strong.applied_changed();
+        let mut applied = strong.applied_changes();
+        let lease = Lease { wal_id: strong.wal_id(), counter, applied: *applied.borrow_and_update() };
         drop(strong);
         if let Err(error) = leases.put(lease).await {
             tracing::debug!("the lease is not renewed: {error}");
         }
         task::sleep(PAUSE_MIN.min(pause)).await;
-        let _ = task::timeout(pause.saturating_sub(PAUSE_MIN), more.notified()).await;
+        let _ = task::timeout(pause.saturating_sub(PAUSE_MIN), applied.changed()).await;
     }
 }
 

@@ -19,6 +19,7 @@ mod limits;
 mod memory;
 mod metrics;
 mod outbox;
+mod peers;
 mod server;
 
 pub use admin::{Admin, BoundAdmin, Readiness, Report};
@@ -28,4 +29,5 @@ pub use histogram::Histogram;
 pub use limits::{ConnectionLimits, Limits};
 pub use memory::{MemoryAccount, MemoryShare};
 pub use metrics::{MetricsText, write_server_metrics};
+pub use peers::TcpPeers;
 pub use server::{BindError, BoundListener, Server};

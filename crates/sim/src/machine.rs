@@ -167,6 +167,7 @@ impl Machine {
             config: config.clone(),
             node_id: 1,
             advertised: vec![endpoint],
+            peers: None,
         })
         .await?;
         let listener = BoundListener::bind(&self.net, "PLAINTEXT", ADDRESS, false).await?;

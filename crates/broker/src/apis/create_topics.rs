@@ -74,6 +74,8 @@ pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest
         }
     }
     let made = broker.topics.create(&planned).await;
+    // Who produces next, perhaps without waiting for an answer, shall find the leader ready.
+    broker.tell_others().await;
     let state = broker.catalog.read();
     for (plan, result) in planned.iter().zip(made) {
         results.push(match result {

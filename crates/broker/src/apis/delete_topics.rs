@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::Topic;
+use futures_util::future::join_all;
 use protocol::messages::delete_topics_response::DeletableTopicResult;
 use protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 use protocol::{ErrorCode, Str, Uuid};
@@ -54,27 +55,31 @@ pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest
         }
     };
     let until = broker.clock.monotonic() + Duration::from_millis(request.timeout_ms.max(0) as u64);
-    for topic in topics {
-        let result = match topic.internal {
-            true => {
-                Err(ApiError::new(ErrorCode::TopicAuthorizationFailed, "internal topics cannot be deleted"))
-            }
-            false => broker.topics.delete(&topic).await,
-        };
+    let delete = async |topic: &Arc<Topic>| match topic.internal {
+        true => Err(ApiError::new(ErrorCode::TopicAuthorizationFailed, "internal topics cannot be deleted")),
+        false => broker.topics.delete(topic).await,
+    };
+    // At once, so that they share commits.
+    let results = join_all(topics.iter().map(delete)).await;
+    let mut deleted = Vec::new();
+    for (topic, result) in topics.into_iter().zip(results) {
         match result {
             Ok(position) => {
                 broker.groups.topic_deleted(&topic).await;
                 tracing::info!(topic = %topic.name, id = %topic.id, "topic deleted");
-                // A broker that still leads it would take records of a topic of the same name that is made next.
-                let result = match broker.applied_everywhere(position, until).await {
-                    true => ApiError::NONE,
-                    false => ErrorCode::RequestTimedOut.into(),
-                };
-                responses.push(response(Some(topic.name.clone()), topic.id, result));
+                deleted.push((topic, position));
             }
             Err(error) => responses.push(response(Some(topic.name.clone()), topic.id, error)),
         }
     }
+    // A broker that still leads one of them would take records of a topic of the same name that is made next.
+    let last = deleted.iter().map(|(_, position)| *position).max();
+    let result = match last {
+        Some(last) if !broker.applied_everywhere(last, until).await => ErrorCode::RequestTimedOut.into(),
+        _ => ApiError::NONE,
+    };
+    let deleted = deleted.into_iter();
+    responses.extend(deleted.map(|(topic, _)| response(Some(topic.name.clone()), topic.id, result.clone())));
     if context.api_version < BY_ID_SINCE {
         for response in &mut responses {
             response.name.get_or_insert_default();

@@ -147,7 +147,9 @@ async fn auto_create(context: &RequestContext, names: &BTreeSet<Str>) {
             .filter_map(|name| broker.topics.plan(&state, &NewTopic::with_defaults(name.clone())).ok())
             .collect()
     };
-    for (topic, result) in planned.iter().zip(broker.topics.create(&planned).await) {
+    let made = broker.topics.create(&planned).await;
+    broker.tell_others().await;
+    for (topic, result) in planned.iter().zip(made) {
         match result {
             Ok(()) => tracing::info!(topic = %topic.name, "topic created because a client asked for it"),
             Err(error) => tracing::warn!(topic = %topic.name, error = ?error, "auto-creation failed"),

@@ -214,6 +214,7 @@ impl Opened {
             config: config.clone(),
             node_id: 1,
             advertised: vec![advertised],
+            peers: None,
         };
         let broker = Broker::start(options).await.expect("the broker starts");
         let connection = House::connection(1);

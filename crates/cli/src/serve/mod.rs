@@ -16,7 +16,7 @@ use broker::{Broker, BrokerOptions, Endpoint};
 use catalog::Catalog;
 use catalog::config::BrokerConfig;
 use commitlog::CommitLog;
-use server::{BindError, BoundAdmin, BoundListener, Server};
+use server::{BindError, BoundAdmin, BoundListener, Server, TcpPeers};
 use world::clock::RealClock;
 use world::net::Net;
 use world::rng::RealRng;
@@ -191,6 +191,7 @@ async fn start(
         node_id: config.node_id(),
         config: Arc::new(config),
         advertised: advertised.clone(),
+        peers: Some(TcpPeers::new(Net::tcp())),
     })
     .await
     .map_err(|error| Failure::failed(format!("the broker does not start: {error}")))?;
