@@ -173,7 +173,8 @@ async fn trouble(
         let Some(actor) = (!live.is_empty()).then(|| live[rng.below(live.len() as u64) as usize].clone())
         else {
             nodes.lock().clear();
-            nodes.lock().push(started(store, rng, settings()).await);
+            let new = started(store, rng, settings()).await;
+            nodes.lock().push(new);
             continue;
         };
         let others: Vec<u64> = live
