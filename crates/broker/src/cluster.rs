@@ -265,7 +265,8 @@ impl Cluster {
         let lively = self.lively.lock();
         let ready = state.live_brokers().filter(|broker| {
             let wal_id = broker.wal_id;
-            wal_id != without && (lively.contains(&wal_id) || wal_id == self.me())
+            // Before the first look all are taken for alive.
+            wal_id != without && (lively.is_empty() || lively.contains(&wal_id) || wal_id == self.me())
         });
         let counts = leader_counts(&state);
         let mut heirs: Vec<(usize, u64)> = ready
@@ -306,7 +307,7 @@ impl Cluster {
         }
     }
 
-    /// The planned end: others get our partitions, and this broker's WAL is sealed. Alone, it only says that it has gone.
+    /// The planned end: others get our partitions, and this broker's WAL is sealed. Alone, it keeps them for its next start.
     pub async fn leave(&self) {
         self.is_leaving.store(true, Ordering::Release);
         let _nothing_moves = self.moving.lock().await;

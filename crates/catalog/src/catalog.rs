@@ -45,6 +45,8 @@ const COMMIT_BYTES: usize = 4 << 20;
 const REGISTER_TRIES: usize = 10;
 /// How long a start waits for a bucket that does not say who is alive.
 const LEASE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the last word of a broker waits for a bucket that does not answer.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 pub struct CatalogOptions {
@@ -364,6 +366,16 @@ impl Catalog {
     /// What the opening found that an operator should hear of.
     pub fn notices(&self) -> &[Notice] {
         &self.notices
+    }
+
+    /// In a bucket: says that this incarnation has ended, so that nobody waits for its lease. Nothing that it appends counts any more.
+    pub async fn leave(&self) {
+        if self.is_shared() && !self.is_fenced() {
+            let left = self.append(vec![MetadataRecord::FenceWal { wal_id: self.wal_id }]);
+            if task::timeout(LEAVE_MAX, left).await.is_err() {
+                tracing::warn!("the bucket does not answer: others will wait for this broker's lease");
+            }
+        }
     }
 
     /// Finishes what waits and refuses what comes later.

@@ -267,6 +267,9 @@ impl Running {
         self.server.shutdown().await;
         self.broker.shutdown().await;
         self.log.close().await;
+        if let Ok(End::Stopped) = end {
+            self.catalog.leave().await;
+        }
         self.catalog.close().await;
         drop(self.lock);
         if let Ok(End::Stopped) = end {

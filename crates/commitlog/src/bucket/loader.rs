@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use catalog::Catalog;
+use catalog::{Catalog, Wal};
 use futures_util::future::join_all;
 use protocol::TopicIdPartition;
 use world::bucket::{Bucket, patiently};
@@ -30,18 +30,21 @@ const READS_AT_ONCE: usize = 32;
 const FIRST_READ_BYTES: u64 = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Ends all earlier WALs of this node. The newest first: only the oldest has partitions, and they come here.
+/// Ends all earlier WALs of this node, the newest first: only the oldest has partitions, and they come here. Then, if nobody else is
+/// there to do it, what other brokers left open.
 pub async fn take_over_own(bucket: &Arc<dyn Bucket>, catalog: &Catalog) -> Result<(), TakeoverError> {
     let me = catalog.wal_id();
-    let earlier: Vec<u64> = {
+    let (own, left): (Vec<u64>, Vec<u64>) = {
         let state = catalog.read();
-        let Some(own) = state.wal(me) else { return Ok(()) };
-        let open = state
-            .wals()
-            .filter(|(wal_id, wal)| *wal_id < me && wal.node_id == own.node_id && wal.sealed_at.is_none());
-        open.map(|(wal_id, _)| wal_id).collect()
+        let Some(node_id) = state.wal(me).map(|own| own.node_id) else { return Ok(()) };
+        let is_alone = state.live_brokers().all(|broker| broker.wal_id == me);
+        let open = state.wals().filter(|(wal_id, wal)| *wal_id < me && wal.sealed_at.is_none());
+        let ours = open.filter(|(_, wal)| wal.node_id == node_id || is_alone && wal.is_fenced);
+        let (own, left): (Vec<_>, Vec<_>) = ours.partition(|(_, wal)| wal.node_id == node_id);
+        let ids = |wals: Vec<(u64, &Wal)>| wals.into_iter().map(|(wal_id, _)| wal_id).rev().collect();
+        (ids(own), ids(left))
     };
-    for wal_id in earlier.into_iter().rev() {
+    for wal_id in own.into_iter().chain(left) {
         let end = take_over(bucket, catalog, wal_id, &[me]).await?;
         tracing::info!("WAL {wal_id} of an earlier start ends at slot {end}");
     }
