@@ -22,18 +22,22 @@ pub(super) async fn handle(
 ) -> AlterReplicaLogDirsResponse {
     let broker = &context.broker;
     let data_dir = broker.configs.started_with().data_dir();
+    let is_shared = broker.catalog.is_shared();
     let state = broker.catalog.read();
     let mut results: BTreeMap<Str, Vec<AlterReplicaLogDirPartitionResult>> = BTreeMap::new();
     for dir in &request.dirs {
         let is_ours = dir.path.trim_end_matches('/') == data_dir.trim_end_matches('/');
         for topic in &dir.topics {
             for index in &topic.partitions {
-                let found = TopicRef::Name(topic.name.clone())
-                    .find(&state)
-                    .and_then(|topic| led_here(&broker.log, broker.node_id, topic, *index));
+                let found = TopicRef::Name(topic.name.clone()).find(&state).and_then(|topic| match is_shared {
+                    // All of the bucket is at hand for every broker.
+                    true if (0..topic.partitions.len() as i32).contains(index) => Ok(()),
+                    true => Err(ErrorCode::UnknownTopicOrPartition),
+                    false => led_here(&broker.log, broker.node_id, topic, *index).map(drop),
+                });
                 let code = match found {
                     _ if !is_ours => ErrorCode::LogDirNotFound,
-                    Ok(_) => ErrorCode::None,
+                    Ok(()) => ErrorCode::None,
                     Err(code) => code,
                 };
                 let result =
