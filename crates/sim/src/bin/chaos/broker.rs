@@ -1,10 +1,10 @@
-//! One `ottla serve` process of ours, on a fixed port and a directory.
+//! One `ottla serve` process of ours, on a fixed port, and on a directory or a bucket.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -14,6 +14,7 @@ const START_MAX: Duration = Duration::from_secs(30);
 
 pub struct Settings {
     pub bin: PathBuf,
+    /// A directory, or the address of a bucket.
     pub data: PathBuf,
     pub log: PathBuf,
     pub port: u16,
@@ -75,6 +76,18 @@ impl Broker {
         Ok(self.child.try_wait()?.is_some_and(|status| status.signal() == Some(libc::SIGABRT)))
     }
 
+    /// By its name: TERM, STOP, CONT.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status()?;
+        ensure!(status.success(), "kill -s {name}: {status}");
+        Ok(())
+    }
+
+    /// `None`: it lives.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// kill -9.
     pub fn kill(mut self) -> anyhow::Result<()> {
         self.child.kill()?;
@@ -84,8 +97,7 @@ impl Broker {
 
     /// SIGTERM, and the promise that it ends with 0.
     pub fn stop(mut self) -> anyhow::Result<()> {
-        let status = Command::new("kill").arg(self.child.id().to_string()).status()?;
-        ensure!(status.success(), "kill: {status}");
+        self.signal("TERM")?;
         let ended = self.child.wait()?;
         ensure!(ended.success(), "a graceful stop ended with {ended}");
         Ok(())
