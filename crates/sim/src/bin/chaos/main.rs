@@ -111,6 +111,12 @@ pub struct Cluster {
     /// `bucket.lease.ttl.ms`, if it should not be the brokers' default of 6000.
     #[arg(long)]
     lease_ttl_ms: Option<u64>,
+    /// Without a network namespace for each broker (which needs root): links are closed or silent, packets are never lost.
+    #[arg(long)]
+    without_namespaces: bool,
+    /// A store that breaks the rule on purpose, and forgets writes that it acknowledged: the run must find the loss.
+    #[arg(long, value_parser = ["forget-writes"])]
+    control: Option<String>,
     /// Wall clocks of the brokers wrong by up to two minutes, differently after each start (needs libfaketime).
     #[arg(long)]
     clock_shift: bool,

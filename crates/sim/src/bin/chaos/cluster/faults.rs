@@ -14,6 +14,7 @@ use client::Client;
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::StdRng;
+use tokio::task::JoinHandle;
 
 use super::gaps::Window;
 use super::load::{TOPIC, Told};
@@ -29,6 +30,7 @@ const AFTER_LEASE: Duration = Duration::from_secs(3);
 pub const WITNESS: &str = "witness-";
 const WITNESS_AFTER: Duration = Duration::from_millis(200);
 const WITNESS_PATIENCE: Duration = Duration::from_secs(30);
+const PROBLEM_CHARS_MAX: usize = 600;
 /// A cluster that was left alone for so long has a leader for each partition.
 const CALM_MAX: Duration = Duration::from_secs(60);
 
@@ -37,6 +39,14 @@ pub enum Side {
     Store,
     Clients,
     Both,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    Closed,
+    Silent,
+    /// Every packet is lost: what TCP makes of that. Only where there are namespaces, else silent.
+    Swallowed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +69,7 @@ pub enum Fault {
     Partition {
         broker: usize,
         from: Side,
-        how: Link,
+        how: How,
         lasts: Duration,
     },
     SlowStore {
@@ -127,6 +137,7 @@ impl Fault {
         let lasts = Duration::from_millis(random.random_range(1_000..=20_000));
         let how = if random.random_ratio(1, 2) { Link::Cut } else { Link::Silent };
         let at_once = random.random_ratio(1, 2);
+        let apart = [How::Closed, How::Silent, How::Swallowed][random.random_range(0..3)];
         let side = random.random_range(0..4);
         let chosen = random.random_range(0..usize::MAX);
         let broker = brokers.get(chosen % brokers.len().max(1)).copied();
@@ -140,7 +151,7 @@ impl Fault {
             50..65 => Fault::Pause { broker: broker?, lasts },
             65..80 => {
                 let from = [Side::Store, Side::Store, Side::Clients, Side::Both][side];
-                Fault::Partition { broker: broker?, from, how, lasts }
+                Fault::Partition { broker: broker?, from, how: apart, lasts }
             }
             80..87 => {
                 let median_ms = random.random_range(20..=200);
@@ -178,6 +189,19 @@ impl fmt::Display for Fault {
     }
 }
 
+struct Over {
+    /// The end of the fault's window.
+    at_ms: u32,
+    /// When the broker began to join again, if others had what was its own.
+    joins_from_ms: Option<u32>,
+}
+
+impl Over {
+    fn now(told: &Told) -> Over {
+        Over { at_ms: told.now_ms(), joins_from_ms: None }
+    }
+}
+
 /// What the faults are done to, and what they leave.
 pub struct Scene {
     pub nodes: Arc<Vec<Node>>,
@@ -195,8 +219,27 @@ pub struct Scene {
 
 impl Scene {
     pub fn problem(&self, what: String) {
+        // Of a client that ended: what it complained of first.
+        let what: String = what.lines().next().unwrap_or_default().chars().take(PROBLEM_CHARS_MAX).collect();
         eprintln!("{:>8} ms  PROBLEM: {what}", self.told.now_ms());
         self.problems.lock().push(what);
+    }
+
+    /// After faults that were broken off: all networks whole, all brokers there, as far as that is possible.
+    pub async fn heal(&self) {
+        for node in self.nodes.iter() {
+            node.to_store.change(|weather| *weather = Weather::default());
+            node.to_clients.change(|weather| *weather = Weather::default());
+            for cable in
+                node.namespace.iter().flat_map(|namespace| [&namespace.to_store, &namespace.to_clients])
+            {
+                // One that is whole cannot be mended.
+                let _ = cable.set_broken(false);
+            }
+            node.signal("CONT").await;
+            // One that runs cannot be started.
+            let _ = node.start().await;
+        }
     }
 
     /// From the fault until everything is as it was. Alone, the pause around it is looked at later.
@@ -215,63 +258,33 @@ impl Scene {
         let from_ms = self.told.now_ms();
         let over = self.clone().done_to(number, &fault, is_alone).await?;
         if is_alone {
-            let span_ms = from_ms..over.0;
+            let span_ms = from_ms..over.at_ms;
             self.windows.lock().push(Window { kind: fault.kind(), partitions: led, span_ms });
-            if let (Some(joined_ms), Some(broker)) = (over.1, fault.broker()) {
+            if let (Some(from_ms), Some(broker)) = (over.joins_from_ms, fault.broker()) {
                 // It led nothing while it was down: all that it leads now has been moved to it.
                 let partitions = self.led_by(broker).await?;
-                let span_ms = joined_ms..self.told.now_ms();
+                let span_ms = from_ms..self.told.now_ms();
                 self.windows.lock().push(Window { kind: "join", partitions, span_ms });
             }
         }
         Ok(())
     }
 
-    /// Gives the end of the fault's window, and when the broker began to join again if that is to be looked at.
-    async fn done_to(
-        self: Arc<Self>,
-        number: usize,
-        fault: &Fault,
-        is_alone: bool,
-    ) -> anyhow::Result<(u32, Option<u32>)> {
+    async fn done_to(self: Arc<Self>, number: usize, fault: &Fault, is_alone: bool) -> anyhow::Result<Over> {
         let sleep = tokio::time::sleep;
         match *fault {
             Fault::Kill { broker, down } => {
-                let node = &self.nodes[broker];
-                let killed = Instant::now();
-                node.kill().await?;
-                sleep(down).await;
-                let taken_over = down > self.lease && self.nodes.len() > 1;
-                let mut over_ms = self.told.now_ms();
-                node.start().await?;
-                node.ready().await?;
-                let joined_ms = self.told.now_ms();
-                if !taken_over {
-                    sleep((self.lease + AFTER_LEASE).saturating_sub(killed.elapsed())).await;
-                    over_ms = self.told.now_ms();
-                }
-                sleep(SETTLE).await;
-                Ok((over_ms, taken_over.then_some(joined_ms)))
+                self.nodes[broker].kill().await?;
+                self.start_again(broker, down, down > self.lease).await
             }
             Fault::Leave { broker, down } => {
-                let node = &self.nodes[broker];
-                match node.leave().await {
+                match self.nodes[broker].leave().await {
                     Ok(status) if status.success() => {}
                     // Without the store nobody can leave properly.
                     ended if is_alone => self.problem(format!("broker {broker}: a planned leave: {ended:?}")),
                     ended => eprintln!("broker {broker}: a planned leave beside another fault: {ended:?}"),
                 }
-                sleep(down).await;
-                let is_alone_in_cluster = self.nodes.len() == 1;
-                let mut over_ms = self.told.now_ms();
-                node.start().await?;
-                node.ready().await?;
-                let joined_ms = self.told.now_ms();
-                sleep(SETTLE).await;
-                if is_alone_in_cluster {
-                    over_ms = self.told.now_ms();
-                }
-                Ok((over_ms, (!is_alone_in_cluster).then_some(joined_ms)))
+                self.start_again(broker, down, true).await
             }
             Fault::Pause { broker, lasts } => {
                 let node = &self.nodes[broker];
@@ -282,26 +295,17 @@ impl Scene {
                 self.healed(broker, witness).await
             }
             Fault::Partition { broker, from, how, lasts } => {
-                let node = &self.nodes[broker];
-                let set = |how: Link| {
-                    if from != Side::Clients {
-                        node.to_store.change(|weather| weather.link = how);
-                    }
-                    if from != Side::Store {
-                        node.to_clients.change(|weather| weather.link = how);
-                    }
-                };
-                set(how);
+                self.apart(broker, from, how, true)?;
                 let witness = self.witness(number, broker, lasts);
                 sleep(lasts).await;
-                set(Link::Whole);
+                self.apart(broker, from, how, false)?;
                 self.healed(broker, witness).await
             }
             Fault::SlowStore { delay, lasts } => {
                 self.store(|weather| weather.delay = Some(delay));
                 sleep(lasts).await;
                 self.store(|weather| weather.delay = None);
-                Ok((self.told.now_ms(), None))
+                Ok(Over::now(&self.told))
             }
             Fault::StoreErrors { refused_percent, lost_percent, lasts } => {
                 self.store(|weather| {
@@ -309,7 +313,7 @@ impl Scene {
                 });
                 sleep(lasts).await;
                 self.store(|weather| (weather.refused_percent, weather.lost_percent) = (0, 0));
-                Ok((self.told.now_ms(), None))
+                Ok(Over::now(&self.told))
             }
             Fault::Outage { how, lasts } => {
                 self.store(|weather| weather.outage = how);
@@ -319,9 +323,48 @@ impl Scene {
                 for node in self.nodes.iter() {
                     node.ready().await?;
                 }
-                Ok((self.told.now_ms(), None))
+                Ok(Over::now(&self.told))
             }
         }
+    }
+
+    async fn start_again(&self, broker: usize, down: Duration, others_have_it: bool) -> anyhow::Result<Over> {
+        let node = &self.nodes[broker];
+        let began = Instant::now();
+        tokio::time::sleep(down).await;
+        let mut over = Over { at_ms: self.told.now_ms(), joins_from_ms: None };
+        node.start().await?;
+        node.ready().await?;
+        if self.nodes.len() > 1 && others_have_it {
+            over.joins_from_ms = Some(self.told.now_ms());
+        } else {
+            // Back before anybody took over: what was its own comes back now, or when the lease of the dead one is over.
+            let takeover = if self.nodes.len() > 1 { self.lease + AFTER_LEASE } else { Duration::ZERO };
+            tokio::time::sleep(takeover.saturating_sub(began.elapsed())).await;
+            over.at_ms = self.told.now_ms();
+        }
+        tokio::time::sleep(SETTLE).await;
+        Ok(over)
+    }
+
+    fn apart(&self, broker: usize, from: Side, how: How, is_apart: bool) -> anyhow::Result<()> {
+        let node = &self.nodes[broker];
+        let sides = [
+            (Side::Store, &node.to_store, node.namespace.as_ref().map(|namespace| &namespace.to_store)),
+            (Side::Clients, &node.to_clients, node.namespace.as_ref().map(|namespace| &namespace.to_clients)),
+        ];
+        for (side, proxy, cable) in sides {
+            if from != side && from != Side::Both {
+                continue;
+            }
+            match (how, cable) {
+                (How::Swallowed, Some(cable)) => cable.set_broken(is_apart)?,
+                _ if !is_apart => proxy.change(|weather| weather.link = Link::Whole),
+                (How::Closed, _) => proxy.change(|weather| weather.link = Link::Cut),
+                (How::Silent | How::Swallowed, _) => proxy.change(|weather| weather.link = Link::Silent),
+            }
+        }
+        Ok(())
     }
 
     fn store(&self, change: impl Fn(&mut Weather)) {
@@ -329,20 +372,15 @@ impl Scene {
     }
 
     /// Asks the broker for something while it is stopped or cut off, and waits longer than that.
-    fn witness(
-        self: &Arc<Self>,
-        number: usize,
-        broker: usize,
-        lasts: Duration,
-    ) -> tokio::task::JoinHandle<()> {
+    fn witness(self: &Arc<Self>, number: usize, broker: usize, lasts: Duration) -> JoinHandle<()> {
         let scene = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(WITNESS_AFTER).await;
             let name = format!("{WITNESS}{number}");
             scene.witnesses.fetch_add(1, Ordering::Relaxed);
-            let port = scene.nodes[broker].port();
+            let address = scene.nodes[broker].own_address();
             for (partition, offset) in
-                witness::ask(port, scene.partitions, &name, lasts + WITNESS_PATIENCE).await
+                witness::ask(address, scene.partitions, &name, lasts + WITNESS_PATIENCE).await
             {
                 scene.witnesses_acknowledged.fetch_add(1, Ordering::Relaxed);
                 scene.told.acknowledge_witness(&name, partition, offset);
@@ -350,16 +388,12 @@ impl Scene {
         })
     }
 
-    async fn healed(
-        &self,
-        broker: usize,
-        witness: tokio::task::JoinHandle<()>,
-    ) -> anyhow::Result<(u32, Option<u32>)> {
+    async fn healed(&self, broker: usize, witness: JoinHandle<()>) -> anyhow::Result<Over> {
         tokio::time::sleep(AFTER_LEASE).await;
         self.nodes[broker].ready().await?;
-        let over_ms = self.told.now_ms();
+        let over = Over::now(&self.told);
         witness.await?;
-        Ok((over_ms, None))
+        Ok(over)
     }
 
     /// Waits until every broker serves and every partition has a leader that is one of them.
@@ -397,7 +431,7 @@ impl Scene {
         // Node ids change from start to start; ports do not.
         let index_of = |id: i32| {
             let port = cluster.brokers.get(&id)?.port;
-            self.nodes.iter().position(|node| i32::from(node.to_clients.port) == port)
+            self.nodes.iter().position(|node| i32::from(node.to_clients.address.port()) == port)
         };
         let partitions = cluster.topic(TOPIC).map(|topic| topic.partitions.as_slice()).unwrap_or_default();
         Ok(partitions.iter().filter_map(|p| Some((p.partition, index_of(p.leader)?))).collect())

@@ -225,6 +225,8 @@ pub struct Reading {
     pub timeline: Timeline,
     /// Behind the last record of each partition.
     next: BTreeMap<i32, i64>,
+    /// Why it did not come to the end.
+    pub broken_off: Option<String>,
 }
 
 pub type Ends = BTreeMap<i32, i64>;
@@ -232,7 +234,7 @@ pub type Ends = BTreeMap<i32, i64>;
 /// A consumer that reads from the beginning and all along.
 pub struct Watcher {
     ends: watch::Sender<Option<Ends>>,
-    running: tokio::task::JoinHandle<anyhow::Result<Reading>>,
+    running: tokio::task::JoinHandle<Reading>,
 }
 
 impl Watcher {
@@ -246,7 +248,7 @@ impl Watcher {
     /// Lets it come to the end, which is known now.
     pub async fn finish(self, ends: Ends) -> anyhow::Result<Reading> {
         self.ends.send_replace(Some(ends));
-        self.running.await?.context("the consumer that read all along")
+        Ok(self.running.await?)
     }
 
     /// An error that is not waited out has ended it.
@@ -263,7 +265,7 @@ pub async fn read_all(addresses: &[String], partitions: i32) -> anyhow::Result<(
     let ends: Ends =
         consumer.end_offsets(&all).await?.into_iter().map(|(p, end)| (p.partition, end)).collect();
     let (_sender, known) = watch::channel(Some(ends.clone()));
-    Ok((read(consumer, known, None).await?, ends))
+    Ok((read(consumer, known, None).await, ends))
 }
 
 fn from_the_beginning(client: &Client, partitions: i32) -> anyhow::Result<Consumer> {
@@ -279,39 +281,56 @@ fn from_the_beginning(client: &Client, partitions: i32) -> anyhow::Result<Consum
     Ok(consumer)
 }
 
-/// Reads until the ends are known and reached.
+/// Reads until the ends are known and reached, or it cannot go on.
 async fn read(
     mut consumer: Consumer,
     known: watch::Receiver<Option<Ends>>,
     told: Option<Arc<Told>>,
-) -> anyhow::Result<Reading> {
+) -> Reading {
     let mut reading = Reading::default();
-    let mut last = Instant::now();
-    loop {
-        let ends = known.borrow().clone();
-        if let Some(ends) = ends {
-            if ends.iter().all(|(partition, end)| reading.next.get(partition).copied().unwrap_or(0) >= *end) {
-                break;
-            }
-            let missing = || format!("{:?} of {ends:?}", reading.next);
-            ensure!(last.elapsed() < STUCK_MAX, "nothing comes any more at {}", missing());
-        } else {
-            // While there are faults nobody is in a hurry.
-            last = Instant::now();
-        }
-        for record in consumer.poll(POLL).await? {
-            last = Instant::now();
-            if let Some(told) = &told {
-                reading.timeline.note("consumer", record.partition, told.now_ms());
-            }
-            reading.next.insert(record.partition, record.offset + 1);
-            reading.found.push(found(&record)?);
-        }
-    }
-    consumer.close().await?;
+    reading.broken_off =
+        reading.fill(&mut consumer, known, told).await.err().map(|error| format!("{error:#}"));
     // Offsets of a partition came in order; the partitions were mixed.
     reading.found.sort_by_key(|record| record.partition);
-    Ok(reading)
+    reading
+}
+
+impl Reading {
+    async fn fill(
+        &mut self,
+        consumer: &mut Consumer,
+        known: watch::Receiver<Option<Ends>>,
+        told: Option<Arc<Told>>,
+    ) -> anyhow::Result<()> {
+        let mut last = Instant::now();
+        loop {
+            match &*known.borrow() {
+                // While there are faults nobody is in a hurry.
+                None => last = Instant::now(),
+                Some(ends) => {
+                    let missing =
+                        |(partition, end): &(&i32, &i64)| self.next.get(partition).unwrap_or(&0) < end;
+                    let missing: Vec<_> = ends.iter().filter(missing).collect();
+                    if missing.is_empty() {
+                        return Ok(());
+                    }
+                    ensure!(
+                        last.elapsed() < STUCK_MAX,
+                        "nothing comes any more; {:?} was read, missing is what is before {missing:?}",
+                        self.next
+                    );
+                }
+            }
+            for record in consumer.poll(POLL).await? {
+                last = Instant::now();
+                if let Some(told) = &told {
+                    self.timeline.note("consumer", record.partition, told.now_ms());
+                }
+                self.next.insert(record.partition, record.offset + 1);
+                self.found.push(found(&record)?);
+            }
+        }
+    }
 }
 
 fn found(record: &Received) -> anyhow::Result<Found> {

@@ -11,6 +11,7 @@
 mod faults;
 mod gaps;
 mod load;
+mod namespace;
 mod nodes;
 mod proxy;
 mod report;
@@ -18,6 +19,7 @@ mod store;
 mod witness;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,11 +28,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use sim::history::{self, Acknowledged};
+use sim::history::{self, Acknowledged, Found, Violation};
 use tokio::task::JoinSet;
 
 use self::faults::{Fault, SETTLE, Scene};
-use self::load::{Plan, Producers, Reading, Told, Watcher};
+use self::gaps::Timeline;
+use self::load::{Everything, Plan, Producers, Reading, Told, Watcher};
+use self::namespace::Namespace;
 use self::nodes::{Node, Setting, keep_alive, lasting_ports};
 use self::proxy::Link;
 use self::report::{Counts, Summary};
@@ -46,8 +50,10 @@ const CALM: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What the brokers' own default is.
 const LEASE_DEFAULT_MS: u64 = 6000;
+/// Of the writes of the log, where a store that forgets is to be found out.
+const FORGOTTEN_PERCENT: u32 = 2;
 /// A few of many say enough.
-const SHOWN_MAX: usize = 20;
+const SHOWN_MAX: usize = 5;
 const CLOCK_LIBRARIES: [&str; 2] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
@@ -64,8 +70,14 @@ pub fn run(args: &Cluster) -> anyhow::Result<()> {
     });
     // Tasks hold brokers; dropped, they end their processes.
     runtime.shutdown_timeout(Duration::from_secs(10));
-    let is_clean = done.with_context(|| format!("logs and data are left in {}", work.path().display()))?;
-    ensure!(is_clean, "promises were broken; logs and data are left in {}", work.path().display());
+    let left = format!("logs and data are left in {}", work.path().display());
+    let summary = done.with_context(|| left.clone())?;
+    if args.control.is_some() {
+        ensure!(summary.counts.lost > 0, "a store that forgets was not found out; {left}");
+        println!("the store forgot, and {} lost records were found", summary.counts.lost);
+    } else {
+        ensure!(summary.is_clean(), "promises were broken; {left}");
+    }
     work.done()
 }
 
@@ -79,163 +91,58 @@ async fn interrupted() {
     tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
 }
 
-/// Says whether all promises were kept.
-async fn story(args: &Cluster, work: &Path) -> anyhow::Result<bool> {
-    let brokers = usize::from(args.brokers);
-    let home = producers::clients_home(args.clients_home.as_deref())?;
-    let families = match args.only_ottla_clients {
-        true => None,
-        false => Some(Families::build(Some(&home))?),
-    };
-    let ports = lasting_ports(brokers + 1)?;
-    let mut store = Store::start(&home, work, ports[brokers]).await?;
-    let nodes = Arc::new(nodes(args, work, &store, &ports).await?);
-    let _alive = AbortOnDrop(tokio::spawn(keep_alive(nodes.clone())));
-    for node in nodes.iter() {
-        node.start().await?;
-    }
-    for node in nodes.iter() {
-        node.ready().await?;
-    }
-    let addresses: Vec<String> = nodes.iter().map(Node::address).collect();
-    let client = load::client(&addresses);
-    load::create_topic(&client, args.partitions).await?;
-
-    let began = Instant::now();
-    let told = Arc::new(Told::new(began, work)?);
-    let scene = Arc::new(Scene {
-        nodes: nodes.clone(),
-        partitions: args.partitions,
-        lease: Duration::from_millis(args.lease_ttl_ms.unwrap_or(LEASE_DEFAULT_MS)),
-        told: told.clone(),
-        client,
-        windows: Default::default(),
-        problems: Default::default(),
-        witnesses: Default::default(),
-        witnesses_acknowledged: Default::default(),
-    });
-    // Leaders spread over brokers that have just come.
-    tokio::time::sleep(if brokers > 1 { SETTLE } else { Duration::ZERO }).await;
-    scene.calm().await?;
-    let outage = Duration::from_secs_f64(args.outage_minutes * 60.0);
-    let plan = Plan {
-        producers: args.producers,
-        partitions: args.partitions,
-        rate: args.rate,
-        patience: PATIENCE + outage,
-    };
-    let producers = Producers::start(&addresses, &plan, &told).await?;
-    let mut watcher = Some(Watcher::start(&addresses, args.partitions, told.clone())?);
-    let family_load = producers::Load {
-        work: work.to_owned(),
-        address: addresses.join(","),
-        topic: load::TOPIC.into(),
-        partitions: args.partitions,
-        rate: args.rate,
-    };
-    let mut family_producers = families.as_ref().map(|families| families.start(&family_load)).transpose()?;
-    let mut family_failed = false;
+async fn story(args: &Cluster, work: &Path) -> anyhow::Result<Summary> {
+    let mut stage = Stage::set(args, work).await?;
+    let mut clients = Clients::start(args, work, &stage).await?;
     tokio::time::sleep(CALM).await;
-
-    let mut injected: BTreeMap<&'static str, u32> = BTreeMap::new();
-    let mut breaking = Breaking::new(scene.clone(), args.seed);
-    let until = began + Duration::from_secs_f64(args.minutes * 60.0);
-    let mut outage_at = (!outage.is_zero()).then(|| began + Duration::from_secs_f64(args.minutes * 30.0));
-    while Instant::now() < until {
-        if outage_at.is_some_and(|at| Instant::now() >= at) {
-            outage_at = None;
-            let how = Link::Cut;
-            *injected.entry("long outage").or_default() += 1;
-            breaking.alone(Fault::Outage { how, lasts: outage }).await?;
-        } else {
-            let kind = breaking.next().await?;
-            kind.into_iter().for_each(|kind| *injected.entry(kind).or_default() += 1);
-        }
-        store.check_running()?;
-        if let Some(Err(error)) =
-            family_producers.as_mut().filter(|_| !family_failed).map(|p| p.check_running())
-        {
-            family_failed = true;
-            scene.problem(format!("{error:#}"));
-        }
-        if let Some(ended) = watcher.take_if(|watcher| watcher.has_ended()) {
-            let error = ended.finish(BTreeMap::new()).await.err().context("the consumer ended")?;
-            scene.problem(format!("{error:#}"));
-        }
-    }
-    breaking.healed().await?;
-    scene.calm().await?;
-    let healed = told.count();
-    tokio::time::sleep(CALM).await;
-    if told.count() == healed {
-        scene.problem(format!("nothing is acknowledged in {CALM:?} after everything is healed"));
-    }
-    let done_ms = told.now_ms();
-    eprintln!("{done_ms:>8} ms  healed; the producers finish");
-
-    producers.finish().await?;
-    let family_told = match family_producers {
-        Some(producers) if family_failed => tokio::task::block_in_place(|| producers.told_at_all())?,
-        Some(producers) => tokio::task::block_in_place(|| producers.finish())?,
-        None => Acknowledged::default(),
-    };
-    let (log, ends) = load::read_all(&addresses, args.partitions).await.context("reading everything")?;
-    let watched = match watcher {
-        Some(watcher) => watcher.finish(ends).await?,
-        None => Reading::default(),
-    };
-    let by_librdkafka = match &families {
-        Some(families) => tokio::task::block_in_place(|| families.read_all(&family_load))?,
-        None => Vec::new(),
-    };
-    eprintln!("{:>8} ms  everything was read; now by a broker that has nothing in memory", told.now_ms());
-    for node in nodes.iter() {
-        let status = node.leave().await?;
-        if !status.success() {
-            scene.problem(format!("broker {} ended with {status} at the end", node.index));
-        }
-    }
-    nodes[0].start().await?;
-    nodes[0].ready().await?;
-    scene.calm().await?;
-    let (again, _) = load::read_all(&addresses[..1], args.partitions).await.context("reading it again")?;
-    nodes[0].leave().await?;
-    if let Err(error) = tokio::task::block_in_place(|| audit(&args.bin, store.address.port())) {
+    let scene = stage.scene.clone();
+    let mut injected = BTreeMap::new();
+    if let Err(error) = break_things(args, &mut stage, &mut clients, &mut injected).await {
         scene.problem(format!("{error:#}"));
+        // What was promised is looked at none the less.
+        scene.heal().await;
     }
+    let done_ms = scene.told.now_ms();
+    eprintln!("{done_ms:>8} ms  healed; the producers finish, and everything is read");
+    let heard = clients.finish(&scene).await?;
+    eprintln!("{:>8} ms  the same by a broker that has nothing in memory", scene.told.now_ms());
+    let again = match stage.read_afresh(args).await {
+        Ok(again) => Some(again),
+        Err(error) => {
+            scene.problem(format!("{error:#}"));
+            None
+        }
+    };
 
-    let mut everything = told.take();
-    everything.acknowledged.extend(family_told);
-    let acknowledged = &everything.acknowledged;
-    let mut violations = everything.violations;
-    violations.extend(history::violations(acknowledged, &log.found));
+    let Heard { acknowledged, timeline, refused, mut violations, log, watched, by_librdkafka } = heard;
+    violations.extend(history::violations(&acknowledged, &log));
     for earlier in [&watched.found, &by_librdkafka] {
-        violations.extend(history::changes(earlier, &log.found));
+        violations.extend(history::changes(earlier, &log));
     }
-    violations.extend(history::changes(&log.found, &again.found));
-    for violation in violations.iter().take(SHOWN_MAX) {
-        println!("{violation}");
-    }
-    for refused in everything.refused.iter().take(SHOWN_MAX) {
-        println!("not acknowledged: {refused}");
-    }
+    violations.extend(again.iter().flat_map(|again| history::changes(&log, again)));
+    show(&violations);
+    refused.iter().take(SHOWN_MAX).for_each(|refused| println!("not acknowledged: {refused}"));
     let windows = scene.windows.lock().clone();
     let summary = Summary {
         seed: args.seed,
-        brokers,
+        brokers: scene.nodes.len(),
         minutes: f64::from(done_ms) / 60e3,
         injected,
         acknowledged: acknowledged.len(),
-        found: log.found.len(),
+        found: log.len(),
         read_meanwhile: watched.found.len(),
         counts: Counts::of(&violations),
-        refused: everything.refused.len(),
+        refused: refused.len(),
         witnesses: scene.witnesses.load(Ordering::Relaxed),
         witnesses_acknowledged: scene.witnesses_acknowledged.load(Ordering::Relaxed),
-        brokers_said: report::Said::in_logs(nodes.iter().map(Node::log)),
-        ended_by_themselves: nodes.iter().map(|node| node.ended_by_itself.load(Ordering::Relaxed)).sum(),
-        store: report::requests(nodes.iter().map(|node| node.to_store.counters())),
-        gaps: gaps::gaps(&everything.timeline, &windows),
+        brokers_said: report::Said::in_logs(scene.nodes.iter().map(Node::log)),
+        ended_by_themselves: scene
+            .nodes
+            .iter()
+            .map(|node| node.ended_by_itself.load(Ordering::Relaxed))
+            .sum(),
+        store: report::requests(scene.nodes.iter().map(|node| node.to_store.counters())),
+        gaps: gaps::gaps(&timeline, &windows),
         consumer_gaps: gaps::gaps(&watched.timeline, &windows),
         consumer_gap_max_ms: watched.timeline.longest_silence_ms(done_ms),
         lease: scene.lease,
@@ -243,7 +150,224 @@ async fn story(args: &Cluster, work: &Path) -> anyhow::Result<bool> {
         has_bounds: args.bounds,
     };
     summary.print();
-    Ok(summary.is_clean())
+    Ok(summary)
+}
+
+/// Some of each kind.
+fn show(violations: &[Violation]) {
+    let mut shown: BTreeMap<String, usize> = BTreeMap::new();
+    for violation in violations {
+        let text = violation.to_string();
+        let count = shown.entry(text.split(':').next().unwrap_or_default().to_owned()).or_default();
+        *count += 1;
+        if *count <= SHOWN_MAX {
+            println!("{text}");
+        }
+    }
+}
+
+/// The store, the brokers, and a topic.
+struct Stage {
+    store: Store,
+    scene: Arc<Scene>,
+    addresses: Vec<String>,
+    _alive: AbortOnDrop<anyhow::Result<()>>,
+}
+
+impl Stage {
+    async fn set(args: &Cluster, work: &Path) -> anyhow::Result<Stage> {
+        let home = producers::clients_home(args.clients_home.as_deref())?;
+        let count = usize::from(args.brokers);
+        let ports = lasting_ports(count + 1)?;
+        let store = Store::start(&home, work, ports[count]).await?;
+        let nodes = Arc::new(nodes(args, work, &store, &ports[..count]).await?);
+        let alive = AbortOnDrop(tokio::spawn(keep_alive(nodes.clone())));
+        for node in nodes.iter() {
+            node.start().await?;
+        }
+        for node in nodes.iter() {
+            node.ready().await?;
+        }
+        let addresses: Vec<String> = nodes.iter().map(Node::address).collect();
+        let client = load::client(&addresses);
+        load::create_topic(&client, args.partitions).await?;
+        let scene = Scene {
+            nodes,
+            partitions: args.partitions,
+            lease: Duration::from_millis(args.lease_ttl_ms.unwrap_or(LEASE_DEFAULT_MS)),
+            told: Arc::new(Told::new(Instant::now(), work)?),
+            client,
+            windows: Default::default(),
+            problems: Default::default(),
+            witnesses: Default::default(),
+            witnesses_acknowledged: Default::default(),
+        };
+        // Leaders spread over brokers that have just come.
+        tokio::time::sleep(if count > 1 { SETTLE } else { Duration::ZERO }).await;
+        scene.calm().await?;
+        Ok(Stage { store, scene: Arc::new(scene), addresses, _alive: alive })
+    }
+
+    /// Everybody leaves; one comes back and has everything.
+    async fn read_afresh(&self, args: &Cluster) -> anyhow::Result<Vec<Found>> {
+        let scene = &self.scene;
+        for node in scene.nodes.iter() {
+            let status = node.leave().await?;
+            if !status.success() {
+                scene.problem(format!("broker {} ended with {status} at the end", node.index));
+            }
+        }
+        let one = &scene.nodes[0];
+        one.start().await?;
+        one.ready().await?;
+        scene.calm().await?;
+        let (again, _) =
+            load::read_all(&self.addresses[..1], scene.partitions).await.context("reading again")?;
+        one.leave().await?;
+        if let Err(error) = tokio::task::block_in_place(|| audit(&args.bin, self.store.address)) {
+            scene.problem(format!("{error:#}"));
+        }
+        Ok(again.found)
+    }
+}
+
+/// Who produces and reads.
+struct Clients {
+    addresses: Vec<String>,
+    producers: Producers,
+    watcher: Watcher,
+    watcher_failed: bool,
+    /// librdkafka and kafka-clients.
+    others: Option<(Families, producers::Load, producers::Producers)>,
+    others_failed: bool,
+}
+
+/// All that clients were told and saw.
+struct Heard {
+    acknowledged: Acknowledged,
+    timeline: Timeline,
+    refused: Vec<String>,
+    /// Those that showed before the log was read.
+    violations: Vec<Violation>,
+    log: Vec<Found>,
+    watched: Reading,
+    by_librdkafka: Vec<Found>,
+}
+
+impl Clients {
+    async fn start(args: &Cluster, work: &Path, stage: &Stage) -> anyhow::Result<Clients> {
+        let (scene, addresses) = (&stage.scene, &stage.addresses);
+        let plan = Plan {
+            producers: args.producers,
+            partitions: args.partitions,
+            rate: args.rate,
+            patience: PATIENCE + minutes(args.outage_minutes),
+        };
+        let producers = Producers::start(addresses, &plan, &scene.told).await?;
+        let watcher = Watcher::start(addresses, args.partitions, scene.told.clone())?;
+        let mut others = None;
+        if !args.only_ottla_clients {
+            let families = tokio::task::block_in_place(|| Families::build(args.clients_home.as_deref()))?;
+            let load = producers::Load {
+                work: work.to_owned(),
+                address: addresses.join(","),
+                topic: load::TOPIC.into(),
+                partitions: args.partitions,
+                rate: args.rate,
+            };
+            let producers = families.start(&load)?;
+            others = Some((families, load, producers));
+        }
+        let addresses = addresses.clone();
+        Ok(Clients { addresses, producers, watcher, watcher_failed: false, others, others_failed: false })
+    }
+
+    /// A client that gave up is a broken promise; the others go on.
+    fn look_after(&mut self, scene: &Scene) {
+        if let Some((_, _, producers)) = self.others.as_mut().filter(|_| !self.others_failed)
+            && let Err(error) = producers.check_running()
+        {
+            self.others_failed = true;
+            scene.problem(format!("{error:#}"));
+        }
+        if self.watcher.has_ended() && !self.watcher_failed {
+            self.watcher_failed = true;
+            scene.problem("the consumer that reads all along has ended".to_owned());
+        }
+    }
+
+    /// Every record gets its answer; then everything is read.
+    async fn finish(self, scene: &Scene) -> anyhow::Result<Heard> {
+        self.producers.finish().await?;
+        let Everything { mut acknowledged, timeline, violations, refused } = scene.told.take();
+        let mut readers = None;
+        if let Some((families, load, producers)) = self.others {
+            let told = tokio::task::block_in_place(|| match self.others_failed {
+                true => producers.told_at_all(),
+                false => producers.finish(),
+            });
+            match told {
+                Ok(told) => acknowledged.extend(told),
+                Err(error) => scene.problem(format!("{error:#}")),
+            }
+            readers = Some((families, load));
+        }
+        let (log, ends) =
+            load::read_all(&self.addresses, scene.partitions).await.context("reading everything")?;
+        let watched = self.watcher.finish(ends).await?;
+        for (what, reading) in [("everything", &log), ("all along", &watched)] {
+            if let Some(why) = &reading.broken_off {
+                scene.problem(format!("reading {what}: {why}"));
+            }
+        }
+        let mut by_librdkafka = Vec::new();
+        if let Some((families, load)) = readers {
+            match tokio::task::block_in_place(|| families.read_all(&load)) {
+                Ok(found) => by_librdkafka = found,
+                Err(error) => scene.problem(format!("librdkafka: {error:#}")),
+            }
+        }
+        Ok(Heard { acknowledged, timeline, refused, violations, log: log.found, watched, by_librdkafka })
+    }
+}
+
+/// Faults until the time is over, and then none for a while. Counts in `injected` how many of which kind came.
+async fn break_things(
+    args: &Cluster,
+    stage: &mut Stage,
+    clients: &mut Clients,
+    injected: &mut BTreeMap<&'static str, u32>,
+) -> anyhow::Result<()> {
+    let scene = stage.scene.clone();
+    let mut breaking = Breaking::new(scene.clone(), args.seed);
+    let forgotten_percent = if args.control.is_some() { FORGOTTEN_PERCENT } else { 0 };
+    scene.nodes.iter().for_each(|node| node.to_store.change(|w| w.forgotten_percent = forgotten_percent));
+    let (began, lasts, outage) = (Instant::now(), minutes(args.minutes), minutes(args.outage_minutes));
+    let mut outage_is_due = !outage.is_zero();
+    while began.elapsed() < lasts {
+        if outage_is_due && began.elapsed() >= lasts / 2 {
+            outage_is_due = false;
+            *injected.entry("long outage").or_default() += 1;
+            breaking.alone(Fault::Outage { how: Link::Cut, lasts: outage }).await?;
+        } else if let Some(kind) = breaking.next().await? {
+            *injected.entry(kind).or_default() += 1;
+        }
+        stage.store.check_running()?;
+        clients.look_after(&scene);
+    }
+    breaking.healed().await?;
+    scene.nodes.iter().for_each(|node| node.to_store.change(|w| w.forgotten_percent = 0));
+    scene.calm().await?;
+    let before = scene.told.count();
+    tokio::time::sleep(CALM).await;
+    if scene.told.count() == before {
+        scene.problem(format!("nothing is acknowledged in {CALM:?} after everything is healed"));
+    }
+    Ok(())
+}
+
+fn minutes(minutes: f64) -> Duration {
+    Duration::from_secs_f64(minutes * 60.0)
 }
 
 async fn nodes(args: &Cluster, work: &Path, store: &Store, ports: &[u16]) -> anyhow::Result<Vec<Node>> {
@@ -257,27 +381,32 @@ async fn nodes(args: &Cluster, work: &Path, store: &Store, ports: &[u16]) -> any
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
-    let lease = args.lease_ttl_ms.map(|ttl| ("bucket.lease.ttl.ms".to_owned(), ttl.to_string()));
-    properties.extend(lease);
+    properties.extend(args.lease_ttl_ms.map(|ttl| ("bucket.lease.ttl.ms".to_owned(), ttl.to_string())));
     properties.extend(args.set.iter().cloned());
-    let clock_library = match args.clock_shift {
-        false => None,
-        true => {
-            let there = CLOCK_LIBRARIES.map(PathBuf::from).into_iter().find(|library| library.exists());
-            Some(there.context("--clock-shift needs libfaketime (apt-get install libfaketime)")?)
-        }
-    };
+    let properties: Vec<(String, String)> = properties.into_iter().collect();
+    let mut clock_library = None;
+    if args.clock_shift {
+        let there = CLOCK_LIBRARIES.map(PathBuf::from).into_iter().find(|library| library.exists());
+        clock_library = Some(there.context("--clock-shift needs libfaketime (apt-get install libfaketime)")?);
+    }
     let setting = Setting {
         bin: &args.bin,
         work,
         partitions: args.partitions,
-        properties: &properties.into_iter().collect::<Vec<_>>(),
+        properties: &properties,
         clock_library,
         seed: args.seed,
     };
     let mut nodes = Vec::new();
-    for (index, port) in ports[..usize::from(args.brokers)].iter().enumerate() {
-        nodes.push(Node::new(index, *port, store, &setting).await?);
+    for (index, port) in ports.iter().enumerate() {
+        let namespace = match args.without_namespaces {
+            true => None,
+            // Where that is not allowed there are still the proxies.
+            false => {
+                Namespace::new(index).inspect_err(|error| eprintln!("no network namespace: {error:#}")).ok()
+            }
+        };
+        nodes.push(Node::new(index, *port, store, namespace, &setting).await?);
     }
     Ok(nodes)
 }
@@ -356,9 +485,9 @@ impl Breaking {
 }
 
 /// `ottla bucket audit`: what is in the store is whole, and all that leads to it.
-fn audit(bin: &Path, port: u16) -> anyhow::Result<()> {
+fn audit(bin: &Path, store: SocketAddr) -> anyhow::Result<()> {
     let mut command = std::process::Command::new(bin);
-    command.args(["bucket", "audit", "--data", &store::url(port)]).envs(store::credentials());
+    command.args(["bucket", "audit", "--data", &store::url(store)]).envs(store::credentials());
     producers::run(&mut command).context("the audit of the bucket")
 }
 

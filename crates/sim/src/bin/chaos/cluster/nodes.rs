@@ -1,10 +1,12 @@
 //! The brokers: each a process with two networks of its own that can break, one to the store and one to its clients.
 //!
 //! ```text
-//!   clients ─▶ to_clients (proxy) ─▶ ottla serve ─▶ to_store (proxy) ─▶ versitygw
+//!   clients ─▶ to_clients (proxy) ─▶ ═ cable ═▶ ottla serve ═ cable ═▶ to_store (proxy) ─▶ versitygw
 //! ```
+//! The cables are those of a network namespace, where there can be one.
 //! A process that ends by itself is started again, as an operator's supervisor would; how often is counted.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
+use super::namespace::Namespace;
 use super::proxy::{Proxy, Traffic};
 use super::store::{self, Store};
 use crate::broker::{Broker, Settings, last_words};
@@ -42,6 +45,8 @@ pub struct Node {
     /// That the process ended although nobody asked for it.
     pub ended_by_itself: AtomicU32,
     clock: Option<parking_lot::Mutex<Clock>>,
+    /// Behind the process: it can go when nobody is in it any more.
+    pub namespace: Option<Namespace>,
 }
 
 /// A wall clock that is wrong, differently after each start.
@@ -61,35 +66,51 @@ pub struct Setting<'a> {
 
 impl Node {
     /// Its networks; no process yet.
-    pub async fn new(index: usize, port: u16, store: &Store, setting: &Setting<'_>) -> anyhow::Result<Node> {
+    pub async fn new(
+        index: usize,
+        port: u16,
+        store: &Store,
+        namespace: Option<Namespace>,
+        setting: &Setting<'_>,
+    ) -> anyhow::Result<Node> {
         let seed = setting.seed.wrapping_mul(1000).wrapping_add(index as u64);
-        let to_store = Proxy::start(store.address, Traffic::Requests, seed).await?;
-        let to_clients = Proxy::start(([127, 0, 0, 1], port).into(), Traffic::Bytes, seed).await?;
-        let advertised = format!("PLAINTEXT://127.0.0.1:{}", to_clients.port);
-        let mut extra = vec![("advertised.listeners".to_owned(), advertised)];
-        extra.extend_from_slice(setting.properties);
-        let settings = Settings {
+        let cables = namespace.as_ref();
+        let on = cables.map_or(Ipv4Addr::LOCALHOST, |namespace| namespace.to_store.outside);
+        let to_store = Proxy::start(on, store.address, Traffic::Requests, seed).await?;
+        let mut settings = Settings {
             bin: setting.bin.to_owned(),
-            data: store::url(to_store.port).into(),
+            data: store::url(to_store.address).into(),
             log: setting.work.join(format!("broker-{index}.log")),
             port,
+            namespace: cables.map(|namespace| (namespace.name.clone(), namespace.to_clients.inside)),
             partitions: setting.partitions,
-            extra,
+            extra: setting.properties.to_vec(),
         };
+        let to_clients = Proxy::start(Ipv4Addr::LOCALHOST, settings.address(), Traffic::Bytes, seed).await?;
+        let advertised = format!("PLAINTEXT://{}", to_clients.address);
+        settings.extra.push(("advertised.listeners".to_owned(), advertised));
         let clock = setting.clock_library.clone();
-        let clock = clock.map(|library| Clock { library, random: StdRng::seed_from_u64(seed) }.into());
-        let process = Mutex::new(None);
-        Ok(Node { index, to_store, to_clients, settings, process, ended_by_itself: AtomicU32::new(0), clock })
+        let clock = clock.map(|library| Clock { library, random: StdRng::seed_from_u64(seed) });
+        Ok(Node {
+            index,
+            to_store,
+            to_clients,
+            settings,
+            process: Mutex::new(None),
+            ended_by_itself: AtomicU32::new(0),
+            clock: clock.map(parking_lot::Mutex::new),
+            namespace,
+        })
     }
 
     /// Where clients meet it.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.to_clients.port)
+        self.to_clients.address.to_string()
     }
 
-    /// Its own port, which no partition stands before.
-    pub fn port(&self) -> u16 {
-        self.settings.port
+    /// Its own address, without a proxy before it.
+    pub fn own_address(&self) -> SocketAddr {
+        self.settings.address()
     }
 
     pub fn log(&self) -> String {
@@ -119,7 +140,7 @@ impl Node {
     /// Waits until it serves clients.
     pub async fn ready(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + READY_MAX;
-        while !answers(self.settings.port).await {
+        while !answers(self.settings.address()).await {
             if Instant::now() > deadline {
                 bail!(
                     "broker {} does not serve within {READY_MAX:?}: {}",
@@ -193,9 +214,9 @@ pub async fn keep_alive(nodes: Arc<Vec<Node>>) -> anyhow::Result<()> {
 }
 
 /// Whether ApiVersions is answered.
-async fn answers(port: u16) -> bool {
+async fn answers(address: SocketAddr) -> bool {
     let asked = async {
-        let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
+        let mut socket = TcpStream::connect(address).await?;
         // Version 0: length, key 18, version 0, correlation 7, null client id.
         socket.write_all(&[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 255, 255]).await?;
         let mut answer = [0; 8];

@@ -5,7 +5,7 @@
 //! and nothing is closed. What was under way in a silence goes on when it ends, though nobody waits for it any more: so late writes come.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -65,6 +65,8 @@ pub struct Weather {
     pub refused_percent: u32,
     /// Carried out; the connection is closed instead of an answer.
     pub lost_percent: u32,
+    /// A write of the log that is answered with success and not carried out. No store may do that; it is there to be found out.
+    pub forgotten_percent: u32,
 }
 
 impl Weather {
@@ -85,10 +87,11 @@ pub struct Counters {
     pub requests: AtomicU64,
     pub refused: AtomicU64,
     pub lost: AtomicU64,
+    pub forgotten: AtomicU64,
 }
 
 pub struct Proxy {
-    pub port: u16,
+    pub address: SocketAddr,
     weather: watch::Sender<Weather>,
     counters: Arc<Counters>,
     accepting: JoinHandle<()>,
@@ -103,16 +106,16 @@ struct Shared {
 }
 
 impl Proxy {
-    /// Listens on a free port of loopback.
-    pub async fn start(to: SocketAddr, traffic: Traffic, seed: u64) -> io::Result<Proxy> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let port = listener.local_addr()?.port();
+    /// Listens on a free port of this address.
+    pub async fn start(on: Ipv4Addr, to: SocketAddr, traffic: Traffic, seed: u64) -> io::Result<Proxy> {
+        let listener = TcpListener::bind((on, 0)).await?;
+        let address = listener.local_addr()?;
         let (weather, seen) = watch::channel(Weather::default());
         let counters = Arc::new(Counters::default());
         let random = Mutex::new(StdRng::seed_from_u64(seed));
         let shared = Shared { to, traffic, weather: seen, counters: counters.clone(), random };
         let accepting = tokio::spawn(accept(listener, Arc::new(shared)));
-        Ok(Proxy { port, weather, counters, accepting })
+        Ok(Proxy { address, weather, counters, accepting })
     }
 
     pub fn change(&self, change: impl FnOnce(&mut Weather)) {
@@ -210,6 +213,7 @@ async fn pump(
 async fn requests(client: TcpStream, shared: &Shared) -> io::Result<()> {
     const BODY: &str = "<Error><Code>SlowDown</Code><Message>chaos</Message></Error>";
     const HEAD: &str = "HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length:";
+    const FORGOTTEN: &[u8] = b"HTTP/1.1 200 OK\r\nETag: \"forgotten\"\r\nContent-Length: 0\r\n\r\n";
     let mut client = BufReader::with_capacity(BUFFER_BYTES, client);
     let mut store: Option<BufReader<TcpStream>> = None;
     while let Some(request) = Message::read(&mut client, Asked::Request).await? {
@@ -223,6 +227,10 @@ async fn requests(client: TcpStream, shared: &Shared) -> io::Result<()> {
         shared.audible().await;
         if shared.happens(weather.refused_percent, &counters.refused) {
             client.write_all(format!("{HEAD} {}\r\n\r\n{BODY}", BODY.len()).as_bytes()).await?;
+            continue;
+        }
+        if request.is_write_of_the_log() && shared.happens(weather.forgotten_percent, &counters.forgotten) {
+            client.write_all(FORGOTTEN).await?;
             continue;
         }
         let store = match &mut store {
@@ -266,6 +274,11 @@ enum Body {
 }
 
 impl Message {
+    fn is_write_of_the_log(&self) -> bool {
+        let line = self.bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        line.starts_with(b"PUT ") && line.windows(5).any(|part| part == b"/wal/")
+    }
+
     /// `None`: the other side has closed the connection between two messages.
     async fn read(from: &mut (impl AsyncBufRead + Unpin), asked: Asked) -> io::Result<Option<Message>> {
         let mut bytes = Vec::new();
@@ -396,7 +409,7 @@ mod tests {
     }
 
     async fn put(socket: &mut BufReader<TcpStream>, body: &str) -> io::Result<Option<String>> {
-        let request = format!("PUT /a HTTP/1.1\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let request = format!("PUT /wal/a HTTP/1.1\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         socket.write_all(request.as_bytes()).await?;
         let answer = Message::read(socket, Asked::Answer { to_head: false }).await?;
         Ok(answer.map(|answer| String::from_utf8(answer.bytes).unwrap()))
@@ -411,11 +424,11 @@ mod tests {
         async fn new(traffic: Traffic) -> Scene {
             let carried_out = Arc::new(AtomicU64::new(0));
             let store = echo(carried_out.clone()).await;
-            Scene { carried_out, proxy: Proxy::start(store, traffic, 1).await.unwrap() }
+            Scene { carried_out, proxy: Proxy::start(Ipv4Addr::LOCALHOST, store, traffic, 1).await.unwrap() }
         }
 
         async fn connect(&self) -> BufReader<TcpStream> {
-            BufReader::new(TcpStream::connect(("127.0.0.1", self.proxy.port)).await.unwrap())
+            BufReader::new(TcpStream::connect(self.proxy.address).await.unwrap())
         }
 
         fn carried_out(&self) -> u64 {
@@ -436,7 +449,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_does_not_reach_the_store_and_a_lost_answer_does() {
+    async fn a_refusal_and_a_lie_do_not_reach_the_store_and_a_lost_answer_does() {
         let scene = Scene::new(Traffic::Requests).await;
         let mut socket = scene.connect().await;
         scene.proxy.change(|weather| weather.refused_percent = 100);
@@ -446,6 +459,9 @@ mod tests {
         assert_eq!(scene.carried_out(), 0);
         scene.proxy.change(|weather| (weather.refused_percent, weather.lost_percent) = (0, 100));
         assert!(put(&mut socket, "y").await.unwrap().is_none());
+        assert_eq!(scene.carried_out(), 1);
+        scene.proxy.change(|weather| (weather.lost_percent, weather.forgotten_percent) = (0, 100));
+        assert!(put(&mut scene.connect().await, "z").await.unwrap().unwrap().starts_with("HTTP/1.1 200"));
         assert_eq!(scene.carried_out(), 1);
     }
 

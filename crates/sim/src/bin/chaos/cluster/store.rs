@@ -66,9 +66,9 @@ impl Drop for Store {
     }
 }
 
-/// The bucket as a broker sees it that reaches the store through this port.
-pub fn url(port: u16) -> String {
-    format!("s3://{BUCKET}/chaos?endpoint=http://127.0.0.1:{port}&allow_http=true")
+/// The bucket as a broker sees it that reaches the store there.
+pub fn url(through: SocketAddr) -> String {
+    format!("s3://{BUCKET}/chaos?endpoint=http://{through}&allow_http=true")
 }
 
 pub fn credentials() -> Vec<(&'static str, String)> {

@@ -3,6 +3,7 @@
 //! A client gives up after a few seconds and closes the connection, so an acknowledgement after a fence would reach nobody. A witness
 //! asks without partitions in between and waits; what it is told is held against the log as everything else is.
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -22,9 +23,9 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// One record to each partition, of which the broker leads some. Gives the offsets of those that were acknowledged; nothing when
 /// there was no answer in time.
-pub async fn ask(port: u16, partitions: i32, name: &str, limit: Duration) -> Vec<(i32, i64)> {
+pub async fn ask(address: SocketAddr, partitions: i32, name: &str, limit: Duration) -> Vec<(i32, i64)> {
     let asked = async {
-        let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
+        let mut socket = TcpStream::connect(address).await?;
         for segment in frame::encode_request(1, None, &request(partitions, name, limit)?, PRODUCE_VERSION)? {
             socket.write_all(&segment).await?;
         }
