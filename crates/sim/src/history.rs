@@ -82,6 +82,8 @@ pub enum Violation {
     Twice { write: Write, offsets: [i64; 2] },
     #[error("acknowledged twice: {write} at offsets {} and {}", offsets[0], offsets[1])]
     AcknowledgedTwice { write: Write, offsets: [i64; 2] },
+    #[error("given twice: {} and {} were both acknowledged at offset {offset}", writes[0], writes[1])]
+    OffsetGivenTwice { writes: [Write; 2], offset: i64 },
     #[error("out of order: {later} stands before {earlier}, at offset {offset}")]
     OutOfOrder { earlier: Write, later: Write, offset: i64 },
     #[error("hole: partition {partition} goes from offset {before} to {after}")]
@@ -133,8 +135,14 @@ pub fn violations(acknowledged: &Acknowledged, log: &[Found]) -> Vec<Violation> 
         }
         *last = (*last).max(number);
     }
+    let mut given: BTreeMap<(i32, i64), Write> = BTreeMap::new();
     for ((producer, partition, number), &offset) in &acknowledged.writes {
         let write = Write { producer: producer.clone(), partition: *partition, number: *number };
+        if offset != NO_OFFSET
+            && let Some(first) = given.insert((*partition, offset), write.clone())
+        {
+            violations.push(Violation::OffsetGivenTwice { writes: [first, write.clone()], offset });
+        }
         match at.get(&write) {
             None => violations.push(Violation::Lost { write, offset }),
             Some(&found) if found != offset && offset != NO_OFFSET => {
@@ -206,6 +214,11 @@ mod tests {
 
         let moved = check(&acknowledged(&[(1, 0)]), &log(&[0, 1])).unwrap_err();
         assert_eq!(moved, [Violation::Moved { write: write(1), acknowledged: 0, found: 1 }]);
+
+        let given_twice = check(&acknowledged(&[(0, 0), (1, 0)]), &log(&[0])).unwrap_err();
+        let writes = [write(0), write(1)];
+        let given_twice_first = Violation::OffsetGivenTwice { writes, offset: 0 };
+        assert_eq!(given_twice, [given_twice_first, Violation::Lost { write: write(1), offset: 0 }]);
 
         let twice = check(&acknowledged(&[(0, 0)]), &log(&[0, 0])).unwrap_err();
         assert_eq!(twice, [Violation::Twice { write: write(0), offsets: [0, 1] }]);

@@ -99,8 +99,8 @@ pub struct Cluster {
     /// Idempotent producers of our own client, whose pauses are measured.
     #[arg(long, default_value_t = 3)]
     producers: usize,
-    /// Records per second and producer.
-    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Records per second and producer of ours; the others send a quarter of that.
+    #[arg(long, default_value_t = 240, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
     /// Without librdkafka and kafka-clients, which otherwise produce as well and read everything in the end.
     #[arg(long)]

@@ -396,11 +396,16 @@ impl Scene {
         Ok(over)
     }
 
-    /// Waits until every broker serves and every partition has a leader that is one of them.
+    /// Waits until every broker serves and every partition has a leader.
     pub async fn calm(&self) -> anyhow::Result<()> {
         for node in self.nodes.iter() {
             node.ready().await?;
         }
+        self.led().await
+    }
+
+    /// Waits until every partition has a leader that is one of ours.
+    pub async fn led(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + CALM_MAX;
         loop {
             let leaders = self.leaders().await?;

@@ -25,6 +25,17 @@ impl Timeline {
         concerned.filter_map(|(_, times)| longest_pause(times, window_ms)).collect()
     }
 
+    /// The longest pauses of all, longest first: of whom, in which partition, and when.
+    pub fn longest(&self, count: usize) -> Vec<(&Stream, Range<u32>)> {
+        let mut all: Vec<(&Stream, Range<u32>)> = Vec::new();
+        for (stream, times) in &self.0 {
+            all.extend(times.windows(2).map(|pair| (stream, pair[0]..pair[1])));
+        }
+        all.sort_by_key(|(_, span_ms)| std::cmp::Reverse(span_ms.end - span_ms.start));
+        all.truncate(count);
+        all
+    }
+
     /// The longest time in which no stream had anything, up to the end of the run.
     pub fn longest_silence_ms(&self, end_ms: u32) -> u32 {
         let mut times: Vec<u32> = self.0.values().flatten().copied().filter(|time| *time < end_ms).collect();

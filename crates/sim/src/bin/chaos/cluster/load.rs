@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use client::{
-    Client, ClientOptions, Consumer, ConsumerOptions, Delivery, Error, NewTopic, OffsetReset, Producer,
-    ProducerOptions, Received, Record, TopicPartition,
+    Client, ClientOptions, Consumer, ConsumerOptions, Delivery, Error, NewTopic, OffsetAndTimestamp,
+    OffsetReset, OffsetSpec, Producer, ProducerOptions, Received, Record, TopicPartition,
 };
 use parking_lot::Mutex;
 use sim::history::{Acknowledged, Found, Violation};
@@ -259,11 +259,12 @@ impl Watcher {
 
 /// Everything, with a consumer of its own.
 pub async fn read_all(addresses: &[String], partitions: i32) -> anyhow::Result<(Reading, Ends)> {
-    let client = client(addresses);
-    let all: Vec<TopicPartition> = (0..partitions).map(|p| TopicPartition::new(TOPIC, p)).collect();
-    let consumer = from_the_beginning(&client, partitions)?;
-    let ends: Ends =
-        consumer.end_offsets(&all).await?.into_iter().map(|(p, end)| (p.partition, end)).collect();
+    let consumer = from_the_beginning(&client(addresses), partitions)?;
+    let latest = (0..partitions).map(|p| (TopicPartition::new(TOPIC, p), OffsetSpec::Latest)).collect();
+    // A partition whose end nobody knows is read as far as it goes.
+    let end = |end: Result<OffsetAndTimestamp, Error>| end.map_or(i64::MAX, |end| end.offset);
+    let ends = consumer.list_offsets(&latest).await?;
+    let ends: Ends = ends.into_iter().map(|(p, result)| (p.partition, end(result))).collect();
     let (_sender, known) = watch::channel(Some(ends.clone()));
     Ok((read(consumer, known, None).await, ends))
 }

@@ -20,6 +20,7 @@ mod witness;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,7 +44,7 @@ use crate::Cluster;
 use crate::producers::{self, Families, Work};
 
 /// Between the end of one fault, or the begin of one that others may join, and the next.
-const PAUSE_MS: std::ops::Range<u64> = 500..4_000;
+const PAUSE_MS: Range<u64> = 500..4_000;
 /// All is well for so long before the first fault and after the last one.
 const CALM: Duration = Duration::from_secs(5);
 /// A record that is not acknowledged by then, outages aside, has failed.
@@ -54,6 +55,7 @@ const LEASE_DEFAULT_MS: u64 = 6000;
 const FORGOTTEN_PERCENT: u32 = 2;
 /// A few of many say enough.
 const SHOWN_MAX: usize = 5;
+const LONGEST_SHOWN: usize = 8;
 const CLOCK_LIBRARIES: [&str; 2] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
@@ -122,6 +124,11 @@ async fn story(args: &Cluster, work: &Path) -> anyhow::Result<Summary> {
     violations.extend(again.iter().flat_map(|again| history::changes(&log, again)));
     show(&violations);
     refused.iter().take(SHOWN_MAX).for_each(|refused| println!("not acknowledged: {refused}"));
+    for waits in [&timeline, &watched.timeline] {
+        for ((who, partition), Range { start, end }) in waits.longest(LONGEST_SHOWN) {
+            eprintln!("{who} waited {} ms in partition {partition}, {start} to {end} ms", end - start);
+        }
+    }
     let windows = scene.windows.lock().clone();
     let summary = Summary {
         seed: args.seed,
@@ -220,7 +227,7 @@ impl Stage {
         let one = &scene.nodes[0];
         one.start().await?;
         one.ready().await?;
-        scene.calm().await?;
+        scene.led().await?;
         let (again, _) =
             load::read_all(&self.addresses[..1], scene.partitions).await.context("reading again")?;
         one.leave().await?;
@@ -273,7 +280,7 @@ impl Clients {
                 address: addresses.join(","),
                 topic: load::TOPIC.into(),
                 partitions: args.partitions,
-                rate: args.rate,
+                rate: args.rate / 4,
             };
             let producers = families.start(&load)?;
             others = Some((families, load, producers));

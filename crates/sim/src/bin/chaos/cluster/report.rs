@@ -19,6 +19,7 @@ const GAP_MAX: Duration = Duration::from_secs(1);
 pub struct Counts {
     pub lost: usize,
     pub moved: usize,
+    pub offsets_given_twice: usize,
     pub duplicates: usize,
     pub out_of_order: usize,
     pub holes: usize,
@@ -34,6 +35,7 @@ impl Counts {
             let count = match violation {
                 Violation::Lost { .. } => &mut counts.lost,
                 Violation::Moved { .. } | Violation::AcknowledgedTwice { .. } => &mut counts.moved,
+                Violation::OffsetGivenTwice { .. } => &mut counts.offsets_given_twice,
                 Violation::Twice { .. } => &mut counts.duplicates,
                 Violation::OutOfOrder { .. } => &mut counts.out_of_order,
                 Violation::Hole { .. } => &mut counts.holes,
@@ -58,6 +60,8 @@ pub struct Said {
     pub takeovers: u64,
     pub planned_moves: u64,
     pub partitions_moved: u64,
+    /// Leaves in which the partitions went to others.
+    pub leaves: u64,
     pub panics: u64,
 }
 
@@ -72,6 +76,7 @@ impl Said {
 
     fn add(&mut self, line: &str) {
         self.takeovers += u64::from(line.contains("took over WAL"));
+        self.leaves += u64::from(line.contains("left: "));
         self.panics += u64::from(line.contains("panicked at"));
         let moved = line.split_once("moved ").and_then(|(_, rest)| rest.split_once(" partition"));
         if let Some(count) = moved.and_then(|(count, _)| count.parse::<u64>().ok()) {
@@ -161,21 +166,23 @@ impl Summary {
         );
         println!(
             "{acknowledged} acknowledged, {found} in the log, {} lost, {} duplicates, {} accepted after a fence, {} moved, \
-             {} out of order, {} holes, {} changed, {} not acknowledged in time",
+             {} offsets given twice, {} out of order, {} holes, {} changed, {} not acknowledged in time",
             counts.lost,
             counts.duplicates,
             counts.accepted_after_a_fence,
             counts.moved,
+            counts.offsets_given_twice,
             counts.out_of_order,
             counts.holes,
             counts.changed,
             self.refused
         );
         println!(
-            "{} takeovers, {} planned moves of {} partitions, {} processes ended by themselves, {} panics",
+            "{} takeovers, {} planned moves of {} partitions, {} planned leaves, {} processes ended by themselves, {} panics",
             brokers_said.takeovers,
             brokers_said.planned_moves,
             brokers_said.partitions_moved,
+            brokers_said.leaves,
             self.ended_by_themselves,
             brokers_said.panics
         );
@@ -206,9 +213,17 @@ impl Summary {
             };
             gaps.iter().map(|(kind, gap)| (kind.to_string(), of(gap))).collect::<serde_json::Map<_, _>>()
         };
-        let Counts { lost, moved, duplicates, out_of_order, holes, changed, accepted_after_a_fence } =
-            self.counts;
-        let Said { takeovers, planned_moves, partitions_moved, panics } = self.brokers_said;
+        let Counts {
+            lost,
+            moved,
+            offsets_given_twice,
+            duplicates,
+            out_of_order,
+            holes,
+            changed,
+            accepted_after_a_fence,
+        } = self.counts;
+        let Said { takeovers, planned_moves, partitions_moved, leaves, panics } = self.brokers_said;
         json!({
             "is_clean": self.is_clean(),
             "seed": self.seed,
@@ -222,6 +237,7 @@ impl Summary {
             "duplicates": duplicates,
             "accepted_after_a_fence": accepted_after_a_fence,
             "moved": moved,
+            "offsets_given_twice": offsets_given_twice,
             "out_of_order": out_of_order,
             "holes": holes,
             "changed": changed,
@@ -231,6 +247,7 @@ impl Summary {
             "takeovers": takeovers,
             "planned_moves": planned_moves,
             "partitions_moved": partitions_moved,
+            "planned_leaves": leaves,
             "ended_by_themselves": self.ended_by_themselves,
             "panics": panics,
             "store_requests": self.store.all,
@@ -252,10 +269,11 @@ mod tests {
     #[test]
     fn takeovers_and_moves_are_counted_in_what_brokers_say() {
         let log = "2026 INFO catalog: took over WAL 7 of node 2\n2026 INFO moved 4 partitions\n\
-                   2026 INFO moved on\nthread 'x' panicked at a.rs:1\n2026 INFO took over WAL 8 of node 2";
+                   2026 INFO moved on\nthread 'x' panicked at a.rs:1\n2026 INFO took over WAL 8 of node 2\n\
+                   INFO left: 2 other brokers have the partitions";
         let said =
             Said::in_logs([log.to_owned(), "INFO moved 2 partitions to node 3".to_owned()].into_iter());
-        assert_eq!(said, Said { takeovers: 2, planned_moves: 2, partitions_moved: 6, panics: 1 });
+        assert_eq!(said, Said { takeovers: 2, planned_moves: 2, partitions_moved: 6, leaves: 1, panics: 1 });
     }
 
     #[test]
