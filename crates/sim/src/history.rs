@@ -11,23 +11,33 @@ use std::fmt;
 /// Who wrote: one producer instance of one client family.
 pub type ProducerName = String;
 
+/// The broker had the write already, and did not say where.
+pub const NO_OFFSET: i64 = -1;
+
 /// What one producer was told.
 #[derive(Debug, Clone, Default)]
 pub struct Acknowledged {
-    /// (producer, partition, number) → offset that the broker answered.
+    /// (producer, partition, number) → offset that the broker answered; [`NO_OFFSET`] when it only said that it has it.
     writes: BTreeMap<(ProducerName, i32, u64), i64>,
 }
 
 impl Acknowledged {
     /// Notes an acknowledgement; the same write acknowledged twice at different offsets is a violation at once.
     pub fn add(&mut self, producer: &str, partition: i32, number: u64, offset: i64) -> Result<(), Violation> {
-        match self.writes.insert((producer.to_owned(), partition, number), offset) {
-            Some(earlier) if earlier != offset => {
-                let write = Write { producer: producer.to_owned(), partition, number };
-                Err(Violation::AcknowledgedTwice { write, offsets: [earlier, offset] })
-            }
-            _ => Ok(()),
+        let known = self.writes.entry((producer.to_owned(), partition, number)).or_insert(offset);
+        if *known == NO_OFFSET {
+            *known = offset;
         }
+        if offset == NO_OFFSET || *known == offset {
+            return Ok(());
+        }
+        let write = Write { producer: producer.to_owned(), partition, number };
+        Err(Violation::AcknowledgedTwice { write, offsets: [*known, offset] })
+    }
+
+    /// What other producers were told.
+    pub fn extend(&mut self, others: Acknowledged) {
+        self.writes.extend(others.writes);
     }
 
     pub fn len(&self) -> usize {
@@ -72,10 +82,14 @@ pub enum Violation {
     Twice { write: Write, offsets: [i64; 2] },
     #[error("acknowledged twice: {write} at offsets {} and {}", offsets[0], offsets[1])]
     AcknowledgedTwice { write: Write, offsets: [i64; 2] },
+    #[error("given twice: {} and {} were both acknowledged at offset {offset}", writes[0], writes[1])]
+    OffsetGivenTwice { writes: [Write; 2], offset: i64 },
     #[error("out of order: {later} stands before {earlier}, at offset {offset}")]
     OutOfOrder { earlier: Write, later: Write, offset: i64 },
     #[error("hole: partition {partition} goes from offset {before} to {after}")]
     Hole { partition: i32, before: i64, after: i64 },
+    #[error("changed: offset {offset} was {earlier} and is now {}", match now { Some(now) => now.to_string(), None => "gone".into() })]
+    Changed { earlier: Write, offset: i64, now: Option<Write> },
 }
 
 /// What a check looked at; a check of nothing is no check, so the caller asserts on these.
@@ -85,9 +99,19 @@ pub struct Checked {
     pub found: usize,
 }
 
-/// Checks the whole log as read once from the start of each partition, in offset order per partition. Returns all violations,
-/// at most [`VIOLATIONS_MAX`] of them.
+/// Checks the whole log as read once from the start of each partition, in offset order per partition. Returns at most
+/// [`VIOLATIONS_MAX`] violations.
 pub fn check(acknowledged: &Acknowledged, log: &[Found]) -> Result<Checked, Vec<Violation>> {
+    let mut violations = violations(acknowledged, log);
+    if violations.is_empty() {
+        return Ok(Checked { acknowledged: acknowledged.len(), found: log.len() });
+    }
+    violations.truncate(VIOLATIONS_MAX);
+    Err(violations)
+}
+
+/// All that [`check`] finds.
+pub fn violations(acknowledged: &Acknowledged, log: &[Found]) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut at: BTreeMap<Write, i64> = BTreeMap::new();
     let mut last_offset: BTreeMap<i32, i64> = BTreeMap::new();
@@ -111,21 +135,41 @@ pub fn check(acknowledged: &Acknowledged, log: &[Found]) -> Result<Checked, Vec<
         }
         *last = (*last).max(number);
     }
+    let mut given: BTreeMap<(i32, i64), Write> = BTreeMap::new();
     for ((producer, partition, number), &offset) in &acknowledged.writes {
         let write = Write { producer: producer.clone(), partition: *partition, number: *number };
+        if offset != NO_OFFSET
+            && let Some(first) = given.insert((*partition, offset), write.clone())
+        {
+            violations.push(Violation::OffsetGivenTwice { writes: [first, write.clone()], offset });
+        }
         match at.get(&write) {
             None => violations.push(Violation::Lost { write, offset }),
-            Some(&found) if found != offset => {
+            Some(&found) if found != offset && offset != NO_OFFSET => {
                 violations.push(Violation::Moved { write, acknowledged: offset, found });
             }
             Some(_) => {}
         }
     }
-    if violations.is_empty() {
-        return Ok(Checked { acknowledged: acknowledged.len(), found: log.len() });
-    }
-    violations.truncate(VIOLATIONS_MAX);
-    Err(violations)
+    violations
+}
+
+/// What an earlier reading saw and a later one of the whole log does not: nothing that was once shown to a reader may change or go.
+pub fn changes(earlier: &[Found], later: &[Found]) -> Vec<Violation> {
+    let write = |record: &Found| Write {
+        producer: record.producer.clone(),
+        partition: record.partition,
+        number: record.number,
+    };
+    let now: BTreeMap<(i32, i64), &Found> =
+        later.iter().map(|record| ((record.partition, record.offset), record)).collect();
+    let changed = |record: &&Found| now.get(&(record.partition, record.offset)) != Some(record);
+    let violation = |record: &Found| Violation::Changed {
+        earlier: write(record),
+        offset: record.offset,
+        now: now.get(&(record.partition, record.offset)).map(|record| write(record)),
+    };
+    earlier.iter().filter(changed).map(violation).collect()
 }
 
 /// How many violations one check reports.
@@ -171,6 +215,11 @@ mod tests {
         let moved = check(&acknowledged(&[(1, 0)]), &log(&[0, 1])).unwrap_err();
         assert_eq!(moved, [Violation::Moved { write: write(1), acknowledged: 0, found: 1 }]);
 
+        let given_twice = check(&acknowledged(&[(0, 0), (1, 0)]), &log(&[0])).unwrap_err();
+        let writes = [write(0), write(1)];
+        let given_twice_first = Violation::OffsetGivenTwice { writes, offset: 0 };
+        assert_eq!(given_twice, [given_twice_first, Violation::Lost { write: write(1), offset: 0 }]);
+
         let twice = check(&acknowledged(&[(0, 0)]), &log(&[0, 0])).unwrap_err();
         assert_eq!(twice, [Violation::Twice { write: write(0), offsets: [0, 1] }]);
 
@@ -189,5 +238,23 @@ mod tests {
         assert_eq!(told.add("p", 0, 0, 7), Ok(()));
         let broken = Violation::AcknowledgedTwice { write: write(0), offsets: [7, 8] };
         assert_eq!(told.add("p", 0, 0, 8), Err(broken));
+    }
+
+    #[test]
+    fn an_acknowledgement_without_an_offset_promises_only_that_it_is_there() {
+        let mut told = acknowledged(&[(0, NO_OFFSET), (1, 1)]);
+        assert!(check(&told, &log(&[0, 1])).is_ok());
+        assert_eq!(told.add("p", 0, 0, 0), Ok(()));
+        let lost = check(&acknowledged(&[(9, NO_OFFSET)]), &log(&[0])).unwrap_err();
+        assert_eq!(lost, [Violation::Lost { write: write(9), offset: NO_OFFSET }]);
+    }
+
+    #[test]
+    fn what_was_read_once_stays() {
+        assert_eq!(changes(&log(&[0, 1]), &log(&[0, 1, 2])), []);
+        let other = Violation::Changed { earlier: write(1), offset: 1, now: Some(write(2)) };
+        assert_eq!(changes(&log(&[0, 1]), &log(&[0, 2])), [other]);
+        let gone = Violation::Changed { earlier: write(1), offset: 1, now: None };
+        assert_eq!(changes(&log(&[0, 1]), &log(&[0])), [gone]);
     }
 }

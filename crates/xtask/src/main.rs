@@ -39,7 +39,8 @@ enum Verb {
     Instructions,
     /// Run every fuzz target for a while (nightly, cargo-fuzz).
     Fuzz(fuzz::Options),
-    /// Kill the broker, or cut the power of its disk, under load (crates/sim/src/bin/chaos).
+    /// Kill the broker, cut the power of its disk, fill it, or break several brokers on one object store, under load
+    /// (crates/sim/src/bin/chaos).
     Chaos {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
@@ -68,13 +69,23 @@ fn main() -> Result<()> {
         Verb::Vectors => vectors::run(&root),
         Verb::Instructions => instructions::run(&root),
         Verb::Fuzz(options) => fuzz::run(&root, &options),
-        Verb::Chaos { arguments } => {
-            let mut chaos =
-                cargo(&root, ["run", "--quiet", "--release", "--package", "sim", "--bin", "chaos", "--"]);
-            started(chaos.args(arguments))
-        }
+        Verb::Chaos { arguments } => chaos(&root, arguments),
         Verb::Bench { arguments } => bench(&root, arguments),
     }
+}
+
+/// Builds the broker, unless it is named or has to be a build with special features, and starts the harness.
+fn chaos(root: &Path, arguments: Vec<OsString>) -> Result<()> {
+    let mut chaos = cargo(root, ["run", "--quiet", "--release", "--package", "sim", "--bin", "chaos", "--"]);
+    let takes_any_build = arguments.first().is_some_and(|verb| verb == "kill" || verb == "cluster");
+    let is_named = arguments.iter().any(|argument| {
+        let argument = argument.to_string_lossy();
+        argument == "--bin" || argument.starts_with("--bin=") || argument == "--help"
+    });
+    if takes_any_build && !is_named {
+        build_subject(root, &mut chaos)?;
+    }
+    in_our_place(chaos.args(arguments))
 }
 
 /// Builds what is measured, unless OTTLA_BIN names it, and starts the measurement.
@@ -83,14 +94,24 @@ fn bench(root: &Path, arguments: Vec<OsString>) -> Result<()> {
     if arguments.first().is_some_and(|verb| verb == "report") {
         return started(bench.args(arguments));
     }
+    build_subject(root, &mut bench)?;
+    in_our_place(bench.arg("run").args(arguments))
+}
+
+/// The release build of `ottla` in OTTLA_BIN of `of`, unless ours names one.
+fn build_subject(root: &Path, of: &mut Command) -> Result<()> {
     if std::env::var_os("OTTLA_BIN").is_none() {
         started(&mut cargo(root, ["build", "--quiet", "--release", "--package", "cli"]))?;
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        bench.env("OTTLA_BIN", target.join("release/ottla"));
+        of.env("OTTLA_BIN", target.join("release/ottla"));
     }
-    // In the place of this process: whoever ends it ends the measurement, and that takes its subjects with it.
-    let error = bench.arg("run").args(arguments).exec();
-    Err(error).with_context(|| format!("cannot start {:?}", bench.get_program()))
+    Ok(())
+}
+
+/// In the place of this process: whoever ends it ends the program, and that takes what it started with it.
+fn in_our_place(command: &mut Command) -> Result<()> {
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start {:?}", command.get_program()))
 }
 
 fn on_ci() -> bool {

@@ -1,10 +1,10 @@
-//! One `ottla serve` process of ours, on a fixed port and a directory.
+//! One `ottla serve` process of ours, on a fixed port, and on a directory or a bucket.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -14,11 +14,21 @@ const START_MAX: Duration = Duration::from_secs(30);
 
 pub struct Settings {
     pub bin: PathBuf,
+    /// A directory, or the address of a bucket.
     pub data: PathBuf,
     pub log: PathBuf,
     pub port: u16,
+    /// A network namespace to run in, and the address to listen on there; without one it is loopback.
+    pub namespace: Option<(String, Ipv4Addr)>,
     pub partitions: i32,
     pub extra: Vec<(String, String)>,
+}
+
+impl Settings {
+    pub fn address(&self) -> SocketAddr {
+        let host = self.namespace.as_ref().map_or(Ipv4Addr::LOCALHOST, |(_, address)| *address);
+        (host, self.port).into()
+    }
 }
 
 pub struct Broker {
@@ -33,13 +43,23 @@ pub fn free_port() -> anyhow::Result<u16> {
 impl Broker {
     pub fn start(settings: &Settings, environment: &[(&str, String)]) -> anyhow::Result<Broker> {
         let log = std::fs::File::options().create(true).append(true).open(&settings.log)?;
-        let mut command = Command::new(&settings.bin);
+        let mut command = match &settings.namespace {
+            None => Command::new(&settings.bin),
+            // It becomes the broker, whose process id it has.
+            Some((namespace, _)) => {
+                let mut inside = Command::new("ip");
+                inside.args(["netns", "exec", namespace]).arg(&settings.bin);
+                inside
+            }
+        };
         command
-            .arg("serve")
-            .args(["--listen", &format!("127.0.0.1:{}", settings.port), "--admin", "127.0.0.1:0"])
+            .args(["serve", "--listen", &settings.address().to_string(), "--admin", "127.0.0.1:0"])
             .arg("--data")
             .arg(&settings.data)
             .args(["--set", &format!("num.partitions={}", settings.partitions)]);
+        if settings.namespace.is_some() {
+            command.arg("--insecure");
+        }
         for (key, value) in &settings.extra {
             command.args(["--set", &format!("{key}={value}")]);
         }
@@ -75,6 +95,18 @@ impl Broker {
         Ok(self.child.try_wait()?.is_some_and(|status| status.signal() == Some(libc::SIGABRT)))
     }
 
+    /// By its name: TERM, STOP, CONT.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status()?;
+        ensure!(status.success(), "kill -s {name}: {status}");
+        Ok(())
+    }
+
+    /// `None`: it lives.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// kill -9.
     pub fn kill(mut self) -> anyhow::Result<()> {
         self.child.kill()?;
@@ -84,8 +116,7 @@ impl Broker {
 
     /// SIGTERM, and the promise that it ends with 0.
     pub fn stop(mut self) -> anyhow::Result<()> {
-        let status = Command::new("kill").arg(self.child.id().to_string()).status()?;
-        ensure!(status.success(), "kill: {status}");
+        self.signal("TERM")?;
         let ended = self.child.wait()?;
         ensure!(ended.success(), "a graceful stop ended with {ended}");
         Ok(())

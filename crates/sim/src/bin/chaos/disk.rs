@@ -55,6 +55,7 @@ pub fn run(args: &Disk) -> anyhow::Result<()> {
         data: file_system.mount.join("full"),
         log: work.path().join("broker.log"),
         port,
+        namespace: None,
         partitions: 1,
         extra: vec![
             ("log.wal.file.min.bytes".into(), (1 << 20).to_string()),

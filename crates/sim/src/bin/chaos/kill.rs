@@ -20,6 +20,7 @@ pub fn run(args: &Kill) -> anyhow::Result<()> {
         data: work.path().join("data"),
         log: work.path().join("broker.log"),
         port,
+        namespace: None,
         partitions: common.partitions,
         extra: vec![],
     };

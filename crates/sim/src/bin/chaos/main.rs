@@ -1,10 +1,11 @@
-//! `cargo xtask chaos kill|power|disk`: real processes, real clients, a real file system; the history checker has the last word.
+//! `cargo xtask chaos kill|power|disk|cluster`: real processes, real clients, a real file system; the history checker has the last word.
 //!
 //! Two families of idempotent producers (librdkafka and kafka-clients) send for ever while the broker dies again and again;
 //! at the end they flush, and the whole log is read back and checked against what they were told.
 #![allow(clippy::disallowed_methods)] // a harness around processes, not a room
 
 mod broker;
+mod cluster;
 mod disk;
 mod file_system;
 mod kill;
@@ -30,6 +31,8 @@ enum What {
     Power(Power),
     /// A full disk (a small ext4 image, needs root) and an fsync that fails.
     Disk(Disk),
+    /// Several brokers on one object store, which are killed, stopped, cut off, while the store is slow, errs or is out.
+    Cluster(Cluster),
 }
 
 #[derive(Args)]
@@ -77,10 +80,67 @@ pub struct Disk {
     bin: PathBuf,
 }
 
+#[derive(Args)]
+pub struct Cluster {
+    /// The ottla binary under test.
+    #[arg(long, env = "OTTLA_BIN")]
+    bin: PathBuf,
+    /// How long faults come; starting and reading everything takes some more.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    brokers: u16,
+    /// Which faults come, and when.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Partitions of the topic.
+    #[arg(long, default_value_t = 12)]
+    partitions: i32,
+    /// Idempotent producers of our own client, whose pauses are measured.
+    #[arg(long, default_value_t = 3)]
+    producers: usize,
+    /// Records per second and producer of ours; the others send a quarter of that.
+    #[arg(long, default_value_t = 240, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
+    /// Without librdkafka and kafka-clients, which otherwise produce as well and read everything in the end.
+    #[arg(long)]
+    only_ottla_clients: bool,
+    /// One long outage of the store, half-way.
+    #[arg(long, default_value_t = 0.0)]
+    outage_minutes: f64,
+    /// `bucket.lease.ttl.ms`, if it should not be the brokers' default of 6000.
+    #[arg(long)]
+    lease_ttl_ms: Option<u64>,
+    /// Without a network namespace for each broker (which needs root): links are closed or silent, packets are never lost.
+    #[arg(long)]
+    without_namespaces: bool,
+    /// A store that breaks the rule on purpose, and forgets writes that it acknowledged: the run must find the loss.
+    #[arg(long, value_parser = ["forget-writes"])]
+    control: Option<String>,
+    /// Wall clocks of the brokers wrong by up to two minutes, differently after each start (needs libfaketime).
+    #[arg(long)]
+    clock_shift: bool,
+    /// A pause longer than promised fails the run: p99 of planned moves 1 s, after kill -9 the lease and 1 s.
+    #[arg(long)]
+    bounds: bool,
+    /// A broker property; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+    /// Where programs of others are kept: the store, compiled producers, fetched jars.
+    #[arg(long, env = "CLIENTS_HOME")]
+    clients_home: Option<PathBuf>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("want KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 fn main() -> anyhow::Result<()> {
     match Cli::parse().what {
         What::Kill(args) => kill::run(&args),
         What::Power(args) => power::run(&args),
         What::Disk(args) => disk::run(&args),
+        What::Cluster(args) => cluster::run(&args),
     }
 }

@@ -150,6 +150,7 @@ pub fn run(args: &Power) -> anyhow::Result<()> {
         data: file_system.mount.join("data"),
         log: work.path().join("broker.log"),
         port,
+        namespace: None,
         partitions: common.partitions,
         extra: vec![
             ("log.retention.ms".into(), "-1".into()),

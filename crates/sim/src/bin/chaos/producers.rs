@@ -25,10 +25,7 @@ impl Families {
     pub fn build(home: Option<&Path>) -> anyhow::Result<Families> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let sources = here.join("producers");
-        let home = match home {
-            Some(home) => home.to_path_buf(),
-            None => Path::new(&std::env::var("HOME").context("no HOME")?).join(".cache/ottla-clients"),
-        };
+        let home = clients_home(home)?;
         let out = home.join("chaos");
         std::fs::create_dir_all(&out)?;
         if !Path::new("/usr/include/librdkafka/rdkafka.h").exists() {
@@ -128,6 +125,14 @@ impl Families {
         // Per partition in offset order already; the partitions may be interleaved.
         found.sort_by_key(|record| record.partition);
         Ok(found)
+    }
+}
+
+/// Where programs of others are kept from run to run.
+pub fn clients_home(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match given {
+        Some(home) => Ok(home.to_path_buf()),
+        None => Ok(Path::new(&std::env::var("HOME").context("no HOME")?).join(".cache/ottla-clients")),
     }
 }
 
