@@ -228,6 +228,8 @@ struct Reading {
     high_watermark: Option<i64>,
     /// The offset is gone and the policy is `none`: only a seek helps.
     out_of_range: bool,
+    /// The version of the metadata by which its leader was asked in vain: it is not asked again by the same.
+    doubted: Option<u64>,
 }
 
 /// What a Fetch task sends back. One per broker is under way, so their number is bounded.
@@ -235,6 +237,8 @@ struct Answer {
     node: i32,
     asked: BTreeMap<TopicPartition, (i64, u64)>,
     ids: BTreeMap<Uuid, Str>,
+    /// Of the metadata that it was sent by.
+    version: u64,
     result: Result<FetchResponse, Error>,
 }
 
@@ -890,6 +894,9 @@ impl Consumer {
             else {
                 continue;
             };
+            if reading.doubted.is_some_and(|version| cluster.version <= version) {
+                continue;
+            }
             let Some(leader) = cluster.leader(&partition.topic, partition.partition) else { continue };
             wanted.entry(leader).or_default().insert(partition.clone(), (position, reading.seeks));
         }
@@ -902,7 +909,7 @@ impl Consumer {
             let all_have_ids = request.topics.len() == ids.len();
             let cap = if all_have_ids { i16::MAX } else { LAST_VERSION_WITH_NAMES };
             let (client, answers) = (self.client.clone(), self.fetched_sender.clone());
-            let wait = self.options.fetch_wait_max;
+            let (wait, version) = (self.options.fetch_wait_max, cluster.version);
             let fetch = async move {
                 let result = async {
                     let connection = client.node(Lane::Fetch, node).await?;
@@ -910,7 +917,7 @@ impl Consumer {
                     connection.call(&request, cap, limit).await
                 };
                 let result = result.await;
-                let _ = answers.send(Answer { node, asked, ids, result });
+                let _ = answers.send(Answer { node, asked, ids, version, result });
             };
             self.fetching.insert(node, task::spawn(fetch));
         }
@@ -975,9 +982,12 @@ impl Consumer {
             Ok(response) => response,
             Err(error) => {
                 tracing::debug!(node = answer.node, %error, "fetch");
-                self.client.outdated();
-                self.not_before = Some(task::now() + self.client.backoff(self.failures));
-                self.failures += 1;
+                for partition in answer.asked.keys() {
+                    if let Some(reading) = self.partitions.get_mut(partition) {
+                        reading.doubted = Some(answer.version);
+                    }
+                }
+                self.ask_for_metadata();
                 return;
             }
         };
@@ -1021,13 +1031,22 @@ impl Consumer {
                     }
                     code => {
                         tracing::debug!(partition = %key, %code, "fetch");
+                        reading.doubted = Some(answer.version);
                         trouble = true;
                     }
                 }
             }
         }
         if trouble {
-            self.client.outdated();
+            self.ask_for_metadata();
+        }
+    }
+
+    /// Soon. While other partitions have records for us there is always a next answer; it must not put off what the one before
+    /// has asked for.
+    fn ask_for_metadata(&mut self) {
+        self.client.outdated();
+        if self.not_before.is_none_or(|at| at <= task::now()) {
             self.not_before = Some(task::now() + self.client.backoff(self.failures));
             self.failures += 1;
         }
