@@ -18,5 +18,7 @@ pub mod collections;
 pub mod disk;
 pub mod machine;
 pub mod net;
+#[cfg(any(test, feature = "sim"))]
+pub mod process;
 pub mod rng;
 pub mod task;

@@ -325,7 +325,7 @@ impl MemBucket {
         let (answer, answered) = oneshot::channel();
         let this = self.clone();
         let asked = effect.clone();
-        task::spawn(async move {
+        task::spawn_outside(async move {
             task::sleep(if fate == Fate::Late { time_out + late } else { before }).await;
             // Nobody may wait for it any more; it has happened all the same.
             let _ = answer.send(this.state.lock().apply(&asked));
