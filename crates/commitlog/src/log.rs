@@ -346,7 +346,7 @@ pub struct CommitLog {
     shared: Arc<Shared>,
     /// None when the log was opened without a catalog: then there are no segments.
     rewriter: Option<AnyRewriter>,
-    closed: tokio::sync::watch::Receiver<bool>,
+    closed: world::watch::Receiver<bool>,
     _lock: Option<DiskLock>,
 }
 
@@ -387,7 +387,7 @@ impl CommitLog {
         let took = shared.clock.monotonic().saturating_sub(began);
         shared.counters.recovery_nanos.store(took.as_nanos() as u64, Ordering::Relaxed);
         opening.is_writing = true;
-        let (closed_sender, closed) = tokio::sync::watch::channel(false);
+        let (closed_sender, closed) = world::watch::channel(false);
         task::spawn(BucketWriter::new(shared.clone(), bucket, wal_id, closed_sender).run());
         task::spawn(housekeeping(Arc::downgrade(&shared)));
         let rewriter = Arc::new(tokio::sync::Mutex::new(BucketRewriter::new(shared.clone())));
@@ -484,7 +484,7 @@ impl CommitLog {
         task::spawn(checkpointer.run(request_queue));
         task::spawn(prepare_files(Arc::downgrade(&shared)));
         task::spawn(housekeeping(Arc::downgrade(&shared)));
-        let (closed_sender, closed) = tokio::sync::watch::channel(false);
+        let (closed_sender, closed) = world::watch::channel(false);
         let since_durable = since_durable + bytes;
         let mut writer = Writer::new(shared.clone(), current, at, since_durable, requests, closed_sender);
         let is_new = at == Position::START && chunk_count == 0;

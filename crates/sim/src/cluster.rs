@@ -12,13 +12,13 @@ use commitlog::{CommitLog, LogSettings, LogState};
 use parking_lot::Mutex;
 use protocol::Str;
 use server::{BoundListener, Limits, Server};
-use tokio::sync::watch;
 use world::bucket::{Bucket, MemBucket};
 use world::clock::{SharedClock, SimClock};
 use world::net::Net;
 use world::process::Process;
 use world::rng::{Rng, SeededRng, SharedRng};
 use world::task;
+use world::watch;
 
 pub const LEASE_TTL: Duration = Duration::from_secs(3);
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
@@ -249,8 +249,7 @@ async fn live(
 }
 
 async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<Running> {
-    let listener =
-        BoundListener::bind(&world.net, "PLAINTEXT", &format!("127.0.0.1:{port}"), false).await?;
+    let listener = BoundListener::bind(&world.net, "PLAINTEXT", &format!("127.0.0.1:{port}"), false).await?;
     let rng: SharedRng = SeededRng::shared(world.seeds.next_u64());
     let config = |node_id: i32| {
         let properties = [
@@ -281,8 +280,7 @@ async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<R
     };
     let shared: Arc<dyn Bucket> = Arc::new(bucket.clone());
     let catalog = Catalog::open_bucket(shared.clone(), rng.clone(), options).await?;
-    let log =
-        CommitLog::open_bucket(shared, world.clock.clone(), rng.clone(), settings(), catalog.clone());
+    let log = CommitLog::open_bucket(shared, world.clock.clone(), rng.clone(), settings(), catalog.clone());
     let log = match log.await {
         Ok(log) => log,
         Err(error) => {

@@ -17,8 +17,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use client::{
-    Client, ClientOptions, ConsumerOptions, ErrorCode, Isolation, NewTopic, OffsetAndMetadata, OffsetAndTimestamp,
-    OffsetReset, OffsetSpec, ProducerOptions, Received, Record, TopicPartition,
+    Client, ClientOptions, ConsumerOptions, ErrorCode, Isolation, NewTopic, OffsetAndMetadata,
+    OffsetAndTimestamp, OffsetReset, OffsetSpec, ProducerOptions, Received, Record, TopicPartition,
 };
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
@@ -315,7 +315,10 @@ impl Run {
             numbers: BTreeMap::new(),
             admin,
             keeper: Rc::default(),
-            fleeting: Rc::new(RefCell::new(Fleeting { name: "fleeting-0".to_owned(), ..Fleeting::default() })),
+            fleeting: Rc::new(RefCell::new(Fleeting {
+                name: "fleeting-0".to_owned(),
+                ..Fleeting::default()
+            })),
             under_way: BTreeMap::new(),
             troubled: (0..plan.brokers).map(|_| None).collect(),
             cluster: Rc::new(RefCell::new(cluster)),
@@ -380,30 +383,47 @@ impl Run {
                     self.produce_to(name, 2);
                 }
             }
-            690..730 => self.one_of("fleeting", recreate(self.admin.clone(), self.fleeting.clone(), self.told.clone())),
+            690..730 => self
+                .one_of("fleeting", recreate(self.admin.clone(), self.fleeting.clone(), self.told.clone())),
             730..760 => {
                 let partition = self.random.below(PARTITIONS as u64) as i32;
                 let part = 1 + self.random.below(3) as i64;
                 self.one_of("trim", trim(self.admin.clone(), partition, part, self.told.clone()));
             }
-            760..810 => self.one_of("keeper", commit(self.admin.clone(), self.keeper.clone(), self.told.clone())),
-            810..840 => self.one_of("keeper", committed(self.admin.clone(), self.keeper.clone(), self.told.clone())),
+            760..810 => {
+                self.one_of("keeper", commit(self.admin.clone(), self.keeper.clone(), self.told.clone()))
+            }
+            810..840 => {
+                self.one_of("keeper", committed(self.admin.clone(), self.keeper.clone(), self.told.clone()))
+            }
             840..900 => {
                 let partition = TopicPartition::new(ORDERS, self.random.below(PARTITIONS as u64) as i32);
                 self.one_of("ends", end_of(self.admin.clone(), partition, self.told.clone()));
             }
             900..912 => {
                 let pause = Duration::from_millis(self.random.below(6_000));
-                self.trouble_one(|cluster, number| kill(cluster, number, pause), |totals| &mut totals.kills, "killed");
+                self.trouble_one(
+                    |cluster, number| kill(cluster, number, pause),
+                    |totals| &mut totals.kills,
+                    "killed",
+                );
             }
             912..920 => {
                 let pause = Duration::from_millis(self.random.below(3_000));
-                self.trouble_one(|cluster, number| leave(cluster, number, pause), |totals| &mut totals.left, "asked to leave");
+                self.trouble_one(
+                    |cluster, number| leave(cluster, number, pause),
+                    |totals| &mut totals.left,
+                    "asked to leave",
+                );
             }
             920..930 => {
                 // From a hiccup to four leases.
                 let pause = Duration::from_millis(100 + self.random.below(LEASE_TTL.as_millis() as u64 * 4));
-                self.trouble_one(|cluster, number| stop(cluster, number, pause), |totals| &mut totals.pauses, "stopped");
+                self.trouble_one(
+                    |cluster, number| stop(cluster, number, pause),
+                    |totals| &mut totals.pauses,
+                    "stopped",
+                );
             }
             930..935 => {
                 let pause = Duration::from_millis(500 + self.random.below(12_000));

@@ -22,3 +22,4 @@ pub mod net;
 pub mod process;
 pub mod rng;
 pub mod task;
+pub mod watch;

@@ -47,11 +47,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    if INLINE_BLOCKING.get() {
-        spawn(async move { work() })
-    } else {
-        tokio::task::spawn_blocking(work)
-    }
+    if INLINE_BLOCKING.get() { spawn(async move { work() }) } else { tokio::task::spawn_blocking(work) }
 }
 
 /// Runs a future on a thread of its own, which also does the disk's work that the future waits for: handing a small commit

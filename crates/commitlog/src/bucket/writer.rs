@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use world::bucket::Bucket;
 use world::task;
+use world::watch;
 
 use super::put_budget::PutBudget;
 use super::slot_writer::{Fenced, SlotWriter};

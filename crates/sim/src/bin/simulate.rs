@@ -2,8 +2,8 @@
 //! replays it, and a line about all of them.
 #![allow(clippy::disallowed_methods)] // a harness, not a room
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
 use sim::upheaval::{Plan, Totals, simulate};
