@@ -231,10 +231,15 @@ async fn live(
         }
         place.lock().take();
         let Running { server, broker, log, catalog } = running;
+        tracing::debug!("stopping the server");
         server.shutdown().await;
+        tracing::debug!("stopping the broker");
         broker.shutdown().await;
+        tracing::debug!("closing the log");
         log.close().await;
+        tracing::debug!("closing the catalog");
         catalog.close().await;
+        tracing::debug!("closed");
         drop((server, broker));
         match end {
             End::Left => {

@@ -168,6 +168,7 @@ struct Told {
 
 impl Told {
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        tracing::debug!("{line}");
         self.transcript.write_fmt(line).expect("writing to a string does not fail");
         self.transcript.push('\n');
     }
@@ -253,7 +254,7 @@ fn client(cluster: &Cluster, trouble: &Trouble, name: &str) -> Client {
 }
 
 fn usual_faults() -> MemBucketFaults {
-    MemBucketFaults { late_max: LATE_MAX, ..MemBucketFaults::all() }
+    MemBucketFaults { late_max: LATE_MAX, list_factor: 2, ..MemBucketFaults::all() }
 }
 
 /// 409, 412 and 503 and lost answers by the dozen, and slow lists.
@@ -351,17 +352,19 @@ impl Run {
             task::sleep(Duration::from_micros(self.random.below(180_000))).await;
             self.operation();
         }
-        // Everything is well again.
-        self.trouble.set(0);
-        {
-            let cluster = self.cluster.borrow();
-            cluster.store().set_out(false);
-            cluster.store().set_faults(MemBucketFaults { late_max: LATE_MAX, ..MemBucketFaults::default() });
-        }
         for troubled in self.troubled.iter_mut().filter_map(Option::take) {
             let _ = troubled.await;
         }
-        for (_, under_way) in std::mem::take(&mut self.under_way) {
+        for kind in ["weather", "net"] {
+            if let Some(under_way) = self.under_way.remove(kind) {
+                let _ = under_way.await;
+            }
+        }
+        // Everything is well again.
+        self.trouble.set(0);
+        let well = MemBucketFaults { late_max: LATE_MAX, ..MemBucketFaults::default() };
+        self.cluster.borrow().store().set_faults(well);
+        for under_way in std::mem::take(&mut self.under_way).into_values() {
             let _ = under_way.await;
         }
         stop.set(true);
@@ -427,20 +430,16 @@ impl Run {
             }
             930..935 => {
                 let pause = Duration::from_millis(500 + self.random.below(12_000));
-                self.told.borrow_mut().totals.outages += 1;
-                self.told.borrow_mut().line(format_args!("outage for {pause:?}"));
-                self.one_of("weather", outage(self.cluster.clone(), pause));
+                self.one_of("weather", outage(self.cluster.clone(), pause, self.told.clone()));
             }
             935..950 => {
                 let pause = Duration::from_millis(500 + self.random.below(8_000));
                 let faults = storm(&self.random);
-                self.told.borrow_mut().totals.storms += 1;
-                self.one_of("weather", bad_weather(self.cluster.clone(), faults, pause));
+                self.one_of("weather", bad_weather(self.cluster.clone(), faults, pause, self.told.clone()));
             }
             950..960 => {
                 let pause = Duration::from_millis(500 + self.random.below(4_000));
-                self.told.borrow_mut().totals.storms += 1;
-                self.one_of("net", bad_net(self.trouble.clone(), pause));
+                self.one_of("net", bad_net(self.trouble.clone(), pause, self.told.clone()));
             }
             _ => {}
         }
@@ -808,21 +807,26 @@ async fn stop(cluster: Rc<RefCell<Cluster>>, number: usize, pause: Duration) {
     cluster.borrow().resume(number);
 }
 
-async fn outage(cluster: Rc<RefCell<Cluster>>, pause: Duration) {
+async fn outage(cluster: Rc<RefCell<Cluster>>, pause: Duration, told: Shared) {
+    told.borrow_mut().totals.outages += 1;
+    told.borrow_mut().line(format_args!("outage for {pause:?}"));
     let store = cluster.borrow().store().clone();
     store.set_out(true);
     task::sleep(pause).await;
     store.set_out(false);
 }
 
-async fn bad_weather(cluster: Rc<RefCell<Cluster>>, faults: MemBucketFaults, pause: Duration) {
+async fn bad_weather(cluster: Rc<RefCell<Cluster>>, faults: MemBucketFaults, pause: Duration, told: Shared) {
+    told.borrow_mut().totals.storms += 1;
+    told.borrow_mut().line(format_args!("{faults:?} for {pause:?}"));
     let store = cluster.borrow().store().clone();
     store.set_faults(faults);
     task::sleep(pause).await;
     store.set_faults(usual_faults());
 }
 
-async fn bad_net(trouble: Trouble, pause: Duration) {
+async fn bad_net(trouble: Trouble, pause: Duration, told: Shared) {
+    told.borrow_mut().totals.storms += 1;
     trouble.set(NET_STORM);
     task::sleep(pause).await;
     trouble.set(NET_USUAL);

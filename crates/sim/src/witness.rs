@@ -3,12 +3,12 @@
 
 use std::cell::RefCell;
 use std::fmt::{self, Write};
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
-use world::task;
+use world::task::{self, Instant};
 
 thread_local! {
     static SEEN: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -28,12 +28,14 @@ pub fn watched<T>(aloud: bool, run: impl FnOnce() -> T) -> (T, Vec<String>) {
         }));
     });
     SEEN.take();
-    let result = tracing::subscriber::with_default(Witness { aloud }, run);
+    let result = tracing::subscriber::with_default(Witness { aloud, began: OnceLock::new() }, run);
     (result, SEEN.take())
 }
 
 struct Witness {
     aloud: bool,
+    /// When something was logged first.
+    began: OnceLock<Instant>,
 }
 
 impl Subscriber for Witness {
@@ -54,8 +56,8 @@ impl Subscriber for Witness {
         event.record(&mut line);
         let level = event.metadata().level();
         if self.aloud {
-            let at = tokio::runtime::Handle::try_current().map(|_| task::now());
-            eprintln!("{at:?} {level} {} {}", event.metadata().target(), line.0);
+            let at = self.began.get_or_init(task::now).elapsed().as_secs_f64();
+            eprintln!("{at:9.3} {level} {} {}", event.metadata().target(), line.0);
         }
         if *level == Level::ERROR && !EXPECTED.iter().any(|expected| line.0.contains(expected)) {
             SEEN.with_borrow_mut(|seen| seen.push(line.0));
