@@ -14,8 +14,13 @@ thread_local! {
     static SEEN: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What an outage of the bucket explains, and the death of a process. (A panic is seen by itself.)
-const EXPECTED: [&str; 2] = ["the metadata log refuses changes", "the task that writes is gone"];
+/// What an outage of the bucket, a takeover, and the death of a process explain. (A panic is seen by itself.)
+const EXPECTED: [&str; 4] = [
+    "the metadata log refuses changes",
+    "the task that writes is gone",
+    "this broker is fenced",
+    "the topic of the group coordinator cannot be made",
+];
 
 /// Runs something; gives what it came to and what was seen meanwhile. With `aloud` everything that is logged goes to stderr.
 pub fn watched<T>(aloud: bool, run: impl FnOnce() -> T) -> (T, Vec<String>) {

@@ -44,6 +44,11 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// The whole cluster on a seeded clock, network and bucket, everything going wrong (crates/sim/src/bin/simulate.rs).
+    Sim {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Measure Ottla beside Apache Kafka, or (--quick) against bounds; `bench report FILE…` writes docs/performance.md
     /// (crates/bench).
     Bench {
@@ -72,6 +77,11 @@ fn main() -> Result<()> {
             let mut chaos =
                 cargo(&root, ["run", "--quiet", "--release", "--package", "sim", "--bin", "chaos", "--"]);
             started(chaos.args(arguments))
+        }
+        Verb::Sim { arguments } => {
+            let mut sim =
+                cargo(&root, ["run", "--quiet", "--release", "--package", "sim", "--bin", "simulate", "--"]);
+            started(sim.args(arguments))
         }
         Verb::Bench { arguments } => bench(&root, arguments),
     }
