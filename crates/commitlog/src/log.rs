@@ -10,6 +10,7 @@ use catalog::{Catalog, MetadataRecord};
 use parking_lot::{Mutex, RwLock};
 use protocol::{TopicIdPartition, Uuid};
 use tokio::sync::{Notify, mpsc};
+use world::broken;
 use world::bucket::Bucket;
 use world::clock::Clock;
 use world::collections::HashMap;
@@ -44,6 +45,8 @@ const LAST_ROOM_BYTES: u64 = 64 << 10;
 /// How long the end of a log waits for a bucket that does not answer.
 const BUCKET_CLOSE_MAX: Duration = Duration::from_secs(10);
 /// How often partitions that leave are looked at.
+/// By a broker that breaks R13.
+const GIVEN_UP_AFTER: Duration = Duration::from_millis(200);
 const DRAIN_LOOK: Duration = Duration::from_millis(2);
 
 /// Whether the log takes writes.
@@ -588,12 +591,18 @@ impl CommitLog {
         moving.iter().for_each(|partition| partition.drain());
         let moved = async {
             self.drained(&moving).await?;
-            let slot = medium.acknowledged();
+            let slot = medium.stored();
             let mut by_topic: BTreeMap<Uuid, Vec<u32>> = BTreeMap::new();
             for partition in &moving {
                 by_topic.entry(partition.id().topic_id).or_default().push(partition.id().partition as u32);
             }
             let partitions = by_topic.into_iter().collect();
+            if broken::rule("move-outcome-unknown") {
+                let record = MetadataRecord::MovePartitions { slot, heir, partitions };
+                let asked = task::timeout(GIVEN_UP_AFTER, medium.catalog.append(vec![record])).await;
+                let failed = |error: &dyn std::fmt::Display| CommitError(error.to_string());
+                return asked.map_err(|late| failed(&late))?.map(drop).map_err(|error| failed(&error));
+            }
             bucket::settle(&medium.catalog, MetadataRecord::MovePartitions { slot, heir, partitions }).await
         };
         let moved = moved.await;
@@ -614,7 +623,7 @@ impl CommitLog {
         let all = self.shared.retire();
         let retired = async {
             self.drained(&all).await?;
-            let (end, rewriter) = (medium.acknowledged(), heirs.first().copied().unwrap_or(0));
+            let (end, rewriter) = (medium.stored(), heirs.first().copied().unwrap_or(0));
             bucket::settle(
                 &medium.catalog,
                 MetadataRecord::RetireWal { end, rewriter, heirs: heirs.to_vec() },

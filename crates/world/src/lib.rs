@@ -12,6 +12,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod alloc;
+pub mod broken;
 pub mod bucket;
 pub mod clock;
 pub mod collections;
