@@ -57,6 +57,8 @@ pub struct Partition {
 pub(crate) struct Inner {
     pub settings: PartitionSettings,
     pub log_start: i64,
+    /// The highest that DeleteRecords or retention have asked for; it may be on its way.
+    log_start_wanted: i64,
     /// First offset that is not durable yet, or not yet known to be: readers end here.
     pub high_watermark: i64,
     /// Next offset to assign.
@@ -192,6 +194,7 @@ impl Partition {
         let inner = Inner {
             settings,
             log_start: 0,
+            log_start_wanted: 0,
             high_watermark: 0,
             log_end: 0,
             extents: VecDeque::new(),
@@ -617,7 +620,7 @@ impl Partition {
     /// Makes everything below `before` unreachable, durably, and returns the log start. −1 means the high watermark.
     pub async fn delete_records(self: &Arc<Self>, before: i64) -> Result<i64, ReadError> {
         let (group, before) = {
-            let inner = self.inner.lock();
+            let mut inner = self.inner.lock();
             if inner.deleted {
                 return Err(ReadError::Deleted);
             }
@@ -632,12 +635,18 @@ impl Partition {
             if before <= inner.log_start {
                 return Ok(inner.log_start);
             }
+            inner.log_start_wanted = inner.log_start_wanted.max(before);
             (self.shared.enqueue_log_start(LogStart { id: self.id, offset: before as u64 }), before)
         };
         group.wait().await.map_err(|CommitError(why)| ReadError::Stopped(why))?;
-        let log_start = self.inner.lock().log_start;
-        assert!(log_start >= before, "{}: the committed log start {before} was not applied", self.id);
-        Ok(log_start)
+        let inner = self.inner.lock();
+        if inner.log_start >= before {
+            return Ok(inner.log_start);
+        }
+        // Taken over from, and closed, while it was committed.
+        let is_closed = inner.leaving == Leaving::Gone || inner.deleted;
+        assert!(is_closed, "{}: the committed log start {before} was not applied", self.id);
+        Err(if inner.deleted { ReadError::Deleted } else { ReadError::NotLeader })
     }
 
     /// Where retention would put the log start now.
@@ -998,10 +1007,10 @@ impl Partition {
         }
     }
 
-    /// Is all committed that was appended?
+    /// Is all committed that was appended, and every log start that was asked for?
     pub(crate) fn is_drained(&self) -> bool {
         let inner = self.inner.lock();
-        inner.log_end == inner.high_watermark
+        inner.log_end == inner.high_watermark && inner.log_start_wanted <= inner.log_start
     }
 
     pub(crate) fn stay(&self) {
