@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use protocol::{TopicIdPartition, Uuid};
 use tokio::sync::{Notify, mpsc};
 use world::broken;
-use world::bucket::Bucket;
+use world::bucket::{Bucket, BucketError, BucketErrorKind};
 use world::clock::Clock;
 use world::collections::HashMap;
 use world::disk::{Disk, DiskError, DiskErrorKind, DiskLock, OpenMode, read_small, write_atomic};
@@ -299,13 +299,16 @@ impl Shared {
         partitions.values().for_each(|partition| partition.stay());
     }
 
-    /// In a bucket: puts in what others have moved, up to the end of the metadata log.
-    pub async fn look_for_moves(&self) {
-        if let Medium::Bucket(bucket) = &self.medium
-            && bucket.catalog.catch_up().await.is_ok()
-        {
-            bucket::follow_manifest(self).await;
-        }
+    /// In a bucket: puts in what others have moved, up to the end of the metadata log. An error: that is not known now.
+    pub async fn look_for_moves(&self) -> Result<(), BucketError> {
+        let Medium::Bucket(bucket) = &self.medium else { return Ok(()) };
+        let why = match bucket.catalog.catch_up().await {
+            Ok(_) if bucket::follow_manifest(self).await => return Ok(()),
+            Ok(_) => "the manifest cannot be followed".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let kind = BucketErrorKind::Unavailable;
+        Err(BucketError { kind, operation: "follow", key: "meta/".to_owned(), detail: why })
     }
 
     /// Ordered, so that a simulated run does the same each time.

@@ -39,11 +39,14 @@ macro_rules! while_data_moves {
         loop {
             let layout = $partition.inner.lock().layout;
             let result = $read.await;
-            if attempts < MOVED_ATTEMPTS && $partition.moved_away(&result, layout).await {
-                attempts += 1;
-                continue;
+            if attempts == MOVED_ATTEMPTS {
+                break result;
             }
-            break result;
+            match $partition.moved_away(&result, layout).await {
+                Ok(true) => attempts += 1,
+                Ok(false) => break result,
+                Err(error) => break Err(error),
+            }
         }
     }};
 }
@@ -328,15 +331,20 @@ impl Partition {
     }
 
     /// An error that data which moved meanwhile explains: then the caller looks again. In a bucket others move it; what is
-    /// missing there is no damage before we know what they did (R15).
-    async fn moved_away<T>(&self, result: &Result<T, ReadError>, layout: u64) -> bool {
+    /// missing there is no damage before we know what they did (R15); as long as that cannot be known it is an error of the bucket.
+    async fn moved_away<T>(&self, result: &Result<T, ReadError>, layout: u64) -> Result<bool, ReadError> {
         if !matches!(result, Err(ReadError::Storage(_) | ReadError::Damaged { .. })) {
-            return false;
+            return Ok(false);
         }
         if self.inner.lock().layout == layout {
-            self.shared.look_for_moves().await;
+            self.shared.look_for_moves().await?;
         }
-        self.inner.lock().layout != layout
+        let inner = self.inner.lock();
+        match (inner.deleted, inner.leaving) {
+            (true, _) => Err(ReadError::Deleted),
+            (_, Leaving::Gone) => Err(ReadError::NotLeader),
+            _ => Ok(inner.layout != layout),
+        }
     }
 
     async fn read_medium(&self, request: &ReadRequest) -> Result<Read, ReadError> {
@@ -643,9 +651,7 @@ impl Partition {
         if inner.log_start >= before {
             return Ok(inner.log_start);
         }
-        // Taken over from, and closed, while it was committed.
-        let is_closed = inner.leaving == Leaving::Gone || inner.deleted;
-        assert!(is_closed, "{}: the committed log start {before} was not applied", self.id);
+        // Taken over from, and closed, while it was committed: whoever leads it now has found it.
         Err(if inner.deleted { ReadError::Deleted } else { ReadError::NotLeader })
     }
 

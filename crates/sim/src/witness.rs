@@ -15,7 +15,8 @@ thread_local! {
 }
 
 /// What an outage of the bucket, a takeover, and the death of a process explain. (A panic is seen by itself.)
-const EXPECTED: [&str; 5] = [
+const EXPECTED: [&str; 6] = [
+    "the partition is led by another broker",
     "no producer ids can be allocated error=whether the change was made is not known",
     "the metadata log refuses changes",
     "the task that writes is gone",
