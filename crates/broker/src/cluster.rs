@@ -200,8 +200,11 @@ impl Cluster {
         let mut watch = LeaseWatch::default();
         let mut orphans = BTreeSet::new();
         let mut is_calm = false;
+        let mut began = task::now();
         loop {
-            task::sleep(if is_calm { ttl } else { ttl / 4 }).await;
+            // From the start of a look to the start of the next one: where lists are slow, looks farther apart would not count.
+            task::sleep_until(began + if is_calm { ttl } else { ttl / 4 }).await;
+            began = task::now();
             if self.is_leaving() || self.options.catalog.is_fenced() {
                 return;
             }

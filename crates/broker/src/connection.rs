@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use protocol::Str;
-use tokio::sync::watch;
+use world::watch;
 
 /// Name and version of the client library, as it said in ApiVersions (KIP-511).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,8 +15,8 @@ use std::time::Duration;
 use catalog::Catalog;
 use parking_lot::Mutex;
 use protocol::ErrorCode;
-use tokio::sync::watch;
 use world::task::{self, Instant};
+use world::watch;
 
 /// From the start of one round to the next one. A round asks the bucket for one object at least, so clients that ask for what
 /// does not exist cost 20 requests per second at most.

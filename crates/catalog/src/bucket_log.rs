@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use world::bucket::{Bucket, BucketError, Object, StoreError, Stored, patiently, store};
+use world::broken;
+use world::bucket::{Bucket, BucketError, BucketErrorKind, Object, StoreError, Stored, patiently, store};
 use world::rng::Rng;
 use world::task;
 
@@ -233,6 +234,12 @@ impl BucketLog {
 
 /// Makes an object where none is, and finds out what came of it.
 async fn settled(bucket: &dyn Bucket, key: &str, bytes: &Bytes) -> Result<Stored, CommitError> {
+    if broken::rule("late-metadata-put")
+        && let Err(BucketError { kind: BucketErrorKind::Unavailable, .. }) =
+            bucket.create(key, bytes.clone()).await
+    {
+        return Ok(Stored::Own);
+    }
     let stored = store(bucket, key, bytes, PATIENCE).await;
     stored.map_err(|StoreError { error, is_unknown }| CommitError { is_unknown, ..refused(&error) })
 }

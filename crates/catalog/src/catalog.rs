@@ -18,12 +18,13 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use protocol::{ErrorCode, Str, Uuid};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use world::bucket::{Bucket, BucketError, patiently};
 use world::clock::SharedClock;
 use world::disk::{Disk, DiskError};
 use world::rng::SharedRng;
 use world::task;
+use world::watch;
 
 use crate::bucket_log::BucketLog;
 use crate::directory_log::DirectoryLog;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use world::broken;
 use world::bucket::{Bucket, BucketError, Listed, Version};
 use world::task;
 
@@ -140,7 +141,8 @@ impl LeaseWatch {
         let since = self.looked_at.map_or(Duration::ZERO, |at| now.saturating_sub(at));
         self.looked_at = Some(now);
         // Not seen for too long: what was in between says nothing.
-        let counted = if since <= ttl / 3 { since } else { Duration::ZERO };
+        let is_close = since <= ttl / 3 || broken::rule("bucket-outage-mass-fencing");
+        let counted = if is_close { since } else { Duration::ZERO };
         let mut before = std::mem::take(&mut self.seen);
         for wal_id in watched {
             let version = leases.get(&wal_id).cloned();
@@ -176,7 +178,7 @@ pub(crate) async fn keep(catalog: Weak<Catalog>, leases: Leases, ttl: Duration) 
     let mut counter = 0;
     loop {
         let Some(strong) = catalog.upgrade().filter(|catalog| !catalog.is_closed()) else { return };
-        counter += 1;
+        counter += u64::from(!broken::rule("equal-lease-body"));
         let mut applied = strong.applied_changes();
         let lease = Lease { wal_id: strong.wal_id(), counter, applied: *applied.borrow_and_update() };
         drop(strong);
@@ -226,6 +228,40 @@ mod tests {
         assert!(!watch.is_expired(7, TTL));
         looks(&mut watch, 602, 606, 2, "a");
         assert!(watch.is_expired(7, TTL));
+    }
+
+    /// The rules of R19 removed: an outage fences everybody, and so does a lease whose content stays the same.
+    #[test]
+    fn without_the_rules_live_brokers_would_be_fenced() {
+        broken::set(Some("bucket-outage-mass-fencing"));
+        let mut watch = LeaseWatch::default();
+        looks(&mut watch, 0, 600, 300, "a");
+        broken::set(None);
+        assert!(watch.is_expired(7, TTL), "two looks, an outage between them");
+        assert!(!expires_under("none"));
+        assert!(expires_under("equal-lease-body"));
+    }
+
+    /// Does a broker that renews its lease expire all the same?
+    fn expires_under(scenario: &'static str) -> bool {
+        broken::set(Some(scenario));
+        world::task::deterministic(1);
+        let expired = world::task::paused_runtime().block_on(async {
+            let bucket: Arc<dyn Bucket> = Arc::new(world::bucket::MemBucket::new(1));
+            let rng = world::rng::SeededRng::shared(1);
+            let options = crate::CatalogOptions { lease_ttl: TTL, ..Default::default() };
+            let catalog = Catalog::open_bucket(bucket, rng, options).await.unwrap();
+            let (leases, began) = (catalog.leases().unwrap(), task::now());
+            let mut watch = LeaseWatch::default();
+            while began.elapsed() < TTL * 3 {
+                task::sleep(TTL / 4).await;
+                let at = began.elapsed();
+                watch.look(at, TTL, [catalog.wal_id()], &leases.list().await.unwrap());
+            }
+            watch.is_expired(catalog.wal_id(), TTL)
+        });
+        broken::set(None);
+        expired
     }
 
     #[test]

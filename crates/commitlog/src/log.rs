@@ -10,7 +10,8 @@ use catalog::{Catalog, MetadataRecord};
 use parking_lot::{Mutex, RwLock};
 use protocol::{TopicIdPartition, Uuid};
 use tokio::sync::{Notify, mpsc};
-use world::bucket::Bucket;
+use world::broken;
+use world::bucket::{Bucket, BucketError, BucketErrorKind};
 use world::clock::Clock;
 use world::collections::HashMap;
 use world::disk::{Disk, DiskError, DiskErrorKind, DiskLock, OpenMode, read_small, write_atomic};
@@ -44,6 +45,8 @@ const LAST_ROOM_BYTES: u64 = 64 << 10;
 /// How long the end of a log waits for a bucket that does not answer.
 const BUCKET_CLOSE_MAX: Duration = Duration::from_secs(10);
 /// How often partitions that leave are looked at.
+/// By a broker that breaks R13.
+const GIVEN_UP_AFTER: Duration = Duration::from_millis(200);
 const DRAIN_LOOK: Duration = Duration::from_millis(2);
 
 /// Whether the log takes writes.
@@ -296,13 +299,16 @@ impl Shared {
         partitions.values().for_each(|partition| partition.stay());
     }
 
-    /// In a bucket: puts in what others have moved, up to the end of the metadata log.
-    pub async fn look_for_moves(&self) {
-        if let Medium::Bucket(bucket) = &self.medium
-            && bucket.catalog.catch_up().await.is_ok()
-        {
-            bucket::follow_manifest(self).await;
-        }
+    /// In a bucket: puts in what others have moved, up to the end of the metadata log. An error: that is not known now.
+    pub async fn look_for_moves(&self) -> Result<(), BucketError> {
+        let Medium::Bucket(bucket) = &self.medium else { return Ok(()) };
+        let why = match bucket.catalog.catch_up().await {
+            Ok(_) if bucket::follow_manifest(self).await => return Ok(()),
+            Ok(_) => "the manifest cannot be followed".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let kind = BucketErrorKind::Unavailable;
+        Err(BucketError { kind, operation: "follow", key: "meta/".to_owned(), detail: why })
     }
 
     /// Ordered, so that a simulated run does the same each time.
@@ -346,7 +352,7 @@ pub struct CommitLog {
     shared: Arc<Shared>,
     /// None when the log was opened without a catalog: then there are no segments.
     rewriter: Option<AnyRewriter>,
-    closed: tokio::sync::watch::Receiver<bool>,
+    closed: world::watch::Receiver<bool>,
     _lock: Option<DiskLock>,
 }
 
@@ -387,7 +393,7 @@ impl CommitLog {
         let took = shared.clock.monotonic().saturating_sub(began);
         shared.counters.recovery_nanos.store(took.as_nanos() as u64, Ordering::Relaxed);
         opening.is_writing = true;
-        let (closed_sender, closed) = tokio::sync::watch::channel(false);
+        let (closed_sender, closed) = world::watch::channel(false);
         task::spawn(BucketWriter::new(shared.clone(), bucket, wal_id, closed_sender).run());
         task::spawn(housekeeping(Arc::downgrade(&shared)));
         let rewriter = Arc::new(tokio::sync::Mutex::new(BucketRewriter::new(shared.clone())));
@@ -484,7 +490,7 @@ impl CommitLog {
         task::spawn(checkpointer.run(request_queue));
         task::spawn(prepare_files(Arc::downgrade(&shared)));
         task::spawn(housekeeping(Arc::downgrade(&shared)));
-        let (closed_sender, closed) = tokio::sync::watch::channel(false);
+        let (closed_sender, closed) = world::watch::channel(false);
         let since_durable = since_durable + bytes;
         let mut writer = Writer::new(shared.clone(), current, at, since_durable, requests, closed_sender);
         let is_new = at == Position::START && chunk_count == 0;
@@ -588,12 +594,18 @@ impl CommitLog {
         moving.iter().for_each(|partition| partition.drain());
         let moved = async {
             self.drained(&moving).await?;
-            let slot = medium.acknowledged();
+            let slot = medium.stored();
             let mut by_topic: BTreeMap<Uuid, Vec<u32>> = BTreeMap::new();
             for partition in &moving {
                 by_topic.entry(partition.id().topic_id).or_default().push(partition.id().partition as u32);
             }
             let partitions = by_topic.into_iter().collect();
+            if broken::rule("move-outcome-unknown") {
+                let record = MetadataRecord::MovePartitions { slot, heir, partitions };
+                let asked = task::timeout(GIVEN_UP_AFTER, medium.catalog.append(vec![record])).await;
+                let failed = |error: &dyn std::fmt::Display| CommitError(error.to_string());
+                return asked.map_err(|late| failed(&late))?.map(drop).map_err(|error| failed(&error));
+            }
             bucket::settle(&medium.catalog, MetadataRecord::MovePartitions { slot, heir, partitions }).await
         };
         let moved = moved.await;
@@ -614,7 +626,7 @@ impl CommitLog {
         let all = self.shared.retire();
         let retired = async {
             self.drained(&all).await?;
-            let (end, rewriter) = (medium.acknowledged(), heirs.first().copied().unwrap_or(0));
+            let (end, rewriter) = (medium.stored(), heirs.first().copied().unwrap_or(0));
             bucket::settle(
                 &medium.catalog,
                 MetadataRecord::RetireWal { end, rewriter, heirs: heirs.to_vec() },

@@ -39,11 +39,14 @@ macro_rules! while_data_moves {
         loop {
             let layout = $partition.inner.lock().layout;
             let result = $read.await;
-            if attempts < MOVED_ATTEMPTS && $partition.moved_away(&result, layout).await {
-                attempts += 1;
-                continue;
+            if attempts == MOVED_ATTEMPTS {
+                break result;
             }
-            break result;
+            match $partition.moved_away(&result, layout).await {
+                Ok(true) => attempts += 1,
+                Ok(false) => break result,
+                Err(error) => break Err(error),
+            }
         }
     }};
 }
@@ -57,6 +60,8 @@ pub struct Partition {
 pub(crate) struct Inner {
     pub settings: PartitionSettings,
     pub log_start: i64,
+    /// The highest that DeleteRecords or retention have asked for; it may be on its way.
+    log_start_wanted: i64,
     /// First offset that is not durable yet, or not yet known to be: readers end here.
     pub high_watermark: i64,
     /// Next offset to assign.
@@ -192,6 +197,7 @@ impl Partition {
         let inner = Inner {
             settings,
             log_start: 0,
+            log_start_wanted: 0,
             high_watermark: 0,
             log_end: 0,
             extents: VecDeque::new(),
@@ -325,15 +331,20 @@ impl Partition {
     }
 
     /// An error that data which moved meanwhile explains: then the caller looks again. In a bucket others move it; what is
-    /// missing there is no damage before we know what they did (R15).
-    async fn moved_away<T>(&self, result: &Result<T, ReadError>, layout: u64) -> bool {
+    /// missing there is no damage before we know what they did (R15); as long as that cannot be known it is an error of the bucket.
+    async fn moved_away<T>(&self, result: &Result<T, ReadError>, layout: u64) -> Result<bool, ReadError> {
         if !matches!(result, Err(ReadError::Storage(_) | ReadError::Damaged { .. })) {
-            return false;
+            return Ok(false);
         }
         if self.inner.lock().layout == layout {
-            self.shared.look_for_moves().await;
+            self.shared.look_for_moves().await?;
         }
-        self.inner.lock().layout != layout
+        let inner = self.inner.lock();
+        match (inner.deleted, inner.leaving) {
+            (true, _) => Err(ReadError::Deleted),
+            (_, Leaving::Gone) => Err(ReadError::NotLeader),
+            _ => Ok(inner.layout != layout),
+        }
     }
 
     async fn read_medium(&self, request: &ReadRequest) -> Result<Read, ReadError> {
@@ -617,7 +628,7 @@ impl Partition {
     /// Makes everything below `before` unreachable, durably, and returns the log start. −1 means the high watermark.
     pub async fn delete_records(self: &Arc<Self>, before: i64) -> Result<i64, ReadError> {
         let (group, before) = {
-            let inner = self.inner.lock();
+            let mut inner = self.inner.lock();
             if inner.deleted {
                 return Err(ReadError::Deleted);
             }
@@ -632,12 +643,16 @@ impl Partition {
             if before <= inner.log_start {
                 return Ok(inner.log_start);
             }
+            inner.log_start_wanted = inner.log_start_wanted.max(before);
             (self.shared.enqueue_log_start(LogStart { id: self.id, offset: before as u64 }), before)
         };
         group.wait().await.map_err(|CommitError(why)| ReadError::Stopped(why))?;
-        let log_start = self.inner.lock().log_start;
-        assert!(log_start >= before, "{}: the committed log start {before} was not applied", self.id);
-        Ok(log_start)
+        let inner = self.inner.lock();
+        if inner.log_start >= before {
+            return Ok(inner.log_start);
+        }
+        // Taken over from, and closed, while it was committed: whoever leads it now has found it.
+        Err(if inner.deleted { ReadError::Deleted } else { ReadError::NotLeader })
     }
 
     /// Where retention would put the log start now.
@@ -998,10 +1013,10 @@ impl Partition {
         }
     }
 
-    /// Is all committed that was appended?
+    /// Is all committed that was appended, and every log start that was asked for?
     pub(crate) fn is_drained(&self) -> bool {
         let inner = self.inner.lock();
-        inner.log_end == inner.high_watermark
+        inner.log_end == inner.high_watermark && inner.log_start_wanted <= inner.log_start
     }
 
     pub(crate) fn stay(&self) {

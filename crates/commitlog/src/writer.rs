@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use world::disk::{DiskError, DiskErrorKind};
 use world::task;
+use world::watch;
 
 use crate::checkpointer::CheckpointRequest;
 use crate::container::{ContainerHeader, HEADER_LEN, Identity, Kind};

@@ -16,9 +16,10 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use world::net::{Listener, Net, Stream};
 use world::task;
+use world::watch;
 
 use crate::metrics::MetricsText;
 use crate::server::BindError;

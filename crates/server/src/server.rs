@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use broker::Connection;
-use tokio::sync::watch;
 use world::clock::SharedClock;
 use world::net::{Listener, Net, Stream};
 use world::task;
+use world::watch;
 
 use crate::admission::{Admission, Place, Refusal};
 use crate::connection::{End, LogBrake, Session, Shared};

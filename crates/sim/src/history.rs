@@ -40,6 +40,15 @@ impl Acknowledged {
         self.writes.extend(others.writes);
     }
 
+    /// Those at or behind the start of their partition, and as if that were offset 0.
+    pub fn from(self, start: impl Fn(i32) -> i64) -> Self {
+        let writes = self.writes.into_iter().filter_map(|(write, offset)| {
+            let start = start(write.1);
+            (offset >= start).then(|| (write, offset - start))
+        });
+        Acknowledged { writes: writes.collect() }
+    }
+
     pub fn len(&self) -> usize {
         self.writes.len()
     }

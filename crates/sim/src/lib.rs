@@ -3,10 +3,17 @@
 //! - [`history`]: what producers were told against what the log holds. Used by the simulations here and by `cargo xtask chaos`,
 //!   which does the same to real processes and file systems.
 //! - [`machine`]: one simulated machine with a whole broker; [`power_cuts`]: real clients of ours while its power goes.
-//!   Everything runs on one thread; the same seed gives the same bytes.
+//! - [`cluster`]: several brokers on one bucket, each a process that can be killed or stopped; [`upheaval`]: clients of ours while
+//!   everything goes wrong that can (`cargo xtask sim`); [`wire`]: the network between them; [`witness`]: what only the log says.
+//!
+//! Everything runs on one thread; the same seed gives the same bytes.
 //!
 //! Owns no format and no behaviour of the product. Sees every room; no room sees it.
 
+pub mod cluster;
 pub mod history;
 pub mod machine;
 pub mod power_cuts;
+pub mod upheaval;
+pub mod wire;
+pub mod witness;

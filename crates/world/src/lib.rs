@@ -12,11 +12,15 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod alloc;
+pub mod broken;
 pub mod bucket;
 pub mod clock;
 pub mod collections;
 pub mod disk;
 pub mod machine;
 pub mod net;
+#[cfg(any(test, feature = "sim"))]
+pub mod process;
 pub mod rng;
 pub mod task;
+pub mod watch;

@@ -25,6 +25,19 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    #[cfg(any(test, feature = "sim"))]
+    if let Some(process) = crate::process::current() {
+        return process.spawn(future);
+    }
+    tokio::spawn(future)
+}
+
+/// Of the world, not of the simulated process that asks for it: goes on when that one is stopped or dead.
+pub fn spawn_outside<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
     tokio::spawn(future)
 }
 
@@ -34,11 +47,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    if INLINE_BLOCKING.get() {
-        tokio::spawn(async move { work() })
-    } else {
-        tokio::task::spawn_blocking(work)
-    }
+    if INLINE_BLOCKING.get() { spawn(async move { work() }) } else { tokio::task::spawn_blocking(work) }
 }
 
 /// Runs a future on a thread of its own, which also does the disk's work that the future waits for: handing a small commit
@@ -48,7 +57,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     if INLINE_BLOCKING.get() {
-        drop(tokio::spawn(future));
+        drop(spawn(future));
         return Ok(());
     }
     let runtime = tokio::runtime::Handle::current();

@@ -45,6 +45,11 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// The whole cluster on a seeded clock, network and bucket, everything going wrong (crates/sim/src/bin/simulate.rs).
+    Sim {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Measure Ottla beside Apache Kafka, or (--quick) against bounds; `bench report FILE…` writes docs/performance.md
     /// (crates/bench).
     Bench {
@@ -70,6 +75,11 @@ fn main() -> Result<()> {
         Verb::Instructions => instructions::run(&root),
         Verb::Fuzz(options) => fuzz::run(&root, &options),
         Verb::Chaos { arguments } => chaos(&root, arguments),
+        Verb::Sim { arguments } => {
+            let mut sim =
+                cargo(&root, ["run", "--quiet", "--release", "--package", "sim", "--bin", "simulate", "--"]);
+            started(sim.args(arguments))
+        }
         Verb::Bench { arguments } => bench(&root, arguments),
     }
 }

@@ -268,8 +268,9 @@ pub fn check_place(header: &ContainerHeader, wal_id: u64, slot: u64) -> Result<(
     }
 }
 
-/// Puts pieces that were made of slots, by whomever, in their place.
-pub async fn follow_manifest(shared: &Shared) {
+/// Puts pieces that were made of slots, by whomever, in their place. False: not all of them, this time.
+pub async fn follow_manifest(shared: &Shared) -> bool {
+    let mut is_complete = true;
     let medium = shared.medium.bucket();
     let mut followed = medium.followed.lock().await;
     let heads = heads(&medium.catalog.read());
@@ -280,9 +281,13 @@ pub async fn follow_manifest(shared: &Shared) {
         let shard = match medium.shards.get(head).await {
             Ok(shard) => shard,
             // There is a newer one. It is followed when the catalog knows it.
-            Err(ShardError::Missing { .. }) => continue,
+            Err(ShardError::Missing { .. }) => {
+                is_complete = false;
+                continue;
+            }
             Err(error) => {
                 tracing::warn!("the manifest cannot be followed: {error}");
+                is_complete = false;
                 continue;
             }
         };
@@ -294,4 +299,5 @@ pub async fn follow_manifest(shared: &Shared) {
         }
         followed.insert(head.number, head.version);
     }
+    is_complete
 }

@@ -11,6 +11,7 @@ use catalog::Catalog;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use world::broken;
 use world::bucket::Bucket;
 use world::task;
 
@@ -37,6 +38,8 @@ pub struct BucketMedium {
     own: Mutex<Own>,
     /// Slots of our own WAL that were sent; as many are acknowledged as [`Own`] says.
     sent: AtomicU64,
+    /// So many are stored, for good and without a gap. Counted before anybody hears of what is in them.
+    stored: AtomicU64,
     acknowledged: Notify,
     barrier: Barrier,
 }
@@ -81,6 +84,7 @@ impl BucketMedium {
             blocks: Blocks::new(cache_bytes_max),
             own: Mutex::default(),
             sent: AtomicU64::new(0),
+            stored: AtomicU64::new(0),
             acknowledged: Notify::new(),
             barrier: Barrier::default(),
             catalog,
@@ -93,7 +97,19 @@ impl BucketMedium {
         self.sent.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The next slot of our own WAL is acknowledged.
+    /// The next slot of our own WAL is stored, and all before it. To be called before its batches count, so that whoever sees that
+    /// a partition is drained also finds the slots that it is drained to (R13).
+    pub fn store(&self) {
+        self.stored.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many slots of our own WAL are stored.
+    pub fn stored(&self) -> u64 {
+        self.stored.load(Ordering::Acquire)
+    }
+
+    /// The next slot of our own WAL is acknowledged. To be called when its batches count, so that nobody who waited for it reads an
+    /// old end (R20).
     pub fn acknowledge(&self, len: u64, at: Duration) {
         self.own.lock().commits.push_back(OwnCommit { len, at });
         self.acknowledged.notify_waiters();
@@ -143,12 +159,14 @@ impl BucketMedium {
             if confirmed > sent {
                 return Ok(());
             }
-            if confirmed < now_sent {
+            let is_broken = broken::rule("barrier-404-after-gc");
+            if confirmed < now_sent && !is_broken {
                 // A failure ends the wait as well.
                 let _ = task::timeout(BARRIER_PAUSE, acknowledged).await;
                 continue;
             }
-            let key = slot_key(self.catalog.wal_id(), now_sent);
+            let next = if is_broken { confirmed } else { now_sent };
+            let key = slot_key(self.catalog.wal_id(), next);
             match self.bucket.get_range(&key, 0..1).await {
                 // What was sent meanwhile may have been stored, taken over, rewritten and removed.
                 Ok(None) if self.sent.load(Ordering::Acquire) == now_sent => return Ok(()),

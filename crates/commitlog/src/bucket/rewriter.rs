@@ -20,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use catalog::{Catalog, CatalogError, MetadataRecord, Precondition, ShardChange, State};
 use protocol::{Str, TopicIdPartition};
+use world::broken;
 use world::bucket::{Bucket, BucketError, patiently};
 use world::task;
 
@@ -165,7 +166,8 @@ impl BucketRewriter {
         if self.shared.closing.load(Ordering::Acquire) {
             return Err(RewriteError::Closing);
         }
-        if matches!(self.shared.state(), LogState::Failed(_)) || self.catalog.is_fenced() {
+        let is_fenced = self.catalog.is_fenced() && !broken::rule("slatedb-1682");
+        if matches!(self.shared.state(), LogState::Failed(_)) || is_fenced {
             return Ok(false);
         }
         follow_manifest(&self.shared).await;
@@ -178,7 +180,8 @@ impl BucketRewriter {
             return Ok(true);
         }
         let now = self.shared.clock.monotonic();
-        if self.swept_at.is_none_or(|at| now.saturating_sub(at) >= SWEEP_INTERVAL) {
+        let at_once = broken::rule("slatedb-352") || broken::rule("sweep-before-manifest");
+        if at_once || self.swept_at.is_none_or(|at| now.saturating_sub(at) >= SWEEP_INTERVAL) {
             self.sweep().await?;
             self.swept_at = Some(now);
         }
@@ -191,7 +194,8 @@ impl BucketRewriter {
         let (me, settings) = (self.catalog.wal_id(), &self.shared.settings);
         let state = self.catalog.read();
         let mut due = Vec::new();
-        for (wal_id, wal) in state.wals().filter(|(_, wal)| wal.rewriter == me) {
+        let anybodys = broken::rule("double-rewriter");
+        for (wal_id, wal) in state.wals().filter(|(_, wal)| wal.rewriter == me || anybodys) {
             match wal.sealed_at {
                 Some(end) if wal.mark < end => due.push((wal_id, wal.mark..end)),
                 Some(_) => {}
@@ -518,13 +522,26 @@ impl BucketRewriter {
             let below = slot_key(wal_id, mark);
             gone.extend(self.list(&folder).await?.into_iter().take_while(|key| *key < below));
         }
+        if broken::rule("slatedb-352") {
+            let sealed: Vec<(u64, u64)> = self
+                .catalog
+                .read()
+                .wals()
+                .filter_map(|(wal_id, wal)| Some((wal_id, wal.sealed_at?)))
+                .collect();
+            for (wal_id, end) in sealed {
+                let listed = self.list(&format!("wal/{wal_id:020}/")).await?;
+                gone.extend(listed.into_iter().filter(|key| *key >= slot_key(wal_id, end)));
+            }
+        }
         for folder in [folder::SEGMENTS, folder::MANIFEST] {
             let listed = self.list(folder).await?;
             let state = self.catalog.read();
             let is_controller = state.controller() == Some(self.catalog.node_id());
             let fenced = |wal_id: u64| is_controller && state.wal(wal_id).is_some_and(|wal| wal.is_fenced);
             // Of our own nothing is under way while we are here.
-            let may_go = |wal_id: u64| wal_id == self.catalog.wal_id() || fenced(wal_id);
+            let anybodys = broken::rule("sweep-before-manifest");
+            let may_go = |wal_id: u64| wal_id == self.catalog.wal_id() || fenced(wal_id) || anybodys;
             gone.extend(listed.into_iter().filter(|key| folder::uploader(key).is_some_and(may_go)));
         }
         self.delete_unused(gone).await

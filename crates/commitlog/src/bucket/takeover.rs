@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, MetadataRecord, Precondition, Wal};
 use futures_util::future::join_all;
+use world::broken;
 use world::bucket::{Bucket, BucketError, store};
 use world::task;
 
@@ -53,7 +54,8 @@ pub async fn take_over(
     if let Some(end) = fenced.sealed_at {
         return Ok(end);
     }
-    let end = find_end(bucket, wal_id, fenced.mark).await?;
+    let mark = if broken::rule("scan-from-zero") { 0 } else { fenced.mark };
+    let end = find_end(bucket, wal_id, mark).await?;
     loop {
         let heirs = if catalog.read().leads(wal_id) { heirs.to_vec() } else { Vec::new() };
         let seal = MetadataRecord::SealWal { wal_id, end, rewriter: catalog.wal_id(), heirs };

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use world::bucket::Bucket;
 use world::task;
+use world::watch;
 
 use super::put_budget::PutBudget;
 use super::slot_writer::{Fenced, SlotWriter};
@@ -156,6 +156,7 @@ impl BucketWriter {
         counters.batches.fetch_add(gather.batches.len() as u64, Ordering::Relaxed);
         counters.bytes.fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
         counters.commit_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        self.shared.medium.bucket().store();
         publish(&self.shared, &chunk, &gather, self.wal_id, 0);
         self.shared.medium.bucket().acknowledge(chunk.bytes.len() as u64, self.shared.clock.monotonic());
     }

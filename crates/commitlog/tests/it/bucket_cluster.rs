@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogOptions, MetadataRecord};
@@ -11,8 +11,10 @@ use commitlog::bucket::{Named, audit};
 use commitlog::{AppendOptions, CommitLog, LogSettings, LogState, Partition};
 use parking_lot::Mutex;
 use protocol::{Str, TopicIdPartition};
+use world::broken;
 use world::bucket::{Bucket, MemBucket, MemBucketFaults};
 use world::clock::SimClock;
+use world::process::Process;
 use world::rng::{Rng, SeededRng};
 use world::task;
 
@@ -20,6 +22,8 @@ use crate::house::{TOPIC, batch, read_all, run};
 
 const PARTITIONS: i32 = 6;
 const NODES: usize = 3;
+/// Of virtual time, the settling included.
+const STORY_MAX: Duration = Duration::from_secs(10_000);
 
 fn settings() -> LogSettings {
     LogSettings {
@@ -36,8 +40,9 @@ fn settings() -> LogSettings {
     }
 }
 
-/// A process.
 struct Node {
+    process: Process,
+    is_stopped: AtomicBool,
     bucket: MemBucket,
     catalog: Arc<Catalog>,
     log: Arc<CommitLog>,
@@ -46,6 +51,23 @@ struct Node {
 impl Node {
     fn is_live(&self) -> bool {
         !self.catalog.is_fenced() && self.log.state() == LogState::Running
+    }
+
+    fn kill(&self) {
+        self.process.kill();
+        self.bucket.kill();
+    }
+
+    /// Nothing of it runs for a while: it may be taken over from, and does not know when it goes on.
+    fn stop(self: &Arc<Self>, pause: Duration) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+        self.process.pause();
+        let node = self.clone();
+        task::spawn(async move {
+            task::sleep(pause).await;
+            node.process.resume();
+            node.is_stopped.store(false, Ordering::Relaxed);
+        });
     }
 
     fn led(&self) -> BTreeSet<TopicIdPartition> {
@@ -80,14 +102,26 @@ impl Node {
 }
 
 async fn start(store: &MemBucket, rng: &SeededRng, settings: LogSettings) -> Option<Arc<Node>> {
-    let bucket = store.client();
+    let process = Process::new();
+    let (bucket, seed) = (store.client(), rng.below(u64::MAX));
+    process.spawn(start_in(process.clone(), bucket, seed, settings)).await.expect("nobody kills it yet")
+}
+
+async fn start_in(
+    process: Process,
+    bucket: MemBucket,
+    seed: u64,
+    settings: LogSettings,
+) -> Option<Arc<Node>> {
     let clock = Arc::new(SimClock::new(1_700_000_000_000));
-    let own = SeededRng::shared(rng.below(u64::MAX));
+    let own = SeededRng::shared(seed);
     let shared: Arc<dyn Bucket> = Arc::new(bucket.clone());
-    let options = CatalogOptions { lease_ttl: Duration::ZERO, ..CatalogOptions::default() };
+    // Some hear of what others do sooner.
+    let follow_every = Duration::from_millis(50 + seed % 1_500);
+    let options = CatalogOptions { lease_ttl: Duration::ZERO, follow_every, ..CatalogOptions::default() };
     let catalog = Catalog::open_bucket(shared.clone(), own.clone(), options).await.ok()?;
     let log = CommitLog::open_bucket(shared, clock, own, settings, catalog.clone()).await.ok()?;
-    let node = Arc::new(Node { bucket, catalog, log });
+    let node = Arc::new(Node { process, is_stopped: AtomicBool::new(false), bucket, catalog, log });
     let following = Arc::downgrade(&node);
     let mut changes = node.catalog.changes();
     task::spawn(async move {
@@ -149,12 +183,71 @@ async fn produce(nodes: Nodes, index: i32, acknowledged: Arc<AtomicUsize>, until
     }
 }
 
+/// The broker that leads everything is taken over from, alive or stopped, and goes on for a while without knowing.
+async fn zombies(
+    nodes: &Nodes,
+    store: &MemBucket,
+    rng: &SeededRng,
+    until: task::Instant,
+    counts: &mut Counts,
+) {
+    while task::now() < until {
+        task::sleep(Duration::from_millis(rng.below(3_000))).await;
+        let (zombie, taker) = {
+            let nodes = nodes.lock();
+            (nodes[0].clone(), nodes[1].clone())
+        };
+        if rng.below(3) > 0 {
+            zombie.stop(Duration::from_millis(500 + rng.below(6_000)));
+            counts.stops += 1;
+        }
+        let heirs = [taker.catalog.wal_id()];
+        let taken = taker.log.take_over(zombie.catalog.wal_id(), &heirs);
+        let taken = task::timeout(Duration::from_secs(20), taken).await;
+        counts.takeovers += usize::from(matches!(taken, Ok(Ok(_))));
+        task::sleep(Duration::from_millis(rng.below(7_000))).await;
+        zombie.kill();
+        nodes.lock().remove(0);
+        let new = started(store, rng, settings()).await;
+        nodes.lock().push(new);
+    }
+}
+
+/// Asks for ends as clients do, also brokers that do not know yet that others lead (R20).
+async fn ask_ends(
+    nodes: Nodes,
+    acknowledged: Vec<Arc<AtomicUsize>>,
+    rng: SeededRng,
+    until: task::Instant,
+    stale: Arc<Mutex<Option<String>>>,
+) {
+    while task::now() < until {
+        task::sleep(Duration::from_millis(rng.below(60))).await;
+        let (nodes, stale) = (nodes.lock().clone(), stale.clone());
+        let index = rng.below(PARTITIONS as u64) as i32;
+        let Some(node) = nodes.get(rng.below(NODES as u64) as usize).cloned() else { continue };
+        let Some((partition, _)) = node.partition(index) else { continue };
+        let known = acknowledged[index as usize].load(Ordering::Relaxed) as i64;
+        task::spawn(async move {
+            if !matches!(task::timeout(Duration::from_secs(10), node.log.barrier()).await, Ok(Ok(()))) {
+                return;
+            }
+            let is_same = node.partition(index).is_some_and(|(now, _)| Arc::ptr_eq(&now, &partition));
+            let end = partition.offsets().high_watermark;
+            if is_same && !partition.is_leaving() && end < known {
+                *stale.lock() = Some(format!("{index} ends at {end}, and {known} was acknowledged"));
+            }
+        });
+    }
+}
+
 #[derive(Default, Debug)]
 struct Counts {
     acknowledged: usize,
     takeovers: usize,
     moves: usize,
     retired: usize,
+    stops: usize,
     segments: u64,
 }
 
@@ -169,7 +262,11 @@ async fn trouble(
     while task::now() < until {
         task::sleep(Duration::from_millis(50 + rng.below(900))).await;
         let all: Vec<Arc<Node>> = nodes.lock().clone();
-        let live: Vec<&Arc<Node>> = all.iter().filter(|node| node.is_live()).collect();
+        let is_stopped = |node: &Arc<Node>| node.is_stopped.load(Ordering::Relaxed);
+        let live: Vec<&Arc<Node>> = all.iter().filter(|node| node.is_live() && !is_stopped(node)).collect();
+        if live.is_empty() && all.iter().any(is_stopped) {
+            continue;
+        }
         let Some(actor) = (!live.is_empty()).then(|| live[rng.below(live.len() as u64) as usize].clone())
         else {
             nodes.lock().clear();
@@ -182,11 +279,11 @@ async fn trouble(
             .map(|node| node.catalog.wal_id())
             .filter(|wal_id| *wal_id != actor.catalog.wal_id())
             .collect();
-        match rng.below(10) {
+        match rng.below(12) {
             // The process goes. Nobody is told.
             0..2 => {
                 let victim = rng.below(all.len() as u64) as usize;
-                all[victim].bucket.kill();
+                all[victim].kill();
                 nodes.lock().remove(victim);
                 let new = started(store, rng, settings()).await;
                 nodes.lock().push(new);
@@ -224,6 +321,13 @@ async fn trouble(
                     task::timeout(Duration::from_secs(20), actor.log.move_partitions(&led, heir)).await;
                 counts.moves += usize::from(matches!(moved, Ok(Ok(()))));
             }
+            9..11 => {
+                let victim = &all[rng.below(all.len() as u64) as usize];
+                if !is_stopped(victim) {
+                    victim.stop(Duration::from_millis(200 + rng.below(8_000)));
+                    counts.stops += 1;
+                }
+            }
             _ if !others.is_empty() => {
                 let retired = task::timeout(Duration::from_secs(20), actor.log.retire(&others)).await;
                 counts.retired += usize::from(matches!(retired, Ok(Ok(()))));
@@ -233,7 +337,7 @@ async fn trouble(
         // Whoever is fenced comes again as another incarnation.
         let (live, fenced): (Vec<_>, Vec<_>) =
             std::mem::take(&mut *nodes.lock()).into_iter().partition(|node| node.is_live());
-        fenced.iter().for_each(|node| node.bucket.kill());
+        fenced.iter().for_each(|node| node.kill());
         *nodes.lock() = live;
         while nodes.lock().len() < NODES {
             let new = started(store, rng, settings()).await;
@@ -242,10 +346,42 @@ async fn trouble(
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Story {
+    Anything,
+    Zombies,
+    /// The same, and many answers do not come.
+    Silence,
+}
+
+impl Story {
+    fn faults(self) -> MemBucketFaults {
+        match self {
+            Story::Anything => MemBucketFaults::all(),
+            // Quick, but answers are lost.
+            Story::Zombies | Story::Silence => MemBucketFaults {
+                latency: (Duration::from_millis(5), Duration::from_millis(80)),
+                list_factor: 1,
+                answer_lost: if self == Story::Silence { 300 } else { 60 },
+                late: 10,
+                ..MemBucketFaults::all()
+            },
+        }
+    }
+}
+
 fn story(seed: u64) -> (Counts, u64) {
-    run(seed, async {
+    tell(seed, Story::Anything)
+}
+
+fn tell(seed: u64, story: Story) -> (Counts, u64) {
+    run(seed, async { task::timeout(STORY_MAX, told(seed, story)).await.expect("the story ends") })
+}
+
+async fn told(seed: u64, story: Story) -> (Counts, u64) {
+    {
         let store = MemBucket::new(seed);
-        store.set_faults(MemBucketFaults::all());
+        store.set_faults(story.faults());
         let rng = SeededRng::new(seed);
         let nodes: Nodes = Arc::default();
         for _ in 0..NODES {
@@ -272,11 +408,18 @@ fn story(seed: u64) -> (Counts, u64) {
         for index in 0..PARTITIONS {
             producers.spawn(produce(nodes.clone(), index, acknowledged[index as usize].clone(), until));
         }
+        let stale: Arc<Mutex<Option<String>>> = Arc::default();
+        let asking = SeededRng::new(seed ^ 0xa5);
+        task::spawn(ask_ends(nodes.clone(), acknowledged.clone(), asking, until, stale.clone()));
         let mut counts = Counts::default();
-        trouble(&nodes, &store, &rng, until, &mut counts).await;
+        match story {
+            Story::Anything => trouble(&nodes, &store, &rng, until, &mut counts).await,
+            Story::Zombies | Story::Silence => zombies(&nodes, &store, &rng, until, &mut counts).await,
+        }
         producers.join_all().await;
+        assert_eq!(*stale.lock(), None, "seed {seed}");
         for node in nodes.lock().drain(..) {
-            node.bucket.kill();
+            node.kill();
         }
         store.set_faults(MemBucketFaults::default());
         // What was late has come.
@@ -321,7 +464,48 @@ fn story(seed: u64) -> (Counts, u64) {
         counts.acknowledged = acknowledged.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         counts.segments = settled.segments;
         (counts, store.trace_hash())
-    })
+    }
+}
+
+/// Does the story notice that the rule is broken?
+fn is_found(scenario: &'static str, story: Story, seed: u64) -> bool {
+    broken::set(Some(scenario));
+    let told = std::panic::catch_unwind(|| tell(seed, story));
+    broken::set(None);
+    told.is_err()
+}
+
+/// Seeds until it is found, in the median, from wherever one begins.
+fn median_seeds(found: &[bool]) -> usize {
+    let from = |first: usize| found[first..].iter().position(|found| *found).map(|at| at + 1);
+    let mut seeds: Vec<usize> = (0..found.len()).map(|first| from(first).unwrap_or(usize::MAX)).collect();
+    seeds.sort_unstable();
+    seeds[seeds.len() / 2]
+}
+
+/// Scenarios of the bucket protocol, section 7, each with the rule removed that keeps it away.
+#[test]
+fn what_rules_keep_away_is_found_without_them() {
+    let seeds: u64 = std::env::var("SEEDS").map_or(6, |seeds| seeds.parse().unwrap());
+    let only = std::env::var("SCENARIO").ok();
+    for (scenario, story) in [
+        ("slatedb-352", Story::Zombies),
+        ("slatedb-1682", Story::Zombies),
+        ("sweep-before-manifest", Story::Zombies),
+        ("double-rewriter", Story::Silence),
+        ("move-outcome-unknown", Story::Anything),
+        ("barrier-404-after-gc", Story::Silence),
+        ("late-metadata-put", Story::Anything),
+        ("scan-from-zero", Story::Zombies),
+    ] {
+        if only.as_ref().is_some_and(|only| only != scenario) {
+            continue;
+        }
+        let found: Vec<bool> = (1..=seeds).map(|seed| is_found(scenario, story, seed)).collect();
+        let count = found.iter().filter(|found| **found).count();
+        println!("{scenario}: found by {count} of {seeds} seeds, {} in the median", median_seeds(&found));
+        assert!(count > 0, "{scenario} is not found");
+    }
 }
 
 #[test]
@@ -333,6 +517,7 @@ fn what_was_acknowledged_is_there_whoever_led_it() {
         total.takeovers += counts.takeovers;
         total.moves += counts.moves;
         total.retired += counts.retired;
+        total.stops += counts.stops;
         total.segments += counts.segments;
     }
     println!("{total:?}");
@@ -342,9 +527,54 @@ fn what_was_acknowledged_is_there_whoever_led_it() {
     );
 }
 
+/// A broker that was stopped for longer than its lease, or only does not know yet that others lead, is told nothing that they are not.
+#[test]
+fn a_zombie_acknowledges_nothing_that_is_lost() {
+    let mut total = Counts::default();
+    for seed in 1..=20 {
+        let (counts, _) = tell(seed, Story::Zombies);
+        total.acknowledged += counts.acknowledged;
+        total.takeovers += counts.takeovers;
+        total.stops += counts.stops;
+    }
+    println!("{total:?}");
+    assert!(total.acknowledged > 15_000 && total.takeovers > 60 && total.stops > 40, "{total:?}");
+}
+
 #[test]
 fn the_same_seed_moves_the_same_partitions() {
     assert_eq!(story(3).1, story(3).1);
+}
+
+/// R13: a log start that is on its way is part of what a partition takes along.
+#[test]
+fn records_that_are_deleted_stay_deleted_when_their_partition_moves() {
+    run(1, async {
+        let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
+        let (one, two) = (started(&store, &rng, settings()).await, started(&store, &rng, settings()).await);
+        let topic = MetadataRecord::CreateTopic {
+            id: TOPIC,
+            name: Str::from("t"),
+            partition_count: 2,
+            replication_factor: 1,
+            configs: vec![],
+        };
+        one.catalog.append(vec![topic]).await.unwrap();
+        one.follow().await;
+        let index = one.log.partition_ids()[0].partition;
+        let (partition, epoch) = one.partition(index).unwrap();
+        let options = AppendOptions { leader_epoch: epoch, ..AppendOptions::default() };
+        let sent = partition.append(batch(&["a".into(), "b".into(), "c".into()], None, 0), options).unwrap();
+        sent.committed().await.unwrap();
+        let trimming = partition.clone();
+        let trimmed = task::spawn(async move { trimming.delete_records(2).await });
+        task::yield_now().await;
+        one.log.move_partitions(&[partition.id()], two.catalog.wal_id()).await.unwrap();
+        assert_eq!(trimmed.await.unwrap().unwrap(), 2);
+        two.catalog.catch_up().await.unwrap();
+        two.follow().await;
+        assert_eq!(two.partition(index).unwrap().0.offsets().log_start, 2);
+    });
 }
 
 /// R13, R20: a partition that went has taken everything with it, and its end is told only by who may know.

@@ -11,6 +11,7 @@ use commitlog::NegativeControl;
 use commitlog::bucket::{SlotWriter, slot_key, take_over};
 use commitlog::container::{ContainerBuilder, Identity, Kind};
 use parking_lot::Mutex;
+use world::broken;
 use world::bucket::{Bucket, MemBucket, MemBucketFaults};
 use world::rng::{Rng, SeededRng};
 use world::task;
@@ -170,6 +171,12 @@ fn the_same_seed_is_the_same_story() {
 /// The check notices when a rule is broken. Seeds that it takes, in the median: see the assertion.
 #[test]
 fn broken_rules_are_found() {
+    // R2: after a time-out more goes into the slot.
+    broken::set(Some("rebatched-slot"));
+    let found: Vec<u64> = (1..=100).filter(|seed| run(*seed, None).is_err()).collect();
+    broken::set(None);
+    println!("rebatched-slot: found by {} of 100 seeds", found.len());
+    assert!(found.len() >= 10, "rebatched-slot is found by {found:?} only");
     for control in [NegativeControl::ExistsIsStored, NegativeControl::AcknowledgeOutOfOrder] {
         let found: Vec<u64> = (1..=100).filter(|seed| run(*seed, Some(control)).is_err()).collect();
         println!("{control:?}: found by {} of 100 seeds", found.len());

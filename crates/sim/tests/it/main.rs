@@ -1,4 +1,6 @@
-//! The whole broker on the seeded world.
+//! The whole broker, and a cluster of them, on the seeded world.
+
+mod cluster;
 
 use sim::machine::Medium;
 use sim::power_cuts::{Plan, simulate};

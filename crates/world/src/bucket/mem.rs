@@ -108,7 +108,6 @@ struct State {
     rng: SeededRng,
     faults: MemBucketFaults,
     objects: BTreeMap<String, Object>,
-    next_version: u64,
     /// Nobody gets an answer.
     out: bool,
     trace_hash: u64,
@@ -183,8 +182,8 @@ impl State {
                 return Ok(Version(String::new()));
             }
         };
-        self.next_version += 1;
-        let version = Version(self.next_version.to_string());
+        // As in S3: equal bytes have equal versions.
+        let version = Version(format!("{:016x}", xxhash_rust::xxh3::xxh3_64(bytes)));
         self.objects.insert(key.to_owned(), Object { bytes: bytes.clone(), version: version.clone() });
         Ok(version)
     }
@@ -245,7 +244,6 @@ impl MemBucket {
             rng: SeededRng::new(seed),
             faults: MemBucketFaults::default(),
             objects: BTreeMap::new(),
-            next_version: 0,
             out: false,
             trace_hash: 0xcbf2_9ce4_8422_2325,
         };
@@ -325,7 +323,7 @@ impl MemBucket {
         let (answer, answered) = oneshot::channel();
         let this = self.clone();
         let asked = effect.clone();
-        task::spawn(async move {
+        task::spawn_outside(async move {
             task::sleep(if fate == Fate::Late { time_out + late } else { before }).await;
             // Nobody may wait for it any more; it has happened all the same.
             let _ = answer.send(this.state.lock().apply(&asked));

@@ -1,0 +1,347 @@
+//! Several brokers on one bucket, each a process of its own: with an address, a catalog, a commit log and a server. They can be
+//! killed, stopped for a while, and asked to leave; whoever has gone is started again, as a supervisor would.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use broker::{Broker, BrokerOptions, Endpoint};
+use catalog::config::BrokerConfig;
+use catalog::{BrokerEndpoint, Catalog, CatalogOptions};
+use commitlog::{CommitLog, LogSettings, LogState};
+use parking_lot::Mutex;
+use protocol::Str;
+use server::{BoundListener, Limits, Server, TcpPeers};
+use world::bucket::{Bucket, MemBucket};
+use world::clock::{SharedClock, SimClock};
+use world::net::Net;
+use world::process::Process;
+use world::rng::{Rng, SeededRng, SharedRng};
+use world::task;
+use world::watch;
+
+pub const LEASE_TTL: Duration = Duration::from_secs(3);
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+/// Between a start that failed and the next one.
+const START_PAUSE: Duration = Duration::from_millis(500);
+/// How often a broker looks whether it still counts.
+const FENCED_LOOK: Duration = Duration::from_secs(1);
+const FIRST_PORT: u16 = 9092;
+
+/// Small objects and short intervals, so that a short run passes every kind of place.
+fn settings() -> LogSettings {
+    LogSettings {
+        chunk_bytes_max: 16 << 10,
+        tail_bytes_max: 8 << 10,
+        cold_bytes_max: 8 << 10,
+        linger: Duration::from_millis(20),
+        linger_max: Duration::from_millis(200),
+        puts_per_second: 20,
+        rewrite_interval: Duration::from_millis(500),
+        rewrite_job_bytes: 32 << 10,
+        bucket_cache_bytes: 64 << 10,
+        bucket_rewrite_slots: 12,
+        bucket_rewrite_age: Duration::from_secs(15),
+        ..LogSettings::default()
+    }
+}
+
+/// What is the same for all of them.
+#[derive(Clone)]
+struct World {
+    store: MemBucket,
+    net: Net,
+    clock: SharedClock,
+    seeds: Arc<SeededRng>,
+    counts: Arc<Counts>,
+    findings: Arc<Mutex<Vec<String>>>,
+}
+
+#[derive(Default)]
+pub struct Counts {
+    pub starts: AtomicU64,
+    /// Brokers that found that others had taken over from them, and began anew.
+    pub rejoined: AtomicU64,
+    pub left: AtomicU64,
+}
+
+pub struct Cluster {
+    world: World,
+    brokers: Vec<Seat>,
+}
+
+/// Where a broker is, whichever process has the place now.
+struct Seat {
+    port: u16,
+    process: Process,
+    bucket: MemBucket,
+    leave: watch::Sender<bool>,
+    /// Serves, as far as it knows.
+    is_up: Arc<AtomicBool>,
+    running: Arc<Mutex<Option<Running>>>,
+}
+
+#[derive(Clone)]
+struct Running {
+    server: Arc<Server>,
+    broker: Arc<Broker>,
+    log: Arc<CommitLog>,
+    catalog: Arc<Catalog>,
+}
+
+/// How a broker ends that nobody has killed.
+enum End {
+    Left,
+    TakenOver,
+    Ended,
+}
+
+impl Cluster {
+    /// Nobody runs yet. Call [`task::deterministic`] before, and stay on one paused runtime.
+    pub fn new(seed: u64, brokers: usize) -> Cluster {
+        let world = World {
+            store: MemBucket::new(seed),
+            net: Net::memory(),
+            clock: Arc::new(SimClock::new(1_750_000_000_000)),
+            seeds: Arc::new(SeededRng::new(seed ^ 0xc1a5)),
+            counts: Arc::default(),
+            findings: Arc::default(),
+        };
+        let seat = |number| Seat {
+            port: FIRST_PORT + number as u16,
+            process: Process::new(),
+            bucket: world.store.client(),
+            leave: watch::channel(false).0,
+            is_up: Arc::default(),
+            running: Arc::default(),
+        };
+        Cluster { brokers: (0..brokers).map(seat).collect(), world }
+    }
+
+    pub fn store(&self) -> &MemBucket {
+        &self.world.store
+    }
+
+    pub fn net(&self) -> &Net {
+        &self.world.net
+    }
+
+    pub fn clock(&self) -> SharedClock {
+        self.world.clock.clone()
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.world.counts
+    }
+
+    pub fn len(&self) -> usize {
+        self.brokers.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.brokers.is_empty()
+    }
+
+    /// What brokers met that must not be.
+    pub fn findings(&self) -> Vec<String> {
+        self.world.findings.lock().clone()
+    }
+
+    /// Randomness of its own for each user, drawn from the seed.
+    pub fn rng(&self) -> SharedRng {
+        SeededRng::shared(self.world.seeds.next_u64())
+    }
+
+    pub fn addresses(&self) -> Vec<String> {
+        self.brokers.iter().map(|seat| format!("127.0.0.1:{}", seat.port)).collect()
+    }
+
+    pub fn is_up(&self, number: usize) -> bool {
+        self.brokers[number].is_up.load(Ordering::Acquire)
+    }
+
+    /// A new process in this place. The one before must be dead or have left.
+    pub fn start(&mut self, number: usize) {
+        let world = self.world.clone();
+        let seat = &mut self.brokers[number];
+        seat.process = Process::new();
+        seat.bucket = world.store.client();
+        seat.leave = watch::channel(false).0;
+        let (port, is_up, running) = (seat.port, seat.is_up.clone(), seat.running.clone());
+        let (bucket, leave) = (seat.bucket.clone(), seat.leave.subscribe());
+        drop(seat.process.spawn(live(world, port, bucket, leave, is_up, running)));
+    }
+
+    /// Nothing of it runs ever again. What it has sent to the bucket may arrive.
+    pub fn kill(&mut self, number: usize) {
+        let seat = &mut self.brokers[number];
+        seat.process.kill();
+        seat.bucket.kill();
+        seat.is_up.store(false, Ordering::Release);
+        *seat.running.lock() = None;
+    }
+
+    pub fn pause(&self, number: usize) {
+        self.brokers[number].process.pause();
+    }
+
+    pub fn resume(&self, number: usize) {
+        self.brokers[number].process.resume();
+    }
+
+    /// Asks it to go; it is not up any more when it has gone.
+    pub fn leave(&self, number: usize) {
+        self.brokers[number].leave.send_replace(true);
+    }
+
+    pub fn takeovers(&self) -> u64 {
+        let running = self.brokers.iter().filter_map(|seat| seat.running.lock().clone());
+        running.map(|running| running.broker.counters().takeovers.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// A process from its start to its end; begins anew when others have taken over from it.
+async fn live(
+    world: World,
+    port: u16,
+    bucket: MemBucket,
+    mut leave: watch::Receiver<bool>,
+    is_up: Arc<AtomicBool>,
+    place: Arc<Mutex<Option<Running>>>,
+) {
+    loop {
+        let running = match start(&world, port, &bucket).await {
+            Ok(running) => running,
+            Err(error) => {
+                tracing::info!("a start failed: {error:#}");
+                task::sleep(START_PAUSE).await;
+                continue;
+            }
+        };
+        world.counts.starts.fetch_add(1, Ordering::Relaxed);
+        *place.lock() = Some(running.clone());
+        is_up.store(true, Ordering::Release);
+        let end = tokio::select! {
+            biased;
+            _ = leave.wait_for(|leave| *leave) => End::Left,
+            end = fenced(&running, &world) => end,
+        };
+        if matches!(end, End::Left) {
+            running.broker.leave().await;
+        }
+        place.lock().take();
+        let Running { server, broker, log, catalog } = running;
+        tracing::debug!("stopping the server");
+        server.shutdown().await;
+        tracing::debug!("stopping the broker");
+        broker.shutdown().await;
+        tracing::debug!("closing the log");
+        log.close().await;
+        tracing::debug!("closing the catalog");
+        catalog.close().await;
+        tracing::debug!("closed");
+        drop((server, broker));
+        match end {
+            End::Left => {
+                world.counts.left.fetch_add(1, Ordering::Relaxed);
+                is_up.store(false, Ordering::Release);
+                return;
+            }
+            End::TakenOver => drop(world.counts.rejoined.fetch_add(1, Ordering::Relaxed)),
+            End::Ended => task::sleep(START_PAUSE).await,
+        }
+    }
+}
+
+async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<Running> {
+    let listener = BoundListener::bind(&world.net, "PLAINTEXT", &format!("127.0.0.1:{port}"), false).await?;
+    let rng: SharedRng = SeededRng::shared(world.seeds.next_u64());
+    let config = |node_id: i32| {
+        let properties = [
+            ("group.initial.rebalance.delay.ms", "0".to_owned()),
+            ("offsets.topic.num.partitions", "2".to_owned()),
+            ("bucket.lease.ttl.ms", LEASE_TTL.as_millis().to_string()),
+            ("node.id", node_id.to_string()),
+        ];
+        BrokerConfig::new(properties).map(|(config, _)| Arc::new(config))
+    };
+    let endpoint = Endpoint {
+        listener_name: Str::from("PLAINTEXT"),
+        security_protocol: 0,
+        host: Str::from("127.0.0.1"),
+        port,
+    };
+    let options = CatalogOptions {
+        lease_ttl: LEASE_TTL,
+        follow_every: FOLLOW_EVERY,
+        snapshot_frames: 25,
+        endpoints: vec![BrokerEndpoint {
+            listener_name: endpoint.listener_name.clone(),
+            security_protocol: endpoint.security_protocol,
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+        }],
+        ..CatalogOptions::default()
+    };
+    let shared: Arc<dyn Bucket> = Arc::new(bucket.clone());
+    let catalog = Catalog::open_bucket(shared.clone(), rng.clone(), options).await?;
+    let log = CommitLog::open_bucket(shared, world.clock.clone(), rng.clone(), settings(), catalog.clone());
+    let log = match log.await {
+        Ok(log) => log,
+        Err(error) => {
+            // What waits for it must not keep the lease alive.
+            catalog.close().await;
+            return Err(error.into());
+        }
+    };
+    let node_id = catalog.node_id();
+    let broker = Broker::start(BrokerOptions {
+        clock: world.clock.clone(),
+        rng,
+        catalog: catalog.clone(),
+        log: log.clone(),
+        config: config(node_id)?,
+        node_id,
+        advertised: vec![endpoint],
+        peers: Some(TcpPeers::new(world.net.clone())),
+    });
+    let broker = match broker.await {
+        Ok(broker) => broker,
+        Err(error) => {
+            log.close().await;
+            catalog.close().await;
+            return Err(error.into());
+        }
+    };
+    let server = Server::start(vec![listener], broker.clone(), Limits::default(), world.clock.clone());
+    Ok(Running { server, broker, log, catalog })
+}
+
+/// Resolves when this broker does not count any more, as `ottla serve` finds out.
+async fn fenced(running: &Running, world: &World) -> End {
+    let Running { catalog, log, .. } = running;
+    let mut changes = catalog.changes();
+    let found = |why: String| {
+        world.findings.lock().push(format!("broker {} ended: {why}", catalog.node_id()));
+        End::Ended
+    };
+    loop {
+        if catalog.is_fenced() {
+            let newest = catalog.read().broker(catalog.node_id()).map(|broker| broker.wal_id);
+            return match newest == Some(catalog.wal_id()) {
+                true => End::TakenOver,
+                false => End::Ended,
+            };
+        }
+        if let Some(why) = catalog.failure() {
+            return found(why);
+        }
+        if let (LogState::Failed(why), true) = (log.state(), catalog.catch_up().await.is_ok()) {
+            if !catalog.is_fenced() {
+                return found(why);
+            }
+            continue;
+        }
+        let _ = task::timeout(FENCED_LOOK, changes.changed()).await;
+    }
+}

@@ -1,0 +1,28 @@
+//! Rules of the product that a test breaks on purpose, to show that it would notice. Without the feature `negative-controls`, which
+//! only tests turn on, every rule holds.
+//!
+//! A simulation is one thread, and so is what is broken in it. The names are those of the scenarios that the rules keep away
+//! (section 7 of the bucket protocol).
+
+#[cfg(feature = "negative-controls")]
+thread_local! {
+    static BROKEN: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
+}
+
+/// From now on, on this thread.
+#[cfg(feature = "negative-controls")]
+pub fn set(rule: Option<&'static str>) {
+    BROKEN.set(rule);
+}
+
+/// Is the rule that keeps this scenario away broken?
+#[cfg(feature = "negative-controls")]
+pub fn rule(scenario: &str) -> bool {
+    BROKEN.get() == Some(scenario)
+}
+
+#[cfg(not(feature = "negative-controls"))]
+#[inline(always)]
+pub const fn rule(_: &str) -> bool {
+    false
+}
