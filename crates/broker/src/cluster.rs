@@ -200,10 +200,11 @@ impl Cluster {
         let mut watch = LeaseWatch::default();
         let mut orphans = BTreeSet::new();
         let mut is_calm = false;
+        let mut pause = ttl / 4;
         let mut began = task::now();
         loop {
             // From the start of a look to the start of the next one: where lists are slow, looks farther apart would not count.
-            task::sleep_until(began + if is_calm { ttl } else { ttl / 4 }).await;
+            task::sleep_until(began + pause).await;
             began = task::now();
             if self.is_leaving() || self.options.catalog.is_fenced() {
                 return;
@@ -231,7 +232,14 @@ impl Cluster {
             let is_suspicious =
                 |wal_id: &u64| watch.unchanged(*wal_id) >= Some(ttl / 2) || is_calm && watch.is_same(*wal_id);
             // The first takes over, the second watches the first. The others look less often until something seems wrong.
-            is_calm = rank > 1 && gone.is_empty() && !alive.iter().any(is_suspicious);
+            let is_quiet = gone.is_empty() && !alive.iter().any(is_suspicious);
+            is_calm = rank > 1 && is_quiet;
+            pause = match is_quiet {
+                true if is_calm => ttl,
+                true => ttl / 4,
+                // Its time runs out soon: clients wait for that.
+                false => ttl / 12,
+            };
             if rank == 0 {
                 // Whoever fenced them may have died before it came to their end.
                 let left: Vec<u64> = open.intersection(&orphans).copied().collect();

@@ -279,6 +279,11 @@ fn write_topic_metrics(text: &mut MetricsText, broker: &Broker) {
         "Fetches whose wait ended without enough data.",
         load(&counters.fetches_expired),
     );
+    text.counter(
+        "ottla_takeovers_total",
+        "WALs of other brokers that this one has ended because they seemed to be gone.",
+        load(&counters.takeovers),
+    );
     let sessions = broker.fetch_session_counts();
     text.gauge(
         "kafka_server_fetchsessioncache_numincrementalfetchsessions",
@@ -315,20 +320,34 @@ fn write_cluster_metrics(text: &mut MetricsText, catalog: &Catalog) {
         let state = catalog.read();
         (state.topic_count(), state.partition_count(), state.position())
     };
+    let (live, controller) = {
+        let state = catalog.read();
+        (state.live_brokers().count(), state.controller())
+    };
+    let offline = {
+        let state = catalog.read();
+        let all = state.topics().flat_map(|topic| &topic.partitions);
+        all.filter(|info| !state.is_live(info.leader)).count()
+    };
+    let led = match catalog.is_shared() {
+        true => catalog.read().led_by(catalog.wal_id()).len() as u64,
+        false => partitions,
+    };
     text.gauge(
         "kafka_controller_kafkacontroller_activecontrollercount",
-        "A broker on a directory is its own controller.",
-        1,
+        "1 at the broker that takes over from others; a broker on a directory is its own.",
+        u64::from(controller == Some(catalog.node_id())),
     );
+    text.gauge("kafka_controller_kafkacontroller_activebrokercount", "Brokers that are not fenced.", live);
     text.gauge("kafka_controller_kafkacontroller_globaltopiccount", "Topics.", topics);
     text.gauge("kafka_controller_kafkacontroller_globalpartitioncount", "Partitions.", partitions);
     text.gauge(
         "kafka_controller_kafkacontroller_offlinepartitionscount",
-        "Every partition is led by this broker.",
-        0,
+        "Partitions whose leader is fenced, until another takes over.",
+        offline,
     );
-    text.gauge("kafka_server_replicamanager_partitioncount", "Partitions on this broker.", partitions);
-    text.gauge("kafka_server_replicamanager_leadercount", "Partitions this broker leads.", partitions);
+    text.gauge("kafka_server_replicamanager_partitioncount", "Partitions on this broker.", led);
+    text.gauge("kafka_server_replicamanager_leadercount", "Partitions this broker leads.", led);
     text.gauge(
         "kafka_server_replicamanager_underreplicatedpartitions",
         "A partition has one replica here.",
