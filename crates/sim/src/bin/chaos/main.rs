@@ -123,6 +123,9 @@ pub struct Cluster {
     /// A pause longer than promised fails the run: p99 of planned moves 1 s, after kill -9 the lease and 1 s.
     #[arg(long)]
     bounds: bool,
+    /// Leave logs and data also of a run in which all was well.
+    #[arg(long)]
+    keep: bool,
     /// A broker property; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
     set: Vec<(String, String)>,

@@ -64,6 +64,7 @@ const CLOCK_LIBRARIES: [&str; 2] = [
 pub fn run(args: &Cluster) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let work = Work::new()?;
+    clients_say(work.path())?;
     let done = runtime.block_on(async {
         tokio::select! {
             done = story(args, work.path()) => done,
@@ -80,7 +81,20 @@ pub fn run(args: &Cluster) -> anyhow::Result<()> {
     } else {
         ensure!(summary.is_clean(), "promises were broken; {left}");
     }
+    if args.keep {
+        println!("{left}");
+        return Ok(());
+    }
     work.done()
+}
+
+/// What our clients say goes to `clients.log`; `CHAOS_LOG` chooses (`client=debug`).
+fn clients_say(work: &Path) -> anyhow::Result<()> {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("CHAOS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let file = std::fs::File::create(work.join("clients.log"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(file).with_ansi(false).init();
+    Ok(())
 }
 
 async fn interrupted() {
