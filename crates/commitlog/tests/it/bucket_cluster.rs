@@ -22,6 +22,8 @@ use crate::house::{TOPIC, batch, read_all, run};
 
 const PARTITIONS: i32 = 6;
 const NODES: usize = 3;
+/// Every scenario is found by one of so many.
+const SEEDS_MAX: u64 = 40;
 /// Of virtual time, the settling included.
 const STORY_MAX: Duration = Duration::from_secs(10_000);
 
@@ -477,17 +479,18 @@ fn is_found(scenario: &'static str, story: Story, seed: u64) -> bool {
 }
 
 /// Seeds until it is found, in the median, from wherever one begins.
-fn median_seeds(found: &[bool]) -> usize {
+fn median_seeds(found: &[bool]) -> Option<usize> {
     let from = |first: usize| found[first..].iter().position(|found| *found).map(|at| at + 1);
-    let mut seeds: Vec<usize> = (0..found.len()).map(|first| from(first).unwrap_or(usize::MAX)).collect();
+    let mut seeds: Vec<usize> = (0..found.len()).filter_map(from).collect();
     seeds.sort_unstable();
-    seeds[seeds.len() / 2]
+    seeds.get(seeds.len() / 2).copied()
 }
 
 /// Scenarios of the bucket protocol, section 7, each with the rule removed that keeps it away.
 #[test]
 fn what_rules_keep_away_is_found_without_them() {
-    let seeds: u64 = std::env::var("SEEDS").map_or(6, |seeds| seeds.parse().unwrap());
+    // With SEEDS: so many of each. Else up to the first that finds it.
+    let seeds: Option<u64> = std::env::var("SEEDS").ok().map(|seeds| seeds.parse().unwrap());
     let only = std::env::var("SCENARIO").ok();
     for (scenario, story) in [
         ("slatedb-352", Story::Zombies),
@@ -501,10 +504,15 @@ fn what_rules_keep_away_is_found_without_them() {
         if only.as_ref().is_some_and(|only| only != scenario) {
             continue;
         }
+        let Some(seeds) = seeds else {
+            let first = (1..=SEEDS_MAX).find(|seed| is_found(scenario, story, *seed));
+            println!("{scenario}: found by seed {first:?}");
+            assert!(first.is_some(), "{scenario} is not found");
+            continue;
+        };
         let found: Vec<bool> = (1..=seeds).map(|seed| is_found(scenario, story, seed)).collect();
-        let count = found.iter().filter(|found| **found).count();
-        println!("{scenario}: found by {count} of {seeds} seeds, {} in the median", median_seeds(&found));
-        assert!(count > 0, "{scenario} is not found");
+        let (count, median) = (found.iter().filter(|found| **found).count(), median_seeds(&found));
+        println!("{scenario}: found by {count} of {seeds} seeds, {median:?} in the median");
     }
 }
 
