@@ -54,9 +54,18 @@ const NEVER: Duration = Duration::from_secs(24 * 3600);
 const NET_USUAL: u64 = 3;
 const NET_STORM: u64 = 100;
 
+/// What most operations are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Focus {
+    Anything,
+    /// Topics that come and go, and hardly any trouble.
+    Topics,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub seed: u64,
+    pub focus: Focus,
     pub brokers: usize,
     pub operations: u64,
     /// Everything that is logged goes to stderr.
@@ -65,7 +74,7 @@ pub struct Plan {
 
 impl Plan {
     pub fn of(seed: u64, operations: u64) -> Plan {
-        Plan { seed, brokers: 3, operations, aloud: false }
+        Plan { seed, focus: Focus::Anything, brokers: 3, operations, aloud: false }
     }
 }
 
@@ -253,6 +262,12 @@ fn client(cluster: &Cluster, trouble: &Trouble, name: &str) -> Client {
     Client::new(options)
 }
 
+/// Now and then a request never arrives: some brokers hear late of what others do.
+fn deaf_brokers() -> MemBucketFaults {
+    let latency = (Duration::from_millis(2), Duration::from_millis(30));
+    MemBucketFaults { latency, request_lost: 60, late_max: LATE_MAX, ..MemBucketFaults::default() }
+}
+
 fn usual_faults() -> MemBucketFaults {
     MemBucketFaults { late_max: LATE_MAX, list_factor: 2, ..MemBucketFaults::all() }
 }
@@ -277,7 +292,10 @@ async fn world(plan: Plan) -> Outcome {
     let began = task::now();
     let local = LocalSet::new();
     let mut cluster = Cluster::new(plan.seed, plan.brokers);
-    cluster.store().set_faults(usual_faults());
+    cluster.store().set_faults(match plan.focus {
+        Focus::Anything => usual_faults(),
+        Focus::Topics => deaf_brokers(),
+    });
     for number in 0..plan.brokers {
         cluster.start(number);
     }
@@ -374,7 +392,17 @@ impl Run {
     }
 
     fn operation(&mut self) {
-        match self.random.below(1000) {
+        let drawn = match self.plan.focus {
+            Focus::Anything => self.random.below(1000),
+            Focus::Topics => {
+                if self.random.below(25) == 0 {
+                    700
+                } else {
+                    650
+                }
+            }
+        };
+        match drawn {
             0..550 => self.produce_to(ORDERS.to_owned(), 4),
             550..620 => self.produce_to(TRIMMED.to_owned(), 2),
             620..690 => {

@@ -22,6 +22,8 @@ use crate::house::{TOPIC, batch, read_all, run};
 
 const PARTITIONS: i32 = 6;
 const NODES: usize = 3;
+/// Every scenario is found by one of so many.
+const SEEDS_MAX: u64 = 40;
 /// Of virtual time, the settling included.
 const STORY_MAX: Duration = Duration::from_secs(10_000);
 
@@ -34,7 +36,7 @@ fn settings() -> LogSettings {
         cold_bytes_max: 4 << 10,
         rewrite_interval: Duration::from_millis(300),
         rewrite_job_bytes: 8 << 10,
-        bucket_rewrite_slots: 12,
+        bucket_rewrite_slots: 4,
         bucket_rewrite_age: Duration::from_secs(20),
         ..LogSettings::default()
     }
@@ -222,10 +224,12 @@ async fn ask_ends(
     stale: Arc<Mutex<Option<String>>>,
 ) {
     while task::now() < until {
-        task::sleep(Duration::from_millis(rng.below(60))).await;
+        task::sleep(Duration::from_millis(rng.below(15))).await;
         let (nodes, stale) = (nodes.lock().clone(), stale.clone());
         let index = rng.below(PARTITIONS as u64) as i32;
-        let Some(node) = nodes.get(rng.below(NODES as u64) as usize).cloned() else { continue };
+        // The first one most often: of zombies it is the one.
+        let at = (rng.below(NODES as u64 * 2) as usize).saturating_sub(NODES);
+        let Some(node) = nodes.get(at).cloned() else { continue };
         let Some((partition, _)) = node.partition(index) else { continue };
         let known = acknowledged[index as usize].load(Ordering::Relaxed) as i64;
         task::spawn(async move {
@@ -362,7 +366,7 @@ impl Story {
             Story::Zombies | Story::Silence => MemBucketFaults {
                 latency: (Duration::from_millis(5), Duration::from_millis(80)),
                 list_factor: 1,
-                answer_lost: if self == Story::Silence { 300 } else { 60 },
+                answer_lost: if self == Story::Silence { 150 } else { 60 },
                 late: 10,
                 ..MemBucketFaults::all()
             },
@@ -476,17 +480,18 @@ fn is_found(scenario: &'static str, story: Story, seed: u64) -> bool {
 }
 
 /// Seeds until it is found, in the median, from wherever one begins.
-fn median_seeds(found: &[bool]) -> usize {
+fn median_seeds(found: &[bool]) -> Option<usize> {
     let from = |first: usize| found[first..].iter().position(|found| *found).map(|at| at + 1);
-    let mut seeds: Vec<usize> = (0..found.len()).map(|first| from(first).unwrap_or(usize::MAX)).collect();
+    let mut seeds: Vec<usize> = (0..found.len()).filter_map(from).collect();
     seeds.sort_unstable();
-    seeds[seeds.len() / 2]
+    seeds.get(seeds.len() / 2).copied()
 }
 
 /// Scenarios of the bucket protocol, section 7, each with the rule removed that keeps it away.
 #[test]
 fn what_rules_keep_away_is_found_without_them() {
-    let seeds: u64 = std::env::var("SEEDS").map_or(6, |seeds| seeds.parse().unwrap());
+    // With SEEDS: so many of each. Else up to the first that finds it.
+    let seeds: Option<u64> = std::env::var("SEEDS").ok().map(|seeds| seeds.parse().unwrap());
     let only = std::env::var("SCENARIO").ok();
     for (scenario, story) in [
         ("slatedb-352", Story::Zombies),
@@ -494,17 +499,23 @@ fn what_rules_keep_away_is_found_without_them() {
         ("sweep-before-manifest", Story::Zombies),
         ("double-rewriter", Story::Silence),
         ("move-outcome-unknown", Story::Anything),
-        ("barrier-404-after-gc", Story::Silence),
         ("late-metadata-put", Story::Anything),
         ("scan-from-zero", Story::Zombies),
     ] {
-        if only.as_ref().is_some_and(|only| only != scenario) {
+        // A look for tombstones every time takes minutes of real time: by name only.
+        let is_slow = scenario == "slatedb-352";
+        if only.as_ref().map_or(is_slow, |only| only != scenario) {
             continue;
         }
+        let Some(seeds) = seeds else {
+            let first = (1..=SEEDS_MAX).find(|seed| is_found(scenario, story, *seed));
+            println!("{scenario}: found by seed {first:?}");
+            assert!(first.is_some(), "{scenario} is not found");
+            continue;
+        };
         let found: Vec<bool> = (1..=seeds).map(|seed| is_found(scenario, story, seed)).collect();
-        let count = found.iter().filter(|found| **found).count();
-        println!("{scenario}: found by {count} of {seeds} seeds, {} in the median", median_seeds(&found));
-        assert!(count > 0, "{scenario} is not found");
+        let (count, median) = (found.iter().filter(|found| **found).count(), median_seeds(&found));
+        println!("{scenario}: found by {count} of {seeds} seeds, {median:?} in the median");
     }
 }
 
@@ -544,6 +555,53 @@ fn a_zombie_acknowledges_nothing_that_is_lost() {
 #[test]
 fn the_same_seed_moves_the_same_partitions() {
     assert_eq!(story(3).1, story(3).1);
+}
+
+/// Does a broker tell an old end, whose next slot was stored, taken over, rewritten and removed while it waited for the answer?
+fn tells_an_old_end(scenario: Option<&'static str>) -> bool {
+    broken::set(scenario);
+    let told = run(1, async {
+        let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
+        let (one, two) = (started(&store, &rng, settings()).await, started(&store, &rng, settings()).await);
+        let topic = MetadataRecord::CreateTopic {
+            id: TOPIC,
+            name: Str::from("t"),
+            partition_count: 2,
+            replication_factor: 1,
+            configs: vec![],
+        };
+        one.catalog.append(vec![topic]).await.unwrap();
+        one.follow().await;
+        let index = one.log.partition_ids()[0].partition;
+        let write = async |node: &Node, text: &str| {
+            let (partition, leader_epoch) = node.partition(index).unwrap();
+            let options = AppendOptions { leader_epoch, ..AppendOptions::default() };
+            partition.append(batch(&[text.into()], None, 0), options).unwrap()
+        };
+        write(&one, "a").await.committed().await.unwrap();
+        store.set_faults(MemBucketFaults { answer_lost: 1000, ..MemBucketFaults::default() });
+        let _unanswered = write(&one, "b").await;
+        task::sleep(Duration::from_millis(400)).await;
+        one.process.pause();
+        store.set_faults(MemBucketFaults::default());
+        let me = two.catalog.wal_id();
+        assert_eq!(two.log.take_over(one.catalog.wal_id(), &[me]).await.unwrap(), 2);
+        two.follow().await;
+        while two.log.rewrite().await.unwrap() {}
+        write(&two, "c").await.committed().await.unwrap();
+        let passed = task::timeout(Duration::from_secs(2), one.log.barrier()).await;
+        assert_eq!(one.partition(index).unwrap().0.offsets().high_watermark, 1);
+        matches!(passed, Ok(Ok(())))
+    });
+    broken::set(None);
+    told
+}
+
+/// R20
+#[test]
+fn an_end_is_told_only_when_nothing_is_on_its_way() {
+    assert!(!tells_an_old_end(None));
+    assert!(tells_an_old_end(Some("barrier-404-after-gc")));
 }
 
 /// R13: a log start that is on its way is part of what a partition takes along.

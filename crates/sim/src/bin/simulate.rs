@@ -47,7 +47,7 @@ fn main() {
         if seed >= from + seeds {
             return;
         }
-        let outcome = simulate(Plan { seed, brokers, operations, aloud });
+        let outcome = simulate(Plan { brokers, aloud, ..Plan::of(seed, operations) });
         if aloud {
             eprint!("{}", outcome.transcript);
         }
