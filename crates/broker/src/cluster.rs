@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use catalog::{Catalog, ConfigMap, LeaseWatch, Leases, ResourceType, State};
-use commitlog::{CommitLog, PartitionSettings};
+use commitlog::{CommitError, CommitLog, PartitionSettings};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use protocol::{Str, TopicIdPartition, Uuid};
@@ -35,6 +35,7 @@ const OPENED_AT_ONCE: usize = 20_000;
 const RETRY: Duration = Duration::from_millis(500);
 /// How long a broker that leaves waits for its last commits and for the record that gives its partitions away.
 const LEAVE_MAX: Duration = Duration::from_secs(20);
+const HAND_OVER_TRIES: u32 = 5;
 /// How often those who wait for all others look at their leases.
 const APPLIED_LOOK: Duration = Duration::from_millis(200);
 
@@ -322,18 +323,32 @@ impl Cluster {
     pub async fn leave(&self) {
         self.is_leaving.store(true, Ordering::Release);
         let _nothing_moves = self.moving.lock().await;
-        let heirs = self.heirs(self.me());
-        let left = match heirs.is_empty() {
-            true => return self.end().await,
-            false => task::timeout(LEAVE_MAX, self.options.log.retire(&heirs)).await,
-        };
-        match left {
-            Ok(Ok(())) => tracing::info!("left: {} other brokers have the partitions", heirs.len()),
+        match task::timeout(LEAVE_MAX, self.hand_over()).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(heirs)) => tracing::info!("left: {heirs} other brokers have the partitions"),
             Ok(Err(error)) => tracing::warn!("leaving without handing over: {error}"),
             Err(_) => tracing::warn!("leaving without handing over: the bucket does not answer"),
         }
         self.options.groups.follow_catalog();
         self.end().await;
+    }
+
+    /// How many have them now.
+    async fn hand_over(&self) -> Result<usize, CommitError> {
+        let mut tries = 0;
+        loop {
+            let heirs = self.heirs(self.me());
+            if heirs.is_empty() {
+                return Ok(0);
+            }
+            match self.options.log.retire(&heirs).await {
+                Ok(()) => return Ok(heirs.len()),
+                Err(error) if tries == HAND_OVER_TRIES => return Err(error),
+                // One of them has just left as well, perhaps.
+                Err(_) => drop(self.options.catalog.catch_up().await),
+            }
+            tries += 1;
+        }
     }
 
     async fn end(&self) {

@@ -502,8 +502,8 @@ fn what_rules_keep_away_is_found_without_them() {
         ("late-metadata-put", Story::Anything),
         ("scan-from-zero", Story::Zombies),
     ] {
-        // A look for tombstones every time takes minutes of real time: by name only.
-        let is_slow = scenario == "slatedb-352";
+        // These take dozens of seeds, or long ones: by name only.
+        let is_slow = ["slatedb-352", "slatedb-1682", "double-rewriter"].contains(&scenario);
         if only.as_ref().map_or(is_slow, |only| only != scenario) {
             continue;
         }
