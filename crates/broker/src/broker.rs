@@ -268,6 +268,9 @@ impl Broker {
     /// again after a restart.
     pub async fn shutdown(&self) {
         self.is_shutting_down.store(true, Ordering::Relaxed);
+        if let Some(cluster) = &self.cluster {
+            cluster.stop();
+        }
         self.groups.shutdown().await;
     }
 

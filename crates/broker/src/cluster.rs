@@ -196,7 +196,7 @@ impl Cluster {
     }
 
     /// Watches the others.
-    async fn watch(&self) {
+    async fn watch(self: Arc<Self>) {
         let ttl = self.options.lease_ttl;
         let mut watch = LeaseWatch::default();
         let mut orphans = BTreeSet::new();
@@ -250,7 +250,9 @@ impl Cluster {
                 }
                 self.remove_leases(leases.into_keys()).await;
             }
-            self.even_out(&lively).await;
+            // In its own time: a takeover does not wait for a move.
+            let this = self.clone();
+            drop(task::spawn(async move { this.even_out(&lively).await }));
         }
     }
 
@@ -302,12 +304,12 @@ impl Cluster {
 
     /// Gives away what we lead more than our share, to those that lead less than theirs.
     async fn even_out(&self, lively: &BTreeSet<u64>) {
+        let Ok(_one_at_a_time) = self.moving.try_lock() else { return };
         let moves = plan_moves(&self.options.catalog.read(), self.me(), lively);
         for (heir, partitions) in moves {
             if self.is_leaving() {
                 return;
             }
-            let _one_at_a_time = self.moving.lock().await;
             let began = self.options.clock.monotonic();
             match self.options.log.move_partitions(&partitions, heir).await {
                 Ok(()) => {
@@ -322,7 +324,6 @@ impl Cluster {
     /// The planned end: others get our partitions, and this broker's WAL is sealed. Alone, it keeps them for its next start.
     pub async fn leave(&self) {
         self.is_leaving.store(true, Ordering::Release);
-        let _nothing_moves = self.moving.lock().await;
         match task::timeout(LEAVE_MAX, self.hand_over()).await {
             Ok(Ok(0)) => {}
             Ok(Ok(heirs)) => tracing::info!("left: {heirs} other brokers have the partitions"),
@@ -335,6 +336,7 @@ impl Cluster {
 
     /// How many have them now.
     async fn hand_over(&self) -> Result<usize, CommitError> {
+        let _nothing_moves = self.moving.lock().await;
         let mut tries = 0;
         loop {
             let heirs = self.heirs(self.me());
@@ -351,9 +353,15 @@ impl Cluster {
         }
     }
 
-    async fn end(&self) {
+    /// Nothing is followed and nobody watched any more.
+    pub fn stop(&self) {
+        self.is_leaving.store(true, Ordering::Release);
         let tasks = std::mem::take(&mut *self.tasks.lock());
         tasks.iter().for_each(JoinHandle::abort);
+    }
+
+    async fn end(&self) {
+        self.stop();
         let _ = task::timeout(Duration::from_secs(1), self.leases.remove(self.me())).await;
     }
 

@@ -606,7 +606,12 @@ impl CommitLog {
                 let failed = |error: &dyn std::fmt::Display| CommitError(error.to_string());
                 return asked.map_err(|late| failed(&late))?.map(drop).map_err(|error| failed(&error));
             }
-            bucket::settle(&medium.catalog, MetadataRecord::MovePartitions { slot, heir, partitions }).await
+            let is_ours = |(partition, epoch): (&Arc<Partition>, &Option<i32>)| {
+                epoch.is_some() && leader_epoch(&medium.catalog, &partition.id()) == *epoch
+            };
+            let wanted = || moving.iter().zip(&epochs).any(is_ours);
+            let record = MetadataRecord::MovePartitions { slot, heir, partitions };
+            bucket::settle(&medium.catalog, record, wanted).await
         };
         let moved = moved.await;
         // One that went and came back meanwhile is another one: what was written in between is not in it.
@@ -614,7 +619,15 @@ impl CommitLog {
             epoch.is_some() && leader_epoch(&medium.catalog, &partition.id()) == *epoch
         };
         let (stay, gone): (Vec<_>, Vec<_>) = moving.into_iter().zip(epochs).partition(is_ours);
-        self.close_partitions(&gone.iter().map(|(partition, _)| partition.id()).collect::<Vec<_>>());
+        for (partition, _) in &gone {
+            let mut partitions = self.shared.partitions.write();
+            // Not one that was opened anew since.
+            if partitions.get(&partition.id()).is_some_and(|open| Arc::ptr_eq(open, partition)) {
+                partitions.remove(&partition.id());
+            }
+            drop(partitions);
+            partition.leave();
+        }
         stay.iter().for_each(|(partition, _)| partition.stay());
         moved
     }
@@ -627,11 +640,8 @@ impl CommitLog {
         let retired = async {
             self.drained(&all).await?;
             let (end, rewriter) = (medium.stored(), heirs.first().copied().unwrap_or(0));
-            bucket::settle(
-                &medium.catalog,
-                MetadataRecord::RetireWal { end, rewriter, heirs: heirs.to_vec() },
-            )
-            .await
+            let record = MetadataRecord::RetireWal { end, rewriter, heirs: heirs.to_vec() };
+            bucket::settle(&medium.catalog, record, || !medium.catalog.is_fenced()).await
         };
         let retired = retired.await;
         if medium.catalog.is_fenced() {

@@ -1016,7 +1016,8 @@ impl Partition {
     /// Is all committed that was appended, and every log start that was asked for?
     pub(crate) fn is_drained(&self) -> bool {
         let inner = self.inner.lock();
-        inner.log_end == inner.high_watermark && inner.log_start_wanted <= inner.log_start
+        let is_gone = inner.deleted || inner.leaving == Leaving::Gone;
+        is_gone || inner.log_end == inner.high_watermark && inner.log_start_wanted <= inner.log_start
     }
 
     pub(crate) fn stay(&self) {
@@ -1029,6 +1030,9 @@ impl Partition {
     /// Another broker leads it now: whoever waits here hears of it.
     pub(crate) fn leave(&self) {
         let mut inner = self.inner.lock();
+        if inner.deleted || inner.leaving == Leaving::Gone {
+            return;
+        }
         inner.leaving = Leaving::Gone;
         inner.extents.clear();
         inner.size_bytes = 0;

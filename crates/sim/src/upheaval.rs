@@ -240,7 +240,7 @@ struct Keeper {
 }
 
 /// A topic that is deleted and made again under the same name.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Fleeting {
     name: String,
     generation: u64,
@@ -520,18 +520,19 @@ impl Run {
         }
         task::sleep(LATE_MAX * 2).await;
         let reader = self.client("last-reader");
-        let mut told = self.told.borrow_mut();
         for topic in [ORDERS, TRIMMED] {
             let log = read_all(&reader, topic).await?;
-            check(&mut told, topic, log);
+            check(&mut self.told.borrow_mut(), topic, log);
         }
-        let fleeting = self.fleeting.borrow();
+        let fleeting = self.fleeting.borrow().clone();
         if fleeting.is_there {
-            check(&mut told, &fleeting.name, read_all(&reader, &fleeting.name).await?);
+            let log = read_all(&reader, &fleeting.name).await?;
+            check(&mut self.told.borrow_mut(), &fleeting.name, log);
         }
         let store = self.cluster.borrow().store().clone();
         let bucket: Arc<dyn Bucket> = Arc::new(store.clone());
         let audit = commitlog::bucket::audit(&bucket).await?;
+        let mut told = self.told.borrow_mut();
         for problem in audit.problems.first {
             told.found(format!("audit: {problem}"));
         }

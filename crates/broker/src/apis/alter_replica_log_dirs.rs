@@ -29,12 +29,13 @@ pub(super) async fn handle(
         let is_ours = dir.path.trim_end_matches('/') == data_dir.trim_end_matches('/');
         for topic in &dir.topics {
             for index in &topic.partitions {
-                let found = TopicRef::Name(topic.name.clone()).find(&state).and_then(|topic| match is_shared {
-                    // All of the bucket is at hand for every broker.
-                    true if (0..topic.partitions.len() as i32).contains(index) => Ok(()),
-                    true => Err(ErrorCode::UnknownTopicOrPartition),
-                    false => led_here(&broker.log, broker.node_id, topic, *index).map(drop),
-                });
+                let found =
+                    TopicRef::Name(topic.name.clone()).find(&state).and_then(|topic| match is_shared {
+                        // All of the bucket is at hand for every broker.
+                        true if (0..topic.partitions.len() as i32).contains(index) => Ok(()),
+                        true => Err(ErrorCode::UnknownTopicOrPartition),
+                        false => led_here(&broker.log, broker.node_id, topic, *index).map(drop),
+                    });
                 let code = match found {
                     _ if !is_ours => ErrorCode::LogDirNotFound,
                     Ok(()) => ErrorCode::None,

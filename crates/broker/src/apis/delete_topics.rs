@@ -42,6 +42,9 @@ pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest
             }
         }
     }
+    if !named.are_known(&broker.catalog.read()) {
+        broker.freshness.catch_up().await;
+    }
     let (topics, mut responses) = {
         let state = broker.catalog.read();
         if !broker.configs.broker(&state).delete_topic_enable() {
@@ -76,7 +79,8 @@ pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest
     let last = deleted.iter().map(|(_, position)| *position).max();
     let result = match last {
         Some(last)
-            if !world::broken::rule("recreate-same-name") && !broker.applied_everywhere(last, until).await =>
+            if !world::broken::rule("recreate-same-name")
+                && !broker.applied_everywhere(last, until).await =>
         {
             ErrorCode::RequestTimedOut.into()
         }
@@ -101,6 +105,11 @@ struct Named {
 }
 
 impl Named {
+    fn are_known(&self, state: &catalog::State) -> bool {
+        self.names.keys().all(|name| state.topic(name).is_some())
+            && self.ids.keys().all(|id| state.topic_by_id(*id).is_some())
+    }
+
     fn add_name(&mut self, name: Str) {
         *self.names.entry(name).or_default() += 1;
     }

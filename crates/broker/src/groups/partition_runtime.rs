@@ -138,12 +138,21 @@ impl PartitionRuntime {
         event: impl FnOnce(&mut Shard, Now, &mut Effects) -> R,
     ) -> Result<R, ErrorCode> {
         let mut inner = self.inner.lock();
-        inner.check_ready()?;
+        self.check_ready(&inner)?;
         inner.shard.set_settings(settings.clone());
         let mut effects = Effects::default();
         let answer = event(&mut inner.shard, self.now(), &mut effects);
         self.carry_out(&mut inner, effects);
         Ok(answer)
+    }
+
+    /// While a partition is being given away its next coordinator may be at work already: what we know may be old (R13).
+    fn check_ready(&self, inner: &Inner) -> Result<(), ErrorCode> {
+        inner.check_loaded()?;
+        match self.partition.is_leaving() {
+            false => Ok(()),
+            true => Err(ErrorCode::NotCoordinator),
+        }
     }
 
     /// An event whose answer may come later.
@@ -154,7 +163,7 @@ impl PartitionRuntime {
     ) -> Result<Answer, ErrorCode> {
         let answer = {
             let mut inner = self.inner.lock();
-            inner.check_ready()?;
+            self.check_ready(&inner)?;
             inner.shard.set_settings(settings.clone());
             let reply = ReplyId(inner.next_reply);
             inner.next_reply += 1;
@@ -442,7 +451,7 @@ impl PartitionRuntime {
 }
 
 impl Inner {
-    fn check_ready(&self) -> Result<(), ErrorCode> {
+    fn check_loaded(&self) -> Result<(), ErrorCode> {
         match self.phase {
             Phase::Ready => Ok(()),
             Phase::Loading => Err(ErrorCode::CoordinatorLoadInProgress),

@@ -148,7 +148,11 @@ pub async fn fenced(catalog: Arc<Catalog>, log: Arc<CommitLog>) -> Fenced {
             }
             continue;
         }
-        let _ = world::task::timeout(LOOK, changes.changed()).await;
+        if let Ok(Err(_)) = world::task::timeout(LOOK, changes.changed()).await {
+            return Fenced::Ended(Failure::failed(
+                "the task that follows the metadata is gone: a bug, see above",
+            ));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! seg/<wal_id:020>/<16 hex>             a segment; its id is the uploader's WAL id and eight random bytes
-//! manifest/<wal_id:020>/<object>        a version of a shard of the manifest
+//! manifest/<wal_id:020>/<random>-<object>        a version of a shard of the manifest
 //! ```
 
 use bytes::Bytes;

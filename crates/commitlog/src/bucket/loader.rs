@@ -174,9 +174,10 @@ async fn try_load(
         })
         .await?;
     }
-    let mut loaded = Vec::with_capacity(wanted.len());
+    let mut loaded = Loaded(Vec::with_capacity(wanted.len()));
     for (id, settings) in wanted {
         let partition = Arc::new(Partition::new(*id, shared.clone(), settings.clone()));
+        loaded.0.push(partition.clone());
         let shard = &shards[&shard_of(id)];
         let key = || view.heads.iter().find(|head| head.number == shard.number).map(|head| head.key.clone());
         if let Some(known) = shard.partitions.get(id) {
@@ -197,9 +198,17 @@ async fn try_load(
         partition.settle();
         let gaps = partition.check_gaps();
         gaps.map_err(|detail| OpenError::DamagedObject { key: key().unwrap_or_default(), detail })?;
-        loaded.push(partition);
     }
-    Ok(loaded)
+    Ok(std::mem::take(&mut loaded.0))
+}
+
+/// Partitions that nobody has taken yet: their producers are counted, and given back when they come to nothing.
+struct Loaded(Vec<Arc<Partition>>);
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|partition| partition.leave());
+    }
 }
 
 pub fn log_starts_of(footer: &Footer) -> Result<Vec<LogStart>, String> {

@@ -260,7 +260,8 @@ impl BucketRewriter {
             let lives =
                 |extent: &&FooterExtent| self.catalog.read().topic_by_id(extent.id.topic_id).is_some();
             let extents: Vec<&FooterExtent> = footer.extents.iter().filter(lives).collect();
-            if !continues(&mut changes, &extents, &footer).map_err(stopped)? {
+            let is_live = |id: &TopicIdPartition| self.catalog.read().topic_by_id(id.topic_id).is_some();
+            if !continues(&mut changes, &extents, &footer, is_live).map_err(stopped)? {
                 break;
             }
             for extent in extents {
@@ -371,7 +372,7 @@ impl BucketRewriter {
     ) -> Result<Settled, RewriteError> {
         let mut shards = Vec::new();
         for shard in changes.new.values() {
-            let (bytes, key) = encoded(shard, self.catalog.wal_id());
+            let (bytes, key) = encoded(shard, self.catalog.wal_id(), &*self.shared.rng);
             put(&*self.bucket, &key, &bytes).await?;
             uploaded.push(key.clone());
             shards.push(ShardChange {
@@ -415,10 +416,19 @@ impl BucketRewriter {
         records: Vec<MetadataRecord>,
         counts: impl Fn(&State) -> bool,
     ) -> Result<Settled, RewriteError> {
+        let mut is_unknown = false;
         loop {
+            if is_unknown && self.shared.closing.load(Ordering::Acquire) {
+                return Err(RewriteError::Closing);
+            }
             match self.catalog.append(records.clone()).await {
                 Ok(_) => return Ok(Settled::Accepted),
-                Err(CatalogError::Unknown(_)) => task::sleep(UNKNOWN_PAUSE).await,
+                Err(CatalogError::Unknown(_)) => {
+                    is_unknown = true;
+                    task::sleep(UNKNOWN_PAUSE).await;
+                }
+                // The try before may have counted all the same.
+                Err(CatalogError::Storage(_)) if is_unknown => task::sleep(UNKNOWN_PAUSE).await,
                 // An earlier try, of which we did not hear.
                 Err(_) if counts(&self.catalog.read()) => return Ok(Settled::Accepted),
                 Err(CatalogError::Rejected(
@@ -587,7 +597,12 @@ impl BucketRewriter {
 }
 
 /// Does the slot go on, for each partition, where the manifest and the slots before it end? An error: it begins before that.
-fn continues(changes: &mut Changes, extents: &[&FooterExtent], footer: &Footer) -> Result<bool, String> {
+fn continues(
+    changes: &mut Changes,
+    extents: &[&FooterExtent],
+    footer: &Footer,
+    is_live: impl Fn(&TopicIdPartition) -> bool,
+) -> Result<bool, String> {
     let mut ends: BTreeMap<TopicIdPartition, i64> = BTreeMap::new();
     for extent in extents {
         let end = match ends.get(&extent.id) {
@@ -607,7 +622,8 @@ fn continues(changes: &mut Changes, extents: &[&FooterExtent], footer: &Footer) 
         }
         ends.insert(extent.id, extent.last_offset as i64 + 1);
     }
-    for start in log_starts_of(footer)? {
+    // Of a topic that is gone nothing more will come before it.
+    for start in log_starts_of(footer)?.into_iter().filter(|start| is_live(&start.id)) {
         let known = ends.get(&start.id).copied();
         let end = known.unwrap_or_else(|| changes.partition(start.id).state.log_end);
         if (start.offset as i64) > end {

@@ -3,7 +3,7 @@
 //! opens a partition reads its shard and the slots behind, and nothing of those who led it before.
 //!
 //! ```text
-//! manifest/<wal_id:020>/<shard>-<version>-<hash>.manifest      made once by that incarnation, and never changed
+//! manifest/<wal_id:020>/<random>-<shard>-<version>-<hash>.manifest      made once by that incarnation, and never changed
 //! ```
 //!
 //! The catalog says which object is a shard's newest. One that is missing is outdated: our catalog is old (R15).
@@ -16,6 +16,7 @@ use catalog::State;
 use parking_lot::Mutex;
 use protocol::TopicIdPartition;
 use world::bucket::{Bucket, BucketError, patiently};
+use world::rng::Rng;
 
 use super::takeover::PATIENCE;
 use crate::checkpoint::{Checkpoint, PartitionCheckpoint};
@@ -195,10 +196,12 @@ impl Shards {
     }
 }
 
-/// Bytes of a shard's object, and its key below the folder of who makes it.
-pub fn encoded(shard: &BucketShard, wal_id: u64) -> (Bytes, String) {
+/// Bytes of a shard's object, and its key below the folder of who makes it: another one with every try, or the late removal of an
+/// earlier try that did not count would hit the one that does.
+pub fn encoded(shard: &BucketShard, wal_id: u64, rng: &dyn Rng) -> (Bytes, String) {
     let bytes = Bytes::from(shard.encode());
-    let key = super::folder::manifest_key(wal_id, &shard.object(&bytes));
+    let random = rng.next_u64();
+    let key = super::folder::manifest_key(wal_id, &format!("{random:016x}-{}", shard.object(&bytes)));
     (bytes, key)
 }
 

@@ -73,14 +73,30 @@ fn of(catalog: &Catalog, wal_id: u64) -> Result<Wal, CatalogError> {
     catalog.read().wal(wal_id).cloned().ok_or(unknown)
 }
 
-/// A record of this broker alone, until its outcome is known.
-pub async fn settle(catalog: &Catalog, record: MetadataRecord) -> Result<(), CommitError> {
+/// A record of this broker alone, until its outcome is known. While it is not, it is sent again only if that is still `wanted` by all
+/// that is replayed by then.
+pub async fn settle(
+    catalog: &Catalog,
+    record: MetadataRecord,
+    wanted: impl Fn() -> bool,
+) -> Result<(), CommitError> {
+    let mut is_unknown = false;
     loop {
         match catalog.append(vec![record.clone()]).await {
             Ok(_) => return Ok(()),
-            // Sent again it is judged again.
-            Err(CatalogError::Unknown(_)) => task::sleep(METADATA_PAUSE).await,
+            Err(CatalogError::Unknown(_)) => is_unknown = true,
+            // The try before may have counted all the same.
+            Err(CatalogError::Storage(_)) if is_unknown && !catalog.is_fenced() => {}
             Err(error) => return Err(CommitError(error.to_string())),
+        }
+        loop {
+            task::sleep(METADATA_PAUSE).await;
+            match catalog.catch_up().await {
+                Ok(_) if !wanted() => return Ok(()),
+                Ok(_) => break,
+                Err(CatalogError::Storage(_)) if !catalog.is_fenced() => {}
+                Err(error) => return Err(CommitError(error.to_string())),
+            }
         }
     }
 }
