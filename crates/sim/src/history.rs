@@ -24,6 +24,8 @@ pub struct Acknowledged {
 impl Acknowledged {
     /// Notes an acknowledgement; the same write acknowledged twice at different offsets is a violation at once.
     pub fn add(&mut self, producer: &str, partition: i32, number: u64, offset: i64) -> Result<(), Violation> {
+        // librdkafka says -1001.
+        let offset = offset.max(NO_OFFSET);
         let known = self.writes.entry((producer.to_owned(), partition, number)).or_insert(offset);
         if *known == NO_OFFSET {
             *known = offset;
