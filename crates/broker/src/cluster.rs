@@ -8,12 +8,12 @@
 //! Nothing here is needed for safety: what counts is decided by the metadata log and by the slots of the WALs (R11, R19).
 //! A broker that is alone in a directory has none of this.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use catalog::{Catalog, ConfigMap, LeaseWatch, Leases, ResourceType, State};
+use catalog::{Catalog, ConfigMap, LeaseWatch, Leases, PartitionInfo, ResourceType, State};
 use commitlog::{CommitError, CommitLog, PartitionSettings};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -112,7 +112,7 @@ impl Cluster {
     }
 
     /// Brings what is open here to what the catalog says, whenever it changes.
-    async fn follow(&self) {
+    async fn follow(self: Arc<Self>) {
         let mut changes = self.options.catalog.changes();
         let mut seen = SeenConfigs::default();
         loop {
@@ -120,10 +120,25 @@ impl Cluster {
             while !self.follow_once(&mut seen).await {
                 task::sleep(RETRY).await;
             }
+            self.clone().send_home();
             // An error means that the catalog is closed.
             if changes.changed().await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Somebody may wait for what was assigned just now.
+    fn send_home(self: Arc<Self>) {
+        let is_misled = {
+            let state = self.options.catalog.read();
+            let ours = |info: &&PartitionInfo| info.leader == self.options.catalog.node_id();
+            let mut led = state.topics().flat_map(|topic| &topic.partitions).filter(ours);
+            led.any(|info| state.misled(info).is_some())
+        };
+        let lively = self.lively.lock().clone();
+        if is_misled && !lively.is_empty() {
+            drop(task::spawn(async move { self.even_out(&lively).await }));
         }
     }
 
@@ -233,13 +248,15 @@ impl Cluster {
             let is_suspicious =
                 |wal_id: &u64| watch.unchanged(*wal_id) >= Some(ttl / 2) || is_calm && watch.is_same(*wal_id);
             // The first takes over, the second watches the first. The others look less often until something seems wrong.
-            let is_quiet = gone.is_empty() && !alive.iter().any(is_suspicious);
-            is_calm = rank > 1 && is_quiet;
-            pause = match is_quiet {
-                true if is_calm => ttl,
-                true => ttl / 4,
-                // Its time runs out soon: clients wait for that.
-                false => ttl / 12,
+            let suspicious: Vec<u64> = alive.iter().copied().filter(is_suspicious).collect();
+            is_calm = rank > 1 && gone.is_empty() && suspicious.is_empty();
+            // Clients wait for the moment at which its time has run out.
+            let left =
+                suspicious.iter().filter_map(|wal_id| Some(ttl.saturating_sub(watch.unchanged(*wal_id)?)));
+            pause = match left.min() {
+                _ if is_calm => ttl,
+                Some(left) => left.clamp(ttl / 24, ttl / 4),
+                None => ttl / 4,
             };
             if rank == 0 {
                 // Whoever fenced them may have died before it came to their end.
@@ -470,54 +487,206 @@ fn is_next_of(state: &State, wal_id: u64, sealed: u64) -> bool {
 }
 
 fn leader_counts(state: &State) -> HashMap<i32, usize> {
-    let mut counts: HashMap<i32, usize> = HashMap::default();
-    for info in state.topics().flat_map(|topic| &topic.partitions) {
-        *counts.entry(info.leader).or_default() += 1;
-    }
-    counts
+    counts(state, |_| true)
 }
 
-/// What this broker gives to whom, so that in the end all lead as many partitions, give or take one. All brokers make the same plan
-/// of the same state, and each carries out its part.
+/// Partitions whose replicas were assigned.
+fn bound_counts(state: &State) -> HashMap<i32, usize> {
+    counts(state, |info| info.assignment().is_some())
+}
+
+fn counts(state: &State, counts: impl Fn(&PartitionInfo) -> bool) -> HashMap<i32, usize> {
+    let mut counted: HashMap<i32, usize> = HashMap::default();
+    for info in state.topics().flat_map(|topic| &topic.partitions).filter(|info| counts(info)) {
+        *counted.entry(info.leader).or_default() += 1;
+    }
+    counted
+}
+
+/// What this broker gives to whom, so that in the end assigned partitions are led by the first of their replicas that can, and all
+/// brokers lead as many partitions, give or take one. All make the same plan of the same state, and each carries out its part.
 fn plan_moves(state: &State, me: u64, lively: &BTreeSet<u64>) -> Vec<(u64, Vec<TopicIdPartition>)> {
-    let counts = leader_counts(state);
-    let mut brokers: Vec<(usize, i32, u64)> = state
-        .live_brokers()
-        .filter(|broker| lively.contains(&broker.wal_id) && state.can_lead(broker.wal_id))
-        .map(|broker| (counts.get(&broker.node_id).copied().unwrap_or(0), broker.node_id, broker.wal_id))
-        .collect();
-    // Those that have most keep the odd ones.
-    brokers.sort_unstable_by_key(|(count, node_id, _)| (std::cmp::Reverse(*count), *node_id));
-    let total: usize = brokers.iter().map(|(count, ..)| count).sum();
-    let share = |place: usize| total / brokers.len() + usize::from(place < total % brokers.len());
-    let mut wanted: Vec<(u64, usize)> = Vec::new();
-    let mut before_us = 0;
-    let mut ours = 0;
-    for (place, (count, _, wal_id)) in brokers.iter().enumerate() {
-        let share = share(place);
-        if *count < share {
-            wanted.push((*wal_id, share - count));
-        } else if *wal_id == me {
-            ours = count - share;
-        } else if ours == 0 && !brokers[..place].iter().any(|(.., earlier)| *earlier == me) {
-            before_us += count - share;
+    let led = state.led_by(me);
+    let info = |id: &Uuid, index: u32| state.topic_by_id(*id)?.partitions.get(index as usize);
+    let mut home: BTreeMap<u64, Vec<TopicIdPartition>> = BTreeMap::new();
+    for (id, index) in &led {
+        if let Some(broker) = info(id, *index).and_then(|info| state.misled(info))
+            && lively.contains(&broker.wal_id)
+        {
+            home.entry(broker.wal_id).or_default().push(TopicIdPartition::new(*id, *index as i32));
         }
     }
+    // What somebody has asked for goes before what would be even.
+    if !home.is_empty() {
+        return in_records(home);
+    }
+    let brokers = shares(state, lively);
+    let mut wanted: Vec<(u64, usize)> = Vec::new();
+    let mut before_us = 0;
+    let mut ours = None;
+    for broker in &brokers {
+        match broker.leads.checked_sub(broker.share) {
+            None => wanted.push((broker.wal_id, broker.share - broker.leads)),
+            Some(spare) if broker.wal_id == me => ours = Some(spare),
+            Some(spare) if ours.is_none() => before_us += spare,
+            Some(_) => {}
+        }
+    }
+    let ours = ours.unwrap_or(0);
     if ours == 0 || wanted.is_empty() {
         return Vec::new();
     }
-    let led = state.led_by(me);
+    let free = |(id, index): &(Uuid, u32)| info(id, *index).is_some_and(|info| info.assignment().is_none());
+    let led: Vec<(Uuid, u32)> = led.into_iter().filter(free).collect();
     // From all topics alike.
     let step = led.len() as f64 / ours as f64;
     let mut given = (0..ours).map(|n| led[(n as f64 * step) as usize]);
-    let mut moves: Vec<(u64, Vec<TopicIdPartition>)> = Vec::new();
+    let mut moves: BTreeMap<u64, Vec<TopicIdPartition>> = BTreeMap::new();
     for (heir, mut count) in wanted {
         let skipped = before_us.min(count);
         before_us -= skipped;
         count -= skipped;
         let some: Vec<TopicIdPartition> =
             given.by_ref().take(count).map(|(id, index)| TopicIdPartition::new(id, index as i32)).collect();
-        moves.extend(some.chunks(MOVED_AT_ONCE).map(|some| (heir, some.to_vec())));
+        moves.insert(heir, some);
     }
-    moves
+    in_records(moves)
+}
+
+struct Share {
+    wal_id: u64,
+    node_id: i32,
+    leads: usize,
+    /// Of those, the ones that somebody has put there: they stay.
+    bound: usize,
+    /// How many it should lead.
+    share: usize,
+}
+
+/// Those that lead most first.
+fn shares(state: &State, lively: &BTreeSet<u64>) -> Vec<Share> {
+    let (leads, bound) = (leader_counts(state), bound_counts(state));
+    let of = |counts: &HashMap<i32, usize>, node_id: i32| counts.get(&node_id).copied().unwrap_or(0);
+    let ready = state
+        .live_brokers()
+        .filter(|broker| lively.contains(&broker.wal_id) && state.can_lead(broker.wal_id));
+    let mut brokers: Vec<Share> = ready
+        .map(|broker| {
+            let (wal_id, node_id) = (broker.wal_id, broker.node_id);
+            Share { wal_id, node_id, leads: of(&leads, node_id), bound: of(&bound, node_id), share: 0 }
+        })
+        .collect();
+    brokers.sort_unstable_by_key(|broker| (std::cmp::Reverse(broker.leads), broker.node_id));
+    let mut left: usize = brokers.iter().map(|broker| broker.leads).sum();
+    let mut room: Vec<&mut Share> = brokers.iter_mut().collect();
+    // Who has more bound to it than its share keeps just that, and the others share the rest.
+    loop {
+        let (before, share) = (room.len(), left / room.len().max(1));
+        room.retain_mut(|broker| {
+            let has_room = broker.bound <= share;
+            if !has_room {
+                broker.share = broker.bound;
+                left -= broker.bound;
+            }
+            has_room
+        });
+        if room.len() == before {
+            break;
+        }
+    }
+    // Those that have most keep the odd ones.
+    let (share, odd) = (left / room.len().max(1), left % room.len().max(1));
+    for (place, broker) in room.into_iter().enumerate() {
+        broker.share = share + usize::from(place < odd);
+    }
+    brokers
+}
+
+fn in_records(moves: BTreeMap<u64, Vec<TopicIdPartition>>) -> Vec<(u64, Vec<TopicIdPartition>)> {
+    let all =
+        moves.iter().flat_map(|(heir, some)| some.chunks(MOVED_AT_ONCE).map(|some| (*heir, some.to_vec())));
+    all.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use catalog::{Catalog, CatalogOptions, MetadataRecord};
+    use world::bucket::MemBucket;
+    use world::rng::SeededRng;
+    use world::task;
+
+    use super::*;
+
+    async fn broker(bucket: &MemBucket, node_id: i32) -> Arc<Catalog> {
+        let options =
+            CatalogOptions { node_id: Some(node_id), lease_ttl: Duration::ZERO, ..CatalogOptions::default() };
+        let rng = SeededRng::shared(node_id as u64);
+        Catalog::open_bucket(Arc::new(bucket.clone()), rng, options).await.unwrap()
+    }
+
+    /// Carries the plans of all brokers out until there are none; how many partitions each node leads then.
+    async fn settle(brokers: &[Arc<Catalog>]) -> Vec<usize> {
+        let lively: BTreeSet<u64> = brokers.iter().map(|broker| broker.wal_id()).collect();
+        for _ in 0..9 {
+            let mut is_calm = true;
+            for broker in brokers {
+                broker.catch_up().await.unwrap();
+                let moves = plan_moves(&broker.read(), broker.wal_id(), &lively);
+                for (heir, moved) in moves {
+                    is_calm = false;
+                    let partitions =
+                        moved.iter().map(|id| (id.topic_id, vec![id.partition as u32])).collect();
+                    broker
+                        .append(vec![MetadataRecord::MovePartitions { slot: 1, heir, partitions }])
+                        .await
+                        .unwrap();
+                }
+            }
+            if is_calm {
+                brokers[0].catch_up().await.unwrap();
+                let counts = leader_counts(&brokers[0].read());
+                return brokers
+                    .iter()
+                    .map(|broker| counts.get(&broker.node_id()).copied().unwrap_or(0))
+                    .collect();
+            }
+        }
+        panic!("partitions go to and fro");
+    }
+
+    #[test]
+    fn leaders_spread_evenly_around_those_that_were_assigned() {
+        task::deterministic(1);
+        task::paused_runtime().block_on(async {
+            let bucket = MemBucket::new(1);
+            let mut brokers = vec![broker(&bucket, 1).await];
+            let topic_id = Uuid::from_u128(7);
+            let create = MetadataRecord::CreateTopic {
+                id: topic_id,
+                name: Str::from("t"),
+                partition_count: 12,
+                replication_factor: 1,
+                configs: Vec::new(),
+            };
+            brokers[0].append(vec![create]).await.unwrap();
+            brokers.push(broker(&bucket, 2).await);
+            brokers.push(broker(&bucket, 3).await);
+            assert_eq!(settle(&brokers).await, [4, 4, 4]);
+            let assign = |indices: std::ops::Range<u32>, nodes: &[i32]| MetadataRecord::AssignReplicas {
+                topic_id,
+                partitions: indices.map(|index| (index, nodes.to_vec())).collect(),
+            };
+            // Nobody can lead for node 9, so node 3 does.
+            brokers[1].append(vec![assign(0..7, &[9, 3, 1])]).await.unwrap();
+            assert_eq!(settle(&brokers).await, [3, 2, 7]);
+            let leader =
+                |index: usize| brokers[0].read().topic_by_id(topic_id).unwrap().partitions[index].leader;
+            assert!((0..7).all(|index| leader(index) == 3));
+            // What is free goes to those who have room.
+            brokers[1].append(vec![assign(0..7, &[])]).await.unwrap();
+            assert_eq!(settle(&brokers).await, [4, 4, 4]);
+        });
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A broker replays the appends of others now and then. In between a topic may be there, or led by us, and we do not know
 //! yet. A client that has heard of it from another broker would be told nonsense, and some clients give up on that. So
-//! whoever finds nothing catches up and looks again.
+//! whoever finds nothing catches up and looks again; administrators' rare requests catch up first.
 //!
 //! ```text
 //!   round 1 under way  ├────────────┤  pause  ├──── round 2 ────┤

@@ -9,7 +9,7 @@
 //! `follow_catalog` looks at what the catalog says *now* under a lock of its own, so that a creation and a deletion
 //! that cross each other leave the log as the catalog is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use catalog::config::{BrokerConfig, alter};
@@ -62,6 +62,8 @@ pub(crate) struct PlannedTopic {
     pub name: Str,
     pub partition_count: u32,
     pub replication_factor: i16,
+    /// Of each partition; empty: wherever there is room.
+    pub assignments: Vec<Vec<i32>>,
     pub configs: Vec<(Str, Str)>,
 }
 
@@ -95,11 +97,14 @@ impl Topics {
             true => plan_counts(state, new, &broker, self.catalog.is_shared())?,
             false => plan_assignments(state, new)?,
         };
+        let assignments: BTreeMap<i32, &Vec<i32>> =
+            new.assignments.iter().map(|(index, nodes)| (*index, nodes)).collect();
         Ok(PlannedTopic {
             id: Uuid::from_bytes(self.rng.uuid()),
             name: name.detached(),
             partition_count,
             replication_factor,
+            assignments: assignments.into_values().cloned().collect(),
             configs,
         })
     }
@@ -134,13 +139,13 @@ impl Topics {
     pub async fn create(&self, planned: &[PlannedTopic]) -> Vec<Result<(), ApiError>> {
         let mut results = Vec::with_capacity(planned.len());
         for chunk in planned.chunks(TOPICS_PER_APPEND) {
-            let records = chunk.iter().map(create_record).collect();
+            let records = chunk.iter().flat_map(|topic| self.create_records(topic)).collect();
             match self.catalog.append(records).await {
                 Ok(_) => results.extend(chunk.iter().map(|_| Ok(()))),
                 // One of them lost a race; the others must not fail with it.
                 Err(CatalogError::Rejected(_)) if chunk.len() > 1 => {
                     for topic in chunk {
-                        let one = self.catalog.append(vec![create_record(topic)]).await;
+                        let one = self.catalog.append(self.create_records(topic)).await;
                         results.push(one.map(|_| ()).map_err(ApiError::from));
                     }
                 }
@@ -198,13 +203,37 @@ impl Topics {
     }
 
     /// Grows a topic from the size the caller saw to a new one.
-    pub async fn add_partitions(&self, topic: &Topic, to_count: u32) -> Result<(), ApiError> {
+    pub async fn add_partitions(
+        &self,
+        topic: &Topic,
+        to_count: u32,
+        assignments: &[Vec<i32>],
+    ) -> Result<(), ApiError> {
         let from_count = topic.partitions.len() as u32;
         self.check_room(&self.catalog.read(), u64::from(to_count.saturating_sub(from_count)))?;
-        let record = MetadataRecord::CreatePartitions { id: topic.id, from_count, to_count };
-        self.catalog.append(vec![record]).await.map_err(ApiError::from)?;
+        let mut records = vec![MetadataRecord::CreatePartitions { id: topic.id, from_count, to_count }];
+        records.extend(self.assign_record(topic.id, from_count, assignments));
+        self.catalog.append(records).await.map_err(ApiError::from)?;
         self.follow_catalog([topic.id]);
         Ok(())
+    }
+
+    fn create_records(&self, topic: &PlannedTopic) -> Vec<MetadataRecord> {
+        let create = MetadataRecord::CreateTopic {
+            id: topic.id,
+            name: topic.name.clone(),
+            partition_count: topic.partition_count,
+            replication_factor: topic.replication_factor,
+            configs: topic.configs.clone(),
+        };
+        [create].into_iter().chain(self.assign_record(topic.id, 0, &topic.assignments)).collect()
+    }
+
+    /// In a directory there is one place for all of them.
+    fn assign_record(&self, topic_id: Uuid, first: u32, assignments: &[Vec<i32>]) -> Option<MetadataRecord> {
+        let is_wanted = self.catalog.is_shared() && !assignments.is_empty();
+        let partitions = (first..).zip(assignments.iter().cloned()).collect();
+        is_wanted.then_some(MetadataRecord::AssignReplicas { topic_id, partitions })
     }
 
     /// Writes config changes that were checked, and lets the log know.
@@ -256,16 +285,6 @@ impl Topics {
             }
         }
         self.log.create_partitions(&missing);
-    }
-}
-
-fn create_record(topic: &PlannedTopic) -> MetadataRecord {
-    MetadataRecord::CreateTopic {
-        id: topic.id,
-        name: topic.name.clone(),
-        partition_count: topic.partition_count,
-        replication_factor: topic.replication_factor,
-        configs: topic.configs.clone(),
     }
 }
 

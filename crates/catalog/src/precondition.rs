@@ -35,6 +35,10 @@ pub enum Precondition {
     PartitionCountChanged { expected: u32, actual: u32 },
     #[error("a topic needs between 1 and {max} partitions, not {count}")]
     InvalidPartitionCount { count: u32, max: u32 },
+    #[error("the topic has no partition {index}")]
+    UnknownPartition { index: u32 },
+    #[error("only in a bucket can replicas be assigned")]
+    NoAssignments,
     #[error("the replication factor {factor} cannot be reached with {brokers} broker(s)")]
     InvalidReplicationFactor { factor: i16, brokers: usize },
     /// A limit of this broker (`cluster.partitions.max`), checked before sending only, never at replay.
@@ -111,6 +115,8 @@ impl Precondition {
             Self::HeirNotReady { .. } => 28,
             Self::WrongHeirs { .. } => 29,
             Self::WrongRewrite { .. } => 30,
+            Self::UnknownPartition { .. } => 35,
+            Self::NoAssignments => 36,
             Self::RejectedBefore { code } => *code,
         }
     }
@@ -121,7 +127,10 @@ impl Precondition {
             Self::TopicName(_) | Self::TopicNameCollision { .. } => ErrorCode::InvalidTopicException,
             Self::TopicExists { .. } | Self::TopicIdInUse { .. } => ErrorCode::TopicAlreadyExists,
             Self::UnknownTopicId { .. } | Self::InvalidTopicId { .. } => ErrorCode::UnknownTopicId,
-            Self::UnknownResource { .. } => ErrorCode::UnknownTopicOrPartition,
+            Self::UnknownResource { .. } | Self::UnknownPartition { .. } => {
+                ErrorCode::UnknownTopicOrPartition
+            }
+            Self::NoAssignments => ErrorCode::InvalidReplicaAssignment,
             Self::InvalidPartitionCount { .. } | Self::PartitionCountChanged { .. } => {
                 ErrorCode::InvalidPartitions
             }

@@ -137,6 +137,12 @@ pub enum MetadataRecord {
         heir: u64,
         partitions: Vec<(Uuid, Vec<u32>)>,
     },
+    /// In a bucket: which nodes shall be shown as the replicas of these partitions, the one that shall lead first. Without nodes they
+    /// are chosen as for any other partition. Partitions that the same request makes are led so from the start.
+    AssignReplicas {
+        topic_id: Uuid,
+        partitions: Vec<(u32, Vec<i32>)>,
+    },
     /// The writer leaves: its WAL ends before slot `end`, where it has nothing in flight. Otherwise as [`Self::SealWal`].
     RetireWal {
         end: u64,
@@ -171,6 +177,7 @@ mod kind {
     pub const REWRITE_WAL: u16 = 13;
     pub const MOVE_PARTITIONS: u16 = 14;
     pub const RETIRE_WAL: u16 = 15;
+    pub const ASSIGN_REPLICAS: u16 = 25;
 }
 
 impl MetadataRecord {
@@ -191,6 +198,7 @@ impl MetadataRecord {
             Self::RewriteWal { .. } => kind::REWRITE_WAL,
             Self::MovePartitions { .. } => kind::MOVE_PARTITIONS,
             Self::RetireWal { .. } => kind::RETIRE_WAL,
+            Self::AssignReplicas { .. } => kind::ASSIGN_REPLICAS,
         }
     }
 
@@ -290,6 +298,15 @@ impl MetadataRecord {
                 out.count(heirs.len());
                 heirs.iter().for_each(|heir| out.u64(*heir));
             }
+            Self::AssignReplicas { topic_id, partitions } => {
+                out.uuid(*topic_id);
+                out.count(partitions.len());
+                for (index, nodes) in partitions {
+                    out.u32(*index);
+                    out.count(nodes.len());
+                    nodes.iter().for_each(|node_id| out.i32(*node_id));
+                }
+            }
         }
     }
 
@@ -371,6 +388,12 @@ impl MetadataRecord {
                 end: bytes.u64()?,
                 rewriter: bytes.u64()?,
                 heirs: decode_list(bytes, 8, |bytes| bytes.u64())?,
+            },
+            kind::ASSIGN_REPLICAS => Self::AssignReplicas {
+                topic_id: bytes.uuid()?,
+                partitions: decode_list(bytes, 8, |bytes| {
+                    Ok((bytes.u32()?, decode_list(bytes, 4, |bytes| bytes.i32())?))
+                })?,
             },
             _ => return Err(DecodeError::UnknownRecord { record_type, version }),
         })

@@ -3,6 +3,7 @@
 //! In a directory it is what the topic was placed on. In a bucket the store keeps the copies and any broker can serve any partition,
 //! so there are as many replicas, all in sync, as the topic's factor says and live brokers allow: the leader first, then at least one
 //! of each other zone (a consumer reads only from a broker that is in the list, KIP-392), then the nodes that follow the leader.
+//! Replicas that somebody assigned are shown as they were assigned, and the leader before them if it is none of them.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,19 +29,34 @@ impl<'a> Replicas<'a> {
         Self { live: is_shared.then(live), known: RefCell::default() }
     }
 
+    /// Is a partition's data where its replicas are?
+    pub fn are_fixed(&self) -> bool {
+        self.live.is_none()
+    }
+
     /// Replicas, and those of them that are in sync.
     pub fn of(&self, topic: &Topic, partition: &PartitionInfo) -> Chosen {
         let Some(live) = &self.live else { return (partition.replicas.clone(), partition.isr.clone()) };
+        if let Some(assigned) = partition.assignment() {
+            let is_alone = !assigned.contains(&partition.leader);
+            let replicas: Arc<[i32]> =
+                is_alone.then_some(partition.leader).into_iter().chain(assigned.iter().copied()).collect();
+            let in_sync = in_sync(live, &replicas);
+            return (replicas, in_sync);
+        }
         let (leader, factor) = (partition.leader, topic.replication_factor);
         let chosen = || {
             let replicas = choose(live, leader, factor);
-            // All of them but a leader that is gone.
-            let in_sync =
-                replicas.iter().copied().filter(|node_id| live.iter().any(|(live, _)| live == node_id));
-            (replicas.clone(), in_sync.collect())
+            let in_sync = in_sync(live, &replicas);
+            (replicas, in_sync)
         };
         self.known.borrow_mut().entry((leader, factor)).or_insert_with(chosen).clone()
     }
+}
+
+/// All of them but those that are gone.
+fn in_sync(live: &[(i32, Option<&Str>)], replicas: &[i32]) -> Arc<[i32]> {
+    replicas.iter().copied().filter(|node_id| live.iter().any(|(live, _)| live == node_id)).collect()
 }
 
 fn choose(live: &[(i32, Option<&Str>)], leader: i32, factor: i16) -> Arc<[i32]> {

@@ -88,7 +88,7 @@ pub fn decode(bytes: &[u8]) -> Result<(SnapshotPlace, State), SnapshotError> {
     if fields.u128()? != hash(body) {
         return Err(SnapshotError::Damaged("hash of the state"));
     }
-    let state = decode_state(body)?;
+    let state = decode_body(body)?;
     // The first snapshot is taken behind the first frame; replay could never join one of nothing.
     if state.position() != place.position || place.position == 0 {
         return Err(SnapshotError::Damaged("position"));
@@ -178,7 +178,7 @@ fn encode_topic(topic: &Topic, out: &mut Encoder) {
     }
 }
 
-fn decode_state(bytes: &[u8]) -> Result<State, DecodeError> {
+pub(crate) fn decode_body(bytes: &[u8]) -> Result<State, DecodeError> {
     let mut bytes = Decoder::new(bytes, "snapshot");
     let mut state = State { position: bytes.u64()?, cluster_id: bytes.str()?, ..State::default() };
     for _ in 0..bytes.count(33)? {

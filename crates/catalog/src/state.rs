@@ -51,18 +51,28 @@ pub struct PartitionInfo {
     pub leader_epoch: i32,
     /// Node ids, the preferred leader first. Shared between partitions placed alike.
     pub replicas: Arc<[i32]>,
+    /// In a bucket: nobody if the replicas were assigned by hand.
     pub isr: Arc<[i32]>,
 }
 
 impl PartitionInfo {
+    /// In a bucket: the nodes that somebody has asked for, the one that shall lead first.
+    pub fn assignment(&self) -> Option<&[i32]> {
+        self.isr.is_empty().then_some(&*self.replicas)
+    }
+
     /// In a bucket: the data is where it was, and only the leader is another.
     fn lead(&mut self, node_id: i32) {
-        if node_id != self.leader {
-            self.replicas = [node_id].into();
-            self.isr = self.replicas.clone();
+        if node_id != self.leader && self.assignment().is_none() {
+            self.stand_alone(node_id);
         }
         self.leader = node_id;
         self.leader_epoch += 1;
+    }
+
+    fn stand_alone(&mut self, node_id: i32) {
+        self.replicas = [node_id].into();
+        self.isr = self.replicas.clone();
     }
 }
 
@@ -223,6 +233,12 @@ impl State {
     /// The node whose live incarnation is the oldest: what one broker has to do for all of them it does.
     pub fn controller(&self) -> Option<i32> {
         self.live_brokers().min_by_key(|broker| broker.wal_id).map(|broker| broker.node_id)
+    }
+
+    /// Who should lead a partition whose replicas were assigned: the first of them that can. None: it is led as it should.
+    pub fn misled(&self, info: &PartitionInfo) -> Option<&Broker> {
+        let able = |node_id: &i32| self.broker(*node_id).filter(|broker| self.can_lead(broker.wal_id));
+        info.assignment()?.iter().find_map(able).filter(|broker| broker.node_id != info.leader)
     }
 
     /// For whoever tells clients about partitions.
@@ -407,6 +423,9 @@ impl State {
             }
             MetadataRecord::MovePartitions { slot, heir, partitions } => {
                 self.give_partitions(writer, *slot, *heir, partitions, undo)
+            }
+            MetadataRecord::AssignReplicas { topic_id, partitions } => {
+                self.assign_replicas(*topic_id, partitions, undo)
             }
             MetadataRecord::RewriteWal { wal_id, from, to, shards } => {
                 self.advance_mark(writer, *wal_id, *from, *to, undo)?;
@@ -598,6 +617,43 @@ impl State {
             undo.push(Undo::TopicChanged { old });
         }
         self.change_wal(wal_id, undo, |wal| wal.moved_to = wal.moved_to.max(slot));
+        Ok(())
+    }
+
+    /// Leaders move by [`MetadataRecord::MovePartitions`], except those of partitions that this request makes: nobody has led them.
+    fn assign_replicas(
+        &mut self,
+        id: Uuid,
+        partitions: &[(u32, Vec<i32>)],
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Precondition> {
+        if self.wals.is_empty() {
+            return Err(Precondition::NoAssignments);
+        }
+        let old = self.topic_ids.get(&id).ok_or(Precondition::UnknownTopicId { id })?.clone();
+        let is_new = |index: u32| {
+            undo.iter().any(|step| match step {
+                Undo::TopicCreated { id: created } => *created == id,
+                Undo::TopicChanged { old } => old.id == id && index as usize >= old.partitions.len(),
+                _ => false,
+            })
+        };
+        let mut topic = Topic::clone(&old);
+        for (index, nodes) in partitions {
+            let info = topic.partitions.get_mut(*index as usize);
+            let info = info.ok_or(Precondition::UnknownPartition { index: *index })?;
+            match nodes.is_empty() {
+                true => info.stand_alone(info.leader),
+                false => (info.replicas, info.isr) = (nodes.as_slice().into(), [].into()),
+            }
+            if is_new(*index)
+                && let Some(broker) = self.misled(info)
+            {
+                info.leader = broker.node_id;
+            }
+        }
+        self.put_topic(Arc::new(topic));
+        undo.push(Undo::TopicChanged { old });
         Ok(())
     }
 
@@ -1124,6 +1180,73 @@ mod tests {
         ask(&mut state, 1, MetadataRecord::FenceWal { wal_id: 2 });
         let dead = ask(&mut state, 1, give(8, 2, &[3]));
         assert_eq!(dead, Outcome::Rejected(Precondition::HeirNotReady { wal_id: 2 }));
+    }
+
+    #[test]
+    fn assigned_replicas_stay_wherever_the_leader_goes() {
+        let mut state = bucket_cluster();
+        let id = state.topic("a").unwrap().id;
+        let assign = |partitions: &[(u32, &[i32])]| {
+            let partitions = partitions.iter().map(|(index, nodes)| (*index, nodes.to_vec()));
+            MetadataRecord::AssignReplicas { topic_id: id, partitions: partitions.collect() }
+        };
+        let unknown = ask(&mut state, 1, assign(&[(9, &[1])]));
+        assert_eq!(unknown, Outcome::Rejected(Precondition::UnknownPartition { index: 9 }));
+        let info = |state: &State, index: usize| state.topic("a").unwrap().partitions[index].clone();
+        let before = info(&state, 0);
+        let (leader, other) = (before.leader, 3 - before.leader);
+        assert_eq!(ask(&mut state, 1, assign(&[(0, &[other, leader])])), Outcome::Accepted);
+        let assigned = info(&state, 0);
+        assert_eq!(
+            (assigned.leader, assigned.leader_epoch),
+            (leader, before.leader_epoch),
+            "R13: drained first"
+        );
+        assert_eq!(assigned.assignment(), Some(&[other, leader][..]));
+        assert_eq!(state.misled(&assigned).map(|broker| broker.node_id), Some(other));
+        assert_eq!(state.misled(&info(&state, 1)), None);
+        let wal_of = |node_id: i32| state.broker(node_id).unwrap().wal_id;
+        let (from, heir) = (wal_of(leader), wal_of(other));
+        let partitions = vec![(id, vec![0])];
+        ask(&mut state, from, MetadataRecord::MovePartitions { slot: 3, heir, partitions });
+        let moved = info(&state, 0);
+        assert_eq!((moved.leader, moved.assignment()), (other, assigned.assignment()));
+        assert_eq!(state.misled(&moved), None);
+        let (place, bytes) = (state.position(), snapshot::encode_state(&state));
+        let again = snapshot::decode_body(&bytes).unwrap();
+        assert_eq!((again.position(), &again), (place, &state));
+        ask(&mut state, 1, assign(&[(0, &[])]));
+        assert_eq!((info(&state, 0).assignment(), &*info(&state, 0).isr), (None, &[other][..]));
+    }
+
+    #[test]
+    fn a_partition_that_is_made_with_its_replicas_is_led_by_the_first_that_can() {
+        let mut state = bucket_cluster();
+        let id = Uuid::from_u128(77);
+        let create = MetadataRecord::CreateTopic {
+            id,
+            name: Str::from("placed"),
+            partition_count: 2,
+            replication_factor: 2,
+            configs: Vec::new(),
+        };
+        let partitions = vec![(0, vec![2, 1]), (1, vec![9, 1])];
+        let assign = MetadataRecord::AssignReplicas { topic_id: id, partitions };
+        let request = state.writers[&1].request + 1;
+        let entry = Entry { writer: 1, request, records: vec![create, assign] };
+        let position = state.position() + 1;
+        assert_eq!(state.apply(position, &[entry]), [Outcome::Accepted]);
+        let leaders = |state: &State| -> Vec<(i32, i32)> {
+            let topic = state.topic("placed").unwrap();
+            topic.partitions.iter().map(|info| (info.leader, info.leader_epoch)).collect()
+        };
+        assert_eq!(leaders(&state), [(2, 0), (1, 0)]);
+        let more = MetadataRecord::CreatePartitions { id, from_count: 2, to_count: 4 };
+        let partitions = vec![(0, vec![1, 2]), (2, vec![2]), (3, vec![1])];
+        let assign = MetadataRecord::AssignReplicas { topic_id: id, partitions };
+        let entry = Entry { writer: 1, request: request + 1, records: vec![more, assign] };
+        assert_eq!(state.apply(position + 1, &[entry]), [Outcome::Accepted]);
+        assert_eq!(leaders(&state), [(2, 0), (1, 0), (2, 0), (1, 0)], "partition 0 was there before");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::request::RequestContext;
 use crate::resources::{Repeated, resource_type};
 
 pub(super) async fn handle(context: RequestContext, request: AlterConfigsRequest) -> AlterConfigsResponse {
+    context.broker.freshness.catch_up().await;
     let resources = request.resources.iter();
     let repeated = Repeated::of(resources.map(|resource| (resource.resource_type, &resource.resource_name)));
     let mut response = AlterConfigsResponse::default();

@@ -21,6 +21,7 @@ pub(super) async fn handle(
     request: AlterReplicaLogDirsRequest,
 ) -> AlterReplicaLogDirsResponse {
     let broker = &context.broker;
+    broker.freshness.catch_up().await;
     let data_dir = broker.configs.started_with().data_dir();
     let is_shared = broker.catalog.is_shared();
     let state = broker.catalog.read();

@@ -23,6 +23,7 @@ pub(super) async fn handle(
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
     let broker = &context.broker;
+    broker.freshness.catch_up().await;
     let mut times: BTreeMap<&Str, u32> = BTreeMap::new();
     for topic in &request.topics {
         *times.entry(&topic.name).or_default() += 1;
@@ -36,7 +37,15 @@ pub(super) async fn handle(
         let result = match planned {
             Err(error) => Err(error),
             Ok(_) if request.validate_only => Ok(()),
-            Ok(existing) => broker.topics.add_partitions(&existing, topic.count as u32).await,
+            Ok(existing) => {
+                let assignments: Vec<Vec<i32>> = topic
+                    .assignments
+                    .iter()
+                    .flatten()
+                    .map(|assignment| assignment.broker_ids.clone())
+                    .collect();
+                broker.topics.add_partitions(&existing, topic.count as u32, &assignments).await
+            }
         };
         results.push(response(&topic.name, result));
     }

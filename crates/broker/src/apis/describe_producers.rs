@@ -17,6 +17,7 @@ pub(super) async fn handle(
 ) -> DescribeProducersResponse {
     let asked: usize = request.topics.iter().map(|topic| topic.partition_indexes.len()).sum();
     let is_too_large = asked > context.broker.limits.request_partitions_max;
+    context.broker.freshness.catch_up().await;
     let mut response = DescribeProducersResponse::default();
     for topic in request.topics {
         let describe_one = |index: i32| match is_too_large {

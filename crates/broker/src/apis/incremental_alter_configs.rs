@@ -19,6 +19,7 @@ pub(super) async fn handle(
     context: RequestContext,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
+    context.broker.freshness.catch_up().await;
     let resources = request.resources.iter();
     let repeated = Repeated::of(resources.map(|resource| (resource.resource_type, &resource.resource_name)));
     let mut response = IncrementalAlterConfigsResponse::default();

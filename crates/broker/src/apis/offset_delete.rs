@@ -15,6 +15,7 @@ pub(crate) async fn handle(context: RequestContext, request: OffsetDeleteRequest
     if request.group_id.is_empty() {
         return refused(ErrorCode::InvalidGroupId);
     }
+    context.broker.freshness.catch_up().await;
     let (known, exists) = existing(&context, &request);
     let group = request.group_id.clone();
     let asked = context.broker.groups.ask(&group, |shard, reply, _, effects| {
