@@ -53,40 +53,35 @@ impl Families {
     }
 
     pub fn start(&self, load: &Load) -> anyhow::Result<Producers> {
-        let mut running = Vec::new();
-        for name in ["c-1", "java-1", "c-2"] {
-            let mut command = if name.starts_with("java") {
-                let mut java = Command::new("java");
-                java.args([
-                    "-Xmx192m",
-                    "-XX:+UseSerialGC",
-                    "-XX:TieredStopAtLevel=1",
-                    "-cp",
-                    &self.java_classpath,
-                ]);
-                java.arg("Producer");
-                java
-            } else {
-                Command::new(&self.c)
-            };
-            let told = load.work.join(format!("{name}.told"));
-            let complaints = load.work.join(format!("{name}.errors"));
-            let child = command
-                .args([
-                    &load.address,
-                    &load.topic,
-                    &load.partitions.to_string(),
-                    name,
-                    &load.rate.to_string(),
-                ])
-                .stdin(Stdio::piped())
-                .stdout(File::create(&told)?)
-                .stderr(File::create(&complaints)?)
-                .spawn()
-                .with_context(|| format!("cannot start producer {name}"))?;
-            running.push(Running { name: name.to_owned(), child, told, complaints });
-        }
-        Ok(Producers { running })
+        let running = ["c-1", "java-1", "c-2"].map(|name| self.start_one(load, name));
+        Ok(Producers { running: running.into_iter().collect::<anyhow::Result<_>>()? })
+    }
+
+    fn start_one(&self, load: &Load, name: &str) -> anyhow::Result<Running> {
+        let mut command = if name.starts_with("java") {
+            let mut java = Command::new("java");
+            java.args([
+                "-Xmx192m",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+                "-cp",
+                &self.java_classpath,
+            ]);
+            java.arg("Producer");
+            java
+        } else {
+            Command::new(&self.c)
+        };
+        let told = load.work.join(format!("{name}.told"));
+        let complaints = load.work.join(format!("{name}.errors"));
+        let child = command
+            .args([&load.address, &load.topic, &load.partitions.to_string(), name, &load.rate.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(File::create(&told)?)
+            .stderr(File::create(&complaints)?)
+            .spawn()
+            .with_context(|| format!("cannot start producer {name}"))?;
+        Ok(Running { name: name.to_owned(), child, told, complaints, gave_up: false })
     }
 
     /// The whole log, read by librdkafka with its own checksum check.
@@ -166,6 +161,8 @@ struct Running {
     child: Child,
     told: PathBuf,
     complaints: PathBuf,
+    /// It ended by a mistake of its own.
+    gave_up: bool,
 }
 
 pub struct Producers {
@@ -173,10 +170,30 @@ pub struct Producers {
 }
 
 impl Producers {
+    /// librdkafka before 2.3 (its pull request 4438) goes on behind a record whose fate it does not know, is told OUT_OF_ORDER, and
+    /// gives up. A new one is started then. How often that was the case.
+    pub fn replace_those_that_gave_up(&mut self, families: &Families, load: &Load) -> anyhow::Result<usize> {
+        for place in 0..self.running.len() {
+            let producer = &mut self.running[place];
+            if producer.gave_up
+                || producer.child.try_wait()?.is_none()
+                || !producer.has_gone_on_too_early()?
+            {
+                continue;
+            }
+            producer.gave_up = true;
+            let name = format!("{}-again", producer.name);
+            self.running.push(families.start_one(load, &name)?);
+        }
+        Ok(self.running.iter().filter(|producer| producer.gave_up).count())
+    }
+
     /// A producer that ended by itself met a fatal error: idempotence is broken, or a record was refused.
     pub fn check_running(&mut self) -> anyhow::Result<()> {
         for producer in &mut self.running {
-            if let Some(status) = producer.child.try_wait()? {
+            if let Some(status) = producer.child.try_wait()?
+                && !producer.gave_up
+            {
                 bail!(
                     "producer {} ended with {status}: {}",
                     producer.name,
@@ -202,6 +219,10 @@ impl Producers {
         let deadline = Instant::now() + FLUSH_MAX;
         let mut all = Acknowledged::default();
         for producer in &mut self.running {
+            if producer.gave_up {
+                producer.collect_whole_lines(&mut all)?;
+                continue;
+            }
             let status = producer.ended(deadline)?;
             ensure!(status.is_some(), "producer {} does not get its records out", producer.name);
             ensure!(
@@ -227,9 +248,7 @@ impl Producers {
                 producer.child.kill()?;
                 producer.child.wait()?;
             }
-            let text = std::fs::read_to_string(&producer.told)?;
-            let whole_lines = text.rfind('\n').map_or(0, |end| end + 1);
-            producer.collect(&text[..whole_lines], &mut all)?;
+            producer.collect_whole_lines(&mut all)?;
         }
         Ok(all)
     }
@@ -250,6 +269,27 @@ impl Running {
                 status => return Ok(status),
             }
         }
+    }
+
+    /// Refused for its order while an earlier record of the same partition still waited to be sent again?
+    fn has_gone_on_too_early(&self) -> anyhow::Result<bool> {
+        let complaints = std::fs::read_to_string(&self.complaints)?;
+        let mut lines = complaints.lines().filter_map(|line| {
+            let (record, why) = line.strip_prefix("record ")?.split_once(": ")?;
+            let (partition, number) = record.split_once(' ')?;
+            Some((partition.parse::<i32>().ok()?, number.parse::<u64>().ok()?, why))
+        });
+        let first = lines.next().filter(|(.., why)| why.contains("out of order sequence number"));
+        Ok(first.is_some_and(|(partition, number, _)| {
+            lines
+                .any(|(other, earlier, why)| other == partition && earlier < number && why.contains("Purged"))
+        }))
+    }
+
+    fn collect_whole_lines(&self, all: &mut Acknowledged) -> anyhow::Result<()> {
+        let text = std::fs::read_to_string(&self.told)?;
+        let whole_lines = text.rfind('\n').map_or(0, |end| end + 1);
+        self.collect(&text[..whole_lines], all)
     }
 
     fn collect(&self, text: &str, all: &mut Acknowledged) -> anyhow::Result<()> {

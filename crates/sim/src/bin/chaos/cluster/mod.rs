@@ -130,7 +130,8 @@ async fn story(args: &Cluster, work: &Path) -> anyhow::Result<Summary> {
         }
     };
 
-    let Heard { acknowledged, timeline, refused, mut violations, log, watched, by_librdkafka } = heard;
+    let Heard { acknowledged, timeline, refused, mut violations, log, watched, by_librdkafka, gave_up } =
+        heard;
     violations.extend(history::violations(&acknowledged, &log));
     for earlier in [&watched.found, &by_librdkafka] {
         violations.extend(history::changes(earlier, &log));
@@ -162,6 +163,7 @@ async fn story(args: &Cluster, work: &Path) -> anyhow::Result<Summary> {
             .iter()
             .map(|node| node.ended_by_itself.load(Ordering::Relaxed))
             .sum(),
+        gave_up,
         store: report::requests(scene.nodes.iter().map(|node| node.to_store.counters())),
         gaps: gaps::gaps(&timeline, &windows),
         consumer_gaps: gaps::gaps(&watched.timeline, &windows),
@@ -261,6 +263,8 @@ struct Clients {
     /// librdkafka and kafka-clients.
     others: Option<(Families, producers::Load, producers::Producers)>,
     others_failed: bool,
+    /// Producers of librdkafka that ended by its own mistake.
+    gave_up: usize,
 }
 
 /// All that clients were told and saw.
@@ -273,6 +277,7 @@ struct Heard {
     log: Vec<Found>,
     watched: Reading,
     by_librdkafka: Vec<Found>,
+    gave_up: usize,
 }
 
 impl Clients {
@@ -300,16 +305,28 @@ impl Clients {
             others = Some((families, load, producers));
         }
         let addresses = addresses.clone();
-        Ok(Clients { addresses, producers, watcher, watcher_failed: false, others, others_failed: false })
+        Ok(Clients {
+            addresses,
+            producers,
+            watcher,
+            watcher_failed: false,
+            others,
+            others_failed: false,
+            gave_up: 0,
+        })
     }
 
     /// A client that gave up is a broken promise; the others go on.
     fn look_after(&mut self, scene: &Scene) {
-        if let Some((_, _, producers)) = self.others.as_mut().filter(|_| !self.others_failed)
-            && let Err(error) = producers.check_running()
-        {
-            self.others_failed = true;
-            scene.problem(format!("{error:#}"));
+        if let Some((families, load, producers)) = self.others.as_mut().filter(|_| !self.others_failed) {
+            let replaced = producers.replace_those_that_gave_up(families, load);
+            match replaced.and_then(|count| producers.check_running().map(|()| count)) {
+                Ok(count) => self.gave_up = count,
+                Err(error) => {
+                    self.others_failed = true;
+                    scene.problem(format!("{error:#}"));
+                }
+            }
         }
         if self.watcher.has_ended() && !self.watcher_failed {
             self.watcher_failed = true;
@@ -348,7 +365,16 @@ impl Clients {
                 Err(error) => scene.problem(format!("librdkafka: {error:#}")),
             }
         }
-        Ok(Heard { acknowledged, timeline, refused, violations, log: log.found, watched, by_librdkafka })
+        Ok(Heard {
+            acknowledged,
+            timeline,
+            refused,
+            violations,
+            log: log.found,
+            watched,
+            by_librdkafka,
+            gave_up: self.gave_up,
+        })
     }
 }
 

@@ -116,6 +116,8 @@ pub struct Summary {
     pub witnesses_acknowledged: u32,
     pub brokers_said: Said,
     pub ended_by_themselves: u32,
+    /// Producers of librdkafka, by a mistake of its own, which were replaced.
+    pub gave_up: usize,
     pub store: Requests,
     pub gaps: BTreeMap<&'static str, Gap>,
     pub consumer_gaps: BTreeMap<&'static str, Gap>,
@@ -186,6 +188,12 @@ impl Summary {
             self.ended_by_themselves,
             brokers_said.panics
         );
+        if self.gave_up > 0 {
+            println!(
+                "{} producers of librdkafka gave up by a mistake of its own and were replaced",
+                self.gave_up
+            );
+        }
         println!(
             "\n{:<20}{:>7}{:>9}{:>9}{:>9}{:>9}  consumer p99 / max",
             "gap, ms", "faults", "streams", "p50", "p99", "max"
@@ -249,6 +257,7 @@ impl Summary {
             "partitions_moved": partitions_moved,
             "planned_leaves": leaves,
             "ended_by_themselves": self.ended_by_themselves,
+            "librdkafka_gave_up": self.gave_up,
             "panics": panics,
             "store_requests": self.store.all,
             "store_requests_refused": self.store.refused,
