@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use broker::{Broker, BrokerOptions, Endpoint};
+use broker::{Broker, BrokerOptions, Endpoint, INTER_BROKER_LISTENER};
 use catalog::config::BrokerConfig;
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions};
 use commitlog::{CommitLog, LogSettings, LogState};
 use parking_lot::Mutex;
 use protocol::Str;
-use server::{BoundListener, Limits, Server, TcpPeers};
+use server::{
+    BoundInterBroker, BoundListener, InterBroker, InterBrokerLimits, Limits, PeerId, Security, Server,
+};
 use world::bucket::{Bucket, MemBucket};
 use world::clock::{SharedClock, SimClock};
 use world::net::Net;
@@ -27,6 +29,8 @@ const START_PAUSE: Duration = Duration::from_millis(500);
 /// How often a broker looks whether it still counts.
 const FENCED_LOOK: Duration = Duration::from_secs(1);
 const FIRST_PORT: u16 = 9092;
+/// Between a broker's port for clients and the one for other brokers.
+const INTER_BROKER_PORTS: u16 = 1000;
 
 /// Small objects and short intervals, so that a short run passes every kind of place.
 fn settings() -> LogSettings {
@@ -87,6 +91,7 @@ struct Running {
     broker: Arc<Broker>,
     log: Arc<CommitLog>,
     catalog: Arc<Catalog>,
+    others: Arc<InterBroker>,
 }
 
 /// How a broker ends that nobody has killed.
@@ -230,9 +235,10 @@ async fn live(
             running.broker.leave().await;
         }
         place.lock().take();
-        let Running { server, broker, log, catalog } = running;
+        let Running { server, broker, log, catalog, others } = running;
         tracing::debug!("stopping the server");
         server.shutdown().await;
+        others.stop().await;
         tracing::debug!("stopping the broker");
         broker.shutdown().await;
         tracing::debug!("closing the log");
@@ -255,6 +261,8 @@ async fn live(
 
 async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<Running> {
     let listener = BoundListener::bind(&world.net, "PLAINTEXT", &format!("127.0.0.1:{port}"), false).await?;
+    let for_brokers =
+        BoundInterBroker::bind(&world.net, &format!("127.0.0.1:{}", port + INTER_BROKER_PORTS)).await?;
     let rng: SharedRng = SeededRng::shared(world.seeds.next_u64());
     let config = |node_id: i32| {
         let properties = [
@@ -275,12 +283,20 @@ async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<R
         lease_ttl: LEASE_TTL,
         follow_every: FOLLOW_EVERY,
         snapshot_frames: 25,
-        endpoints: vec![BrokerEndpoint {
-            listener_name: endpoint.listener_name.clone(),
-            security_protocol: endpoint.security_protocol,
-            host: endpoint.host.clone(),
-            port: endpoint.port,
-        }],
+        endpoints: vec![
+            BrokerEndpoint {
+                listener_name: endpoint.listener_name.clone(),
+                security_protocol: endpoint.security_protocol,
+                host: endpoint.host.clone(),
+                port: endpoint.port,
+            },
+            BrokerEndpoint {
+                listener_name: INTER_BROKER_LISTENER.into(),
+                security_protocol: 1,
+                host: endpoint.host.clone(),
+                port: for_brokers.address().port(),
+            },
+        ],
         ..CatalogOptions::default()
     };
     let shared: Arc<dyn Bucket> = Arc::new(bucket.clone());
@@ -295,6 +311,8 @@ async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<R
         }
     };
     let node_id = catalog.node_id();
+    let me = PeerId { node_id, wal_id: catalog.wal_id() };
+    let others = InterBroker::new(world.net.clone(), Security::Memory(me), world.clock.clone());
     let broker = Broker::start(BrokerOptions {
         clock: world.clock.clone(),
         rng,
@@ -303,7 +321,7 @@ async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<R
         config: config(node_id)?,
         node_id,
         advertised: vec![endpoint],
-        peers: Some(TcpPeers::new(world.net.clone())),
+        peers: Some(others.clone()),
     });
     let broker = match broker.await {
         Ok(broker) => broker,
@@ -313,8 +331,9 @@ async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<R
             return Err(error.into());
         }
     };
+    others.serve(for_brokers, broker.clone(), InterBrokerLimits::default());
     let server = Server::start(vec![listener], broker.clone(), Limits::default(), world.clock.clone());
-    Ok(Running { server, broker, log, catalog })
+    Ok(Running { server, broker, log, catalog, others })
 }
 
 /// Resolves when this broker does not count any more, as `ottla serve` finds out.
