@@ -844,6 +844,7 @@ impl Committer {
     /// Replays up to a position that is there. False: the bucket does not show it.
     async fn follow_to(&mut self, position: u64, batch: &mut Vec<Waiting>) -> bool {
         while self.log.position() < position && !self.has_failed() {
+            self.log.read_ahead(position).await;
             match self.log.next().await {
                 Ok(Some(frame)) => self.replay(&frame, batch),
                 Ok(None) => return false,

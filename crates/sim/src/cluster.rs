@@ -22,6 +22,9 @@ use world::rng::{Rng, SeededRng, SharedRng};
 use world::task;
 use world::watch;
 
+use crate::peers::ShakyPeers;
+use crate::wire::Trouble;
+
 pub const LEASE_TTL: Duration = Duration::from_secs(3);
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// Between a start that failed and the next one.
@@ -59,6 +62,7 @@ struct World {
     seeds: Arc<SeededRng>,
     counts: Arc<Counts>,
     findings: Arc<Mutex<Vec<String>>>,
+    between_brokers: Trouble,
 }
 
 #[derive(Default)]
@@ -111,6 +115,7 @@ impl Cluster {
             seeds: Arc::new(SeededRng::new(seed ^ 0xc1a5)),
             counts: Arc::default(),
             findings: Arc::default(),
+            between_brokers: Trouble::default(),
         };
         let seat = |number| Seat {
             port: FIRST_PORT + number as u16,
@@ -197,6 +202,23 @@ impl Cluster {
     /// Asks it to go; it is not up any more when it has gone.
     pub fn leave(&self, number: usize) {
         self.brokers[number].leave.send_replace(true);
+    }
+
+    /// How often calls from one broker to another go wrong.
+    pub fn between_brokers(&self) -> &Trouble {
+        &self.world.between_brokers
+    }
+
+    /// Appends of those that run now which the controller was asked to make, and those of which it said nothing in time.
+    pub fn handed_off(&self) -> (u64, u64) {
+        let running = self.brokers.iter().filter_map(|seat| seat.running.lock().clone());
+        running.fold((0, 0), |(all, unknown), running| {
+            let counters = running.catalog.counters();
+            (
+                all + counters.handed_off.load(Ordering::Relaxed),
+                unknown + counters.handed_off_unknown.load(Ordering::Relaxed),
+            )
+        })
     }
 
     pub fn takeovers(&self) -> u64 {
@@ -313,6 +335,11 @@ async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<R
     let node_id = catalog.node_id();
     let me = PeerId { node_id, wal_id: catalog.wal_id() };
     let others = InterBroker::new(world.net.clone(), Security::Memory(me), world.clock.clone());
+    let shaky = ShakyPeers {
+        inner: others.clone(),
+        trouble: world.between_brokers.clone(),
+        rng: SeededRng::shared(world.seeds.next_u64()),
+    };
     let broker = Broker::start(BrokerOptions {
         clock: world.clock.clone(),
         rng,
@@ -321,7 +348,7 @@ async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<R
         config: config(node_id)?,
         node_id,
         advertised: vec![endpoint],
-        peers: Some(others.clone()),
+        peers: Some(Arc::new(shaky)),
     });
     let broker = match broker.await {
         Ok(broker) => broker,
