@@ -3,7 +3,7 @@
 //! ```text
 //!   accept ─▶ a place for the handshake ─▶ TLS, in time ─▶ a live broker? ─▶ requests, some at once, until it goes or is replaced
 //! ```
-//! A stranger gets a TLS alert and nothing else. A broker has one connection to another: a new one ends the one before.
+//! A stranger sees our certificate, gets a TLS alert, and nothing else. A broker has one connection to another: a new one ends the one before.
 
 use std::collections::BTreeMap;
 use std::io;
