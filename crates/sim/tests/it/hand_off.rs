@@ -156,7 +156,7 @@ fn one_who_appends_for_all_needs_fewer_objects_and_less_time() {
         println!(
             "{per_second} a second each, without: {alone:?}\n{per_second} a second each, with:    {together:?}"
         );
-        assert!(together.puts < alone.puts && together.p99 < alone.p99);
+        assert!(together.puts < alone.puts && together.p50 < alone.p50 && together.p99 < alone.p99);
         // Hardly anybody finds another's object where his own should stand; three take snapshots.
         assert!(together.puts as usize <= together.objects + 20);
     }
@@ -272,7 +272,7 @@ fn three_brokers_over_tls_append_through_one_until_it_is_gone() {
                     changes.changed().await.unwrap()
                 }
             };
-            tokio::time::timeout(Duration::from_secs(20), knows).await.expect("the news have come");
+            task::timeout(Duration::from_secs(20), knows).await.expect("the news have come");
         }
         assert!(brokers[1].others.unreachable().1.is_empty());
         let ((), _) = tokio::join!(brokers[0].others.stop(), append(60..120));
