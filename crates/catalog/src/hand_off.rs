@@ -245,7 +245,7 @@ mod tests {
                 clients[0].kill();
                 catalogs.lock().remove(&dead);
                 let fence = vec![MetadataRecord::FenceWal { wal_id: dead }];
-                while !brokers[1].append(fence.clone()).await.is_ok() {}
+                while brokers[1].append(fence.clone()).await.is_err() {}
                 seen.controllers_killed += 1;
             }
             let mut told = Vec::new();
