@@ -23,6 +23,7 @@ use crate::fetch_sessions::FetchSessions;
 use crate::freshness::Freshness;
 use crate::groups::{GroupCounts, Groups, GroupsOptions};
 use crate::limits::Limits;
+use crate::peers::{Others, Peers};
 use crate::producer_ids::ProducerIds;
 use crate::request::{CloseReason, Handling, Outcome, RequestContext};
 use crate::topics::Topics;
@@ -51,12 +52,6 @@ pub struct BrokerOptions {
     pub advertised: Vec<Endpoint>,
     /// Calls to other brokers of the cluster. Without them everything takes a little longer.
     pub peers: Option<Arc<dyn Peers>>,
-}
-
-/// What a broker asks of others.
-pub trait Peers: Send + Sync + 'static {
-    /// Asks the broker at `HOST:PORT` to look at the metadata log. True: it has everything now that was there before the call.
-    fn nudge(self: Arc<Self>, address: String) -> BoxFuture<'static, bool>;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +123,7 @@ impl Broker {
             topics: topics.clone(),
             groups: groups.clone(),
             counters: counters.clone(),
-            peers,
+            others: peers.map(|peers| Arc::new(Others { peers })),
             lease_ttl,
         });
         let fetch_sessions = FetchSessions::new(clock.clone(), rng, limits.clone());

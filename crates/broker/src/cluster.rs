@@ -22,10 +22,10 @@ use world::clock::SharedClock;
 use world::collections::HashMap;
 use world::task::{self, JoinHandle};
 
-use crate::broker::Peers;
 use crate::configs::Configs;
 use crate::counters::Counters;
 use crate::groups::Groups;
+use crate::peers::{Others, Peer};
 use crate::topics::Topics;
 
 /// Of one record that moves partitions.
@@ -36,8 +36,12 @@ const RETRY: Duration = Duration::from_millis(500);
 /// How long a broker that leaves waits for its last commits and for the record that gives its partitions away.
 const LEAVE_MAX: Duration = Duration::from_secs(20);
 const HAND_OVER_TRIES: u32 = 5;
-/// How often those who wait for all others look at their leases.
+/// How often those who wait for all others look at the leases of brokers that do not answer.
 const APPLIED_LOOK: Duration = Duration::from_millis(200);
+/// How long one question for what is in effect at another broker waits there.
+const APPLIED_WAIT: Duration = Duration::from_millis(500);
+/// Without news others are spoken to this often, so that one that cannot be reached is known before there is something to say.
+const GREET_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) struct ClusterOptions {
     pub clock: SharedClock,
@@ -47,7 +51,7 @@ pub(crate) struct ClusterOptions {
     pub topics: Arc<Topics>,
     pub groups: Arc<Groups>,
     pub counters: Arc<Counters>,
-    pub peers: Option<Arc<dyn Peers>>,
+    pub others: Option<Arc<Others>>,
     pub lease_ttl: Duration,
 }
 
@@ -84,6 +88,9 @@ impl Cluster {
     /// None: there are no others.
     pub fn start(options: ClusterOptions) -> Option<Arc<Cluster>> {
         let leases = options.catalog.leases()?.clone();
+        if let Some(others) = &options.others {
+            options.catalog.hand_off_by(others.clone());
+        }
         let cluster = Arc::new(Cluster {
             options,
             leases,
@@ -385,49 +392,76 @@ impl Cluster {
     /// What we append the others hear of at once.
     async fn spread_news(&self) {
         let mut appended = self.options.catalog.appended();
-        while appended.changed().await.is_ok() {
+        // An error means that the catalog is closed. Without news, a greeting.
+        while !matches!(task::timeout(GREET_EVERY, appended.changed()).await, Ok(Err(_))) {
             self.tell_others().await;
         }
     }
 
-    /// True: all live brokers have what we know.
-    pub async fn tell_others(&self) -> bool {
-        let Some(peers) = &self.options.peers else { return false };
-        let addresses: Vec<String> = {
-            let state = self.options.catalog.read();
-            let others = state.live_brokers().filter(|broker| broker.wal_id != self.me());
-            let first = others.filter_map(|broker| broker.endpoints.first());
-            first.map(|endpoint| host_and_port(&endpoint.host, endpoint.port)).collect()
-        };
-        let nudged = addresses.into_iter().map(|address| peers.clone().nudge(address));
-        join_all(nudged).await.into_iter().all(|is_told| is_told)
+    /// Lets all live brokers know how far the metadata log goes, so that what it says is in effect there when clients come. Not waited
+    /// for very long.
+    pub async fn tell_others(&self) {
+        let position = self.options.catalog.read().position();
+        let told = self.others().into_iter().map(|peer| self.is_applied_at(peer, position));
+        join_all(told).await;
     }
 
-    /// Waits until every live broker has what the catalog says up to a position. False: not within the time given.
+    /// Live brokers that may be reached.
+    fn others(&self) -> Vec<Peer> {
+        let Some(others) = &self.options.others else { return Vec::new() };
+        let live = Others::live(&self.options.catalog.read(), self.me());
+        others.peers.follow(&live);
+        live
+    }
+
+    async fn is_applied_at(&self, peer: Peer, position: u64) -> bool {
+        let Some(others) = &self.options.others else { return false };
+        let progress = others.peers.clone().log_moved(peer, position, APPLIED_WAIT).await;
+        progress.is_some_and(|progress| progress.applied >= position)
+    }
+
+    /// Waits until every live broker has what the catalog says up to a position: by its own word, or where it does not answer us by
+    /// that of its lease. False: not within the time given.
     pub async fn applied_everywhere(&self, position: u64, within: Duration) -> bool {
-        let _ = task::timeout(within, self.tell_others()).await;
         let everywhere = async {
+            // By WAL id. Once applied it stays so.
+            let mut applied: BTreeSet<u64> = BTreeSet::new();
             loop {
-                let others: Vec<u64> = {
+                let silent: Vec<u64> = {
                     let state = self.options.catalog.read();
-                    state
-                        .live_brokers()
-                        .map(|broker| broker.wal_id)
-                        .filter(|wal_id| *wal_id != self.me())
-                        .collect()
+                    let live = state.live_brokers().map(|broker| broker.wal_id);
+                    live.filter(|wal_id| *wal_id != self.me() && !applied.contains(wal_id)).collect()
                 };
-                let mut behind = self.options.catalog.applied() < position;
-                for wal_id in others {
-                    let lease = self.leases.get(wal_id).await;
-                    behind |= !matches!(lease, Ok(Some(lease)) if lease.applied >= position);
-                }
-                if !behind {
+                if silent.is_empty() && self.options.catalog.applied() >= position {
                     return;
                 }
-                task::sleep(APPLIED_LOOK).await;
+                let began = task::now();
+                let reachable: HashMap<u64, Peer> =
+                    self.others().into_iter().map(|peer| (peer.wal_id, peer)).collect();
+                let asked = silent.into_iter().map(|wal_id| {
+                    let peer = reachable.get(&wal_id).cloned();
+                    async move {
+                        let is_applied = match peer {
+                            Some(peer) => self.is_applied_at(peer, position).await,
+                            None => false,
+                        };
+                        let says = is_applied || self.lease_says(wal_id, position).await;
+                        says.then_some(wal_id)
+                    }
+                });
+                let found = join_all(asked).await;
+                let is_better = found.iter().any(Option::is_some);
+                applied.extend(found.into_iter().flatten());
+                if !is_better {
+                    task::sleep_until(began + APPLIED_LOOK).await;
+                }
             }
         };
         task::timeout(within, everywhere).await.is_ok()
+    }
+
+    async fn lease_says(&self, wal_id: u64, position: u64) -> bool {
+        matches!(self.leases.get(wal_id).await, Ok(Some(lease)) if lease.applied >= position)
     }
 }
 
@@ -458,13 +492,6 @@ impl SeenConfigs {
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect()
-    }
-}
-
-fn host_and_port(host: &str, port: u16) -> String {
-    match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
     }
 }
 

@@ -10,6 +10,7 @@
 //! stands there decides. Its own bytes: done. Another's: replay that, and try behind it; its own can never appear at the old
 //! position any more. Nothing: send the same bytes again.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub struct BucketLog {
     snapshot_position: u64,
     snapshot_len: u64,
     bytes_since_snapshot: u64,
+    /// Frames behind the last one that are read already, by position.
+    ahead: BTreeMap<u64, Object>,
 }
 
 impl BucketLog {
@@ -79,6 +82,7 @@ impl BucketLog {
             snapshot_position: 0,
             snapshot_len: 0,
             bytes_since_snapshot: 0,
+            ahead: BTreeMap::new(),
         };
         let mut notices = Vec::new();
         let mut state = log.newest_snapshot(&mut notices).await?;
@@ -188,7 +192,32 @@ impl BucketLog {
         }
     }
 
+    /// Reads what [`Self::next`] will give up to a position that is there, side by side: one after the other takes a round trip for
+    /// each, and somebody who writes as fast as that would never be caught up with.
+    pub async fn read_ahead(&mut self, position: u64) {
+        self.ahead.retain(|read, _| *read > self.position);
+        let (next, last) = (self.position + 1, position.min(self.position + READS_AT_ONCE as u64));
+        // The next one alone is read as ever.
+        if last <= next || self.ahead.contains_key(&next) {
+            return;
+        }
+        let reads: Vec<_> = (next..=last)
+            .map(|position| {
+                let (bucket, key) = (self.bucket.clone(), key(FRAMES, position));
+                (position, task::spawn(async move { bucket.get(&key).await }))
+            })
+            .collect();
+        for (position, read) in reads {
+            if let Ok(Ok(Some(object))) = read.await {
+                self.ahead.insert(position, object);
+            }
+        }
+    }
+
     pub async fn next(&mut self) -> Result<Option<Frame>, CommitError> {
+        if let Some(object) = self.ahead.remove(&(self.position + 1)) {
+            return self.take(&object.bytes).map(Some).map_err(stop);
+        }
         let found = self.bucket.get(&key(FRAMES, self.position + 1)).await;
         match found.map_err(|error| refused(&error))? {
             Some(object) => Ok(Some(self.take(&object.bytes).map_err(stop)?)),

@@ -8,7 +8,8 @@
 //! request is rehearsed before it is written and judged again by its replay (R16); the answer is the replay's.
 //!
 //! In a bucket many brokers append. Who finds another's frame where its own should stand replays that one, rehearses again
-//! and tries behind it. Without appends of its own a broker looks for the frames of others every `follow_every`.
+//! and tries behind it. Without appends of its own a broker looks for the frames of others every `follow_every`. Where there is a way
+//! to the controller, it appends for all ([`crate::hand_off`]).
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use protocol::{ErrorCode, Str, Uuid};
 use tokio::sync::{mpsc, oneshot};
+use world::broken;
 use world::bucket::{Bucket, BucketError, patiently};
 use world::clock::SharedClock;
 use world::disk::{Disk, DiskError};
@@ -26,9 +28,11 @@ use world::rng::SharedRng;
 use world::task;
 use world::watch;
 
+use crate::authorities::Authorities;
 use crate::bucket_log::BucketLog;
 use crate::directory_log::DirectoryLog;
 use crate::frame::{self, Frame};
+use crate::hand_off::{self, HAND_OFF_BYTES_MAX, HandOff, HandedOff};
 use crate::lease::{self, LeaseWatch, Leases};
 pub use crate::log::Notice;
 use crate::log::{Committed, MetadataLog, STATE_HASH_INTERVAL, replay};
@@ -48,6 +52,10 @@ const REGISTER_TRIES: usize = 10;
 const LEASE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the last word of a broker waits for a bucket that does not answer.
 const LEAVE_MAX: Duration = Duration::from_secs(5);
+/// A controller that has not answered by then is not waited for …
+const HAND_OFF_MAX: Duration = Duration::from_secs(1);
+/// … nor asked again for so long.
+const HAND_OFF_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 pub struct CatalogOptions {
@@ -155,6 +163,11 @@ pub struct Counters {
     pub frame_bytes: AtomicU64,
     pub snapshots: AtomicU64,
     pub snapshots_failed: AtomicU64,
+    /// Appends that the controller was asked to make for us, and those of which it said nothing in time.
+    pub handed_off: AtomicU64,
+    pub handed_off_unknown: AtomicU64,
+    /// Appends that others asked us to make.
+    pub appends_for_others: AtomicU64,
 }
 
 pub struct Catalog {
@@ -165,6 +178,8 @@ pub struct Catalog {
     notices: Vec<Notice>,
     failure: Failure,
     leases: Option<Leases>,
+    authorities: Option<Authorities>,
+    hand_off: HandOffPlace,
     /// The metadata up to this position is in effect at this broker.
     applied: watch::Sender<u64>,
     /// Frames of our own.
@@ -177,11 +192,19 @@ pub struct Catalog {
 /// Set by a failed sync: nothing is appended until a restart.
 type Failure = Arc<Mutex<Option<String>>>;
 
+/// The way to the controller, once there is one.
+type HandOffPlace = Arc<Mutex<Option<Arc<dyn HandOff>>>>;
+
 enum Request {
     Append {
         records: Vec<MetadataRecord>,
         bytes: usize,
         done: oneshot::Sender<Result<u64, CatalogError>>,
+    },
+    /// Of another broker.
+    AppendFor {
+        waiting: Vec<Waiting>,
+        bytes: usize,
     },
     /// To be answered when everything is replayed that was there when it was asked.
     Follow {
@@ -216,8 +239,8 @@ impl Catalog {
         options: CatalogOptions,
     ) -> Result<Arc<Self>, CatalogOpenError> {
         let (log, state, notices) = BucketLog::open(bucket.clone(), &*rng).await?;
-        let leases = Leases::new(bucket);
-        Self::begin(MetadataLog::Bucket(log), state, notices, rng, options, Some(leases)).await
+        let shared = (Leases::new(bucket.clone()), Authorities::new(bucket));
+        Self::begin(MetadataLog::Bucket(log), state, notices, rng, options, Some(shared)).await
     }
 
     async fn begin(
@@ -226,8 +249,9 @@ impl Catalog {
         notices: Vec<Notice>,
         rng: SharedRng,
         options: CatalogOptions,
-        leases: Option<Leases>,
+        shared: Option<(Leases, Authorities)>,
     ) -> Result<Arc<Self>, CatalogOpenError> {
+        let (leases, authorities) = shared.unzip();
         if let Some(leases) = &leases {
             wait_for_node_id(leases, &state, &options).await?;
         }
@@ -245,6 +269,9 @@ impl Catalog {
             node_id: 0,
             wal_id: 0,
             last_request: 0,
+            unsettled: 0,
+            hand_off: HandOffPlace::default(),
+            no_hand_off_before: None,
             failure: Failure::default(),
         };
         committer.register(Uuid(rng.uuid()), Uuid(rng.uuid())).await?;
@@ -257,6 +284,8 @@ impl Catalog {
             notices,
             failure: committer.failure.clone(),
             leases: leases.clone(),
+            authorities,
+            hand_off: committer.hand_off.clone(),
             applied: watch::channel(0).0,
             appended,
             is_closed: AtomicBool::new(false),
@@ -295,6 +324,41 @@ impl Catalog {
         let request = Request::Append { records, bytes, done };
         self.queue.send(request).await.map_err(|_| CatalogError::Closed)?;
         answer.await.unwrap_or(Err(CatalogError::Closed))
+    }
+
+    /// From now on the controller appends for this broker, as long as it answers.
+    pub fn hand_off_by(&self, hand_off: Arc<dyn HandOff>) {
+        *self.hand_off.lock() = Some(hand_off);
+    }
+
+    /// Appends requests that another incarnation has handed off, together with what waits here.
+    pub async fn append_for(&self, writer: u64, requests: &[u8]) -> HandedOff {
+        let entries = match hand_off::decode(requests, writer) {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::warn!(writer, "requests of another broker are not taken: {error}");
+                return HandedOff::NotTaken;
+            }
+        };
+        self.counters.appends_for_others.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        let (waiting, answers): (Vec<Waiting>, Vec<_>) = entries
+            .into_iter()
+            .map(|entry| {
+                let (done, answer) = oneshot::channel();
+                (Waiting { entry, done }, answer)
+            })
+            .unzip();
+        if self.queue.send(Request::AppendFor { waiting, bytes: requests.len() }).await.is_err() {
+            return HandedOff::NotTaken;
+        }
+        let mut is_unknown = false;
+        for answer in answers {
+            is_unknown |= matches!(answer.await, Ok(Err(CatalogError::Unknown(_))) | Err(_));
+        }
+        match is_unknown {
+            true => HandedOff::Unknown,
+            false => HandedOff::Done { position: self.read().position() },
+        }
     }
 
     /// Replays what others have appended so far; gives the position. What came before the call is in the state then.
@@ -353,6 +417,11 @@ impl Catalog {
     /// Of a bucket.
     pub fn leases(&self) -> Option<&Leases> {
         self.leases.as_ref()
+    }
+
+    /// Of a bucket.
+    pub fn authorities(&self) -> Option<&Authorities> {
+        self.authorities.as_ref()
     }
 
     /// The position of this start's registration (R1): the owner to name in producer-id blocks and WAL files.
@@ -440,6 +509,10 @@ struct Committer {
     node_id: i32,
     wal_id: u64,
     last_request: u64,
+    /// Requests up to this number were handed off and may count yet, until the log has a later number of ours.
+    unsettled: u64,
+    hand_off: HandOffPlace,
+    no_hand_off_before: Option<task::Instant>,
     failure: Failure,
 }
 
@@ -569,7 +642,7 @@ impl Committer {
                 return Err(CatalogError::Storage(reason));
             }
             match self.log.next().await {
-                Ok(Some(frame)) => self.replay(&frame),
+                Ok(Some(frame)) => self.replay(&frame, &mut Vec::new()),
                 Ok(None) => return Ok(self.log.position()),
                 Err(failure) => {
                     if failure.is_final {
@@ -581,13 +654,24 @@ impl Committer {
         }
     }
 
-    /// A frame of another broker.
-    fn replay(&mut self, frame: &Frame) {
+    /// A frame of another broker. What it has of ours is answered.
+    fn replay(&mut self, frame: &Frame, batch: &mut Vec<Waiting>) {
         let replayed = replay(&mut self.state.write(), frame);
         match replayed {
-            Ok(_) => {
+            Ok(outcomes) => {
                 self.counters.frames_of_others.fetch_add(1, Ordering::Relaxed);
                 self.publish.send_replace(frame.position);
+                for (entry, outcome) in frame.entries.iter().zip(outcomes) {
+                    let is_it = |waiting: &Waiting| {
+                        self.is_own(&waiting.entry) && waiting.entry.request == entry.request
+                    };
+                    if self.is_own(entry)
+                        && let Some(found) = batch.iter().position(is_it)
+                    {
+                        let answer = self.answer(outcome, frame.position);
+                        let _ = batch.remove(found).done.send(answer);
+                    }
+                }
             }
             Err(diverged) => self.fail(diverged.to_string()),
         }
@@ -611,6 +695,11 @@ impl Committer {
                     let entry = Entry { writer: self.wal_id, request: self.last_request, records };
                     gathered.batch.push(Waiting { entry, done });
                 }
+                Some(Request::AppendFor { waiting, bytes }) => {
+                    records_len += waiting.iter().map(|waiting| waiting.entry.records.len()).sum::<usize>();
+                    bytes_len += bytes;
+                    gathered.batch.extend(waiting);
+                }
                 Some(Request::Follow { done }) => gathered.followers.push(done),
                 Some(Request::Close { done }) => {
                     gathered.close = Some(done);
@@ -624,15 +713,24 @@ impl Committer {
 
     async fn commit(&mut self, mut batch: Vec<Waiting>) {
         self.counters.appends.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        let mut may_hand_off = true;
         loop {
             let failure = self.failure.lock().clone();
             if let Some(reason) = failure {
                 return self.refuse(batch, &CatalogError::Storage(reason));
             }
-            self.refuse_beyond_limits(&mut batch);
-            batch = self.rehearse(batch);
+            self.number_anew(&mut batch);
+            // What may come to the log behind our back must not be refused before the log has refused it.
+            let is_settled = !self.is_unsettled();
+            if is_settled {
+                self.refuse_beyond_limits(&mut batch);
+            }
+            batch = self.rehearse(batch, is_settled);
             if batch.is_empty() {
                 return;
+            }
+            if is_settled && std::mem::take(&mut may_hand_off) && self.hand_off(&mut batch).await {
+                continue;
             }
             let entries: Vec<Entry> = batch.iter().map(|waiting| waiting.entry.clone()).collect();
             let position = self.log.position() + 1;
@@ -651,7 +749,7 @@ impl Committer {
                 }
                 Ok(Committed::Other(frame)) => {
                     self.counters.conflicts.fetch_add(1, Ordering::Relaxed);
-                    self.replay(&frame);
+                    self.replay(&frame, &mut batch);
                 }
                 Err(failure) => {
                     let reason = failure.reason;
@@ -671,8 +769,99 @@ impl Committer {
         }
     }
 
-    /// Answers what its preconditions refuse; the rest goes into the frame.
-    fn rehearse(&mut self, batch: Vec<Waiting>) -> Vec<Waiting> {
+    fn is_own(&self, entry: &Entry) -> bool {
+        self.wal_id != 0 && entry.writer == self.wal_id
+    }
+
+    /// The newest of our requests that the log has, accepted or not. None: we are fenced, or not registered yet.
+    fn last_in_log(&self) -> Option<u64> {
+        self.state.read().writers.get(&self.wal_id).map(|last| last.request)
+    }
+
+    /// May a request of ours come to the log that we do not wait for any more?
+    fn is_unsettled(&self) -> bool {
+        let is_behind = self.last_in_log().is_some_and(|last| last < self.unsettled);
+        is_behind && !broken::rule("handed-off-then-refused")
+    }
+
+    /// A request behind whose number the log is, and that is not in it, cannot count any more under that number: it gets a new one.
+    fn number_anew(&mut self, batch: &mut Vec<Waiting>) {
+        let Some(last) = self.last_in_log() else { return };
+        let is_late = |waiting: &mut Waiting| self.is_own(&waiting.entry) && waiting.entry.request <= last;
+        let mut late: Vec<Waiting> = batch.extract_if(.., is_late).collect();
+        self.give_numbers(&mut late);
+        batch.append(&mut late);
+    }
+
+    fn give_numbers(&mut self, waiting: &mut [Waiting]) {
+        for waiting in waiting {
+            self.last_request += 1;
+            waiting.entry.request = self.last_request;
+        }
+    }
+
+    /// Lets the controller append these, if it is another broker and can be asked. True: something has come of it, to be looked at.
+    async fn hand_off(&mut self, batch: &mut Vec<Waiting>) -> bool {
+        let is_paused = self.no_hand_off_before.is_some_and(|before| task::now() < before);
+        if is_paused || !batch.iter().all(|waiting| self.is_own(&waiting.entry)) {
+            return false;
+        }
+        let Some(hand_off) = self.hand_off.lock().clone() else { return false };
+        let controller = {
+            let state = self.state.read();
+            state.controller().and_then(|node_id| state.broker(node_id)).cloned()
+        };
+        let Some(controller) = controller.filter(|controller| controller.wal_id != self.wal_id) else {
+            return false;
+        };
+        let entries: Vec<Entry> = batch.iter().map(|waiting| waiting.entry.clone()).collect();
+        let requests = hand_off::encode(&entries);
+        if requests.len() > HAND_OFF_BYTES_MAX {
+            return false;
+        }
+        let asked = task::timeout(HAND_OFF_MAX, hand_off.hand_off(&controller, requests)).await;
+        let outcome = asked.unwrap_or(HandedOff::Unknown);
+        let count = batch.len() as u64;
+        if outcome != HandedOff::NotTaken {
+            self.counters.handed_off.fetch_add(count, Ordering::Relaxed);
+        }
+        if let HandedOff::Done { position } = outcome
+            && self.follow_to(position, batch).await
+        {
+            // What it did not write it never will, under that number.
+            self.give_numbers(batch);
+            return true;
+        }
+        self.no_hand_off_before = Some(task::now() + HAND_OFF_PAUSE);
+        if outcome == HandedOff::NotTaken {
+            return false;
+        }
+        self.counters.handed_off_unknown.fetch_add(count, Ordering::Relaxed);
+        self.unsettled = self.last_request;
+        true
+    }
+
+    /// Replays up to a position that is there. False: the bucket does not show it.
+    async fn follow_to(&mut self, position: u64, batch: &mut Vec<Waiting>) -> bool {
+        while self.log.position() < position && !self.has_failed() {
+            self.log.read_ahead(position).await;
+            match self.log.next().await {
+                Ok(Some(frame)) => self.replay(&frame, batch),
+                Ok(None) => return false,
+                Err(failure) => {
+                    if failure.is_final {
+                        self.fail(failure.reason);
+                    }
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Answers what its preconditions refuse; the rest goes into the frame. Our own goes there too while it is not `settled` that
+    /// nothing of ours is on its way: then the log has to refuse it.
+    fn rehearse(&mut self, batch: Vec<Waiting>, is_settled: bool) -> Vec<Waiting> {
         let (entries, waiting): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.entry, waiting.done)).unzip();
         let outcomes = self.state.write().rehearse(&entries);
@@ -680,6 +869,7 @@ impl Committer {
         for ((entry, done), outcome) in entries.into_iter().zip(waiting).zip(outcomes) {
             match outcome {
                 Outcome::Accepted => accepted.push(Waiting { entry, done }),
+                _ if !is_settled && self.is_own(&entry) => accepted.push(Waiting { entry, done }),
                 other => drop(done.send(self.answer(other, 0))),
             }
         }
@@ -703,6 +893,11 @@ impl Committer {
         let mut count = self.state.read().partition_count();
         let mut within = Vec::with_capacity(batch.len());
         for waiting in batch.drain(..) {
+            // What others ask for they have held against theirs.
+            if self.wal_id != 0 && !self.is_own(&waiting.entry) {
+                within.push(waiting);
+                continue;
+            }
             let new: u64 = waiting.entry.records.iter().map(new_partitions).sum();
             if new > 0 && count + new > max {
                 let rejected = Precondition::TooManyPartitions { count: count + new, max };
@@ -717,8 +912,20 @@ impl Committer {
 
     fn refuse(&self, batch: Vec<Waiting>, error: &CatalogError) {
         self.counters.appends_failed.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        let is_unsettled = self.is_unsettled();
         for waiting in batch {
-            let _ = waiting.done.send(Err(error.clone()));
+            let error = match error {
+                // The controller may write it yet.
+                CatalogError::Storage(reason)
+                    if is_unsettled
+                        && self.is_own(&waiting.entry)
+                        && waiting.entry.request <= self.unsettled =>
+                {
+                    CatalogError::Unknown(reason.clone())
+                }
+                error => error.clone(),
+            };
+            let _ = waiting.done.send(Err(error));
         }
     }
 

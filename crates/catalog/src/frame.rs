@@ -75,13 +75,21 @@ impl Frame {
     }
 }
 
-fn encode_entry(entry: &Entry, out: &mut Encoder) {
+pub fn encode_entry(entry: &Entry, out: &mut Encoder) {
     out.u64(entry.writer);
     out.u64(entry.request);
     out.count(entry.records.len());
     for record in &entry.records {
         record.encode(out);
     }
+}
+
+pub fn decode_entry(bytes: &mut Decoder<'_>) -> Result<Entry, DecodeError> {
+    Ok(Entry {
+        writer: bytes.u64()?,
+        request: bytes.u64()?,
+        records: decode_list(bytes, 3, MetadataRecord::decode)?,
+    })
 }
 
 /// Bytes that an entry of these records takes in a frame.
@@ -133,13 +141,7 @@ pub fn parse(log_id: &LogId, bytes: &[u8]) -> Result<(Frame, usize, u128), Frame
 fn decode_body(header: &Header, body: &[u8]) -> Result<Frame, DecodeError> {
     let mut bytes = Decoder::new(body, "metadata frame");
     let state_hash = if bytes.bool()? { Some(bytes.u128()?) } else { None };
-    let entries = decode_list(&mut bytes, 20, |bytes| {
-        Ok(Entry {
-            writer: bytes.u64()?,
-            request: bytes.u64()?,
-            records: decode_list(bytes, 3, MetadataRecord::decode)?,
-        })
-    })?;
+    let entries = decode_list(&mut bytes, 20, decode_entry)?;
     bytes.end()?;
     Ok(Frame { position: header.position, previous_hash: header.previous_hash, state_hash, entries })
 }

@@ -9,12 +9,14 @@
 //! Start reading at [`record::MetadataRecord`] (what can be said), then [`state::State::apply`] (what it means),
 //! then [`catalog::Catalog::append`] (how it becomes durable). The bytes stand in `docs/data-layout.md`.
 
+mod authorities;
 mod bucket_log;
 pub mod catalog;
 pub mod config;
 mod directory_log;
 mod encoding;
 mod frame;
+mod hand_off;
 mod lease;
 mod log;
 mod mark;
@@ -25,7 +27,9 @@ mod snapshot;
 pub mod state;
 pub mod topic_name;
 
+pub use authorities::{Authorities, Authority, AuthorityError};
 pub use catalog::{Catalog, CatalogError, CatalogOpenError, CatalogOptions, Counters, read_bucket};
+pub use hand_off::{HandOff, HandOffFuture, HandedOff};
 pub use lease::{Lease, LeaseWatch, Leases};
 pub use precondition::Precondition;
 pub use record::{BrokerEndpoint, MetadataRecord, ResourceType, ShardChange};

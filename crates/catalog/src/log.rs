@@ -73,6 +73,13 @@ impl MetadataLog {
         }
     }
 
+    /// Makes the next frames up to a position that is there come at once.
+    pub async fn read_ahead(&mut self, position: u64) {
+        if let Self::Bucket(log) = self {
+            log.read_ahead(position).await;
+        }
+    }
+
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::Bucket(_))
     }

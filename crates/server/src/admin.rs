@@ -38,6 +38,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
     Ready,
+    /// With what an operator should know, in one line.
+    ReadyBut(String),
     /// With the reason, in one line.
     NotReady(String),
 }
@@ -122,6 +124,7 @@ fn metrics(report: &dyn Report) -> impl IntoResponse + use<> {
 fn ready_answer(report: &dyn Report) -> impl IntoResponse + use<> {
     match report.readiness() {
         Readiness::Ready => (StatusCode::OK, "ready\n".to_owned()),
+        Readiness::ReadyBut(notice) => (StatusCode::OK, format!("ready, but {notice}\n")),
         Readiness::NotReady(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
     }
 }

@@ -15,19 +15,22 @@ mod counters;
 mod dispatch;
 mod frame;
 mod histogram;
+mod inter_broker;
 mod limits;
 mod memory;
 mod metrics;
 mod outbox;
-mod peers;
 mod server;
 
 pub use admin::{Admin, BoundAdmin, Readiness, Report};
 pub use counters::{ApiCounters, Counters};
 pub use dispatch::Dispatch;
 pub use histogram::Histogram;
+pub use inter_broker::{
+    Authority, AuthorityStore, BoundInterBroker, Credentials, CredentialsError, InterBroker,
+    InterBrokerCounters, InterBrokerLimits, PeerId, Security, new_authority,
+};
 pub use limits::{ConnectionLimits, Limits};
 pub use memory::{MemoryAccount, MemoryShare};
-pub use metrics::{MetricsText, write_server_metrics};
-pub use peers::TcpPeers;
+pub use metrics::{MetricsText, write_inter_broker_metrics, write_server_metrics};
 pub use server::{BindError, BoundListener, Server};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use protocol::api_key::ApiKey;
 
 use crate::histogram::Histogram;
+use crate::inter_broker::InterBroker;
 use crate::server::Server;
 
 const QUANTILES: [(f64, &str); 5] =
@@ -231,6 +232,59 @@ pub fn write_server_metrics(text: &mut MetricsText, server: &Server, now: Durati
         "kafka_network_socketserver_memorypoolavailable",
         "Request memory that is free.",
         server.request_memory().limit().saturating_sub(server.request_memory().used()),
+    );
+}
+
+/// What this broker has to do with the others of its bucket.
+pub fn write_inter_broker_metrics(text: &mut MetricsText, others: &InterBroker) {
+    let counters = others.counters();
+    let (live, silent) = others.unreachable();
+    text.gauge("ottla_peers", "Other brokers that live, as the metadata log says.", live);
+    text.gauge(
+        "ottla_peers_unreachable",
+        "Those of them that do not answer this broker: what needs them waits, the rest goes by way of the bucket.",
+        silent.len(),
+    );
+    text.family(
+        "ottla_peer_calls_total",
+        "counter",
+        "Calls to other brokers, and those without an answer in time.",
+    );
+    for (result, count) in [("all", &counters.calls), ("failed", &counters.calls_failed)] {
+        text.sample("ottla_peer_calls_total", &[("result", result)], load(count));
+    }
+    text.family("ottla_peer_connects_total", "counter", "Connections to other brokers that were tried.");
+    for (result, count) in [("all", &counters.connects), ("failed", &counters.connects_failed)] {
+        text.sample("ottla_peer_connects_total", &[("result", result)], load(count));
+    }
+    text.family("ottla_peer_requests_total", "counter", "Requests of other brokers.");
+    for (request, count) in
+        [("log_moved", &counters.log_moved_received), ("append", &counters.appends_received)]
+    {
+        text.sample("ottla_peer_requests_total", &[("request", request)], load(count));
+    }
+    text.counter(
+        "ottla_peer_connections_accepted_total",
+        "Connections of other brokers that were let in.",
+        load(&counters.accepted),
+    );
+    text.family(
+        "ottla_peer_connections_refused_total",
+        "counter",
+        "Connections to the listener for brokers that were not let in: without a certificate of this cluster or without a handshake in \
+         time, of a broker that is not one any more, or too many at once.",
+    );
+    for (reason, count) in [
+        ("stranger", &counters.strangers),
+        ("not_live", &counters.refused_for_absence),
+        ("handshakes", &counters.refused_for_number),
+    ] {
+        text.sample("ottla_peer_connections_refused_total", &[("reason", reason)], load(count));
+    }
+    text.counter(
+        "ottla_peer_garbage_total",
+        "Connections of other brokers that ended because of what they sent.",
+        load(&counters.garbage),
     );
 }
 

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use broker::{Broker, BrokerOptions, Endpoint};
+use broker::{Broker, BrokerOptions, Endpoint, INTER_BROKER_LISTENER};
 use catalog::config::BrokerConfig;
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions};
 use commitlog::{CommitLog, LogSettings, LogState};
 use parking_lot::Mutex;
 use protocol::Str;
-use server::{BoundListener, Limits, Server, TcpPeers};
+use server::{
+    BoundInterBroker, BoundListener, InterBroker, InterBrokerLimits, Limits, PeerId, Security, Server,
+};
 use world::bucket::{Bucket, MemBucket};
 use world::clock::{SharedClock, SimClock};
 use world::net::Net;
@@ -20,6 +22,9 @@ use world::rng::{Rng, SeededRng, SharedRng};
 use world::task;
 use world::watch;
 
+use crate::peers::ShakyPeers;
+use crate::wire::Trouble;
+
 pub const LEASE_TTL: Duration = Duration::from_secs(3);
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// Between a start that failed and the next one.
@@ -27,6 +32,8 @@ const START_PAUSE: Duration = Duration::from_millis(500);
 /// How often a broker looks whether it still counts.
 const FENCED_LOOK: Duration = Duration::from_secs(1);
 const FIRST_PORT: u16 = 9092;
+/// Between a broker's port for clients and the one for other brokers.
+const INTER_BROKER_PORTS: u16 = 1000;
 
 /// Small objects and short intervals, so that a short run passes every kind of place.
 fn settings() -> LogSettings {
@@ -55,6 +62,7 @@ struct World {
     seeds: Arc<SeededRng>,
     counts: Arc<Counts>,
     findings: Arc<Mutex<Vec<String>>>,
+    between_brokers: Trouble,
 }
 
 #[derive(Default)]
@@ -87,6 +95,7 @@ struct Running {
     broker: Arc<Broker>,
     log: Arc<CommitLog>,
     catalog: Arc<Catalog>,
+    others: Arc<InterBroker>,
 }
 
 /// How a broker ends that nobody has killed.
@@ -106,6 +115,7 @@ impl Cluster {
             seeds: Arc::new(SeededRng::new(seed ^ 0xc1a5)),
             counts: Arc::default(),
             findings: Arc::default(),
+            between_brokers: Trouble::default(),
         };
         let seat = |number| Seat {
             port: FIRST_PORT + number as u16,
@@ -194,6 +204,23 @@ impl Cluster {
         self.brokers[number].leave.send_replace(true);
     }
 
+    /// How often calls from one broker to another go wrong.
+    pub fn between_brokers(&self) -> &Trouble {
+        &self.world.between_brokers
+    }
+
+    /// Appends of those that run now which the controller was asked to make, and those of which it said nothing in time.
+    pub fn handed_off(&self) -> (u64, u64) {
+        let running = self.brokers.iter().filter_map(|seat| seat.running.lock().clone());
+        running.fold((0, 0), |(all, unknown), running| {
+            let counters = running.catalog.counters();
+            (
+                all + counters.handed_off.load(Ordering::Relaxed),
+                unknown + counters.handed_off_unknown.load(Ordering::Relaxed),
+            )
+        })
+    }
+
     pub fn takeovers(&self) -> u64 {
         let running = self.brokers.iter().filter_map(|seat| seat.running.lock().clone());
         running.map(|running| running.broker.counters().takeovers.load(Ordering::Relaxed)).sum()
@@ -230,9 +257,10 @@ async fn live(
             running.broker.leave().await;
         }
         place.lock().take();
-        let Running { server, broker, log, catalog } = running;
+        let Running { server, broker, log, catalog, others } = running;
         tracing::debug!("stopping the server");
         server.shutdown().await;
+        others.stop().await;
         tracing::debug!("stopping the broker");
         broker.shutdown().await;
         tracing::debug!("closing the log");
@@ -255,6 +283,8 @@ async fn live(
 
 async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<Running> {
     let listener = BoundListener::bind(&world.net, "PLAINTEXT", &format!("127.0.0.1:{port}"), false).await?;
+    let for_brokers =
+        BoundInterBroker::bind(&world.net, &format!("127.0.0.1:{}", port + INTER_BROKER_PORTS)).await?;
     let rng: SharedRng = SeededRng::shared(world.seeds.next_u64());
     let config = |node_id: i32| {
         let properties = [
@@ -275,12 +305,20 @@ async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<R
         lease_ttl: LEASE_TTL,
         follow_every: FOLLOW_EVERY,
         snapshot_frames: 25,
-        endpoints: vec![BrokerEndpoint {
-            listener_name: endpoint.listener_name.clone(),
-            security_protocol: endpoint.security_protocol,
-            host: endpoint.host.clone(),
-            port: endpoint.port,
-        }],
+        endpoints: vec![
+            BrokerEndpoint {
+                listener_name: endpoint.listener_name.clone(),
+                security_protocol: endpoint.security_protocol,
+                host: endpoint.host.clone(),
+                port: endpoint.port,
+            },
+            BrokerEndpoint {
+                listener_name: INTER_BROKER_LISTENER.into(),
+                security_protocol: 1,
+                host: endpoint.host.clone(),
+                port: for_brokers.address().port(),
+            },
+        ],
         ..CatalogOptions::default()
     };
     let shared: Arc<dyn Bucket> = Arc::new(bucket.clone());
@@ -295,6 +333,13 @@ async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<R
         }
     };
     let node_id = catalog.node_id();
+    let me = PeerId { node_id, wal_id: catalog.wal_id() };
+    let others = InterBroker::new(world.net.clone(), Security::Memory(me), world.clock.clone());
+    let shaky = ShakyPeers {
+        inner: others.clone(),
+        trouble: world.between_brokers.clone(),
+        rng: SeededRng::shared(world.seeds.next_u64()),
+    };
     let broker = Broker::start(BrokerOptions {
         clock: world.clock.clone(),
         rng,
@@ -303,7 +348,7 @@ async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<R
         config: config(node_id)?,
         node_id,
         advertised: vec![endpoint],
-        peers: Some(TcpPeers::new(world.net.clone())),
+        peers: Some(Arc::new(shaky)),
     });
     let broker = match broker.await {
         Ok(broker) => broker,
@@ -313,8 +358,9 @@ async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<R
             return Err(error.into());
         }
     };
+    others.serve(for_brokers, broker.clone(), InterBrokerLimits::default());
     let server = Server::start(vec![listener], broker.clone(), Limits::default(), world.clock.clone());
-    Ok(Running { server, broker, log, catalog })
+    Ok(Running { server, broker, log, catalog, others })
 }
 
 /// Resolves when this broker does not count any more, as `ottla serve` finds out.

@@ -53,6 +53,9 @@ const NEVER: Duration = Duration::from_secs(24 * 3600);
 /// Broken connections, out of a thousand frames.
 const NET_USUAL: u64 = 3;
 const NET_STORM: u64 = 100;
+/// Calls between brokers that go wrong, out of a thousand.
+const CALLS_USUAL: u64 = 50;
+const CALLS_STORM: u64 = 400;
 
 /// What most operations are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +102,9 @@ pub struct Totals {
     pub rejoined: u64,
     pub starts: u64,
     pub takeovers: u64,
+    /// Changes of metadata by way of the controller, and those of which it said nothing in time.
+    pub handed_off: u64,
+    pub handed_off_unknown: u64,
     pub topics_deleted: u64,
     pub trims: u64,
     pub commits: u64,
@@ -114,7 +120,7 @@ impl Totals {
         }
     }
 
-    fn fields(&mut self) -> [&mut u64; 16] {
+    fn fields(&mut self) -> [&mut u64; 18] {
         let Totals {
             acknowledged,
             seen,
@@ -126,6 +132,8 @@ impl Totals {
             rejoined,
             starts,
             takeovers,
+            handed_off,
+            handed_off_unknown,
             topics_deleted,
             trims,
             commits,
@@ -144,6 +152,8 @@ impl Totals {
             rejoined,
             starts,
             takeovers,
+            handed_off,
+            handed_off_unknown,
             topics_deleted,
             trims,
             commits,
@@ -357,7 +367,9 @@ impl Run {
     }
 
     async fn operate(&mut self) {
+        let between_brokers = self.cluster.borrow().between_brokers().clone();
         self.trouble.set(NET_USUAL);
+        between_brokers.set(CALLS_USUAL);
         let stop = Rc::new(Cell::new(false));
         let reading = task_local(read_on(self.client("reader"), self.told.clone(), stop.clone()));
         let members: Vec<_> = (0..2)
@@ -380,6 +392,7 @@ impl Run {
         }
         // Everything is well again.
         self.trouble.set(0);
+        between_brokers.set(0);
         let well = MemBucketFaults { late_max: LATE_MAX, ..MemBucketFaults::default() };
         self.cluster.borrow().store().set_faults(well);
         for under_way in std::mem::take(&mut self.under_way).into_values() {
@@ -467,7 +480,8 @@ impl Run {
             }
             950..960 => {
                 let pause = Duration::from_millis(500 + self.random.below(4_000));
-                self.one_of("net", bad_net(self.trouble.clone(), pause, self.told.clone()));
+                let between_brokers = self.cluster.borrow().between_brokers().clone();
+                self.one_of("net", bad_net(self.trouble.clone(), between_brokers, pause, self.told.clone()));
             }
             _ => {}
         }
@@ -547,6 +561,7 @@ impl Run {
         totals.rejoined = counts.rejoined.load(Ordering::Relaxed);
         totals.left = counts.left.load(Ordering::Relaxed);
         totals.takeovers = cluster.takeovers();
+        (totals.handed_off, totals.handed_off_unknown) = cluster.handed_off();
         told.line(format_args!("the store did {:016x}", store.trace_hash()));
         Ok(())
     }
@@ -854,11 +869,13 @@ async fn bad_weather(cluster: Rc<RefCell<Cluster>>, faults: MemBucketFaults, pau
     store.set_faults(usual_faults());
 }
 
-async fn bad_net(trouble: Trouble, pause: Duration, told: Shared) {
+async fn bad_net(trouble: Trouble, between_brokers: Trouble, pause: Duration, told: Shared) {
     told.borrow_mut().totals.storms += 1;
     trouble.set(NET_STORM);
+    between_brokers.set(CALLS_STORM);
     task::sleep(pause).await;
     trouble.set(NET_USUAL);
+    between_brokers.set(CALLS_USUAL);
 }
 
 async fn read_all(client: &Client, topic: &str) -> anyhow::Result<Vec<Received>> {

@@ -25,7 +25,7 @@ impl Trouble {
         self.0.store(breaks, Ordering::Relaxed);
     }
 
-    fn strikes(&self, rng: &SharedRng) -> bool {
+    pub(crate) fn strikes(&self, rng: &SharedRng) -> bool {
         // Drawn in any case: the world's other draws do not depend on the trouble.
         rng.below(PER) < self.0.load(Ordering::Relaxed)
     }

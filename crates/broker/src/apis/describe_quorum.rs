@@ -14,6 +14,7 @@ use protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
 use protocol::{ErrorCode, Str, Uuid};
 
 use crate::broker::Broker;
+use crate::peers::INTER_BROKER_LISTENER;
 use crate::request::RequestContext;
 
 const METADATA_TOPIC: &str = "__cluster_metadata";
@@ -47,7 +48,8 @@ fn listeners(broker: &Broker, state: &State, node_id: i32) -> Vec<Listener> {
         return own.map(|own| listener(&own.listener_name, &own.host, own.port)).collect();
     }
     let registered = state.broker(node_id).into_iter().flat_map(|other| &other.endpoints);
-    registered.map(|one| listener(&one.listener_name, &one.host, one.port)).collect()
+    let for_clients = registered.filter(|one| one.listener_name != INTER_BROKER_LISTENER);
+    for_clients.map(|one| listener(&one.listener_name, &one.host, one.port)).collect()
 }
 
 fn describe(context: &RequestContext, state: &State, topic: &AskedTopic) -> TopicData {

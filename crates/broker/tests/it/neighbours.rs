@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::Outcome;
+use broker::{INTER_BROKER_LISTENER, Outcome};
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions, MetadataRecord};
 use futures_util::future::BoxFuture;
 use protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -34,9 +34,18 @@ use crate::house::{House, Opened, answer, batch, code, endpoint, only_partition,
 
 const TWO: &[(&str, &str)] = &[("offsets.topic.num.partitions", "2")];
 
+/// Where clients have no business.
+const BETWEEN_BROKERS: &str = "between-brokers.test";
+
 /// Another broker, as far as the metadata knows.
 async fn neighbour(bucket: &MemBucket, node_id: i32) -> Arc<Catalog> {
-    neighbour_at(bucket, node_id, vec![endpoint(&format!("broker-{node_id}.test"))]).await
+    let between_brokers = BrokerEndpoint {
+        listener_name: INTER_BROKER_LISTENER.into(),
+        security_protocol: 1,
+        ..endpoint(BETWEEN_BROKERS)
+    };
+    let endpoints = vec![endpoint(&format!("broker-{node_id}.test")), between_brokers];
+    neighbour_at(bucket, node_id, endpoints).await
 }
 
 async fn neighbour_at(bucket: &MemBucket, node_id: i32, endpoints: Vec<BrokerEndpoint>) -> Arc<Catalog> {
@@ -319,6 +328,8 @@ fn a_fenced_broker_is_not_listed_and_its_partitions_have_no_leader() {
         let log =
             TopicData { topic_name: "__cluster_metadata".into(), partitions: vec![PartitionData::default()] };
         let quorum = house.ask(2, DescribeQuorumRequest { topics: vec![log] }).await;
+        let told: Vec<_> = quorum.nodes.iter().flat_map(|node| &node.listeners).collect();
+        assert!(told.len() == 2 && told.iter().all(|listener| listener.host != BETWEEN_BROKERS), "{told:?}");
         let quorum = &quorum.topics[0].partitions[0];
         let observers: Vec<i32> = quorum.observers.iter().map(|replica| replica.replica_id).collect();
         assert_eq!((quorum.leader_id, observers), (1, vec![3]));

@@ -830,9 +830,13 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Longest wait of a starting broker for the controller to accept it.",
     )
     .no_effect(QUORUM),
-    key("inter.broker.listener.name", String, "", "Listener that brokers use among themselves.")
-        .null()
-        .no_effect(CLUSTER),
+    key(
+        "inter.broker.listener.name",
+        String,
+        "",
+        "Listener that brokers of a bucket use among themselves, and only they: BROKER, unless this names one with SSL.",
+    )
+    .null(),
     key(
         "internal.metadata.delete.delay.millis",
         Long,

@@ -5,6 +5,7 @@
 
 mod data;
 mod idle_memory;
+mod inter_broker;
 pub mod properties;
 mod report;
 mod welcome;
@@ -12,11 +13,13 @@ mod welcome;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use broker::{Broker, BrokerOptions, Endpoint};
+use broker::{Broker, BrokerOptions, Endpoint, Peers};
 use catalog::Catalog;
 use catalog::config::BrokerConfig;
 use commitlog::CommitLog;
-use server::{BindError, BoundAdmin, BoundListener, Server, TcpPeers};
+use server::{
+    BindError, BoundAdmin, BoundInterBroker, BoundListener, InterBroker, InterBrokerLimits, Server,
+};
 use world::clock::RealClock;
 use world::net::Net;
 use world::rng::RealRng;
@@ -38,6 +41,8 @@ struct Plan {
     listeners: Vec<ListenerAddress>,
     /// As `advertised.listeners` or `--advertise` say; by listener name.
     advertised: Vec<ListenerAddress>,
+    /// Of a bucket: where other brokers reach this one.
+    brokers: Option<inter_broker::Addresses>,
     admin: Admin,
     limits: server::Limits,
     insecure: bool,
@@ -99,6 +104,10 @@ fn plan(arguments: Serve) -> Result<Plan, Failure> {
         }
         None => properties::listeners("advertised.listeners", &all)?,
     };
+    let brokers = match &data {
+        Place::Bucket(_) => Some(inter_broker::addresses(&all, &listeners)?),
+        Place::Directory(_) => None,
+    };
     let admin = match arguments.admin {
         Some(address) => {
             properties::host_and_port("--admin", &address)?;
@@ -108,7 +117,7 @@ fn plan(arguments: Serve) -> Result<Plan, Failure> {
         None => Admin::Default,
     };
     let limits = properties::limits(&config, world::machine::memory_bytes());
-    Ok(Plan { config, data, listeners, advertised, admin, limits, insecure: arguments.insecure })
+    Ok(Plan { config, data, listeners, advertised, brokers, admin, limits, insecure: arguments.insecure })
 }
 
 async fn serve(mut plan: Plan, output: Output) -> Done {
@@ -117,6 +126,7 @@ async fn serve(mut plan: Plan, output: Output) -> Done {
     std::future::poll_fn(|cx| std::task::Poll::Ready(termination.as_mut().poll(cx).is_ready())).await;
     let net = Net::tcp();
     let mut bound = bind(&net, &plan).await?;
+    let mut brokers = bind_inter_broker(&net, &plan).await?;
     let admin = bind_admin(&net, &plan).await?;
     let progress = Arc::new(Progress::new(RealClock::shared()));
     let admin = admin.serve(progress.clone());
@@ -124,11 +134,14 @@ async fn serve(mut plan: Plan, output: Output) -> Done {
     for (listener, bound) in plan.listeners.iter_mut().zip(&bound) {
         listener.port = bound.address().port();
     }
+    if let (Some(addresses), Some(bound)) = (&mut plan.brokers, &brokers) {
+        addresses.listen.port = bound.address().port();
+    }
     let mut output = Some(output);
     loop {
         let running = tokio::select! {
             biased;
-            started = start(&plan, bound, &progress, &admin, output.take()) => started?,
+            started = start(&plan, bound, brokers, &progress, &admin, output.take()) => started?,
             // Recovery changes nothing that a later start does not find again.
             _ = termination.as_mut() => {
                 tracing::info!("stopped while starting");
@@ -140,7 +153,10 @@ async fn serve(mut plan: Plan, output: Output) -> Done {
                 admin.stop();
                 return Ok(());
             }
-            End::TakenOver => bound = bind(&net, &plan).await?,
+            End::TakenOver => {
+                bound = bind(&net, &plan).await?;
+                brokers = bind_inter_broker(&net, &plan).await?;
+            }
         }
     }
 }
@@ -154,6 +170,12 @@ async fn bind(net: &Net, plan: &Plan) -> Result<Vec<BoundListener>, Failure> {
     Ok(listeners)
 }
 
+async fn bind_inter_broker(net: &Net, plan: &Plan) -> Result<Option<BoundInterBroker>, Failure> {
+    let Some(addresses) = &plan.brokers else { return Ok(None) };
+    let bound = BoundInterBroker::bind(net, &addresses.listen.to_bind()).await;
+    bound.map(Some).map_err(bind_failure)
+}
+
 /// A broker that serves.
 struct Running {
     lock: Option<world::disk::DiskLock>,
@@ -161,6 +183,8 @@ struct Running {
     log: Arc<CommitLog>,
     broker: Arc<Broker>,
     server: Arc<Server>,
+    /// Of a bucket.
+    others: Option<Arc<InterBroker>>,
 }
 
 /// How a broker ends.
@@ -173,6 +197,7 @@ enum End {
 async fn start(
     plan: &Plan,
     listeners: Vec<BoundListener>,
+    brokers: Option<BoundInterBroker>,
     progress: &Progress,
     admin: &server::Admin,
     output: Option<Output>,
@@ -180,9 +205,17 @@ async fn start(
     let advertised = endpoints(plan, &listeners);
     let config = with_addresses(&plan.config, &listeners, &advertised)?;
     let (clock, rng) = (RealClock::shared(), RealRng::shared());
+    let for_brokers = brokers.as_ref().zip(plan.brokers.as_ref());
+    let for_brokers =
+        for_brokers.map(|(bound, addresses)| addresses.endpoint(bound.address(), &advertised[0]));
+    let registered: Vec<Endpoint> = advertised.iter().cloned().chain(for_brokers).collect();
     let data::Data { lock, catalog, log, counters } =
-        data::open(&plan.data, &config, &advertised, &clock, &rng).await?;
+        data::open(&plan.data, &config, &registered, &clock, &rng).await?;
     let config = with_node_id(&config, catalog.node_id())?;
+    let others = match &brokers {
+        Some(_) => Some(inter_broker::open(&plan.data, &catalog, &clock).await?),
+        None => None,
+    };
     let broker = Broker::start(BrokerOptions {
         clock: clock.clone(),
         rng,
@@ -191,12 +224,22 @@ async fn start(
         node_id: config.node_id(),
         config: Arc::new(config),
         advertised: advertised.clone(),
-        peers: Some(TcpPeers::new(Net::tcp())),
+        peers: others.clone().map(|others| others as Arc<dyn Peers>),
     })
     .await
     .map_err(|error| Failure::failed(format!("the broker does not start: {error}")))?;
+    if let (Some(others), Some(bound)) = (&others, brokers) {
+        others.serve(bound, broker.clone(), InterBrokerLimits::default());
+    }
     let server = Server::start(listeners, broker.clone(), plan.limits.clone(), clock);
-    progress.ready(broker.clone(), server.clone(), catalog.clone(), log.clone(), counters);
+    progress.ready(report::Rooms {
+        broker: broker.clone(),
+        server: server.clone(),
+        catalog: catalog.clone(),
+        log: log.clone(),
+        medium: counters,
+        others: others.clone(),
+    });
     // They end with the broker.
     drop(world::task::spawn(idle_memory::watch(Arc::downgrade(&server))));
     drop(world::task::spawn(follow_connection_limits(broker.clone(), catalog.clone(), server.clone())));
@@ -214,7 +257,7 @@ async fn start(
             },
         )?;
     }
-    Ok(Running { lock, catalog, log, broker, server })
+    Ok(Running { lock, catalog, log, broker, server, others })
 }
 
 /// What an operator changes of them holds from then on, without a restart.
@@ -265,6 +308,9 @@ impl Running {
             Err(failure) => tracing::error!("{failure}"),
         }
         self.server.shutdown().await;
+        if let Some(others) = &self.others {
+            others.stop().await;
+        }
         self.broker.shutdown().await;
         self.log.close().await;
         if let Ok(End::Stopped) = end {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use broker::INTER_BROKER_LISTENER;
 use catalog::config::BrokerConfig;
 use server::{ConnectionLimits, Limits};
 
@@ -56,15 +57,48 @@ pub fn host_and_port(option: &str, text: &str) -> Result<(String, u16), Failure>
     Ok((host.to_owned(), port))
 }
 
-/// `listeners` or `advertised.listeners`: `NAME://host:port,…`. Listeners of controllers are left out: there is none here.
+/// `listener.security.protocol.map`.
+fn protocols(all: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let pairs = list(all.get("listener.security.protocol.map")).filter_map(|pair| pair.split_once(':'));
+    pairs.map(|(name, protocol)| (name.to_uppercase(), protocol.to_uppercase())).collect()
+}
+
+/// What the listener for other brokers is called in `listeners`. Kafka's files name one there that clients use too; here brokers have
+/// one of their own, and it has TLS.
+fn inter_broker_name(all: &BTreeMap<String, String>) -> String {
+    let named = all.get("inter.broker.listener.name").map(|name| name.trim().to_uppercase());
+    let is_ssl = |name: &String| protocols(all).get(name).unwrap_or(name) == "SSL";
+    named.filter(is_ssl).unwrap_or_else(|| INTER_BROKER_LISTENER.to_owned())
+}
+
+/// Where `listeners` or `advertised.listeners` have the listener for other brokers.
+pub fn inter_broker(key: &str, all: &BTreeMap<String, String>) -> Result<Option<ListenerAddress>, Failure> {
+    let name = inter_broker_name(all);
+    let entries = list(all.get(key)).filter_map(|entry| entry.split_once("://"));
+    let found: Vec<_> = entries.filter(|(listener, _)| listener.to_uppercase() == name).collect();
+    let wrong = |reason: String| Failure::usage(format!("{key}: {reason}"));
+    if let Some(protocol) = protocols(all).get(&name).filter(|protocol| *protocol != "SSL") {
+        return Err(wrong(format!(
+            "{name} is the listener for other brokers: it has SSL and not {protocol}"
+        )));
+    }
+    match found[..] {
+        [] => Ok(None),
+        [(_, address)] => {
+            let (host, port) = host_and_port("listeners", address)
+                .map_err(|_| wrong(format!("{address} is not HOST:PORT")))?;
+            Ok(Some(ListenerAddress { name, host, port }))
+        }
+        _ => Err(wrong(format!("{name} is there twice"))),
+    }
+}
+
+/// `listeners` or `advertised.listeners`: `NAME://host:port,…`, those for clients. There is none for controllers here, and the one for
+/// other brokers is [`inter_broker`].
 pub fn listeners(key: &str, all: &BTreeMap<String, String>) -> Result<Vec<ListenerAddress>, Failure> {
     let Some(value) = all.get(key) else { return Ok(Vec::new()) };
     let wrong = |reason: String| Failure::usage(format!("{key}={value}: {reason}"));
-    let protocols: BTreeMap<String, String> = list(all.get("listener.security.protocol.map"))
-        .filter_map(|pair| {
-            pair.split_once(':').map(|(name, protocol)| (name.to_uppercase(), protocol.to_uppercase()))
-        })
-        .collect();
+    let (protocols, brokers) = (protocols(all), inter_broker_name(all));
     let controllers: Vec<String> =
         list(all.get("controller.listener.names")).map(str::to_uppercase).collect();
     let mut found: Vec<ListenerAddress> = Vec::new();
@@ -72,7 +106,7 @@ pub fn listeners(key: &str, all: &BTreeMap<String, String>) -> Result<Vec<Listen
         let (name, address) =
             entry.split_once("://").ok_or_else(|| wrong(format!("{entry} is not NAME://HOST:PORT")))?;
         let name = name.to_uppercase();
-        if controllers.contains(&name) {
+        if controllers.contains(&name) || name == brokers {
             continue;
         }
         let protocol = protocols.get(&name).unwrap_or(&name);
@@ -162,6 +196,29 @@ mod tests {
         for wrong in ["SSL://:9093", "PLAINTEXT:9092", "PLAINTEXT://x", "A://:1,A://:2", ""] {
             assert!(listeners("listeners", &all(&[("listeners", wrong)])).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn brokers_have_a_listener_of_their_own() {
+        let where_is = |pairs: &[(&str, &str)]| {
+            let all = all(pairs);
+            let brokers = inter_broker("listeners", &all).map(|found| found.map(|found| found.to_bind()));
+            (brokers.ok(), listeners("listeners", &all).map(|found| found.len()).ok())
+        };
+        let some = |address: &str| Some(Some(address.to_owned()));
+        let one = "PLAINTEXT://:9092,BROKER://10.0.0.1:9093";
+        assert_eq!(where_is(&[("listeners", one)]), (some("10.0.0.1:9093"), Some(1)));
+        assert_eq!(where_is(&[("listeners", "PLAINTEXT://:9092")]), (Some(None), Some(1)));
+        // Kafka's own example file.
+        let named = ("inter.broker.listener.name", "PLAINTEXT");
+        assert_eq!(where_is(&[("listeners", one), named]), (some("10.0.0.1:9093"), Some(1)));
+        let (named, map) = (("inter.broker.listener.name", "INTERNAL"), "INTERNAL:SSL,PLAINTEXT:PLAINTEXT");
+        let internal = ("listeners", "PLAINTEXT://:9092,INTERNAL://:0");
+        let mapped = ("listener.security.protocol.map", map);
+        assert_eq!(where_is(&[internal, named, mapped]), (some("0.0.0.0:0"), Some(1)));
+        let plain = ("listener.security.protocol.map", "BROKER:PLAINTEXT");
+        assert_eq!(where_is(&[("listeners", one), plain]).0, None);
+        assert_eq!(where_is(&[("listeners", "BROKER://:1,BROKER://:2")]), (None, None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use catalog::{Catalog, Topic};
 use commitlog::{CommitLog, LogState};
 use parking_lot::RwLock;
 use protocol::{Str, TopicIdPartition, Uuid};
-use server::{MetricsText, Readiness, Report, Server};
+use server::{InterBroker, MetricsText, Readiness, Report, Server};
 use world::bucket::BucketCounters;
 use world::clock::SharedClock;
 use world::disk::DiskCounters;
@@ -25,12 +25,14 @@ pub struct Progress {
     is_stopping: AtomicBool,
 }
 
-struct Rooms {
-    broker: Arc<Broker>,
-    server: Arc<Server>,
-    catalog: Arc<Catalog>,
-    log: Arc<CommitLog>,
-    medium: MediumCounters,
+pub struct Rooms {
+    pub broker: Arc<Broker>,
+    pub server: Arc<Server>,
+    pub catalog: Arc<Catalog>,
+    pub log: Arc<CommitLog>,
+    pub medium: MediumCounters,
+    /// Of a bucket.
+    pub others: Option<Arc<InterBroker>>,
 }
 
 impl Progress {
@@ -38,16 +40,9 @@ impl Progress {
         Self { clock, rooms: RwLock::new(None), is_stopping: AtomicBool::new(false) }
     }
 
-    pub fn ready(
-        &self,
-        broker: Arc<Broker>,
-        server: Arc<Server>,
-        catalog: Arc<Catalog>,
-        log: Arc<CommitLog>,
-        medium: MediumCounters,
-    ) {
+    pub fn ready(&self, rooms: Rooms) {
         self.is_stopping.store(false, Ordering::Relaxed);
-        *self.rooms.write() = Some(Rooms { broker, server, catalog, log, medium });
+        *self.rooms.write() = Some(rooms);
     }
 
     pub fn stopping(&self) {
@@ -65,7 +60,16 @@ impl Report for Progress {
             return Readiness::NotReady("recovering the log".to_owned());
         };
         match rooms.log.state() {
-            LogState::Running => Readiness::Ready,
+            LogState::Running => match rooms.others.as_deref().map(InterBroker::unreachable) {
+                Some((others, silent)) if !silent.is_empty() => {
+                    let nodes: Vec<String> = silent.iter().map(i32::to_string).collect();
+                    let (nodes, silent) = (nodes.join(", "), silent.len());
+                    Readiness::ReadyBut(format!(
+                        "{silent} of {others} other brokers live in the bucket and do not answer this one: node {nodes}"
+                    ))
+                }
+                _ => Readiness::Ready,
+            },
             LogState::Full => {
                 Readiness::NotReady("the disk is nearly full: reads go on, produce is refused".to_owned())
             }
@@ -102,6 +106,9 @@ impl Report for Progress {
         server::write_server_metrics(text, &rooms.server, self.clock.monotonic());
         write_topic_metrics(text, &rooms.broker);
         write_cluster_metrics(text, &rooms.catalog);
+        if let Some(others) = &rooms.others {
+            server::write_inter_broker_metrics(text, others);
+        }
         write_log_metrics(text, &rooms.log);
         match &rooms.medium {
             MediumCounters::Disk(disk) => write_disk_metrics(text, disk),
@@ -375,6 +382,26 @@ fn write_cluster_metrics(text: &mut MetricsText, catalog: &Catalog) {
         "ottla_metadata_appends_failed_total",
         "Those that could not be written.",
         load(&counters.appends_failed),
+    );
+    text.counter(
+        "ottla_metadata_frames_total",
+        "Objects, or frames of the file, that this broker has added to the metadata log.",
+        load(&counters.frames),
+    );
+    text.counter(
+        "ottla_metadata_appends_handed_off_total",
+        "Changes that the controller was asked to append.",
+        load(&counters.handed_off),
+    );
+    text.counter(
+        "ottla_metadata_appends_handed_off_unknown_total",
+        "Those of which it said nothing in time, so that this broker appended them itself.",
+        load(&counters.handed_off_unknown),
+    );
+    text.counter(
+        "ottla_metadata_appends_for_others_total",
+        "Changes that other brokers have handed off to this one.",
+        load(&counters.appends_for_others),
     );
     text.counter(
         "ottla_metadata_log_bytes_total",

@@ -25,7 +25,7 @@ const LISTED_AT_ONCE: usize = 1000;
 /// At a bucket whose brokers rewrite faster than it is read.
 const LOOKS_MAX: usize = 10;
 /// Folders of others, and what is in there.
-const KNOWN: [&str; 3] = ["meta/", "snapshots/", "lease/"];
+const KNOWN: [&str; 4] = ["meta/", "snapshots/", "lease/", "ca/"];
 
 #[derive(Debug, Default)]
 pub struct Audit {

@@ -4,6 +4,7 @@
 mod admin;
 mod frames;
 mod in_process;
+mod inter_broker;
 mod limits;
 mod order;
 mod script;

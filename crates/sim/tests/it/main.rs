@@ -1,6 +1,7 @@
 //! The whole broker, and a cluster of them, on the seeded world.
 
 mod cluster;
+mod hand_off;
 
 use sim::machine::Medium;
 use sim::power_cuts::{Plan, simulate};
