@@ -221,13 +221,23 @@ impl Cluster {
     async fn watch(self: Arc<Self>) {
         let ttl = self.options.lease_ttl;
         let mut watch = LeaseWatch::default();
+        let no_breaks = world::watch::channel(0).0;
         let mut orphans = BTreeSet::new();
         let mut is_calm = false;
         let mut pause = ttl / 4;
+        let mut breaks = match &self.options.others {
+            Some(others) => others.peers.breaks(),
+            None => no_breaks.subscribe(),
+        };
         let mut began = task::now();
         loop {
             // From the start of a look to the start of the next one: where lists are slow, looks farther apart would not count.
-            task::sleep_until(began + pause).await;
+            let left = (began + pause).saturating_duration_since(task::now());
+            let due = task::timeout(left, breaks.changed()).await;
+            if let Ok(Ok(())) = due {
+                // Somebody may have died just now. Its time counts from the look that finds its last renewal.
+                task::sleep(ttl / 24).await;
+            }
             began = task::now();
             if self.is_leaving() || self.options.catalog.is_fenced() {
                 return;

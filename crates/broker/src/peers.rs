@@ -7,7 +7,7 @@ use bytes::Bytes;
 use catalog::state::Broker as Registered;
 use catalog::{HandOff, HandOffFuture, HandedOff, State};
 use futures_util::future::BoxFuture;
-use world::task;
+use world::{task, watch};
 
 use crate::broker::Broker;
 
@@ -49,6 +49,8 @@ pub trait Peers: Send + Sync + 'static {
     fn hand_off(self: Arc<Self>, peer: Peer, requests: Bytes) -> BoxFuture<'static, HandedOff>;
     /// These are alive now: what is kept of others goes.
     fn follow(&self, live: &[Peer]);
+    /// Counts connections to others that ended: one of them may be gone.
+    fn breaks(&self) -> watch::Receiver<u64>;
 }
 
 /// What others ask of this broker; they are known to be of this cluster.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use server::InterBroker;
 use world::rng::SharedRng;
-use world::task;
+use world::{task, watch};
 
 use crate::wire::Trouble;
 
@@ -77,5 +77,9 @@ impl Peers for ShakyPeers {
 
     fn follow(&self, live: &[Peer]) {
         self.inner.follow(live);
+    }
+
+    fn breaks(&self) -> watch::Receiver<u64> {
+        self.inner.breaks()
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use world::clock::SharedClock;
 use world::net::Net;
 use world::task::{self, Instant};
+use world::watch;
 
 use super::counters::InterBrokerCounters;
 use super::credentials::PeerId;
@@ -42,6 +43,7 @@ pub struct InterBroker {
     links: Mutex<BTreeMap<u64, Arc<Link>>>,
     counters: Arc<InterBrokerCounters>,
     serving: Mutex<Option<Serving>>,
+    breaks: Arc<watch::Sender<u64>>,
 }
 
 struct Link {
@@ -82,6 +84,7 @@ impl InterBroker {
             links: Mutex::default(),
             counters: Arc::default(),
             serving: Mutex::default(),
+            breaks: Arc::new(watch::channel(0).0),
         })
     }
 
@@ -176,10 +179,14 @@ impl InterBroker {
             Ok(stream) => {
                 let (calls, queue) = mpsc::channel(CALLS_QUEUED_MAX);
                 *connection = Connecting { calls: Some(calls.clone()), ..Connecting::default() };
-                let id = link.id;
+                let (id, breaks) = (link.id, self.breaks.clone());
                 drop(task::spawn(async move {
                     if let Err(error) = talk(stream, queue).await {
                         tracing::debug!(?id, "the connection to another broker ended: {error}");
+                        breaks.send_if_modified(|count| {
+                            *count += 1;
+                            true
+                        });
                     }
                 }));
                 Some(calls)
@@ -273,5 +280,9 @@ impl Peers for InterBroker {
         };
         self.links.lock().retain(|wal_id, link| is_live(wal_id, &link.address));
         live.iter().for_each(|peer| drop(self.link(peer)));
+    }
+
+    fn breaks(&self) -> watch::Receiver<u64> {
+        self.breaks.subscribe()
     }
 }
