@@ -1,0 +1,90 @@
+//! The feature level of a cluster, as Kafka's `metadata.version` (R18): which records may stand in its metadata log.
+//!
+//! ```text
+//!   every broker registers the levels it knows ─▶ all that live know the next one ─▶ somebody raises it ─▶ its records may be appended
+//! ```
+//! A log says nothing of its level while that is the first one. Who meets a level that it does not know stops: what it would make of
+//! the records behind it is not what others make of them. Levels go up and never down.
+
+use std::fmt;
+
+use crate::record::MetadataRecord;
+
+/// The name under which tools see the level (`kafka-features.sh`).
+pub const OTTLA_VERSION: &str = "ottla.version";
+
+/// What every log begins with that does not say otherwise.
+pub const FIRST: i16 = 1;
+/// The highest one that this build knows; a cluster that it begins starts there.
+#[cfg(not(feature = "next-level"))]
+const HIGHEST: i16 = FIRST;
+#[cfg(feature = "next-level")]
+const HIGHEST: i16 = FIRST + 1;
+
+/// The levels that a build knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Levels {
+    pub lowest: i16,
+    pub highest: i16,
+}
+
+impl Levels {
+    /// Of this build.
+    pub const KNOWN: Levels = Levels { lowest: FIRST, highest: HIGHEST };
+    /// Of every build that did not say what it knows.
+    pub const FIRST_ONLY: Levels = Levels { lowest: FIRST, highest: FIRST };
+
+    pub fn contains(self, level: i16) -> bool {
+        (self.lowest..=self.highest).contains(&level)
+    }
+
+    pub(crate) fn require(self, level: i16) -> Result<(), LevelUnknown> {
+        if self.contains(level) { Ok(()) } else { Err(LevelUnknown { level, known: self }) }
+    }
+}
+
+impl Default for Levels {
+    fn default() -> Self {
+        Self::KNOWN
+    }
+}
+
+impl fmt::Display for Levels {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} to {}", self.lowest, self.highest)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this cluster is at {OTTLA_VERSION} {level}, this build of ottla knows {known}: start a release that knows {level}; a level is never lowered, and nothing was changed"
+)]
+pub struct LevelUnknown {
+    pub level: i16,
+    pub known: Levels,
+}
+
+/// What a release of the next level says besides, from that level on: a remark with every topic that it makes.
+#[cfg(feature = "next-level")]
+pub(crate) fn with_remark(level: i16, mut records: Vec<MetadataRecord>) -> Vec<MetadataRecord> {
+    let made = records.iter().find_map(|record| match record {
+        MetadataRecord::CreateTopic { name, .. } if level > FIRST => Some(name),
+        _ => None,
+    });
+    if let Some(name) = made {
+        let text = protocol::Str::from(format!("remark-on-{name}"));
+        records.push(MetadataRecord::Remark { text });
+    }
+    records
+}
+
+impl MetadataRecord {
+    /// The level from which on it may be appended. A record that is new, or new in a version, belongs to the next level.
+    pub(crate) fn level(&self) -> i16 {
+        match self {
+            #[cfg(any(test, feature = "next-level"))]
+            Self::Remark { .. } => FIRST + 1,
+            _ => FIRST,
+        }
+    }
+}
