@@ -493,7 +493,13 @@ async fn wait_for_node_id(
     let mut watch = LeaseWatch::default();
     let mut first = None;
     loop {
-        let listed = patiently(LEASE_PATIENCE, || leases.list()).await?;
+        // Not when it was asked for in vain.
+        let asked_at = Mutex::new(task::now());
+        let listed = patiently(LEASE_PATIENCE, || {
+            *asked_at.lock() = task::now();
+            leases.list()
+        })
+        .await?;
         let lease = listed.get(&wal_id).cloned();
         match first.get_or_insert_with(|| lease.clone()) {
             first if *first == lease => {}
@@ -501,7 +507,7 @@ async fn wait_for_node_id(
             // It has left.
             _ => return Ok(()),
         }
-        watch.look(task::now() - began, ttl, [wal_id], &listed);
+        watch.look(*asked_at.lock() - began, task::now() - began, ttl, [wal_id], &listed);
         if watch.is_expired(wal_id, ttl) {
             return Ok(());
         }
