@@ -88,3 +88,71 @@ impl MetadataRecord {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Str, Uuid};
+
+    use super::*;
+    use crate::encoding::{Decoder, Encoder};
+    use crate::snapshot::{self, SnapshotPlace};
+    use crate::state::{Entry, State};
+
+    fn register(levels: Levels) -> MetadataRecord {
+        MetadataRecord::RegisterBroker {
+            node_id: 7,
+            previous: 0,
+            incarnation: Uuid([0xaa; 16]),
+            rack: None,
+            endpoints: Vec::new(),
+            levels,
+        }
+    }
+
+    /// What a release of the next level writes of itself is read by all that have this file; and what has no level to name is
+    /// written as it always was.
+    #[test]
+    fn what_names_a_level_keeps_its_bytes() {
+        let cluster = |level| MetadataRecord::CreateCluster { cluster_id: Str::from("c"), level };
+        let id = "aa".repeat(16);
+        for (record, hex) in [
+            (cluster(1), "0100 00 01000000 63".to_owned()),
+            (cluster(2), "0100 01 01000000 63 0200".to_owned()),
+            (register(Levels::FIRST_ONLY), format!("0200 00 07000000 0000000000000000 {id} 00 00000000")),
+            (
+                register(Levels { lowest: 2, highest: 5 }),
+                format!("0200 01 07000000 0000000000000000 {id} 00 00000000 0200 0500"),
+            ),
+        ] {
+            let mut out = Encoder::default();
+            record.encode(&mut out);
+            let bytes = out.finish();
+            let written: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(written, hex.replace(' ', ""));
+            let mut input = Decoder::new(&bytes, "record");
+            assert_eq!((MetadataRecord::decode(&mut input), input.left()), (Ok(record), 0));
+        }
+    }
+
+    /// A snapshot says it before its state, and with it what the brokers know.
+    #[test]
+    fn a_snapshot_names_its_level_in_its_head() {
+        let known = Levels { lowest: 1, highest: 3 };
+        for level in [1, 3] {
+            let mut state = State::default();
+            let records = vec![
+                MetadataRecord::CreateCluster { cluster_id: Str::from("c"), level },
+                register(known),
+                MetadataRecord::BeginWal,
+            ];
+            state.apply(1, &[Entry { writer: 0, request: 0, records }]);
+            let place = SnapshotPlace { log_id: [1; 16], position: 1, log_end: 0, frame_hash: 0 };
+            let bytes = snapshot::encode(&place, &state);
+            assert_eq!(bytes[10..12], [if level == 1 { 0 } else { level as u8 }, 0]);
+            let (_, read) = snapshot::decode(&bytes, known).expect("it is known");
+            assert_eq!((&read, read.broker(7).map(|broker| broker.levels)), (&state, Some(known)));
+            let refused = snapshot::decode(&bytes, Levels::FIRST_ONLY).err().map(|error| error.to_string());
+            assert_eq!(refused.is_some(), level == 3, "{refused:?}");
+        }
+    }
+}
