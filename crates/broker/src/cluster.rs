@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use catalog::{Catalog, ConfigMap, LeaseWatch, Leases, PartitionInfo, ResourceType, State};
-use commitlog::{CommitError, CommitLog, PartitionSettings};
+use commitlog::manifest::shard_of;
+use commitlog::{CommitError, CommitLog, OpenError, PartitionSettings};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use protocol::{Str, TopicIdPartition, Uuid};
@@ -33,6 +34,8 @@ const MOVED_AT_ONCE: usize = 5_000;
 /// Partitions opened side by side share their reads; more at once take more memory.
 const OPENED_AT_ONCE: usize = 20_000;
 const RETRY: Duration = Duration::from_millis(500);
+/// What is damaged is looked at again and again, but not all the time.
+const RETRY_MAX: Duration = Duration::from_secs(30);
 /// How long a broker that leaves waits for its last commits and for the record that gives its partitions away.
 const LEAVE_MAX: Duration = Duration::from_secs(20);
 const HAND_OVER_TRIES: u32 = 5;
@@ -124,8 +127,14 @@ impl Cluster {
         let mut seen = SeenConfigs::default();
         loop {
             changes.borrow_and_update();
+            let mut pause = RETRY;
             while !self.follow_once(&mut seen).await {
                 task::sleep(RETRY).await;
+                // What is new does not wait for what is damaged.
+                if let Ok(Err(_)) = task::timeout(pause - RETRY, changes.changed()).await {
+                    return;
+                }
+                pause = (pause * 2).min(RETRY_MAX);
             }
             self.clone().send_home();
             // An error means that the catalog is closed.
@@ -161,17 +170,13 @@ impl Cluster {
             counters.forget_topic(id);
         }
         topics.follow_catalog(changed);
-        let mut is_done = true;
+        // Who is told to be gone is, from here on: what is not open serves nobody.
+        catalog.set_applied(position);
+        let mut closed = 0;
         for some in missing.chunks(OPENED_AT_ONCE) {
-            let began = self.options.clock.monotonic();
-            if let Err(error) = log.open_partitions(some).await {
-                tracing::warn!("{} partitions are not open yet: {error}", some.len());
-                is_done = false;
-                continue;
-            }
-            let took = self.options.clock.monotonic().saturating_sub(began);
-            tracing::info!("opened {} partitions in {} ms", some.len(), took.as_millis());
+            closed += self.open(some).await;
         }
+        counters.partitions_not_open.store(closed as u64, Ordering::Relaxed);
         // What went elsewhere while it was being opened.
         let late: Vec<TopicIdPartition> = {
             let led = led(&catalog.read(), self.me());
@@ -180,10 +185,41 @@ impl Cluster {
         log.close_partitions(&late);
         log.follow_manifest().await;
         groups.follow_catalog();
-        if is_done {
-            catalog.set_applied(position);
+        closed == 0
+    }
+
+    /// Opens partitions; how many of them could not be. What one of them has that is damaged keeps nobody closed but those of its
+    /// shard of the manifest. A slot that is damaged may have something of each, so it keeps all of them (P7).
+    async fn open(&self, partitions: &[(TopicIdPartition, PartitionSettings)]) -> usize {
+        let log = &self.options.log;
+        let began = self.options.clock.monotonic();
+        let mut closed = 0;
+        match log.open_partitions(partitions).await {
+            Ok(()) => {}
+            Err(OpenError::DamagedObject { .. }) => {
+                let mut shards: BTreeMap<u32, Vec<(TopicIdPartition, PartitionSettings)>> = BTreeMap::new();
+                for one in partitions {
+                    shards.entry(shard_of(&one.0)).or_default().push(one.clone());
+                }
+                for some in shards.into_values() {
+                    if let Err(error) = log.open_partitions(&some).await {
+                        tracing::error!(
+                            "{} partitions stay closed, {} first: {error}",
+                            some.len(),
+                            some[0].0
+                        );
+                        closed += some.len();
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!("{} partitions are not open yet: {error}", partitions.len());
+                closed = partitions.len();
+            }
         }
-        is_done
+        let took = self.options.clock.monotonic().saturating_sub(began);
+        tracing::info!("opened {} partitions in {} ms", partitions.len() - closed, took.as_millis());
+        closed
     }
 
     fn differences(&self, seen: &mut SeenConfigs) -> Differences {
@@ -244,6 +280,7 @@ impl Cluster {
             }
             let at = self.options.clock.monotonic();
             let Ok(leases) = self.leases.list().await else { continue };
+            let answered_at = self.options.clock.monotonic();
             let (live, open): (Vec<u64>, BTreeSet<u64>) = {
                 let state = self.options.catalog.read();
                 let live = state
@@ -253,7 +290,7 @@ impl Cluster {
                 let open = state.wals().filter(|(_, wal)| wal.is_fenced && wal.sealed_at.is_none());
                 (live.collect(), open.map(|(wal_id, _)| wal_id).collect())
             };
-            watch.look(at, ttl, live.iter().copied(), &leases);
+            watch.look(at, answered_at, ttl, live.iter().copied(), &leases);
             let (gone, alive): (Vec<u64>, Vec<u64>) = live
                 .iter()
                 .copied()

@@ -57,6 +57,8 @@ pub struct Counters {
     pub fetches_expired: AtomicU64,
     /// WALs of other brokers that this one has ended.
     pub takeovers: AtomicU64,
+    /// Partitions that this broker leads and cannot open now: the bucket does not answer, or something of them is damaged.
+    pub partitions_not_open: AtomicU64,
     topics: RwLock<HashMap<Uuid, (Str, Arc<TopicCounters>)>>,
     topics_max: usize,
 }
@@ -69,6 +71,7 @@ impl Counters {
             fetches_delayed: AtomicU64::new(0),
             fetches_expired: AtomicU64::new(0),
             takeovers: AtomicU64::new(0),
+            partitions_not_open: AtomicU64::new(0),
             topics: RwLock::default(),
             topics_max,
         }

@@ -1,17 +1,34 @@
-//! Feature levels as ApiVersions shows them (KIP-584): only what is true.
+//! Feature levels as ApiVersions shows them and UpdateFeatures changes them (KIP-584): only what is true.
 //!
-//! `metadata.version` tells tools which release's metadata we can hold. `transaction.version`, `group.version` and
-//! `share.version` are absent, which clients read as level 0: no KIP-890 transactions, no KIP-848 groups, no share
-//! groups until they exist.
+//! `ottla.version` is the level of the cluster (`catalog::level`, R18). `metadata.version` tells tools which release of Kafka we
+//! resemble; it is what it is, since nothing of ours is stored as Kafka's metadata (`docs/decisions/feature-levels.md`).
+//! `transaction.version`, `group.version` and `share.version` are absent, which clients read as level 0: no KIP-890 transactions,
+//! no KIP-848 groups, no share groups until they exist.
 
-/// Name, lowest and highest level.
+use catalog::{Levels, OTTLA_VERSION, State};
+
+/// 4.3-IV0, the newest of the 4.4 line that is not in test.
+const METADATA_VERSION: Feature = Feature { name: "metadata.version", lowest: 30, highest: 30 };
+
+/// A name and the levels that this broker knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Feature {
     pub name: &'static str,
-    pub min: i16,
-    pub max: i16,
+    pub lowest: i16,
+    pub highest: i16,
 }
 
-/// 3.3-IV3 to 4.3-IV0, Kafka's own range in the 4.4 line.
-pub(crate) const METADATA_VERSION: Feature = Feature { name: "metadata.version", min: 7, max: 30 };
+impl Feature {
+    /// What it is finalized at.
+    pub fn level(&self, state: &State) -> i16 {
+        match self.name {
+            OTTLA_VERSION => state.level(),
+            _ => self.highest,
+        }
+    }
+}
 
-pub(crate) const SUPPORTED: [Feature; 1] = [METADATA_VERSION];
+pub(crate) fn supported(known: Levels) -> [Feature; 2] {
+    let Levels { lowest, highest } = known;
+    [METADATA_VERSION, Feature { name: OTTLA_VERSION, lowest, highest }]
+}

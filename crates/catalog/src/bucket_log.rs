@@ -24,6 +24,7 @@ use world::task;
 use crate::catalog::CatalogOpenError;
 use crate::encoding::{Decoder, Encoder, checksum};
 use crate::frame::{self, Frame, FrameError, LogId};
+use crate::level::Levels;
 use crate::log::{CommitError, Committed, Notice, replay};
 use crate::snapshot::{self, SnapshotError, SnapshotPlace};
 use crate::state::{Entry, State};
@@ -52,6 +53,7 @@ pub struct BucketLog {
     bytes_since_snapshot: u64,
     /// Frames behind the last one that are read already, by position.
     ahead: BTreeMap<u64, Object>,
+    known: Levels,
 }
 
 impl BucketLog {
@@ -59,20 +61,22 @@ impl BucketLog {
     pub async fn open(
         bucket: Arc<dyn Bucket>,
         rng: &dyn Rng,
+        known: Levels,
     ) -> Result<(Self, State, Vec<Notice>), CatalogOpenError> {
         let log_id = head(&*bucket, Some(rng.uuid())).await?;
-        Self::read(bucket, log_id).await
+        Self::read(bucket, log_id, known).await
     }
 
     /// The state of the last frame, and nothing begun.
     pub async fn look(bucket: Arc<dyn Bucket>) -> Result<State, CatalogOpenError> {
         let log_id = head(&*bucket, None).await?;
-        Self::read(bucket, log_id).await.map(|(_, state, _)| state)
+        Self::read(bucket, log_id, Levels::KNOWN).await.map(|(_, state, _)| state)
     }
 
     async fn read(
         bucket: Arc<dyn Bucket>,
         log_id: LogId,
+        known: Levels,
     ) -> Result<(Self, State, Vec<Notice>), CatalogOpenError> {
         let mut log = Self {
             bucket,
@@ -83,6 +87,7 @@ impl BucketLog {
             snapshot_len: 0,
             bytes_since_snapshot: 0,
             ahead: BTreeMap::new(),
+            known,
         };
         let mut notices = Vec::new();
         let mut state = log.newest_snapshot(&mut notices).await?;
@@ -95,7 +100,7 @@ impl BucketLog {
             let key = key(SNAPSHOTS, position);
             // Another broker may have removed it since.
             let Some(object) = get(&*self.bucket, &key).await? else { continue };
-            let reason = match snapshot::decode(&object.bytes) {
+            let reason = match snapshot::decode(&object.bytes, self.known) {
                 Ok((place, _)) if place.log_id != self.log_id => "taken of another log".to_owned(),
                 Ok((place, state)) => {
                     (self.position, self.last_hash) = (place.position, place.frame_hash);
@@ -106,6 +111,7 @@ impl BucketLog {
                     let reason = SnapshotError::UnknownVersion(version).to_string();
                     return Err(CatalogOpenError::Unreadable { file: key.into(), offset: 0, reason });
                 }
+                Err(SnapshotError::UnknownLevel(unknown)) => return Err(unknown.into()),
                 Err(error) => error.to_string(),
             };
             notices.push(Notice::SnapshotIgnored { file: key.into(), reason });
@@ -131,11 +137,11 @@ impl BucketLog {
                     return Err(damaged(self.position + 1, "a frame is missing"));
                 }
                 let object = object.ok_or_else(|| damaged(position, "a frame that is listed is missing"))?;
-                replay(state, &self.take(&object.bytes)?)?;
+                replay(state, &self.take(&object.bytes)?, self.known)?;
             }
         }
         while let Some(object) = get(&*self.bucket, &key(FRAMES, self.position + 1)).await? {
-            replay(state, &self.take(&object.bytes)?)?;
+            replay(state, &self.take(&object.bytes)?, self.known)?;
         }
         Ok(())
     }

@@ -34,6 +34,9 @@ use crate::directory_log::DirectoryLog;
 use crate::frame::{self, Frame};
 use crate::hand_off::{self, HAND_OFF_BYTES_MAX, HandOff, HandedOff};
 use crate::lease::{self, LeaseWatch, Leases};
+#[cfg(feature = "next-level")]
+use crate::level;
+use crate::level::{LevelUnknown, Levels};
 pub use crate::log::Notice;
 use crate::log::{Committed, MetadataLog, STATE_HASH_INTERVAL, replay};
 use crate::precondition::Precondition;
@@ -77,6 +80,8 @@ pub struct CatalogOptions {
     pub check_whole_bytes_max: u64,
     /// In a bucket: how often a broker that appends nothing looks for the appends of others.
     pub follow_every: Duration,
+    /// What this build knows; something else only in tests, where one build plays two.
+    pub levels: Levels,
 }
 
 impl Default for CatalogOptions {
@@ -92,6 +97,7 @@ impl Default for CatalogOptions {
             mark_after: Duration::from_millis(800),
             check_whole_bytes_max: 16 << 20,
             follow_every: Duration::from_secs(1),
+            levels: Levels::KNOWN,
         }
     }
 }
@@ -111,6 +117,8 @@ pub enum CatalogOpenError {
     LogMissing { dir: PathBuf, found: String },
     #[error("cannot read {} at byte {offset}: {reason}", file.display())]
     Unreadable { file: PathBuf, offset: u64, reason: String },
+    #[error(transparent)]
+    LevelUnknown(#[from] LevelUnknown),
     #[error("replay up to position {position} gives the state {actual:032x}, its writer had {expected:032x}")]
     Diverged { position: u64, expected: u128, actual: u128 },
     #[error("the data here belongs to node {was}, not to node {now}: set node.id={was} or use another place")]
@@ -187,6 +195,7 @@ pub struct Catalog {
     is_closed: AtomicBool,
     node_id: i32,
     wal_id: u64,
+    levels: Levels,
 }
 
 /// Set by a failed sync: nothing is appended until a restart.
@@ -225,7 +234,7 @@ impl Catalog {
         options: CatalogOptions,
     ) -> Result<Arc<Self>, CatalogOpenError> {
         let (log, state, notices) =
-            DirectoryLog::open(disk, &dir, &*rng, options.check_whole_bytes_max).await?;
+            DirectoryLog::open(disk, &dir, &*rng, options.check_whole_bytes_max, options.levels).await?;
         let node_id = options.node_id.unwrap_or(1);
         belongs_to(&state, node_id)?;
         let options = CatalogOptions { node_id: Some(node_id), ..options };
@@ -238,7 +247,7 @@ impl Catalog {
         rng: SharedRng,
         options: CatalogOptions,
     ) -> Result<Arc<Self>, CatalogOpenError> {
-        let (log, state, notices) = BucketLog::open(bucket.clone(), &*rng).await?;
+        let (log, state, notices) = BucketLog::open(bucket.clone(), &*rng, options.levels).await?;
         let shared = (Leases::new(bucket.clone()), Authorities::new(bucket));
         Self::begin(MetadataLog::Bucket(log), state, notices, rng, options, Some(shared)).await
     }
@@ -291,6 +300,7 @@ impl Catalog {
             is_closed: AtomicBool::new(false),
             node_id: committer.node_id,
             wal_id: committer.wal_id,
+            levels: committer.options.levels,
         };
         let ttl = committer.options.lease_ttl;
         task::spawn(committer.run(requests));
@@ -316,6 +326,8 @@ impl Catalog {
     /// Appends records that count all together or not at all. On return they are durable and replayed, at the
     /// position given.
     pub async fn append(&self, records: Vec<MetadataRecord>) -> Result<u64, CatalogError> {
+        #[cfg(feature = "next-level")]
+        let records = level::with_remark(self.read().level(), records);
         let bytes = frame::entry_len(&records);
         if bytes > frame::BODY_LEN_MAX / 2 {
             return Err(CatalogError::TooLarge { bytes });
@@ -429,6 +441,11 @@ impl Catalog {
         self.wal_id
     }
 
+    /// The feature levels that this broker knows.
+    pub fn levels(&self) -> Levels {
+        self.levels
+    }
+
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -476,7 +493,13 @@ async fn wait_for_node_id(
     let mut watch = LeaseWatch::default();
     let mut first = None;
     loop {
-        let listed = patiently(LEASE_PATIENCE, || leases.list()).await?;
+        // Not when it was asked for in vain.
+        let asked_at = Mutex::new(task::now());
+        let listed = patiently(LEASE_PATIENCE, || {
+            *asked_at.lock() = task::now();
+            leases.list()
+        })
+        .await?;
         let lease = listed.get(&wal_id).cloned();
         match first.get_or_insert_with(|| lease.clone()) {
             first if *first == lease => {}
@@ -484,7 +507,7 @@ async fn wait_for_node_id(
             // It has left.
             _ => return Ok(()),
         }
-        watch.look(task::now() - began, ttl, [wal_id], &listed);
+        watch.look(*asked_at.lock() - began, task::now() - began, ttl, [wal_id], &listed);
         if watch.is_expired(wal_id, ttl) {
             return Ok(());
         }
@@ -561,7 +584,10 @@ impl Committer {
         let state = self.state.read();
         let mut records = Vec::new();
         if state.cluster_id().is_empty() {
-            records.push(MetadataRecord::CreateCluster { cluster_id: Str::from(cluster.to_string()) });
+            records.push(MetadataRecord::CreateCluster {
+                cluster_id: Str::from(cluster.to_string()),
+                level: self.options.levels.highest,
+            });
         }
         records.push(MetadataRecord::RegisterBroker {
             node_id: self.node_id,
@@ -569,6 +595,7 @@ impl Committer {
             incarnation,
             rack: self.options.rack.clone(),
             endpoints: self.options.endpoints.clone(),
+            levels: self.options.levels,
         });
         if self.log.is_shared() {
             records.push(MetadataRecord::BeginWal);
@@ -656,7 +683,7 @@ impl Committer {
 
     /// A frame of another broker. What it has of ours is answered.
     fn replay(&mut self, frame: &Frame, batch: &mut Vec<Waiting>) {
-        let replayed = replay(&mut self.state.write(), frame);
+        let replayed = replay(&mut self.state.write(), frame, self.options.levels);
         match replayed {
             Ok(outcomes) => {
                 self.counters.frames_of_others.fetch_add(1, Ordering::Relaxed);
@@ -673,7 +700,7 @@ impl Committer {
                     }
                 }
             }
-            Err(diverged) => self.fail(diverged.to_string()),
+            Err(error) => self.fail(error.to_string()),
         }
     }
 

@@ -19,6 +19,7 @@ use world::rng::Rng;
 use crate::catalog::CatalogOpenError;
 use crate::encoding::{Decoder, Encoder, checksum};
 use crate::frame::{self, Frame, FrameError, LogId};
+use crate::level::Levels;
 use crate::log::{CommitError, Notice, replay};
 use crate::mark::Mark;
 use crate::snapshot::{self, SnapshotError, SnapshotPlace};
@@ -65,6 +66,7 @@ impl DirectoryLog {
         dir: &Path,
         rng: &dyn Rng,
         check_whole_bytes_max: u64,
+        known: Levels,
     ) -> Result<(Self, State, Vec<Notice>), CatalogOpenError> {
         disk.create_dir_all(dir).await?;
         let names: Vec<String> = disk.list(dir).await?.into_iter().map(|entry| entry.name).collect();
@@ -81,7 +83,7 @@ impl DirectoryLog {
         let log_id = read_log_header(&*file).await?;
         let mark = read_mark(&*disk, dir, &log_id).await?;
         let mut notices = Vec::new();
-        let snapshot = newest_snapshot(&*disk, dir, &names, &log_id, &mut notices).await?;
+        let snapshot = newest_snapshot(&*disk, dir, &names, &log_id, known, &mut notices).await?;
         let log = Self {
             position: 0,
             end: LOG_HEADER_LEN,
@@ -96,13 +98,14 @@ impl DirectoryLog {
             file,
             log_id,
         };
-        log.replay(snapshot, check_whole_bytes_max, notices).await
+        log.replay(snapshot, check_whole_bytes_max, known, notices).await
     }
 
     async fn replay(
         mut self,
         mut snapshot: Option<GoodSnapshot>,
         check_whole_bytes_max: u64,
+        known: Levels,
         mut notices: Vec<Notice>,
     ) -> Result<(Self, State, Vec<Notice>), CatalogOpenError> {
         let file_len = self.file.len().await?;
@@ -152,7 +155,7 @@ impl DirectoryLog {
                 }
                 Some(_) => return Err(self.damaged(self.end, "the newest snapshot was taken of another log")),
                 None if snapshot.is_some() => {}
-                None => drop(replay(&mut state, &frame)?),
+                None => drop(replay(&mut state, &frame, known)?),
             }
         }
         if self.position < durable_position {
@@ -405,6 +408,7 @@ async fn newest_snapshot(
     dir: &Path,
     names: &[String],
     log_id: &LogId,
+    known: Levels,
     notices: &mut Vec<Notice>,
 ) -> Result<Option<GoodSnapshot>, CatalogOpenError> {
     let mut positions: Vec<u64> = names.iter().filter_map(|name| snapshot_position(name)).collect();
@@ -414,13 +418,14 @@ async fn newest_snapshot(
         let file = disk.open(&path, OpenMode::Read).await?;
         let len = file.len().await?;
         let bytes = file.read_at(0, len as usize).await?;
-        let reason = match snapshot::decode(&bytes) {
+        let reason = match snapshot::decode(&bytes, known) {
             Ok((place, _)) if place.log_id != *log_id => "taken of another log".to_owned(),
             Ok((place, state)) => return Ok(Some(GoodSnapshot { place, state, len })),
             Err(SnapshotError::UnknownVersion(version)) => {
                 let reason = SnapshotError::UnknownVersion(version).to_string();
                 return Err(CatalogOpenError::Unreadable { file: path, offset: 0, reason });
             }
+            Err(SnapshotError::UnknownLevel(unknown)) => return Err(unknown.into()),
             Err(error) => error.to_string(),
         };
         notices.push(Notice::SnapshotIgnored { file: path, reason });
@@ -439,11 +444,11 @@ mod tests {
     const DIR: &str = "/m";
 
     async fn reopen(disk: &Arc<MemDisk>) -> Result<(DirectoryLog, State, Vec<Notice>), CatalogOpenError> {
-        DirectoryLog::open(disk.clone(), Path::new(DIR), &SeededRng::new(1), u64::MAX).await
+        DirectoryLog::open(disk.clone(), Path::new(DIR), &SeededRng::new(1), u64::MAX, Levels::KNOWN).await
     }
 
     fn entries() -> Vec<Entry> {
-        let record = MetadataRecord::CreateCluster { cluster_id: protocol::Str::from("c") };
+        let record = MetadataRecord::CreateCluster { cluster_id: protocol::Str::from("c"), level: 1 };
         vec![Entry { writer: 0, request: 0, records: vec![record] }]
     }
 

@@ -17,7 +17,7 @@ pub enum DecodeError {
     Trailing { what: &'static str, left: usize },
     /// R18: a record of a newer release. Never skipped, or two releases would compute two states.
     #[error(
-        "unknown metadata record type {record_type} version {version}: written by a newer release of ottla"
+        "unknown metadata record type {record_type} version {version}: written by a newer release of ottla; start that release here too, nothing was skipped or changed"
     )]
     UnknownRecord { record_type: u16, version: u8 },
 }

@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_frame_comes_back_and_belongs_to_one_log() {
-        let frame = frame(MetadataRecord::CreateCluster { cluster_id: Str::from("x") });
+        let frame = frame(MetadataRecord::CreateCluster { cluster_id: Str::from("x"), level: 1 });
         let (bytes, hash) = frame.encode(&LOG);
         assert_eq!(parse(&LOG, &bytes), Ok((frame, bytes.len(), hash)));
         assert_eq!(parse(&[8; 16], &bytes), Err(FrameError::Damaged("checksum of a frame header")));
@@ -182,7 +182,7 @@ mod tests {
     fn an_unknown_record_is_named() {
         for (offset, record_type, version) in [(0, 0x0163, 0), (2, 1, 9)] {
             let (mut bytes, _) =
-                frame(MetadataRecord::CreateCluster { cluster_id: Str::from("x") }).encode(&LOG);
+                frame(MetadataRecord::CreateCluster { cluster_id: Str::from("x"), level: 1 }).encode(&LOG);
             // Body: flag, state hash, entry count, writer, request, record count, then the record.
             let at = HEADER_LEN + 1 + 16 + 4 + 8 + 8 + 4;
             if offset == 0 {
@@ -208,7 +208,7 @@ mod tests {
             let header =
                 Header { position: 1, body_len: bytes.len(), body_checksum: 0, previous_hash: 0 };
             let _ = decode_body(&header, &bytes);
-            let _ = crate::snapshot::decode(&bytes);
+            let _ = crate::snapshot::decode(&bytes, crate::Levels::KNOWN);
         }
     }
 }

@@ -6,6 +6,14 @@
 //!
 //! A lease is expired when it stayed the same for its time to live, and only the time between two *successful* looks counts that
 //! are close together: an outage of the bucket, or a pause of the one who looks, fences nobody.
+//!
+//! ```text
+//!   look ├──list──┤  pause  ├──list──┤        close: the pause is short, and neither list took as long as a lease lives
+//!        began    ended     began             what counts: from begin to begin, a third of the time to live at most
+//! ```
+//! What a list shows stood there at some moment of it. So of the look that saw a content first only its end is known to be behind that
+//! content, and from there on begins are counted: together never more than has passed. Lists that take longer than a third count less
+//! than they take, and who is gone is found all the same; one that took as long as a lease lives is an outage.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -117,7 +125,8 @@ impl Leases {
 #[derive(Debug, Default)]
 pub struct LeaseWatch {
     seen: BTreeMap<u64, Seen>,
-    looked_at: Option<Duration>,
+    /// When the look before began and ended.
+    looked: Option<(Duration, Duration)>,
 }
 
 #[derive(Debug)]
@@ -130,24 +139,24 @@ struct Seen {
 }
 
 impl LeaseWatch {
-    /// A look at these incarnations, at a monotonic time just before the answer was asked for.
+    /// A look at these incarnations: monotonic times just before the answer was asked for, and when it was there.
     pub fn look(
         &mut self,
-        now: Duration,
+        began: Duration,
+        ended: Duration,
         ttl: Duration,
         watched: impl IntoIterator<Item = u64>,
         leases: &BTreeMap<u64, Version>,
     ) {
-        let since = self.looked_at.map_or(Duration::ZERO, |at| now.saturating_sub(at));
-        self.looked_at = Some(now);
-        // Not seen for too long: what was in between says nothing.
-        let is_close = since <= ttl / 3 || broken::rule("bucket-outage-mass-fencing");
-        let counted = if is_close { since } else { Duration::ZERO };
+        let (first, again) =
+            self.looked.map_or_else(Default::default, |before| counted(before, began, ended, ttl));
+        self.looked = Some((began, ended));
         let mut before = std::mem::take(&mut self.seen);
         for wal_id in watched {
             let version = leases.get(&wal_id).cloned();
             let same = before.remove(&wal_id).filter(|seen| seen.version == version);
-            let unchanged = same.as_ref().map_or(Duration::ZERO, |seen| seen.unchanged + counted);
+            let counts = |seen: &Seen| seen.unchanged + if seen.is_same { again } else { first };
+            let unchanged = same.as_ref().map_or(Duration::ZERO, counts);
             self.seen.insert(wal_id, Seen { version, unchanged, is_same: same.is_some() });
         }
     }
@@ -170,6 +179,25 @@ impl LeaseWatch {
     pub fn is_same(&self, wal_id: u64) -> bool {
         self.seen.get(&wal_id).is_some_and(|seen| seen.is_same)
     }
+}
+
+/// What counts between two looks, for a content that the one before was the first to see, and for one that was known already.
+fn counted(
+    (last_began, last_ended): (Duration, Duration),
+    began: Duration,
+    ended: Duration,
+    ttl: Duration,
+) -> (Duration, Duration) {
+    let (pause, since) = (began.saturating_sub(last_ended), began.saturating_sub(last_began));
+    if broken::rule("bucket-outage-mass-fencing") {
+        return (since, since);
+    }
+    // Not seen for too long: what was in between says nothing.
+    let longest = ended.saturating_sub(began).max(last_ended.saturating_sub(last_began));
+    if pause > ttl / 3 || longest >= ttl {
+        return Default::default();
+    }
+    (pause, since.min(ttl / 3))
 }
 
 /// Renews a broker's lease for as long as its catalog lives, and at once when more of the metadata is in effect.
@@ -203,7 +231,8 @@ mod tests {
     fn looks(watch: &mut LeaseWatch, from: u64, to: u64, step: usize, content: &str) {
         for second in (from..=to).step_by(step) {
             let leases = BTreeMap::from([(7, version(content))]);
-            watch.look(Duration::from_secs(second), TTL, [7, 8], &leases);
+            let at = Duration::from_secs(second);
+            watch.look(at, at, TTL, [7, 8], &leases);
         }
     }
 
@@ -228,6 +257,60 @@ mod tests {
         assert!(!watch.is_expired(7, TTL));
         looks(&mut watch, 602, 606, 2, "a");
         assert!(watch.is_expired(7, TTL));
+    }
+
+    /// R19 with lists that take long: whoever is gone is found, later; whatever the lists took, never before its time.
+    #[test]
+    fn slow_lists_find_who_is_gone() {
+        let leases = BTreeMap::from([(7, version("a"))]);
+        let expires_after = |took_ms: u64, pause_ms: u64| {
+            let (mut watch, mut now) = (LeaseWatch::default(), Duration::ZERO);
+            let first_ended = Duration::from_millis(took_ms);
+            for _ in 0..100 {
+                let began = now;
+                now += Duration::from_millis(took_ms);
+                watch.look(began, now, TTL, [7], &leases);
+                if watch.is_expired(7, TTL) {
+                    assert!(
+                        began - first_ended >= TTL,
+                        "{took_ms} {pause_ms}: unchanged for {:?}",
+                        began - first_ended
+                    );
+                    return Some(now.as_millis() as u64);
+                }
+                now += Duration::from_millis(pause_ms);
+            }
+            None
+        };
+        assert_eq!(expires_after(0, 1_500), Some(6_000));
+        assert_eq!(expires_after(1_800, 750), Some(12_000), "one that the rule for fast lists never found");
+        for (took_ms, pause_ms) in [(100, 1_500), (2_500, 0), (4_000, 0), (5_900, 0), (5_900, 2_000)] {
+            let after = expires_after(took_ms, pause_ms);
+            assert!(
+                after.is_some_and(|after| after <= 6 * (took_ms + pause_ms) + 6_000),
+                "{took_ms}: {after:?}"
+            );
+        }
+        // An outage, a pause of the one who looks, and nothing that is answered.
+        for (took_ms, pause_ms) in [(6_000, 0), (60_000, 0), (0, 2_001), (5_000, 2_001), (100, 600_000)] {
+            assert_eq!(expires_after(took_ms, pause_ms), None, "{took_ms} {pause_ms}");
+        }
+    }
+
+    /// One list that hung is not the time that it hung.
+    #[test]
+    fn a_list_that_hung_counts_for_nobody() {
+        let leases = BTreeMap::from([(7, version("a"))]);
+        let mut watch = LeaseWatch::default();
+        let mut now = Duration::ZERO;
+        for took in [0, 0, 0, 3_600, 0, 0, 0, 0] {
+            let began = now;
+            now += Duration::from_secs(took);
+            watch.look(began, now, TTL, [7], &leases);
+            assert!(!watch.is_expired(7, TTL), "at {now:?}");
+            now += Duration::from_millis(1_000);
+        }
+        assert_eq!(watch.unchanged(7), Some(Duration::from_secs(5)));
     }
 
     /// The rules of R19 removed: an outage fences everybody, and so does a lease whose content stays the same.
@@ -256,7 +339,8 @@ mod tests {
             while began.elapsed() < TTL * 3 {
                 task::sleep(TTL / 4).await;
                 let at = began.elapsed();
-                watch.look(at, TTL, [catalog.wal_id()], &leases.list().await.unwrap());
+                let listed = leases.list().await.unwrap();
+                watch.look(at, began.elapsed(), TTL, [catalog.wal_id()], &listed);
             }
             watch.is_expired(catalog.wal_id(), TTL)
         });

@@ -6,6 +6,7 @@ use crate::bucket_log::BucketLog;
 use crate::catalog::CatalogOpenError;
 use crate::directory_log::DirectoryLog;
 use crate::frame::Frame;
+use crate::level::Levels;
 use crate::snapshot::SnapshotPlace;
 use crate::state::{Entry, Outcome, State};
 
@@ -127,8 +128,9 @@ impl MetadataLog {
     }
 }
 
-/// Replays one frame; what each of its requests came to. An error: this broker has computed another state than the writer.
-pub fn replay(state: &mut State, frame: &Frame) -> Result<Vec<Outcome>, CatalogOpenError> {
+/// Replays one frame; what each of its requests came to. An error: this broker has computed another state than the writer, or the
+/// cluster is at a level that this build does not know (R18).
+pub fn replay(state: &mut State, frame: &Frame, known: Levels) -> Result<Vec<Outcome>, CatalogOpenError> {
     if let Some(expected) = frame.state_hash {
         let actual = state.hash();
         if actual != expected {
@@ -143,5 +145,6 @@ pub fn replay(state: &mut State, frame: &Frame) -> Result<Vec<Outcome>, CatalogO
             tracing::warn!(position, writer, request, %reason, "a metadata request is void");
         }
     }
+    known.require(state.level())?;
     Ok(outcomes)
 }

@@ -2,6 +2,7 @@
 
 use protocol::{ErrorCode, Str, Uuid};
 
+use crate::level::{Levels, OTTLA_VERSION};
 use crate::topic_name::TopicNameError;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +77,15 @@ pub enum Precondition {
         "slots {from} to {to} of WAL {wal_id} are not this incarnation's to rewrite; the mark is at {mark}"
     )]
     WrongRewrite { wal_id: u64, from: u64, to: u64, mark: u64 },
+    /// R18: a log never has a record that some broker may not know.
+    #[error("a record of {OTTLA_VERSION} {needed} in a cluster that is at {actual}")]
+    LevelTooLow { needed: i16, actual: i16 },
+    #[error("broker {node_id} knows {OTTLA_VERSION} {known}, not {level}")]
+    LevelNotKnown { node_id: i32, level: i16, known: Levels },
+    #[error(
+        "{OTTLA_VERSION} goes from {from} up, not to {to}: records of the level that it has may be in the log"
+    )]
+    LevelLowered { from: i16, to: i16 },
     /// Only the code of an earlier rejection is kept in the state; this is that rejection told again.
     #[error("the request was rejected before (reason {code})")]
     RejectedBefore { code: u16 },
@@ -117,6 +127,9 @@ impl Precondition {
             Self::WrongRewrite { .. } => 30,
             Self::UnknownPartition { .. } => 35,
             Self::NoAssignments => 36,
+            Self::LevelTooLow { .. } => 31,
+            Self::LevelNotKnown { .. } => 32,
+            Self::LevelLowered { .. } => 33,
             Self::RejectedBefore { code } => *code,
         }
     }
@@ -136,6 +149,8 @@ impl Precondition {
             }
             Self::InvalidReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
             Self::TooManyPartitions { .. } => ErrorCode::PolicyViolation,
+            Self::LevelTooLow { .. } => ErrorCode::UnsupportedVersion,
+            Self::LevelNotKnown { .. } | Self::LevelLowered { .. } => ErrorCode::InvalidUpdateVersion,
             // Somebody was faster, or this broker is no longer who it was: the client may try again.
             Self::ProducerIdsMoved { .. }
             | Self::ManifestMoved { .. }

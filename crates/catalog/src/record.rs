@@ -7,6 +7,7 @@
 use protocol::{Str, Uuid};
 
 use crate::encoding::{DecodeError, Decoder, Encoder};
+use crate::level::{self, Levels};
 
 /// Kafka's `ConfigResource.Type`, with Kafka's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +52,8 @@ pub enum MetadataRecord {
     /// The first record of a cluster's life.
     CreateCluster {
         cluster_id: Str,
+        /// The level that it starts at: the highest that the build knows which begins it.
+        level: i16,
     },
     /// A broker started. The position of this record is its WAL id (R1); it fences the earlier incarnations of
     /// the same node id.
@@ -62,6 +65,8 @@ pub enum MetadataRecord {
         incarnation: Uuid,
         rack: Option<Str>,
         endpoints: Vec<BrokerEndpoint>,
+        /// What its build knows. Void if the cluster's level is not one of them (R18).
+        levels: Levels,
     },
     CreateTopic {
         id: Uuid,
@@ -100,7 +105,7 @@ pub enum MetadataRecord {
         object: Str,
         wal_mark: u64,
     },
-    /// Raises or lowers a feature (level 0 = not there).
+    /// Raises or lowers a feature (level 0 = not there). [`level::OTTLA_VERSION`] goes up only, and only to what all live brokers know.
     FeatureLevel {
         name: Str,
         from_level: i16,
@@ -149,6 +154,11 @@ pub enum MetadataRecord {
         rewriter: u64,
         heirs: Vec<u64>,
     },
+    /// Of the level that only tests know: what a record of the next release will be to this one.
+    #[cfg(any(test, feature = "next-level"))]
+    Remark {
+        text: Str,
+    },
 }
 
 /// A shard of the manifest goes to a new immutable object.
@@ -178,6 +188,9 @@ mod kind {
     pub const MOVE_PARTITIONS: u16 = 14;
     pub const RETIRE_WAL: u16 = 15;
     pub const ASSIGN_REPLICAS: u16 = 25;
+    /// Far from what releases will have.
+    #[cfg(any(test, feature = "next-level"))]
+    pub const REMARK: u16 = 60_000;
 }
 
 impl MetadataRecord {
@@ -199,16 +212,33 @@ impl MetadataRecord {
             Self::MovePartitions { .. } => kind::MOVE_PARTITIONS,
             Self::RetireWal { .. } => kind::RETIRE_WAL,
             Self::AssignReplicas { .. } => kind::ASSIGN_REPLICAS,
+            #[cfg(any(test, feature = "next-level"))]
+            Self::Remark { .. } => kind::REMARK,
         }
     }
 
-    /// type u16 · version u8 · fields. All records are at version 0.
-    pub(crate) fn encode(&self, out: &mut Encoder) {
-        out.u16(self.kind());
-        out.u8(0);
+    /// The oldest version that says everything. Version 1 was there before there was a second level to name: so all builds read it.
+    fn version(&self) -> u8 {
         match self {
-            Self::CreateCluster { cluster_id } => out.str(cluster_id),
-            Self::RegisterBroker { node_id, previous, incarnation, rack, endpoints } => {
+            Self::CreateCluster { level, .. } => u8::from(*level != level::FIRST),
+            Self::RegisterBroker { levels, .. } => u8::from(*levels != Levels::FIRST_ONLY),
+            _ => 0,
+        }
+    }
+
+    /// type u16 · version u8 · fields.
+    pub(crate) fn encode(&self, out: &mut Encoder) {
+        let version = self.version();
+        out.u16(self.kind());
+        out.u8(version);
+        match self {
+            Self::CreateCluster { cluster_id, level } => {
+                out.str(cluster_id);
+                if version >= 1 {
+                    out.i16(*level);
+                }
+            }
+            Self::RegisterBroker { node_id, previous, incarnation, rack, endpoints, levels } => {
                 out.i32(*node_id);
                 out.u64(*previous);
                 out.uuid(*incarnation);
@@ -216,6 +246,9 @@ impl MetadataRecord {
                 out.count(endpoints.len());
                 for endpoint in endpoints {
                     encode_endpoint(endpoint, out);
+                }
+                if version >= 1 {
+                    encode_levels(*levels, out);
                 }
             }
             Self::CreateTopic { id, name, partition_count, replication_factor, configs } => {
@@ -307,23 +340,33 @@ impl MetadataRecord {
                     nodes.iter().for_each(|node_id| out.i32(*node_id));
                 }
             }
+            #[cfg(any(test, feature = "next-level"))]
+            Self::Remark { text } => out.str(text),
         }
     }
 
     pub(crate) fn decode(bytes: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let record_type = bytes.u16()?;
         let version = bytes.u8()?;
-        if version != 0 {
+        let version_max = match record_type {
+            kind::CREATE_CLUSTER | kind::REGISTER_BROKER => 1,
+            _ => 0,
+        };
+        if version > version_max {
             return Err(DecodeError::UnknownRecord { record_type, version });
         }
         Ok(match record_type {
-            kind::CREATE_CLUSTER => Self::CreateCluster { cluster_id: bytes.str()? },
+            kind::CREATE_CLUSTER => Self::CreateCluster {
+                cluster_id: bytes.str()?,
+                level: if version >= 1 { bytes.i16()? } else { level::FIRST },
+            },
             kind::REGISTER_BROKER => Self::RegisterBroker {
                 node_id: bytes.i32()?,
                 previous: bytes.u64()?,
                 incarnation: bytes.uuid()?,
                 rack: bytes.optional_str()?,
                 endpoints: decode_list(bytes, 12, decode_endpoint)?,
+                levels: if version >= 1 { decode_levels(bytes)? } else { Levels::FIRST_ONLY },
             },
             kind::CREATE_TOPIC => Self::CreateTopic {
                 id: bytes.uuid()?,
@@ -395,6 +438,8 @@ impl MetadataRecord {
                     Ok((bytes.u32()?, decode_list(bytes, 4, |bytes| bytes.i32())?))
                 })?,
             },
+            #[cfg(any(test, feature = "next-level"))]
+            kind::REMARK => Self::Remark { text: bytes.str()? },
             _ => return Err(DecodeError::UnknownRecord { record_type, version }),
         })
     }
@@ -414,6 +459,15 @@ pub(crate) fn decode_endpoint(bytes: &mut Decoder<'_>) -> Result<BrokerEndpoint,
         host: bytes.str()?,
         port: bytes.u16()?,
     })
+}
+
+pub(crate) fn encode_levels(levels: Levels, out: &mut Encoder) {
+    out.i16(levels.lowest);
+    out.i16(levels.highest);
+}
+
+pub(crate) fn decode_levels(bytes: &mut Decoder<'_>) -> Result<Levels, DecodeError> {
+    Ok(Levels { lowest: bytes.i16()?, highest: bytes.i16()? })
 }
 
 pub(crate) fn decode_resource_type(bytes: &mut Decoder<'_>) -> Result<ResourceType, DecodeError> {

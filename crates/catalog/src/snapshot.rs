@@ -9,7 +9,10 @@ use std::sync::Arc;
 use protocol::Str;
 
 use crate::encoding::{DecodeError, Decoder, Encoder, checksum, hash};
-use crate::record::{decode_endpoint, decode_list, decode_resource_type, encode_endpoint};
+use crate::level::{self, LevelUnknown, Levels};
+use crate::record::{
+    decode_endpoint, decode_levels, decode_list, decode_resource_type, encode_endpoint, encode_levels,
+};
 use crate::state::{Broker, ConfigMap, LastRequest, ManifestHead, PartitionInfo, State, Topic, Wal};
 use crate::topic_name;
 
@@ -34,6 +37,9 @@ pub enum SnapshotError {
     NotASnapshot,
     #[error("snapshot format {0} is newer than this release of ottla")]
     UnknownVersion(u16),
+    /// R18: said before the state is read, which another level may write differently.
+    #[error(transparent)]
+    UnknownLevel(#[from] LevelUnknown),
     #[error("damaged: {0}")]
     Damaged(&'static str),
     #[error(transparent)]
@@ -46,7 +52,8 @@ pub fn encode(place: &SnapshotPlace, state: &State) -> Vec<u8> {
     let mut out = Encoder::with_capacity(HEADER_LEN + body.len());
     out.raw(&MAGIC);
     out.u16(VERSION);
-    out.u16(0);
+    // 0: the first level, of which nothing was said when there was no other.
+    out.i16(if state.level() == level::FIRST { 0 } else { state.level() });
     out.raw(&place.log_id);
     out.u64(place.position);
     out.u64(place.log_end);
@@ -59,7 +66,7 @@ pub fn encode(place: &SnapshotPlace, state: &State) -> Vec<u8> {
     bytes
 }
 
-pub fn decode(bytes: &[u8]) -> Result<(SnapshotPlace, State), SnapshotError> {
+pub fn decode(bytes: &[u8], known: Levels) -> Result<(SnapshotPlace, State), SnapshotError> {
     let Some((header, body)) = bytes.split_at_checked(HEADER_LEN) else {
         return Err(SnapshotError::Damaged("shorter than its header"));
     };
@@ -75,7 +82,7 @@ pub fn decode(bytes: &[u8]) -> Result<(SnapshotPlace, State), SnapshotError> {
     if version != VERSION {
         return Err(SnapshotError::UnknownVersion(version));
     }
-    fields.u16()?;
+    known.require(fields.i16()?.max(level::FIRST))?;
     let place = SnapshotPlace {
         log_id: fields.take(16)?.try_into().expect("16 bytes"),
         position: fields.u64()?,
@@ -147,8 +154,11 @@ pub fn encode_state(state: &State) -> Vec<u8> {
         out.str(&head.object);
         out.u64(head.wal_mark);
     }
-    // In a bucket only: the state of a directory keeps the bytes, and so the hash, that it always had.
-    if !state.wals.is_empty() {
+    // Each of these parts is left out when neither it nor a later one says anything: older states keep the bytes, and so the hash,
+    // that they always had.
+    let said = |broker: &&Broker| broker.levels != Levels::FIRST_ONLY;
+    let levels = state.brokers.values().filter(said).count();
+    if !state.wals.is_empty() || levels > 0 {
         out.count(state.wals.len());
         for (wal_id, wal) in &state.wals {
             out.u64(*wal_id);
@@ -158,6 +168,13 @@ pub fn encode_state(state: &State) -> Vec<u8> {
             out.u64(wal.mark);
             out.u64(wal.rewriter);
             out.u64(wal.moved_to);
+        }
+    }
+    if levels > 0 {
+        out.count(levels);
+        for broker in state.brokers.values().filter(said) {
+            out.i32(broker.node_id);
+            encode_levels(broker.levels, &mut out);
         }
     }
     out.finish()
@@ -188,6 +205,7 @@ pub(crate) fn decode_body(bytes: &[u8]) -> Result<State, DecodeError> {
             incarnation: bytes.uuid()?,
             rack: bytes.optional_str()?,
             endpoints: decode_list(&mut bytes, 12, decode_endpoint)?,
+            levels: Levels::FIRST_ONLY,
         };
         state.brokers.insert(broker.node_id, broker);
     }
@@ -235,6 +253,14 @@ pub(crate) fn decode_body(bytes: &[u8]) -> Result<State, DecodeError> {
             let (mark, rewriter, moved_to) = (bytes.u64()?, bytes.u64()?, bytes.u64()?);
             let wal = Wal { node_id, is_fenced: flags & 0b01 != 0, sealed_at, mark, rewriter, moved_to };
             state.wals.insert(wal_id, wal);
+        }
+    }
+    if bytes.left() > 0 {
+        for _ in 0..bytes.count(8)? {
+            let node_id = bytes.i32()?;
+            let levels = decode_levels(&mut bytes)?;
+            let broker = state.brokers.get_mut(&node_id);
+            broker.ok_or_else(|| bytes.impossible(node_id as u64))?.levels = levels;
         }
     }
     bytes.end()?;

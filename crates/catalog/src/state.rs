@@ -12,6 +12,7 @@ use protocol::{Str, Uuid};
 use world::broken;
 
 use crate::encoding;
+use crate::level::{self, Levels, OTTLA_VERSION};
 use crate::precondition::Precondition;
 use crate::record::{BrokerEndpoint, MetadataRecord, ResourceType, ShardChange};
 use crate::replicas::Replicas;
@@ -33,6 +34,8 @@ pub struct Broker {
     pub incarnation: Uuid,
     pub rack: Option<Str>,
     pub endpoints: Vec<BrokerEndpoint>,
+    /// What its build knows.
+    pub levels: Levels,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -305,6 +308,11 @@ impl State {
         self.features.get(name).copied().unwrap_or(0)
     }
 
+    /// Which records may be appended (R18).
+    pub fn level(&self) -> i16 {
+        self.feature(OTTLA_VERSION).max(level::FIRST)
+    }
+
     pub fn features(&self) -> impl Iterator<Item = (&Str, i16)> {
         self.features.iter().map(|(name, level)| (name, *level))
     }
@@ -321,12 +329,12 @@ impl State {
     /// Replays one frame: all its requests in order.
     pub(crate) fn apply(&mut self, position: u64, entries: &[Entry]) -> Vec<Outcome> {
         assert!(position == self.position + 1, "frame {position} replayed behind {}", self.position);
-        let mut undo = Vec::new();
+        let (mut undo, level) = (Vec::new(), self.level());
         let outcomes = entries
             .iter()
             .map(|entry| {
                 undo.clear();
-                let outcome = self.apply_entry(position, entry, &mut undo);
+                let outcome = self.apply_entry(position, level, entry, &mut undo);
                 if let (Outcome::Rejected(reason), Some(last)) =
                     (&outcome, self.writers.get_mut(&entry.writer))
                     && entry.request > last.request
@@ -344,14 +352,16 @@ impl State {
     /// changes.
     pub(crate) fn rehearse(&mut self, entries: &[Entry]) -> Vec<Outcome> {
         let position = self.position + 1;
-        let mut undo = Vec::new();
-        let outcomes = entries.iter().map(|entry| self.apply_entry(position, entry, &mut undo)).collect();
+        let (mut undo, level) = (Vec::new(), self.level());
+        let outcomes =
+            entries.iter().map(|entry| self.apply_entry(position, level, entry, &mut undo)).collect();
         self.roll_back(&mut undo, 0);
         outcomes
     }
 
-    /// On a rejection nothing of the entry stays; `undo` is as it was.
-    fn apply_entry(&mut self, position: u64, entry: &Entry, undo: &mut Vec<Undo>) -> Outcome {
+    /// On a rejection nothing of the entry stays; `undo` is as it was. The level is that of the frame before: a broker that does not
+    /// know the next one reads a frame whole, so nothing of that level may stand in the frame that raises it.
+    fn apply_entry(&mut self, position: u64, level: i16, entry: &Entry, undo: &mut Vec<Undo>) -> Outcome {
         if entry.writer != 0 {
             match self.writers.get(&entry.writer) {
                 None if broken::rule("slatedb-1682")
@@ -369,6 +379,9 @@ impl State {
                 }
                 Some(_) => {}
             }
+        }
+        if let Some(needed) = entry.records.iter().map(MetadataRecord::level).find(|needed| *needed > level) {
+            return Outcome::Rejected(Precondition::LevelTooLow { needed, actual: level });
         }
         let start = undo.len();
         for record in &entry.records {
@@ -393,22 +406,26 @@ impl State {
         undo: &mut Vec<Undo>,
     ) -> Result<(), Precondition> {
         match record {
-            MetadataRecord::CreateCluster { cluster_id } => {
+            MetadataRecord::CreateCluster { cluster_id, level } => {
                 if !self.cluster_id.is_empty() {
                     return Err(Precondition::ClusterExists { cluster_id: self.cluster_id.clone() });
                 }
                 undo.push(Undo::Cluster);
                 self.cluster_id = owned(cluster_id);
+                if *level > level::FIRST {
+                    self.features.insert(Str::from_static(OTTLA_VERSION), *level);
+                }
                 Ok(())
             }
             _ if self.cluster_id.is_empty() => Err(Precondition::NoCluster),
-            MetadataRecord::RegisterBroker { node_id, previous, incarnation, rack, endpoints } => {
+            MetadataRecord::RegisterBroker { node_id, previous, incarnation, rack, endpoints, levels } => {
                 let broker = Broker {
                     node_id: *node_id,
                     wal_id: position,
                     incarnation: *incarnation,
                     rack: rack.as_ref().map(owned),
                     endpoints: endpoints.clone(),
+                    levels: *levels,
                 };
                 self.register_broker(broker, *previous, undo)
             }
@@ -458,6 +475,16 @@ impl State {
             MetadataRecord::ManifestShard { shard, from_version, to_version, object, wal_mark } => {
                 self.move_manifest(*shard, *from_version, *to_version, object, *wal_mark, undo)
             }
+            MetadataRecord::FeatureLevel { name, from_level, to_level } if name == OTTLA_VERSION => {
+                self.raise_level(*from_level, *to_level, undo)
+            }
+            #[cfg(any(test, feature = "next-level"))]
+            MetadataRecord::Remark { text } => {
+                // Where it is kept does not matter; that a snapshot has it does.
+                undo.push(Undo::Feature { name: text.clone(), old: self.features.get(text).copied() });
+                *self.features.entry(owned(text)).or_default() += 1;
+                Ok(())
+            }
             MetadataRecord::FeatureLevel { name, from_level, to_level } => {
                 let actual = self.feature(name);
                 if actual != *from_level || *to_level < 0 {
@@ -474,6 +501,25 @@ impl State {
         }
     }
 
+    /// R18. All that live have to know it; who registers later has to as well, and who is fenced and still runs meets this record.
+    fn raise_level(&mut self, from: i16, to: i16, undo: &mut Vec<Undo>) -> Result<(), Precondition> {
+        let actual = self.level();
+        let name = Str::from_static(OTTLA_VERSION);
+        if actual != from {
+            return Err(Precondition::FeatureMoved { name, expected: from, actual });
+        }
+        if to <= from {
+            return Err(Precondition::LevelLowered { from, to });
+        }
+        if let Some(broker) = self.live_brokers().find(|broker| !broker.levels.contains(to)) {
+            let (node_id, known) = (broker.node_id, broker.levels);
+            return Err(Precondition::LevelNotKnown { node_id, level: to, known });
+        }
+        let old = self.features.insert(name.clone(), to);
+        undo.push(Undo::Feature { name, old });
+        Ok(())
+    }
+
     fn register_broker(
         &mut self,
         broker: Broker,
@@ -483,6 +529,10 @@ impl State {
         let (node_id, wal_id) = (broker.node_id, broker.wal_id);
         if node_id < 0 {
             return Err(Precondition::InvalidNodeId { node_id });
+        }
+        let (level, known) = (self.level(), broker.levels);
+        if !known.contains(level) {
+            return Err(Precondition::LevelNotKnown { node_id, level, known });
         }
         if self.writers.contains_key(&wal_id) {
             return Err(Precondition::SecondRegistration { position: wal_id });
@@ -895,7 +945,10 @@ impl State {
     fn roll_back(&mut self, undo: &mut Vec<Undo>, start: usize) {
         for step in undo.drain(start..).rev() {
             match step {
-                Undo::Cluster => self.cluster_id = Str::default(),
+                Undo::Cluster => {
+                    self.cluster_id = Str::default();
+                    self.features.remove(OTTLA_VERSION);
+                }
                 Undo::Registration { node_id, wal_id, old, fenced } => {
                     self.writers.remove(&wal_id);
                     self.writers.extend(fenced);
@@ -965,6 +1018,7 @@ mod tests {
             incarnation,
             rack: None,
             endpoints: Vec::new(),
+            levels: Levels::FIRST_ONLY,
         };
         Entry { writer: 0, request: 0, records: vec![record] }
     }
@@ -972,7 +1026,9 @@ mod tests {
     fn cluster() -> State {
         let mut state = State::default();
         let mut first = register(1, 0, 11);
-        first.records.insert(0, MetadataRecord::CreateCluster { cluster_id: Str::from("c") });
+        first
+            .records
+            .insert(0, MetadataRecord::CreateCluster { cluster_id: Str::from("c"), level: level::FIRST });
         assert_eq!(state.apply(1, &[first]), [Outcome::Accepted]);
         state
     }
@@ -1002,6 +1058,36 @@ mod tests {
         let outdated = state.apply(6, &[create(1, 1, "a")]);
         assert!(matches!(outdated[..], [Outcome::Rejected(Precondition::RequestOutdated { .. })]));
         assert_eq!(state.topic_count(), 1);
+    }
+
+    /// R18: in the frame that raises the level nothing stands that only the new one has, or who does not know it could not read why.
+    #[test]
+    fn a_record_of_the_next_level_counts_behind_the_frame_that_raises_it() {
+        let known = Levels { lowest: 1, highest: 2 };
+        let mut state = State::default();
+        let mut first = register(1, 0, 11);
+        if let MetadataRecord::RegisterBroker { levels, .. } = &mut first.records[0] {
+            *levels = known;
+        }
+        let name = Str::from_static(OTTLA_VERSION);
+        first.records.insert(0, MetadataRecord::CreateCluster { cluster_id: Str::from("c"), level: 1 });
+        assert_eq!(state.apply(1, &[first]), [Outcome::Accepted]);
+        let remark = || MetadataRecord::Remark { text: Str::from("r") };
+        let raise = MetadataRecord::FeatureLevel { name, from_level: 1, to_level: 2 };
+        let entry = |request, records| Entry { writer: ME, request, records };
+        let too_low = Outcome::Rejected(Precondition::LevelTooLow { needed: 2, actual: 1 });
+        let frame = [
+            entry(1, vec![remark()]),
+            entry(2, vec![raise.clone(), remark()]),
+            entry(3, vec![raise]),
+            entry(4, vec![remark()]),
+        ];
+        let expected = [too_low.clone(), too_low.clone(), Outcome::Accepted, too_low];
+        assert_eq!(state.rehearse(&frame), expected);
+        assert_eq!((state.level(), state.apply(2, &frame)), (1, expected.to_vec()));
+        assert_eq!(state.level(), 2);
+        assert_eq!(state.apply(3, &[entry(5, vec![remark()])]), [Outcome::Accepted]);
+        assert_eq!(state.feature("r"), 1);
     }
 
     /// R1: a new incarnation fences the one before it, also when its records come late or its registration again.
@@ -1067,7 +1153,9 @@ mod tests {
     fn bucket_cluster() -> State {
         let mut state = State::default();
         let mut first = begin(1, 0, 11);
-        first.records.insert(0, MetadataRecord::CreateCluster { cluster_id: Str::from("c") });
+        first
+            .records
+            .insert(0, MetadataRecord::CreateCluster { cluster_id: Str::from("c"), level: level::FIRST });
         state.apply(1, &[first]);
         state.apply(2, &[begin(2, 0, 22)]);
         assert_eq!(state.apply(3, &[create(1, 1, "a")]), [Outcome::Accepted]);
@@ -1083,7 +1171,8 @@ mod tests {
         assert_eq!(outcome, rehearsed[0]);
         let (bytes, place) = (snapshot::encode_state(state), state.position());
         let place = snapshot::SnapshotPlace { log_id: [0; 16], position: place, log_end: 0, frame_hash: 0 };
-        let (_, read) = snapshot::decode(&snapshot::encode(&place, state)).expect("a snapshot of it is read");
+        let (_, read) = snapshot::decode(&snapshot::encode(&place, state), Levels { lowest: 1, highest: 9 })
+            .expect("a snapshot of it is read");
         assert_eq!((&read, snapshot::encode_state(&read)), (&*state, bytes));
         outcome
     }

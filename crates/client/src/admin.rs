@@ -11,6 +11,7 @@ use protocol::{ErrorCode, Request, Str, Uuid};
 
 use crate::TopicPartition;
 use crate::cluster::{Broker, Client, Cluster, Lane, TopicInfo};
+use crate::connection::SOFTWARE_NAME;
 use crate::consumer::offsets::{self, OffsetAndMetadata, OffsetAndTimestamp, OffsetSpec};
 use crate::consumer::{Isolation, coordinator};
 use crate::error::{Error, check, code_of};
@@ -35,6 +36,8 @@ pub struct Admin {
 
 /// How long a broker may take for a change before it answers REQUEST_TIMED_OUT.
 const CHANGE_TIMEOUT_MS: i32 = 30_000;
+/// The version of ApiVersions that says all that `features` asks for; the next one names whom it believes to talk to.
+const FEATURES_FROM_LEVEL_0: i16 = 4;
 
 /// A topic to be created.
 #[derive(Clone, Debug)]
@@ -226,6 +229,17 @@ pub struct LogDirPartition {
     pub partition: TopicPartition,
     pub size_bytes: i64,
     pub offset_lag: i64,
+}
+
+/// A feature of the cluster, as the broker that answered tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    pub name: Str,
+    /// The levels that this broker knows.
+    pub lowest: i16,
+    pub highest: i16,
+    /// The level of the cluster; `None`: the feature is off.
+    pub level: Option<i16>,
 }
 
 impl Admin {
@@ -528,6 +542,61 @@ impl Admin {
                 Err(error) => tries.pause(error).await?,
             }
         }
+    }
+
+    /// The features that a broker knows, and the levels that the cluster is at.
+    pub async fn features(&self) -> Result<Vec<Feature>, Error> {
+        let request = ApiVersionsRequest {
+            client_software_name: SOFTWARE_NAME.into(),
+            client_software_version: env!("CARGO_PKG_VERSION").into(),
+            ..Default::default()
+        };
+        let mut tries = self.tries();
+        loop {
+            let asked = async {
+                let answer = self.client.call_any(&request, FEATURES_FROM_LEVEL_0).await?;
+                check(answer.error_code, None)?;
+                Ok(answer)
+            };
+            match asked.await {
+                Ok(answer) => {
+                    let finalized = &answer.finalized_features;
+                    let feature = |known: &api_versions_response::SupportedFeatureKey| Feature {
+                        name: known.name.detached(),
+                        lowest: known.min_version,
+                        highest: known.max_version,
+                        level: finalized
+                            .iter()
+                            .find(|finalized| finalized.name == known.name)
+                            .map(|finalized| finalized.max_version_level),
+                    };
+                    return Ok(answer.supported_features.iter().map(feature).collect());
+                }
+                Err(error) => tries.pause(error).await?,
+            }
+        }
+    }
+
+    /// Raises a feature to a level that all brokers know; with `validate_only` it only tells whether it could be.
+    pub async fn upgrade_feature(
+        &self,
+        name: impl Into<Str>,
+        level: i16,
+        validate_only: bool,
+    ) -> Result<(), Error> {
+        let update = update_features_request::FeatureUpdateKey {
+            feature: name.into(),
+            max_version_level: level,
+            ..Default::default()
+        };
+        let request = UpdateFeaturesRequest {
+            timeout_ms: CHANGE_TIMEOUT_MS,
+            feature_updates: vec![update],
+            validate_only,
+        };
+        let answer = self.change(&request, i16::MAX, |answer| vec![answer.error_code]).await?;
+        check(answer.error_code, answer.error_message.as_ref())?;
+        answer.results.iter().try_for_each(|result| check(result.error_code, result.error_message.as_ref()))
     }
 
     /// The log directories of all brokers with what lies in them; `topics` limits which partitions are listed.

@@ -21,7 +21,7 @@ use crate::transport::{Channel, FrameReceiver, FrameSender, Transport};
 const IN_FLIGHT_MAX: usize = 128;
 
 /// Our name for the broker's log and metrics (KIP-511).
-const SOFTWARE_NAME: &str = "ottla-client";
+pub(crate) const SOFTWARE_NAME: &str = "ottla-client";
 
 /// The first version of ApiVersions that is flexible; older brokers answer it with an error in version 0.
 const API_VERSIONS_FIRST: i16 = 3;

@@ -37,7 +37,8 @@ mod transport;
 
 pub use admin::{
     Admin, AlterConfig, AlterOperation, BrokerInfo, ClusterInfo, ConfigEntry, ConfigResource, ConfigSynonym,
-    CreatedTopic, GroupDescription, GroupListing, GroupMember, LogDir, LogDirPartition, NewTopic, Resource,
+    CreatedTopic, Feature, GroupDescription, GroupListing, GroupMember, LogDir, LogDirPartition, NewTopic,
+    Resource,
 };
 pub use cluster::{Broker, Client, ClientOptions, Cluster, PartitionInfo, TopicInfo};
 pub use consumer::{

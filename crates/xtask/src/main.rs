@@ -87,12 +87,16 @@ fn main() -> Result<()> {
 /// Builds the broker, unless it is named or has to be a build with special features, and starts the harness.
 fn chaos(root: &Path, arguments: Vec<OsString>) -> Result<()> {
     let mut chaos = cargo(root, ["run", "--quiet", "--release", "--package", "sim", "--bin", "chaos", "--"]);
-    let takes_any_build = arguments.first().is_some_and(|verb| verb == "kill" || verb == "cluster");
+    let verb = arguments.first().and_then(|verb| verb.to_str()).unwrap_or_default();
+    let takes_any_build = matches!(verb, "kill" | "cluster" | "upgrade");
     let is_named = arguments.iter().any(|argument| {
         let argument = argument.to_string_lossy();
         argument == "--bin" || argument.starts_with("--bin=") || argument == "--help"
     });
     if takes_any_build && !is_named {
+        if verb == "upgrade" {
+            build_newer(root, &mut chaos)?;
+        }
         build_subject(root, &mut chaos)?;
     }
     in_our_place(chaos.args(arguments))
@@ -112,10 +116,27 @@ fn bench(root: &Path, arguments: Vec<OsString>) -> Result<()> {
 fn build_subject(root: &Path, of: &mut Command) -> Result<()> {
     if std::env::var_os("OTTLA_BIN").is_none() {
         started(&mut cargo(root, ["build", "--quiet", "--release", "--package", "cli"]))?;
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        of.env("OTTLA_BIN", target.join("release/ottla"));
+        of.env("OTTLA_BIN", release(root).join("ottla"));
     }
     Ok(())
+}
+
+/// What the next release will be to this one, in OTTLA_NEWER_BIN, unless ours names one. Under a name of its own: the other build of
+/// `ottla` takes its place.
+fn build_newer(root: &Path, of: &mut Command) -> Result<()> {
+    if std::env::var_os("OTTLA_NEWER_BIN").is_none() {
+        let arguments = ["build", "--quiet", "--release", "--package", "cli", "--features", "next-level"];
+        started(&mut cargo(root, arguments))?;
+        let newer = release(root).join("ottla-next-level");
+        std::fs::copy(release(root).join("ottla"), &newer)?;
+        of.env("OTTLA_NEWER_BIN", newer);
+    }
+    Ok(())
+}
+
+fn release(root: &Path) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    target.join("release")
 }
 
 /// In the place of this process: whoever ends it ends the program, and that takes what it started with it.

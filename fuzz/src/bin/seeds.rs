@@ -61,6 +61,7 @@ fn main() -> std::io::Result<()> {
     }
     for (index, seed) in catalog_entries::seeds(METADATA, SNAPSHOT).into_iter().enumerate() {
         write(&corpus.join("catalog"), index, &seed)?;
+        write(&corpus.join("catalog_in_a_bucket"), index, &seed)?;
     }
     Ok(())
 }

@@ -35,17 +35,13 @@ pub(super) async fn handle(context: RequestContext, request: ApiVersionsRequest)
     }
     let mut response = ApiVersionsResponse { api_keys: versions(), ..ApiVersionsResponse::default() };
     let state = context.broker.catalog.read();
-    for feature in &features::SUPPORTED {
+    for feature in features::supported(context.broker.catalog.levels()) {
         response.supported_features.push(SupportedFeatureKey {
             name: Str::from_static(feature.name),
-            min_version: feature.min,
-            max_version: feature.max,
+            min_version: feature.lowest,
+            max_version: feature.highest,
         });
-        // A cluster that never changed a level runs at the highest.
-        let level = match state.feature(feature.name) {
-            0 => feature.max,
-            level => level.clamp(feature.min, feature.max),
-        };
+        let level = feature.level(&state);
         response.finalized_features.push(FinalizedFeatureKey {
             name: Str::from_static(feature.name),
             max_version_level: level,

@@ -45,6 +45,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod update_features;
 
 type Handler = fn(RequestContext, Reader) -> Result<Handling, DecodeError>;
 
@@ -114,6 +115,7 @@ pub static TABLE: &[Api] = &[
     }),
     api(ApiKey::OffsetDelete, 0..=0, |context, body| sequential(context, body, offset_delete::handle)),
     api(ApiKey::DescribeQuorum, 0..=2, |context, body| sequential(context, body, describe_quorum::handle)),
+    api(ApiKey::UpdateFeatures, 0..=2, |context, body| sequential(context, body, update_features::handle)),
     api(ApiKey::DescribeCluster, 0..=2, |context, body| sequential(context, body, describe_cluster::handle)),
     api(ApiKey::DescribeProducers, 0..=0, |context, body| {
         sequential(context, body, describe_producers::handle)

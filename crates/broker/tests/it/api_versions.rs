@@ -70,6 +70,7 @@ fn the_table_is_kafkas_and_explicit() {
         "ListPartitionReassignments 0-0",
         "OffsetDelete 0-0",
         "DescribeQuorum 0-2",
+        "UpdateFeatures 0-2",
         "DescribeCluster 0-2",
         "DescribeProducers 0-0",
         "ListConfigResources 0-1",

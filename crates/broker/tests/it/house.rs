@@ -8,7 +8,7 @@ use std::time::Duration;
 use broker::{Broker, BrokerOptions, Connection, Endpoint, Handling, Outcome};
 use bytes::{Bytes, BytesMut};
 use catalog::config::BrokerConfig;
-use catalog::{BrokerEndpoint, Catalog, CatalogOptions};
+use catalog::{BrokerEndpoint, Catalog, CatalogOptions, Levels};
 use commitlog::{CommitLog, LogSettings};
 use futures_util::future::BoxFuture;
 use protocol::batch::BatchBuilder;
@@ -69,12 +69,22 @@ impl House {
     pub async fn with(properties: &[(&str, &str)]) -> House {
         let (config, _) = BrokerConfig::new(properties.iter().copied()).expect("good properties");
         let disk = Store::Disk(MemDisk::new(7));
-        Opened::on(disk, Arc::new(SimClock::new(NOW_MS)), Arc::new(config), 7).await.start().await
+        Opened::on(disk, Arc::new(SimClock::new(NOW_MS)), Arc::new(config), Levels::KNOWN, 7)
+            .await
+            .start()
+            .await
     }
 
     /// Node 1 on a bucket that it may share. It never looks for the appends of others unless somebody asks it to.
     pub async fn in_bucket(bucket: &MemBucket, properties: &[(&str, &str)]) -> House {
         Opened::in_bucket(bucket, properties, 7).await.start().await
+    }
+
+    /// The same of a build that knows other feature levels.
+    pub async fn at_levels(bucket: &MemBucket, levels: Levels) -> House {
+        let (config, _) = BrokerConfig::new([("node.id", "1")]).expect("good properties");
+        let (store, clock) = (Store::Bucket(bucket.clone()), Arc::new(SimClock::new(NOW_MS)));
+        Opened::on(store, clock, Arc::new(config), levels, 7).await.start().await
     }
 
     /// Stops as SIGTERM does, and starts again on the same disk.
@@ -87,7 +97,7 @@ impl House {
         if let Store::Disk(disk) = &store {
             disk.kill();
         }
-        Opened::on(store, clock, config, seed + 1).await.start().await
+        Opened::on(store, clock, config, Levels::KNOWN, seed + 1).await.start().await
     }
 
     /// The id of `__consumer_offsets`, once it is there.
@@ -163,16 +173,23 @@ impl Opened {
     pub async fn in_bucket(bucket: &MemBucket, properties: &[(&str, &str)], seed: u64) -> Opened {
         let (config, _) = BrokerConfig::new(properties.iter().copied()).expect("good properties");
         let (store, clock) = (Store::Bucket(bucket.clone()), Arc::new(SimClock::new(NOW_MS)));
-        Opened::on(store, clock, Arc::new(config), seed).await
+        Opened::on(store, clock, Arc::new(config), Levels::KNOWN, seed).await
     }
 
-    async fn on(store: Store, clock: Arc<SimClock>, config: Arc<BrokerConfig>, seed: u64) -> Opened {
+    async fn on(
+        store: Store,
+        clock: Arc<SimClock>,
+        config: Arc<BrokerConfig>,
+        levels: Levels,
+        seed: u64,
+    ) -> Opened {
         let rng = SeededRng::shared(seed);
         let options = CatalogOptions {
             node_id: Some(1),
             lease_ttl: Duration::ZERO,
             endpoints: vec![endpoint("broker.test")],
             follow_every: Duration::from_secs(1_000_000),
+            levels,
             ..CatalogOptions::default()
         };
         let settings = LogSettings::default();

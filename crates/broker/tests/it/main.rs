@@ -12,3 +12,4 @@ mod neighbours;
 mod offsets;
 mod produce;
 mod topics;
+mod update_features;

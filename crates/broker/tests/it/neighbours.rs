@@ -2,10 +2,12 @@
 //! something about the cluster behind its back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use broker::{INTER_BROKER_LISTENER, Outcome};
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions, MetadataRecord};
+use commitlog::manifest::shard_of;
 use futures_util::future::BoxFuture;
 use protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -25,7 +27,7 @@ use protocol::messages::{
     create_topics_request::CreatableTopic,
 };
 use protocol::{ErrorCode, Str, TopicIdPartition, Uuid};
-use world::bucket::MemBucket;
+use world::bucket::{Bucket, MemBucket};
 use world::rng::SeededRng;
 use world::task;
 
@@ -281,6 +283,45 @@ fn a_bucket_keeps_copies_of_its_own_so_any_replication_factor_is_taken() {
             };
             assert_eq!(code(house.ask(7, request).await.topics[0].error_code), expected);
         }
+    });
+}
+
+/// P7: a shard of the manifest that is damaged keeps closed what it has, and nothing else; the others learn what is in effect here.
+#[test]
+fn what_is_damaged_keeps_nothing_else_closed() {
+    story(|| async {
+        let bucket = MemBucket::new(1);
+        let house = House::in_bucket(&bucket, TWO).await;
+        let second = neighbour(&bucket, 2).await;
+        second.append(vec![new_topic(1, "t", 40)]).await.unwrap();
+        let theirs: Vec<u32> =
+            second.read().led_by(second.wal_id()).into_iter().map(|(_, index)| index).collect();
+        let id = |index: u32| TopicIdPartition::new(Uuid::from_u128(1), index as i32);
+        let shard = shard_of(&id(theirs[0]));
+        let (damaged, whole): (Vec<u32>, Vec<u32>) =
+            theirs.iter().copied().partition(|index| shard_of(&id(*index)) == shard);
+        assert!(!damaged.is_empty() && whole.len() > 5, "{damaged:?} {whole:?}");
+        let object = Str::from_static("manifest/of-another-world");
+        bucket.put(&object, bytes::Bytes::from_static(b"nonsense")).await.unwrap();
+        let manifest =
+            MetadataRecord::ManifestShard { shard, from_version: 0, to_version: 1, object, wal_mark: 0 };
+        second.append(vec![manifest]).await.unwrap();
+        let heir = house.catalog.wal_id();
+        let partitions = vec![(Uuid::from_u128(1), theirs)];
+        second.append(vec![MetadataRecord::MovePartitions { slot: 0, heir, partitions }]).await.unwrap();
+        let moved_at = house.catalog.catch_up().await.unwrap();
+        task::sleep(Duration::from_secs(2)).await;
+        let open = house.log.partition_ids();
+        assert!(whole.iter().all(|index| open.contains(&id(*index))), "{open:?}");
+        assert!(!damaged.iter().any(|index| open.contains(&id(*index))), "{open:?}");
+        let not_open = || house.broker.counters().partitions_not_open.load(Ordering::Relaxed);
+        assert_eq!(not_open(), damaged.len() as u64);
+        assert_eq!(house.catalog.applied(), moved_at);
+        // With its topic it is nobody's trouble any more.
+        second.append(vec![MetadataRecord::DeleteTopic { id: Uuid::from_u128(1) }]).await.unwrap();
+        house.catalog.catch_up().await.unwrap();
+        task::sleep(Duration::from_secs(2)).await;
+        assert_eq!((not_open(), house.log.partition_ids().len()), (0, 0));
     });
 }
 

@@ -116,7 +116,7 @@ fn every_precondition_that_a_client_can_meet() {
             (MetadataRecord::CreatePartitions { id, from_count: 2, to_count: 2 }, "INVALID_PARTITIONS"),
             (MetadataRecord::CreatePartitions { id, from_count: 2, to_count: 11 }, "POLICY_VIOLATION"),
             (set_config("nope", "retention.ms", Some("1")), "UNKNOWN_TOPIC_OR_PARTITION"),
-            (MetadataRecord::CreateCluster { cluster_id: Str::from("x") }, "UNKNOWN_SERVER_ERROR"),
+            (MetadataRecord::CreateCluster { cluster_id: Str::from("x"), level: 1 }, "UNKNOWN_SERVER_ERROR"),
         ];
         let before = catalog.read().hash();
         for (record, code) in cases {

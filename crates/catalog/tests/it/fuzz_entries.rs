@@ -7,11 +7,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::{Catalog, CatalogOpenError, CatalogOptions, MetadataRecord};
 use protocol::Str;
 use protocol::batch::crc32c;
+use world::bucket::{Bucket, MemBucket};
 use world::clock::ManualClock;
 use world::disk::{Disk, MemDisk, OpenMode};
 use world::rng::SeededRng;
@@ -93,6 +95,73 @@ pub fn catalog(data: &[u8]) -> Result<(), CatalogOpenError> {
     Ok(())
 }
 
+/// The same parts as objects of a bucket: frames and snapshots at their positions, a mark's bytes as a lease, raw bytes where the next
+/// frame would be. Whatever they are, looking, opening and reading the lease end without a panic and within bounds.
+pub fn catalog_in_a_bucket(data: &[u8]) -> Result<(), CatalogOpenError> {
+    let bucket = MemBucket::new(1);
+    let lease = run(lay_out_in(&bucket, data));
+    let (peak, opened) = peak_bytes(|| {
+        run(async {
+            let shared: Arc<dyn Bucket> = Arc::new(bucket.clone());
+            catalog::read_bucket(shared.clone()).await?;
+            let options =
+                CatalogOptions { snapshot_frames: 4, lease_ttl: Duration::ZERO, ..CatalogOptions::default() };
+            let catalog = Catalog::open_bucket(shared, Arc::new(SeededRng::new(2)), options).await?;
+            let leases = catalog.leases().expect("a bucket has leases");
+            if let Some(wal_id) = lease {
+                leases.get(wal_id).await.expect("a bucket in memory");
+                assert!(leases.list().await.expect("a bucket in memory").contains_key(&wal_id));
+            }
+            catalog.close().await;
+            let state = catalog.read();
+            Ok::<_, CatalogOpenError>(state.partition_count())
+        })
+    });
+    let partitions = opened.as_ref().map_or(0, |count| *count as usize) + TOPIC_PARTITIONS_MAX;
+    let allowed = CATALOG_BYTES + allowed_bytes(data.len()) + PARTITION_BYTES_MAX * partitions;
+    assert!(peak <= allowed, "{peak} bytes allocated for {}, {allowed} allowed", data.len());
+    opened.map(drop)
+}
+
+async fn lay_out_in(bucket: &MemBucket, data: &[u8]) -> Option<u64> {
+    let put = async |key: String, bytes: Vec<u8>| {
+        bucket.put(&key, bytes.into()).await.expect("a bucket in memory");
+    };
+    let mut head = [&b"OTLAMBKT"[..], &[1, 0, 0, 0], &LOG_ID].concat();
+    head.extend_from_slice(&crc32c(&head).to_le_bytes());
+    put(format!("meta/{:020}", 0), head).await;
+    let (mut position, mut last_hash, mut lease) = (0u64, 0u128, None);
+    for (kind, mut bytes) in parts(data) {
+        let keep = kind & KEEP_CHAIN != 0;
+        match kind & 3 {
+            FRAME => {
+                if !keep && let Some(has_state_hash) = bytes.first_mut() {
+                    *has_state_hash = 0;
+                }
+                position += 1;
+                let frame = frame(position, last_hash, &bytes);
+                last_hash = xxh3_128(&frame);
+                put(format!("meta/{position:020}"), frame).await;
+            }
+            SNAPSHOT => {
+                if !keep && bytes.len() >= 8 {
+                    bytes[..8].copy_from_slice(&position.to_le_bytes());
+                }
+                let snapshot = snapshot(position, 0, last_hash, &bytes);
+                put(format!("snapshots/{position:020}"), snapshot).await;
+            }
+            MARK => {
+                let mut fields = [&b"OTLALEAS"[..], &[1, 0, 0, 0], &bytes].concat();
+                fields.extend_from_slice(&crc32c(&fields).to_le_bytes());
+                put(format!("lease/{position:020}"), fields).await;
+                lease = Some(position);
+            }
+            _ => put(format!("meta/{:020}", position + 1), bytes).await,
+        }
+    }
+    lease
+}
+
 fn run<T>(story: impl Future<Output = T>) -> T {
     world::task::deterministic(1);
     world::task::paused_runtime().block_on(story)
@@ -126,14 +195,7 @@ async fn lay_out(disk: &Arc<MemDisk>, data: &[u8]) {
                 if !keep && bytes.len() >= 8 {
                     bytes[..8].copy_from_slice(&position.to_le_bytes());
                 }
-                let mut snapshot = [&b"OTLASNAP"[..], &[1, 0, 0, 0], &LOG_ID].concat();
-                snapshot.extend_from_slice(&position.to_le_bytes());
-                snapshot.extend_from_slice(&(log.len() as u64).to_le_bytes());
-                snapshot.extend_from_slice(&last_hash.to_le_bytes());
-                snapshot.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-                snapshot.extend_from_slice(&xxh3_128(&bytes).to_le_bytes());
-                snapshot.extend_from_slice(&crc32c(&snapshot).to_le_bytes());
-                snapshot.extend_from_slice(&bytes);
+                let snapshot = snapshot(position, log.len() as u64, last_hash, &bytes);
                 write(disk, &format!("metadata-{position:020}.snapshot"), snapshot).await;
             }
             MARK => {
@@ -159,6 +221,18 @@ async fn lay_out(disk: &Arc<MemDisk>, data: &[u8]) {
     if !mark.is_empty() {
         write(disk, "metadata.mark", mark).await;
     }
+}
+
+fn snapshot(position: u64, log_end: u64, last_hash: u128, body: &[u8]) -> Vec<u8> {
+    let mut snapshot = [&b"OTLASNAP"[..], &[1, 0, 0, 0], &LOG_ID].concat();
+    snapshot.extend_from_slice(&position.to_le_bytes());
+    snapshot.extend_from_slice(&log_end.to_le_bytes());
+    snapshot.extend_from_slice(&last_hash.to_le_bytes());
+    snapshot.extend_from_slice(&(body.len() as u64).to_le_bytes());
+    snapshot.extend_from_slice(&xxh3_128(body).to_le_bytes());
+    snapshot.extend_from_slice(&crc32c(&snapshot).to_le_bytes());
+    snapshot.extend_from_slice(body);
+    snapshot
 }
 
 fn frame(position: u64, previous_hash: u128, body: &[u8]) -> Vec<u8> {
@@ -196,6 +270,8 @@ pub fn seeds(log: &[u8], snapshot: &[u8]) -> Vec<Vec<u8>> {
         [all.clone(), mark.clone()].concat(),
         [frames(&bodies[..6]), state.clone(), frames(&bodies[6..]), mark].concat(),
         [all.clone(), state].concat(),
+        // A whole lease, in a bucket.
+        [all.clone(), part(MARK, &[1; 24])].concat(),
         [all, part(RAW, &[0; 50])].concat(),
         [frames(&bodies[..3]), part(FRAME | KEEP_CHAIN, bodies[3]), part(MARK | KEEP_CHAIN, &[0, 1])]
             .concat(),

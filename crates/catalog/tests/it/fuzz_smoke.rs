@@ -14,6 +14,11 @@ fn the_seeds_get_past_the_checksums() {
     let outcomes: Vec<_> =
         fuzz_entries::seeds(LOG, SNAPSHOT).iter().map(|seed| fuzz_entries::catalog(seed)).collect();
     assert!(outcomes.iter().filter(|outcome| outcome.is_ok()).count() >= 4, "{outcomes:?}");
+    let in_a_bucket: Vec<_> = fuzz_entries::seeds(LOG, SNAPSHOT)
+        .iter()
+        .map(|seed| fuzz_entries::catalog_in_a_bucket(seed))
+        .collect();
+    assert!(in_a_bucket.iter().filter(|outcome| outcome.is_ok()).count() >= 4, "{in_a_bucket:?}");
 }
 
 /// A snapshot of position 0 that fits its checksums was waited for by replay, and no frame ever came to it.
@@ -25,10 +30,19 @@ fn a_snapshot_of_nothing_is_ignored() {
 
 #[test]
 fn what_is_changed_in_a_catalogs_directory_never_ends_in_a_panic() {
+    mutated(|bytes| drop(fuzz_entries::catalog(bytes)));
+}
+
+#[test]
+fn what_is_changed_in_a_catalogs_bucket_never_ends_in_a_panic() {
+    mutated(|bytes| drop(fuzz_entries::catalog_in_a_bucket(bytes)));
+}
+
+fn mutated(entry: impl Fn(&[u8])) {
     let seeds = fuzz_entries::seeds(LOG, SNAPSHOT);
     let rng = SeededRng::new(7);
     let below = |bound: usize| rng.next_u64() as usize % bound;
-    let _ = fuzz_entries::catalog(&[]);
+    entry(&[]);
     for round in 0..ROUNDS {
         let mut bytes = seeds[round % seeds.len()].clone();
         for _ in 0..=round % 4 {
@@ -42,6 +56,6 @@ fn what_is_changed_in_a_catalogs_directory_never_ends_in_a_panic() {
         if round % 5 == 0 {
             bytes.truncate(below(bytes.len()));
         }
-        let _ = fuzz_entries::catalog(&bytes);
+        entry(&bytes);
     }
 }

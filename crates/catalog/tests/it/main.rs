@@ -11,5 +11,6 @@ mod damage;
 mod fuzz_entries;
 mod fuzz_smoke;
 mod golden;
+mod level;
 mod replay;
 mod support;

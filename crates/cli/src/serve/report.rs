@@ -291,6 +291,11 @@ fn write_topic_metrics(text: &mut MetricsText, broker: &Broker) {
         "WALs of other brokers that this one has ended because they seemed to be gone.",
         load(&counters.takeovers),
     );
+    text.gauge(
+        "ottla_partitions_not_open",
+        "Partitions that this broker leads and cannot open now: the bucket does not answer, or something of them is damaged.",
+        load(&counters.partitions_not_open),
+    );
     let sessions = broker.fetch_session_counts();
     text.gauge(
         "kafka_server_fetchsessioncache_numincrementalfetchsessions",

@@ -29,6 +29,8 @@ pub use audit::{Audit, AuditError, NAMED_MAX, Named, WalAudit, audit};
 pub(crate) use loader::{follow_manifest, load, take_over_own};
 pub(crate) use medium::BucketMedium;
 pub(crate) use rewriter::{BucketRewriter, rewrite};
+#[cfg(feature = "negative-controls")]
+pub use shards::beginning_at;
 pub use slot::{Slot, SlotError, slot_key, tombstone};
 pub use slot_writer::{Fenced, SLOTS_IN_FLIGHT_MAX, SlotWriter};
 pub(crate) use takeover::settle;

@@ -106,7 +106,8 @@ impl Changes {
         for shard in self.new.values_mut() {
             shard.partitions.retain(|id, _| state.topic_by_id(id.topic_id).is_some());
             for ShardPartition { pieces, state } in shard.partitions.values_mut() {
-                let dead = pieces.partition_point(|placed| placed.piece.last_offset < state.log_start);
+                let dead =
+                    pieces.partition_point(|placed| is_below(placed.piece.last_offset, state.log_start));
                 pieces.drain(..dead);
                 state.trim_epochs();
             }
@@ -122,6 +123,14 @@ impl Changes {
         let before: BTreeSet<SegmentId> = changed.flat_map(|(_, known)| known.shard.segments()).collect();
         let after: BTreeSet<SegmentId> = self.new.values().flat_map(BucketShard::segments).collect();
         before.difference(&after).copied().collect()
+    }
+}
+
+/// Nothing of it is readable any more: it may go.
+fn is_below(last_offset: i64, log_start: i64) -> bool {
+    match broken::rule("obsolete-by-overflow") {
+        true => (last_offset as u32) < log_start as u32,
+        false => last_offset < log_start,
     }
 }
 
@@ -168,6 +177,9 @@ impl BucketRewriter {
         }
         let is_fenced = self.catalog.is_fenced() && !broken::rule("slatedb-1682");
         if matches!(self.shared.state(), LogState::Failed(_)) || is_fenced {
+            return Ok(false);
+        }
+        if broken::rule("last-topic-deleted") && self.catalog.read().topic_count() == 0 {
             return Ok(false);
         }
         follow_manifest(&self.shared).await;
@@ -259,7 +271,9 @@ impl BucketRewriter {
             check_place(&header, wal_id, to).map_err(stopped)?;
             let lives =
                 |extent: &&FooterExtent| self.catalog.read().topic_by_id(extent.id.topic_id).is_some();
-            let extents: Vec<&FooterExtent> = footer.extents.iter().filter(lives).collect();
+            let ours = self.own_partitions_only();
+            let is_ours = |extent: &&FooterExtent| ours.as_ref().is_none_or(|ours| ours.contains(&extent.id));
+            let extents: Vec<&FooterExtent> = footer.extents.iter().filter(lives).filter(is_ours).collect();
             let is_live = |id: &TopicIdPartition| self.catalog.read().topic_by_id(id.topic_id).is_some();
             if !continues(&mut changes, &extents, &footer, is_live).map_err(stopped)? {
                 break;
@@ -286,9 +300,19 @@ impl BucketRewriter {
         let mut all = Vec::new();
         for (id, some) in runs {
             let log_start = changes.partition(id).state.log_start;
-            all.extend(some.into_iter().filter(|(last, _)| *last >= log_start).map(|(_, run)| (id, run)));
+            all.extend(
+                some.into_iter().filter(|(last, _)| !is_below(*last, log_start)).map(|(_, run)| (id, run)),
+            );
         }
         Ok(Some(Job { to, runs: all, changes }))
+    }
+
+    /// Which partitions are rewritten: all that the slots have, whoever leads them by now. Some: with that rule broken.
+    fn own_partitions_only(&self) -> Option<BTreeSet<TopicIdPartition>> {
+        broken::rule("heirs-apart").then(|| {
+            let led = self.catalog.read().led_by(self.catalog.wal_id());
+            led.into_iter().map(|(id, index)| TopicIdPartition::new(id, index as i32)).collect()
+        })
     }
 
     /// The manifest as the catalog has it now. None: it moves.

@@ -121,6 +121,24 @@ impl BucketShard {
     }
 }
 
+/// For tests: the first version of the shard that has this partition, in which its log begins at an offset that would take years to
+/// reach. The shard's number, the object's key and its bytes.
+#[cfg(feature = "negative-controls")]
+pub fn beginning_at(id: TopicIdPartition, offset: i64, uploader: u64) -> (u32, String, Bytes) {
+    let state = PartitionCheckpoint {
+        log_start: offset,
+        log_end: offset,
+        epochs: vec![(0, offset)],
+        ..Default::default()
+    };
+    let number = crate::manifest::shard_of(&id);
+    let partitions = BTreeMap::from([(id, ShardPartition { pieces: Vec::new(), state })]);
+    let shard = BucketShard { number, version: 1, partitions };
+    let bytes = shard.encode();
+    let key = super::folder::manifest_key(uploader, &format!("{:016x}-{}", 0, shard.object(&bytes)));
+    (number, key, bytes.into())
+}
+
 /// The newest version of a shard, by the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {

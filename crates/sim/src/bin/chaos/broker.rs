@@ -12,6 +12,7 @@ use anyhow::{Context, bail, ensure};
 /// How long a start may take before the run is called failed.
 const START_MAX: Duration = Duration::from_secs(30);
 
+#[derive(Clone)]
 pub struct Settings {
     pub bin: PathBuf,
     /// A directory, or the address of a bucket.

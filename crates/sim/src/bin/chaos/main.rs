@@ -1,4 +1,4 @@
-//! `cargo xtask chaos kill|power|disk|cluster`: real processes, real clients, a real file system; the history checker has the last word.
+//! `cargo xtask chaos kill|power|disk|cluster|upgrade`: real processes, real clients, a real file system; the history checker has the last word.
 //!
 //! Two families of idempotent producers (librdkafka and kafka-clients) send for ever while the broker dies again and again;
 //! at the end they flush, and the whole log is read back and checked against what they were told.
@@ -33,6 +33,8 @@ enum What {
     Disk(Disk),
     /// Several brokers on one object store, which are killed, stopped, cut off, while the store is slow, errs or is out.
     Cluster(Cluster),
+    /// A rolling upgrade under load: from one build to one that knows another feature level.
+    Upgrade(Upgrade),
 }
 
 #[derive(Args)]
@@ -134,6 +136,16 @@ pub struct Cluster {
     clients_home: Option<PathBuf>,
 }
 
+#[derive(Args)]
+pub struct Upgrade {
+    /// The next release: a build with the feature `next-level`.
+    #[arg(long, env = "OTTLA_NEWER_BIN")]
+    newer_bin: PathBuf,
+    /// Its `bin` is the release that is upgraded; `minutes` and what concerns faults do nothing.
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
 fn key_and_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("want KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -144,6 +156,7 @@ fn main() -> anyhow::Result<()> {
         What::Kill(args) => kill::run(&args),
         What::Power(args) => power::run(&args),
         What::Disk(args) => disk::run(&args),
-        What::Cluster(args) => cluster::run(&args),
+        What::Cluster(args) => cluster::run(&args, cluster::Story::Faults),
+        What::Upgrade(args) => cluster::run(&args.cluster, cluster::Story::Upgrade(&args.newer_bin)),
     }
 }

@@ -16,6 +16,7 @@ mod nodes;
 mod proxy;
 mod report;
 mod store;
+mod upgrade;
 mod witness;
 
 use std::collections::BTreeMap;
@@ -61,13 +62,21 @@ const CLOCK_LIBRARIES: [&str; 2] = [
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
 ];
 
-pub fn run(args: &Cluster) -> anyhow::Result<()> {
+/// What happens to the cluster.
+#[derive(Clone, Copy)]
+pub enum Story<'a> {
+    Faults,
+    /// To this binary.
+    Upgrade(&'a Path),
+}
+
+pub fn run(args: &Cluster, what: Story<'_>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let work = Work::new()?;
     clients_say(work.path())?;
     let done = runtime.block_on(async {
         tokio::select! {
-            done = story(args, work.path()) => done,
+            done = story(args, what, work.path()) => done,
             () = interrupted() => Err(anyhow::anyhow!("interrupted")),
         }
     });
@@ -107,13 +116,17 @@ async fn interrupted() {
     tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
 }
 
-async fn story(args: &Cluster, work: &Path) -> anyhow::Result<Summary> {
+async fn story(args: &Cluster, what: Story<'_>, work: &Path) -> anyhow::Result<Summary> {
     let mut stage = Stage::set(args, work).await?;
     let mut clients = Clients::start(args, work, &stage).await?;
     tokio::time::sleep(CALM).await;
     let scene = stage.scene.clone();
     let mut injected = BTreeMap::new();
-    if let Err(error) = break_things(args, &mut stage, &mut clients, &mut injected).await {
+    let happened = match what {
+        Story::Faults => break_things(args, &mut stage, &mut clients, &mut injected).await,
+        Story::Upgrade(newer) => upgrade::roll(args, newer, work, &scene, &mut clients, &mut injected).await,
+    };
+    if let Err(error) = happened {
         scene.problem(format!("{error:#}"));
         // What was promised is looked at none the less.
         scene.heal().await;
@@ -122,7 +135,7 @@ async fn story(args: &Cluster, work: &Path) -> anyhow::Result<Summary> {
     eprintln!("{done_ms:>8} ms  healed; the producers finish, and everything is read");
     let heard = clients.finish(&scene).await?;
     eprintln!("{:>8} ms  the same by a broker that has nothing in memory", scene.told.now_ms());
-    let again = match stage.read_afresh(args).await {
+    let again = match stage.read_afresh().await {
         Ok(again) => Some(again),
         Err(error) => {
             scene.problem(format!("{error:#}"));
@@ -232,7 +245,7 @@ impl Stage {
     }
 
     /// Everybody leaves; one comes back and has everything.
-    async fn read_afresh(&self, args: &Cluster) -> anyhow::Result<Vec<Found>> {
+    async fn read_afresh(&self) -> anyhow::Result<Vec<Found>> {
         let scene = &self.scene;
         for node in scene.nodes.iter() {
             let status = node.leave().await?;
@@ -247,7 +260,7 @@ impl Stage {
         let (again, _) =
             load::read_all(&self.addresses[..1], scene.partitions).await.context("reading again")?;
         one.leave().await?;
-        if let Err(error) = tokio::task::block_in_place(|| audit(&args.bin, self.store.address)) {
+        if let Err(error) = tokio::task::block_in_place(|| audit(&one.bin(), self.store.address)) {
             scene.problem(format!("{error:#}"));
         }
         Ok(again.found)

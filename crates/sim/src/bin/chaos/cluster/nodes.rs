@@ -40,6 +40,8 @@ pub struct Node {
     pub to_store: Proxy,
     pub to_clients: Proxy,
     settings: Settings,
+    /// What the next start runs.
+    bin: parking_lot::Mutex<PathBuf>,
     /// `None`: down on purpose.
     process: Mutex<Option<Broker>>,
     /// That the process ended although nobody asked for it.
@@ -95,12 +97,37 @@ impl Node {
             index,
             to_store,
             to_clients,
+            bin: parking_lot::Mutex::new(settings.bin.clone()),
             settings,
             process: Mutex::new(None),
             ended_by_itself: AtomicU32::new(0),
             clock: clock.map(parking_lot::Mutex::new),
             namespace,
         })
+    }
+
+    pub fn bin(&self) -> PathBuf {
+        self.bin.lock().clone()
+    }
+
+    /// From the next start on.
+    pub fn install(&self, bin: &Path) {
+        *self.bin.lock() = bin.to_owned();
+    }
+
+    /// One process more, as this node would be with another binary on another port: how it ended and its last words.
+    pub async fn try_once(&self, bin: &Path, port: u16) -> anyhow::Result<(ExitStatus, String)> {
+        let log = self.settings.log.with_extension("once.log");
+        let settings = Settings { bin: bin.to_owned(), port, log: log.clone(), ..self.settings.clone() };
+        let mut process = Broker::start(&settings, &store::credentials())?;
+        let deadline = Instant::now() + LEAVE_MAX;
+        loop {
+            if let Some(status) = process.ended()? {
+                return Ok((status, last_words(&log)));
+            }
+            ensure!(Instant::now() < deadline, "{} runs: {}", bin.display(), last_words(&log));
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Where clients meet it.
@@ -134,7 +161,8 @@ impl Node {
             // Time that only runs stays as it is: no machine's monotonic clock jumps.
             environment.push(("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()));
         }
-        Broker::start(&self.settings, &environment)
+        let settings = Settings { bin: self.bin(), ..self.settings.clone() };
+        Broker::start(&settings, &environment)
     }
 
     /// Waits until it serves clients.
