@@ -31,6 +31,7 @@ pub mod segment;
 mod segment_files;
 mod settings;
 mod tail;
+mod transactions;
 mod wal;
 mod writer;
 
@@ -38,8 +39,8 @@ pub use commit::Append;
 pub use error::{AppendError, CommitError, OpenError, ReadError};
 pub use log::{CommitLog, LogCounters, LogState, Together};
 pub use partition::{
-    AbortedTransaction, ActiveProducer, AppendOptions, FetchWait, Isolation, Offsets, Origin, Partition,
-    Read, ReadRequest, TimestampOffset,
+    AbortedTransaction, ActiveProducer, AppendOptions, EndTransaction, FetchWait, Isolation, Offsets, Origin,
+    Partition, Read, ReadRequest, TimestampOffset,
 };
 pub use rewrite::RewriteError;
 #[cfg(feature = "negative-controls")]

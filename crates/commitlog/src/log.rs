@@ -30,7 +30,7 @@ use crate::error::{AppendError, CommitError, OpenError};
 use crate::housekeeping::housekeeping;
 use crate::medium::{Directory, Medium};
 use crate::next_file::prepare_files;
-use crate::partition::{AppendOptions, Origin, Partition, extent_of};
+use crate::partition::{AppendOptions, EndTransaction, Origin, Partition, extent_of};
 use crate::recovery::{self, Walked};
 use crate::rewrite::{RewriteError, Rewriter, rewrite};
 use crate::settings::{LogSettings, PartitionSettings};
@@ -518,6 +518,16 @@ impl CommitLog {
 
     pub fn partition(&self, id: &TopicIdPartition) -> Option<Arc<Partition>> {
         self.shared.partition(id)
+    }
+
+    /// Ends a transaction in one partition; see [`Partition::end_transaction`].
+    pub fn end_transaction(
+        &self,
+        id: &TopicIdPartition,
+        marker: EndTransaction,
+        leader_epoch: i32,
+    ) -> Result<crate::commit::Append, AppendError> {
+        self.partition(id).ok_or(AppendError::NotLeader)?.end_transaction(marker, leader_epoch)
     }
 
     /// Partitions that the catalog has; a known one only gets its settings.

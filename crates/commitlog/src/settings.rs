@@ -42,6 +42,8 @@ pub struct LogSettings {
     pub producer_expiration: Duration,
     /// Per partition; the ones silent longest go first.
     pub producers_max: usize,
+    /// Aborted transactions remembered per partition: with so many, none begins before retention has removed some.
+    pub aborted_transactions_max: usize,
     /// Sealed WAL files beyond this are rewritten into segments, the oldest first. What expires before never is.
     pub wal_retain_bytes: u64,
     /// The same for files whose extents are long on the average: they are as good as segments, and cost an open file each.
@@ -100,6 +102,7 @@ impl Default for LogSettings {
             checkpoint_bytes: 64 << 20,
             producer_expiration: Duration::from_secs(24 * 3600),
             producers_max: 100_000,
+            aborted_transactions_max: 100_000,
             wal_retain_bytes: 1 << 30,
             wal_retain_large_bytes: 64 << 30,
             wal_extents_max: 200_000,

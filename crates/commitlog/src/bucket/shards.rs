@@ -25,7 +25,9 @@ use crate::manifest::{PlacedPiece, SHARDS, Shard};
 use crate::segment::SegmentId;
 
 const MAGIC: [u8; 8] = *b"OTTLABSH";
-const VERSION: u16 = 1;
+/// 1 had no transactions.
+const VERSION: u16 = 2;
+const OLDEST_VERSION: u16 = 1;
 const WHAT: &str = "a shard of the manifest";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,7 +80,7 @@ impl BucketShard {
         }
         let mut input = Decoder::new(&content[MAGIC.len()..], WHAT);
         let version = input.u16()?;
-        if version != VERSION {
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
             return Err(FormatError::Version { what: WHAT, version });
         }
         input.u16()?;
@@ -87,7 +89,8 @@ impl BucketShard {
         let Some((shard, states)) = rest.split_at_checked(shard_len) else {
             return Err(FormatError::Truncated { what: WHAT });
         };
-        let (mut shard, mut states) = (Shard::decode(shard)?, Checkpoint::decode(states)?.partitions);
+        let (mut shard, mut states) =
+            (Shard::decode(shard)?, Checkpoint::decode(states, version >= VERSION)?.partitions);
         let mut partitions = BTreeMap::new();
         for (id, state) in std::mem::take(&mut states) {
             let pieces = shard.partitions.remove(&id).unwrap_or_default();
@@ -256,6 +259,21 @@ mod tests {
             assert!(BucketShard::decode(&damaged).is_err(), "byte {at}");
         }
         assert!(BucketShard::decode(&bytes[..bytes.len() - 1]).is_err() && BucketShard::decode(b"").is_err());
+    }
+
+    #[test]
+    fn a_shard_of_version_1_is_read_without_transactions() {
+        let mut shard = shard();
+        shard.partitions.pop_last();
+        let mut old = shard.encode();
+        // What is new stands at the end: no open transaction, no aborted one.
+        old.truncate(old.len() - 16 - 8);
+        old[8] = 1;
+        let hash = hash(&old);
+        old.extend_from_slice(&hash);
+        assert_eq!(BucketShard::decode(&old).unwrap(), shard);
+        old[8] = 3;
+        assert!(BucketShard::decode(&old).is_err());
     }
 
     #[test]
