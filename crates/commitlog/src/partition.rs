@@ -86,6 +86,8 @@ pub(crate) struct Inner {
     /// Extents that end below this offset stand in a checkpoint frame.
     checkpointed_to: i64,
     waiters: Vec<Weak<Waiting>>,
+    /// Of a view: the end and the log start that waiters were woken for.
+    heard_of: (i64, i64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +96,8 @@ enum Leaving {
     /// Takes no appends: what was appended before is being committed, and another broker takes over behind it (R13).
     Draining,
     Gone,
+    /// Another broker leads it, and readers here follow.
+    Elsewhere,
 }
 
 /// What readers may know of a partition's offsets.
@@ -239,8 +243,21 @@ impl Partition {
             dirty: false,
             checkpointed_to: 0,
             waiters: Vec::new(),
+            heard_of: (0, 0),
         };
         Partition { id, shared, inner: Mutex::new(inner) }
+    }
+
+    /// In a bucket: one that another broker leads, for readers here.
+    pub(crate) fn view(id: TopicIdPartition, shared: Arc<Shared>) -> Partition {
+        let view = Partition::new(id, shared, PartitionSettings::default());
+        view.inner.lock().leaving = Leaving::Elsewhere;
+        view
+    }
+
+    /// An empty one in the place of this.
+    pub(crate) fn view_anew(&self) -> Arc<Partition> {
+        Arc::new(Partition::view(self.id, self.shared.clone()))
     }
 
     pub fn id(&self) -> TopicIdPartition {
@@ -965,12 +982,15 @@ impl Partition {
             return Err(format!("it brings offset {first} of {}, whose log ends at {end}", self.id));
         }
         inner.start_epoch(leader_epoch, extent.first_offset);
-        let before = inner.producers.len();
-        for (id, epoch, produced) in produced(entries) {
-            inner.producers.replay(id, epoch, produced, append_ms);
+        // Only a leader judges producers.
+        if inner.leaving != Leaving::Elsewhere {
+            let before = inner.producers.len();
+            for (id, epoch, produced) in produced(entries) {
+                inner.producers.replay(id, epoch, produced, append_ms);
+            }
+            self.shared.producers_added(inner.producers.len() - before);
         }
         entries.iter().for_each(|entry| inner.transactions.take(entry));
-        self.shared.producers_added(inner.producers.len() - before);
         inner.add_extent(extent);
         self.mark_dirty(&mut inner);
         Ok(())
@@ -1141,6 +1161,48 @@ impl Partition {
         Ok(())
     }
 
+    /// Of a view: what the manifest has of it now. Where that is ahead, slots that were never looked at here are rewritten already.
+    pub(crate) fn follow_manifest(
+        &self,
+        state: &PartitionCheckpoint,
+        pieces: &[PlacedPiece],
+    ) -> Result<(), String> {
+        let mut inner = self.inner.lock();
+        if inner.deleted || inner.leaving != Leaving::Elsewhere {
+            return Ok(());
+        }
+        inner.log_start = inner.log_start.max(state.log_start);
+        if state.log_end <= inner.high_watermark {
+            inner.drop_below_log_start();
+            drop(inner);
+            return self.take_pieces(pieces);
+        }
+        let log_start = inner.log_start;
+        let live = pieces.iter().filter(|placed| placed.piece.last_offset >= log_start);
+        inner.extents = live.map(Extent::of_piece).collect();
+        inner.size_bytes = inner.extents.iter().map(|extent| extent.len).sum();
+        inner.high_watermark = state.log_end;
+        inner.log_end = state.log_end;
+        inner.epochs.clone_from(&state.epochs);
+        inner.transactions = state.transactions.clone();
+        inner.layout += 1;
+        inner.drop_below_log_start();
+        Ok(())
+    }
+
+    /// Of a view: whoever waits hears of what is new.
+    pub(crate) fn settle_view(&self) {
+        let mut inner = self.inner.lock();
+        inner.drop_below_log_start();
+        let now = (inner.high_watermark, inner.log_start);
+        if std::mem::replace(&mut inner.heard_of, now) == now {
+            return;
+        }
+        let waiters = std::mem::take(&mut inner.waiters);
+        drop(inner);
+        waiters.iter().filter_map(Weak::upgrade).for_each(|waiting| CommitWaiter(waiting).wake());
+    }
+
     /// In a bucket: from here on appends are refused, until [`Partition::stay`] or [`Partition::leave`].
     pub(crate) fn drain(&self) {
         let mut inner = self.inner.lock();
@@ -1245,7 +1307,7 @@ impl Inner {
         match self.leaving {
             _ if self.deleted => Err(AppendError::Deleted),
             Leaving::No => Ok(()),
-            Leaving::Draining | Leaving::Gone => Err(AppendError::NotLeader),
+            Leaving::Draining | Leaving::Gone | Leaving::Elsewhere => Err(AppendError::NotLeader),
         }
     }
 

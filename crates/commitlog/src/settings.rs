@@ -54,6 +54,12 @@ pub struct LogSettings {
     pub rewrite_job_bytes: u64,
     /// In a bucket: blocks of objects kept in memory, so that an object is fetched once for all who read it.
     pub bucket_cache_bytes: usize,
+    /// In a bucket: partitions that others lead and that are open for readers here, and …
+    pub bucket_views_max: usize,
+    /// … how long one stays open that nobody reads.
+    pub bucket_view_idle: Duration,
+    /// How often it is looked what their leaders have written.
+    pub bucket_view_interval: Duration,
     /// In a bucket: so many slots of the broker's own WAL are rewritten into segments, however little is in them.
     pub bucket_rewrite_slots: u64,
     /// … and whatever is older than this.
@@ -108,6 +114,9 @@ impl Default for LogSettings {
             wal_extents_max: 200_000,
             rewrite_job_bytes: 256 << 20,
             bucket_cache_bytes: 64 << 20,
+            bucket_views_max: 10_000,
+            bucket_view_idle: Duration::from_secs(60),
+            bucket_view_interval: Duration::from_millis(500),
             bucket_rewrite_slots: 256,
             bucket_rewrite_age: Duration::from_secs(600),
             rewrite_bytes_per_second: 64 << 20,

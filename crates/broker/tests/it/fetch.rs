@@ -202,8 +202,18 @@ fn answers_keep_to_the_bytes_asked_for_but_always_move_on() {
 }
 
 /// A transaction's batch, or its end, in partition 0. No coordinator does that yet.
-async fn transact(house: &House, id: Uuid, sequence: i32, values: &[&str], commit: Option<bool>) {
-    let partition = house.log.partition(&TopicIdPartition::new(id, 0)).unwrap();
+pub async fn transact(house: &House, id: Uuid, sequence: i32, values: &[&str], commit: Option<bool>) {
+    transact_in(house, TopicIdPartition::new(id, 0), sequence, values, commit).await;
+}
+
+pub async fn transact_in(
+    house: &House,
+    place: TopicIdPartition,
+    sequence: i32,
+    values: &[&str],
+    commit: Option<bool>,
+) {
+    let partition = house.log.partition(&place).unwrap();
     let appended = match commit {
         Some(commit) => {
             let (producer_id, producer_epoch, coordinator_epoch) = (9, 0, 0);

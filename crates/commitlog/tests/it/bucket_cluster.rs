@@ -1,15 +1,18 @@
 //! Several logs in one bucket: partitions go from broker to broker, by plan and by death, on a store with every fault. What was
 //! acknowledged is there, once and in order, whoever leads it in the end (P1-P3, P5, R6-R15).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogOptions, MetadataRecord};
 use commitlog::bucket::{Named, audit};
-use commitlog::{AppendOptions, CommitLog, LogSettings, LogState, Partition};
+use commitlog::{
+    AppendOptions, CommitLog, Isolation, LogSettings, LogState, OpenError, Partition, ReadRequest,
+};
 use parking_lot::Mutex;
+use protocol::batch::split_batches;
 use protocol::{Str, TopicIdPartition};
 use world::broken;
 use world::bucket::{Bucket, MemBucket, MemBucketFaults};
@@ -245,6 +248,65 @@ async fn ask_ends(
     }
 }
 
+/// A consumer of one partition that goes from broker to broker and reads where it is not led: every record in its place, nothing
+/// missing that was acknowledged, and no end that goes back (F8, R14).
+async fn read_elsewhere(
+    nodes: Nodes,
+    index: i32,
+    acknowledged: Arc<AtomicUsize>,
+    rng: SeededRng,
+    until: task::Instant,
+    count: Arc<AtomicUsize>,
+    wrong: Arc<Mutex<Option<String>>>,
+) {
+    let id = TopicIdPartition { topic_id: TOPIC, partition: index };
+    let mut position = 0;
+    let mut ends: BTreeMap<u64, i64> = BTreeMap::new();
+    while task::now() < until {
+        task::sleep(Duration::from_millis(rng.below(300))).await;
+        let node = {
+            let nodes = nodes.lock();
+            nodes[rng.below(nodes.len() as u64) as usize].clone()
+        };
+        let known = acknowledged.load(Ordering::Relaxed) as i64;
+        let (log, catalog) = (node.log.clone(), node.catalog.clone());
+        let opening = async {
+            let is_new = catalog.catch_up().await.is_ok();
+            let opened = log.open_views(&[id]).await;
+            (is_new && log.refresh_views().await.is_ok(), opened)
+        };
+        let Ok((is_fresh, opened)) = task::timeout(Duration::from_secs(60), opening).await else { continue };
+        if let Err(OpenError::DamagedObject { key, detail }) = opened {
+            *wrong.lock() = Some(format!("{index} cannot be read elsewhere: {key}: {detail}"));
+            return;
+        }
+        let Some(view) = log.view(&id) else { continue };
+        let end = view.offsets().high_watermark;
+        let before = ends.insert(catalog.wal_id(), end).unwrap_or(0);
+        if end < before || is_fresh && end < known {
+            *wrong.lock() =
+                Some(format!("{index} ends at {end} elsewhere, {before} before, {known} acknowledged"));
+            return;
+        }
+        if end <= position {
+            continue;
+        }
+        let isolation = Isolation::ReadCommitted;
+        let request = ReadRequest { offset: position, max_bytes: 700, min_one_batch: true, isolation };
+        let Ok(Ok(read)) = task::timeout(Duration::from_secs(60), view.read(request)).await else { continue };
+        for batch in split_batches(&read.records.to_bytes()) {
+            let record = batch.unwrap().records(1 << 20).next().unwrap().unwrap();
+            let found = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+            if (record.offset, &found) != (position, &value(index, position as i32)) {
+                *wrong.lock() = Some(format!("{index} has {found} at {} elsewhere", record.offset));
+                return;
+            }
+            position += 1;
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 #[derive(Default, Debug)]
 struct Counts {
     acknowledged: usize,
@@ -253,6 +315,8 @@ struct Counts {
     retired: usize,
     stops: usize,
     segments: u64,
+    /// At brokers that did not lead.
+    read: usize,
 }
 
 /// Deaths, takeovers and moves at any time, by anybody.
@@ -356,12 +420,14 @@ enum Story {
     Zombies,
     /// The same, and many answers do not come.
     Silence,
+    /// Anything, and readers at brokers that do not lead.
+    Readers,
 }
 
 impl Story {
     fn faults(self) -> MemBucketFaults {
         match self {
-            Story::Anything => MemBucketFaults::all(),
+            Story::Anything | Story::Readers => MemBucketFaults::all(),
             // Quick, but answers are lost.
             Story::Zombies | Story::Silence => MemBucketFaults {
                 latency: (Duration::from_millis(5), Duration::from_millis(80)),
@@ -416,8 +482,17 @@ async fn told(seed: u64, story: Story) -> (Counts, u64) {
         let asking = SeededRng::new(seed ^ 0xa5);
         task::spawn(ask_ends(nodes.clone(), acknowledged.clone(), asking, until, stale.clone()));
         let mut counts = Counts::default();
+        let read: Arc<AtomicUsize> = Arc::default();
+        if story == Story::Readers {
+            for index in 0..PARTITIONS {
+                let reading = SeededRng::new(seed ^ 0x5a ^ (index as u64) << 8);
+                let told = acknowledged[index as usize].clone();
+                let (nodes, wrong) = (nodes.clone(), stale.clone());
+                task::spawn(read_elsewhere(nodes, index, told, reading, until, read.clone(), wrong));
+            }
+        }
         match story {
-            Story::Anything => trouble(&nodes, &store, &rng, until, &mut counts).await,
+            Story::Anything | Story::Readers => trouble(&nodes, &store, &rng, until, &mut counts).await,
             Story::Zombies | Story::Silence => zombies(&nodes, &store, &rng, until, &mut counts).await,
         }
         producers.join_all().await;
@@ -467,6 +542,7 @@ async fn told(seed: u64, story: Story) -> (Counts, u64) {
         }
         counts.acknowledged = acknowledged.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         counts.segments = settled.segments;
+        counts.read = read.load(Ordering::Relaxed);
         (counts, store.trace_hash())
     }
 }
@@ -536,6 +612,19 @@ fn what_was_acknowledged_is_there_whoever_led_it() {
         total.acknowledged > 15_000 && total.takeovers > 25 && total.moves > 15 && total.retired > 5,
         "{total:?}"
     );
+}
+
+#[test]
+fn readers_at_brokers_that_do_not_lead_see_the_same_log() {
+    let mut total = Counts::default();
+    for seed in 1..=15 {
+        let (counts, _) = tell(seed, Story::Readers);
+        total.read += counts.read;
+        total.takeovers += counts.takeovers;
+        total.moves += counts.moves;
+    }
+    println!("{total:?}");
+    assert!(total.read > 1_000 && total.takeovers > 10 && total.moves > 5, "{total:?}");
 }
 
 /// A broker that was stopped for longer than its lease, or only does not know yet that others lead, is told nothing that they are not.

@@ -40,6 +40,18 @@ pub struct Open {
 
 impl Home {
     async fn open(&self, rng: &SeededRng) -> Open {
+        self.open_as(1, rng).await
+    }
+
+    /// Another broker of the bucket, which leads nothing.
+    async fn reader(&self, rng: &SeededRng) -> Option<Open> {
+        match self {
+            Home::Directory(_) => None,
+            Home::Bucket(_) => Some(self.open_as(2, rng).await),
+        }
+    }
+
+    async fn open_as(&self, node_id: i32, rng: &SeededRng) -> Open {
         let clock = Arc::new(SimClock::new(NOW_MS));
         let own = SeededRng::shared(rng.below(u64::MAX));
         let settings = LogSettings {
@@ -69,7 +81,7 @@ impl Home {
                 let client = store.client();
                 let shared: Arc<dyn Bucket> = Arc::new(client.clone());
                 let options = CatalogOptions {
-                    node_id: Some(1),
+                    node_id: Some(node_id),
                     lease_ttl: Duration::ZERO,
                     ..CatalogOptions::default()
                 };
@@ -80,7 +92,9 @@ impl Home {
                 (log.expect("the log opens"), catalog, Some(client))
             }
         };
-        log.create_partitions(&[(TopicIdPartition::new(TOPIC, 0), Default::default())]);
+        if node_id == 1 {
+            log.create_partitions(&[(TopicIdPartition::new(TOPIC, 0), Default::default())]);
+        }
         Open { log, catalog, client }
     }
 
@@ -274,6 +288,7 @@ async fn story(home: Home, seed: u64) {
     let mut model = Model::default();
     let mut sequences = [0; PRODUCERS];
     let mut open = home.open(&rng).await;
+    let reader = home.reader(&rng).await;
     for step in 0..rng.below(80) + 40 {
         let partition = partition(&open.log, 0);
         let producer = rng.below(PRODUCERS as u64) as usize;
@@ -348,13 +363,38 @@ async fn story(home: Home, seed: u64) {
         if step % 5 == 0 {
             check(&crate::house::partition(&open.log, 0), &model, &rng).await;
         }
+        if step % 7 == 0
+            && let Some(reader) = &reader
+        {
+            check_elsewhere(reader, &model, &rng).await;
+        }
     }
     home.end(open, true).await;
     let open = home.open(&rng).await;
     check(&partition(&open.log, 0), &model, &rng).await;
     while open.log.rewrite().await.expect("rewritten") {}
     check(&partition(&open.log, 0), &model, &rng).await;
+    if let Some(reader) = reader {
+        check_elsewhere(&reader, &model, &rng).await;
+        reader.log.close().await;
+    }
     home.end(open, false).await;
+}
+
+/// Readers at a broker that does not lead it see the same (F5).
+async fn check_elsewhere(reader: &Open, model: &Model, rng: &SeededRng) {
+    let id = TopicIdPartition::new(TOPIC, 0);
+    reader.catalog.catch_up().await.expect("caught up");
+    reader.log.open_views(&[id]).await.expect("open");
+    // Slots may have been rewritten since it was opened, and reads find that out by themselves.
+    if rng.below(2) == 0 {
+        while reader.log.rewrite().await.expect("rewritten") {}
+    }
+    reader.log.refresh_views().await.expect("fresh");
+    let view = reader.log.view(&id).expect("it is open");
+    check(&view, model, rng).await;
+    let refused = view.append(data(None, false, &["no".into()]), AppendOptions::default());
+    assert!(matches!(refused, Err(AppendError::NotLeader)));
 }
 
 #[test]
