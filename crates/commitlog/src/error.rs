@@ -51,6 +51,14 @@ pub enum AppendError {
 pub struct CommitError(pub String);
 
 #[derive(Clone, Debug, thiserror::Error)]
+pub enum EndTransactionError {
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ReadError {
     #[error("offset {offset} is outside of {log_start}..={high_watermark}")]
     OutOfRange { offset: i64, log_start: i64, high_watermark: i64 },

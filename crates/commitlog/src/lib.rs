@@ -36,7 +36,7 @@ mod wal;
 mod writer;
 
 pub use commit::Append;
-pub use error::{AppendError, CommitError, OpenError, ReadError};
+pub use error::{AppendError, CommitError, EndTransactionError, OpenError, ReadError};
 pub use log::{CommitLog, LogCounters, LogState, Together};
 pub use partition::{
     AbortedTransaction, ActiveProducer, AppendOptions, EndTransaction, FetchWait, Isolation, Offsets, Origin,

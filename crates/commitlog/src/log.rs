@@ -26,7 +26,7 @@ use crate::checkpointer::{CheckpointRequest, Checkpointer};
 use crate::commit::CommitGroup;
 use crate::container::{ContainerHeader, Footer, HEADER_LEN, LogStart, SectionKind};
 use crate::encoding::{Decoder, Encoder, FormatError};
-use crate::error::{AppendError, CommitError, OpenError};
+use crate::error::{AppendError, CommitError, EndTransactionError, OpenError};
 use crate::housekeeping::housekeeping;
 use crate::medium::{Directory, Medium};
 use crate::next_file::prepare_files;
@@ -528,14 +528,27 @@ impl CommitLog {
         self.shared.partition(id)
     }
 
-    /// Ends a transaction in one partition; see [`Partition::end_transaction`].
-    pub fn end_transaction(
+    /// Ends a transaction in one partition with a marker, durably, and says at which offset. None: the transaction that it names is
+    /// not open, so there is nothing to do (T2). Since that says what the state is, it is known behind a barrier only (R20): a
+    /// leader that was taken over from may never have seen the transaction, and its coordinator would take it for ended.
+    pub async fn end_transaction(
         &self,
         id: &TopicIdPartition,
         marker: EndTransaction,
         leader_epoch: i32,
-    ) -> Result<crate::commit::Append, AppendError> {
-        self.partition(id).ok_or(AppendError::NotLeader)?.end_transaction(marker, leader_epoch)
+    ) -> Result<Option<i64>, EndTransactionError> {
+        let partition = self.partition(id).ok_or(AppendError::NotLeader)?;
+        let appended = partition.end_transaction(marker, leader_epoch)?;
+        let offset = (!appended.duplicate).then_some(appended.base_offset);
+        appended.committed().await?;
+        if offset.is_none() {
+            self.barrier().await?;
+            let is_same = self.partition(id).is_some_and(|now| Arc::ptr_eq(&now, &partition));
+            if !is_same || partition.is_leaving() {
+                return Err(AppendError::NotLeader.into());
+            }
+        }
+        Ok(offset)
     }
 
     /// Partitions that the catalog has; a known one only gets its settings.

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use protocol::batch::{Batch, BatchHeader, TimestampType, end_transaction_marker, split_batches};
 use protocol::{Records, TopicIdPartition};
 use tokio::sync::Notify;
+use world::broken;
 
 use crate::checkpoint::{PartitionCheckpoint, WalExtent};
 use crate::commit::{Append, CommitGroup};
@@ -377,10 +378,10 @@ impl Partition {
         Ok((base_offset, last_offset, group))
     }
 
-    /// Ends a transaction with a marker. One that names another transaction than the one that is open here is a repeated or a late
-    /// one: there is nothing to do (T2), and the answer is a duplicate, which waits for what of the producer is in flight, since
-    /// the marker that did it may be.
-    pub fn end_transaction(
+    /// Ends a transaction with a marker, see [`crate::CommitLog::end_transaction`]. One that names another transaction than the one
+    /// that is open here is a repeated or a late one: a duplicate, which waits for what of the producer is in flight, since the
+    /// marker that did it may be.
+    pub(crate) fn end_transaction(
         self: &Arc<Self>,
         marker: EndTransaction,
         leader_epoch: i32,
@@ -397,7 +398,7 @@ impl Partition {
         let is_known = |stamp: i64| stamp != NO_STAMP;
         let is_open = inner.open_at_end.get(&producer_id).is_some_and(|stamp| {
             let named = marker.transaction_stamp;
-            !is_known(*stamp) || !is_known(named) || *stamp == named
+            !is_known(*stamp) || !is_known(named) || *stamp == named || broken::rule("marker-repeat")
         });
         if !is_open {
             return Ok(Append {

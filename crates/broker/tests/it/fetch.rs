@@ -213,25 +213,24 @@ pub async fn transact_in(
     values: &[&str],
     commit: Option<bool>,
 ) {
+    if let Some(commit) = commit {
+        let end = EndTransaction {
+            producer_id: 9,
+            producer_epoch: 0,
+            coordinator_epoch: 0,
+            commit,
+            transaction_stamp: -1,
+        };
+        house.log.end_transaction(&place, end, 0).await.unwrap();
+        return;
+    }
+    let mut builder = BatchBuilder::new().transactional(true).producer(9, 0, sequence);
+    for value in values {
+        builder.append(NOW_MS, None, Some(value.as_bytes()), &[]).unwrap();
+    }
+    let batch = Batch::parse(builder.build().unwrap()).unwrap();
     let partition = house.log.partition(&place).unwrap();
-    let appended = match commit {
-        Some(commit) => {
-            let (producer_id, producer_epoch, coordinator_epoch) = (9, 0, 0);
-            let transaction_stamp = -1;
-            let end =
-                EndTransaction { producer_id, producer_epoch, coordinator_epoch, commit, transaction_stamp };
-            house.log.end_transaction(&partition.id(), end, 0).unwrap()
-        }
-        None => {
-            let mut builder = BatchBuilder::new().transactional(true).producer(9, 0, sequence);
-            for value in values {
-                builder.append(NOW_MS, None, Some(value.as_bytes()), &[]).unwrap();
-            }
-            let batch = Batch::parse(builder.build().unwrap()).unwrap();
-            partition.append(batch, AppendOptions::default()).unwrap()
-        }
-    };
-    appended.committed().await.unwrap();
+    partition.append(batch, AppendOptions::default()).unwrap().committed().await.unwrap();
 }
 
 #[test]

@@ -253,8 +253,13 @@ async fn follow(shared: Weak<Shared>, news: Arc<Notify>) {
                 return;
             }
         }
-        if let Err(error) = refresh(&shared).await {
-            tracing::warn!("partitions that others lead are not up to date: {error}");
+        match refresh(&shared).await {
+            Ok(()) => {}
+            Err(error @ OpenError::DamagedObject { .. }) => {
+                tracing::warn!("partitions that others lead are not up to date: {error}");
+            }
+            // It is said elsewhere that the bucket does not answer.
+            Err(error) => tracing::debug!("partitions that others lead are not up to date: {error}"),
         }
     }
 }

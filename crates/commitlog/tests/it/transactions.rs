@@ -330,19 +330,21 @@ async fn story(home: Home, seed: u64) {
                 let known = model.open(id).map(|known| model.transactions[known]);
                 let opened = partition.open_transaction(id);
                 assert_eq!(opened.map(|(first, _)| first), known.map(|known| known.first));
+                let end = async |commit: bool, stamp: i64| {
+                    open.log
+                        .end_transaction(&partition.id(), marker(id, commit, stamp), 0)
+                        .await
+                        .expect("ended")
+                };
                 if let Some((_, stamp)) = opened {
                     // A late marker of an earlier transaction does nothing (T2).
-                    let late = partition.end_transaction(marker(id, !commit, stamp - 1), 0).expect("taken");
-                    assert!(late.duplicate);
+                    assert_eq!(end(!commit, stamp - 1).await, None);
                 }
                 let stamp = opened.map_or(7, |(_, stamp)| stamp);
-                let sent = open.log.end_transaction(&partition.id(), marker(id, commit, stamp), 0);
-                let sent = sent.expect("taken");
-                assert_eq!(sent.duplicate, known.is_none());
-                let repeated = partition.end_transaction(marker(id, !commit, stamp), 0).expect("taken");
-                assert!(repeated.duplicate);
-                sent.committed().await.expect("committed");
-                repeated.committed().await.expect("what did it is committed");
+                // The second one comes while the first is in flight.
+                let (ended, repeated) =
+                    futures_util::future::join(end(commit, stamp), end(!commit, stamp)).await;
+                assert_eq!((ended, repeated), (known.map(|_| first), None));
                 if let Some(known) = model.open(id) {
                     model.transactions[known].ended = Some((first, commit));
                     model.lines.push(Line { first, last: first, kind: Kind::Marker, values: vec![] });
@@ -426,7 +428,7 @@ fn a_partition_with_too_many_aborted_transactions_begins_no_other_until_some_are
         };
         for round in 0..2 {
             begin(round).unwrap().committed().await.unwrap();
-            p.end_transaction(marker(1, false, -1), 0).unwrap().committed().await.unwrap();
+            log.end_transaction(&p.id(), marker(1, false, -1), 0).await.unwrap();
         }
         assert!(matches!(begin(2), Err(AppendError::TooManyAborted { max: 2 })));
         p.append(data(None, false, &["plain".into()]), AppendOptions::default())
@@ -454,14 +456,32 @@ fn markers_are_not_taken_from_clients_and_old_coordinators_are_fenced() {
             sent.unwrap().committed().await.unwrap();
             let old = EndTransaction { coordinator_epoch: sequence - 1, ..marker(1, true, -1) };
             if sequence > 0 {
-                let fenced = p.end_transaction(old, 0);
-                assert!(matches!(fenced, Err(AppendError::CoordinatorFenced { epoch: 0, current: 1, .. })));
+                let fenced = log.end_transaction(&p.id(), old, 0).await.unwrap_err();
+                assert!(fenced.to_string().contains("epoch 0 is older than 1"), "{fenced}");
             }
-            p.end_transaction(marker(1, true, -1), 0).unwrap().committed().await.unwrap();
+            log.end_transaction(&p.id(), marker(1, true, -1), 0).await.unwrap();
         }
         let producer = p.producers()[0];
         assert_eq!((producer.coordinator_epoch, producer.transaction_start_offset), (1, -1));
         assert_eq!(p.max_timestamp().await.unwrap().unwrap().offset, 1, "markers have times as well");
         log.close().await;
+    });
+}
+
+/// A leader that was taken over from knows nothing of transactions that began since, and must not say that they are ended (T2, R20).
+#[test]
+fn a_leader_that_was_taken_over_from_ends_nothing() {
+    run(1, async {
+        let rng = SeededRng::new(1);
+        let home = Home::Bucket(MemBucket::new(1));
+        let old = home.open(&rng).await;
+        let new = home.open(&rng).await;
+        let p = partition(&new.log, 0);
+        let options = AppendOptions { leader_epoch: 1, transaction_stamp: 5, ..AppendOptions::default() };
+        p.append(data(Some((1, 0, 0)), true, &["x".into()]), options).unwrap().committed().await.unwrap();
+        let ended = old.log.end_transaction(&p.id(), marker(1, true, 5), 0).await;
+        assert!(ended.is_err(), "{ended:?}");
+        assert_eq!(p.open_transaction(1), Some((0, 5)));
+        assert_eq!(new.log.end_transaction(&p.id(), marker(1, true, 5), 1).await.unwrap(), Some(1));
     });
 }
