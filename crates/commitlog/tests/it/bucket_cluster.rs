@@ -783,3 +783,82 @@ fn a_planned_move_takes_everything_along() {
         assert!(fenced.contains("fenced"), "{fenced}");
     });
 }
+
+/// Whoever reads many partitions of one leader fetches each of its commits once, index and batches of all partitions in one.
+#[test]
+fn readers_elsewhere_fetch_each_commit_once() {
+    run(1, async {
+        let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
+        let quiet = LogSettings { bucket_rewrite_slots: 1_000, ..settings() };
+        let (one, two) = (started(&store, &rng, quiet.clone()).await, started(&store, &rng, quiet).await);
+        let topic = MetadataRecord::CreateTopic {
+            id: TOPIC,
+            name: Str::from("t"),
+            partition_count: 20,
+            replication_factor: 2,
+            configs: vec![],
+        };
+        one.catalog.append(vec![topic]).await.unwrap();
+        one.follow().await;
+        two.catalog.catch_up().await.unwrap();
+        let led: Vec<TopicIdPartition> = one.led().into_iter().collect();
+        assert_eq!(led.len(), 10);
+        let slots = 30;
+        for sequence in 0..slots {
+            let mut sent = Vec::new();
+            for id in &led {
+                let partition = one.log.partition(id).unwrap();
+                let batch = batch(&[value(id.partition, sequence)], None, 0);
+                sent.push(partition.append(batch, AppendOptions::default()).unwrap());
+            }
+            for sent in sent {
+                sent.committed().await.unwrap();
+            }
+        }
+        let before = two.bucket.counters().gets.load(Ordering::Relaxed);
+        two.log.open_views(&led).await.unwrap();
+        for id in &led {
+            let view = two.log.view(id).unwrap();
+            let values: Vec<String> =
+                read_all(&view, 600).await.into_iter().map(|(_, value)| value).collect();
+            assert_eq!(values, (0..slots).map(|at| value(id.partition, at)).collect::<Vec<_>>());
+        }
+        let gets = two.bucket.counters().gets.load(Ordering::Relaxed) - before;
+        // Slots that are not there yet are asked for as well, in steps that double, and the log of the metadata.
+        assert!(gets < slots as u64 + 50, "{gets} requests for {slots} commits of {} partitions", led.len());
+        assert_eq!(two.log.view_count().0, led.len());
+    });
+}
+
+#[test]
+fn readers_elsewhere_have_no_more_open_than_they_may() {
+    run(1, async {
+        let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
+        let few = LogSettings { bucket_views_max: 3, ..settings() };
+        let (one, two) = (started(&store, &rng, few.clone()).await, started(&store, &rng, few).await);
+        let topic = MetadataRecord::CreateTopic {
+            id: TOPIC,
+            name: Str::from("t"),
+            partition_count: 10,
+            replication_factor: 2,
+            configs: vec![],
+        };
+        one.catalog.append(vec![topic]).await.unwrap();
+        one.follow().await;
+        two.catalog.catch_up().await.unwrap();
+        let led: Vec<TopicIdPartition> = one.led().into_iter().collect();
+        for id in &led {
+            two.log.open_views(&[*id]).await.unwrap();
+            task::sleep(Duration::from_millis(10)).await;
+            // The first one is read again and again.
+            assert!(two.log.view(&led[0]).is_some());
+        }
+        assert_eq!(two.log.view_count(), (3, 3));
+        assert!(two.log.view(&led[1]).is_none() && two.log.view(&led[4]).is_some());
+        // One that comes to be led here is a view no more.
+        one.log.move_partitions(&[led[4]], two.catalog.wal_id()).await.unwrap();
+        two.catalog.catch_up().await.unwrap();
+        two.log.refresh_views().await.unwrap();
+        assert!(two.log.view(&led[4]).is_none() && two.log.view(&led[0]).is_some());
+    });
+}
