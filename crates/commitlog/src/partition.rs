@@ -315,16 +315,14 @@ impl Partition {
         }
         let transactional = sequenced.filter(|_| header.is_transactional());
         let max = self.shared.settings.aborted_transactions_max;
-        match sequenced.map(|sequenced| sequenced.producer_id) {
-            Some(producer_id) if inner.open_at_end.contains_key(&producer_id) => {
-                if transactional.is_none() {
-                    return Err(AppendError::NotInTransaction { producer_id });
-                }
+        if let Some(Sequenced { producer_id, .. }) = sequenced {
+            let is_open = inner.open_at_end.contains_key(&producer_id);
+            if is_open && transactional.is_none() {
+                return Err(AppendError::NotInTransaction { producer_id });
             }
-            _ if transactional.is_some() && inner.transactions.aborted_count() >= max => {
+            if !is_open && transactional.is_some() && inner.transactions.aborted_count() >= max {
                 return Err(AppendError::TooManyAborted { max });
             }
-            _ => {}
         }
         let (base_offset, last_offset, group) =
             self.enqueue(&mut inner, batch, options.leader_epoch, options.transaction_stamp)?;
