@@ -26,6 +26,7 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use protocol::TopicIdPartition;
 use tokio::sync::Notify;
+use world::broken;
 use world::task;
 
 use super::blocks::Home;
@@ -426,19 +427,25 @@ async fn read_slots(
     is_open: bool,
     mut take: impl FnMut(u64, &ContainerHeader, &Footer) -> Result<(), String>,
 ) -> Result<(), RoundError> {
-    let mut ahead = 1;
+    let is_broken = broken::rule("read-behind-gap");
+    let mut ahead = if is_broken { 4 } else { 1 };
     loop {
         let until = match cursor.next < certain_to {
             true => certain_to.min(cursor.next + READS_AT_ONCE as u64),
             false if is_open => cursor.next + ahead,
             false => return Ok(()),
         };
+        let began = cursor.next;
         let reads = join_all((cursor.next..until).map(|slot| index_of(medium, wal_id, slot))).await;
         for (slot, read) in (cursor.next..until).zip(reads) {
             let key = || slot_key(wal_id, slot);
             let (header, footer) = match read? {
                 Some(index) => index,
                 None if slot < certain_to => return Err(RoundError::Behind { key: key(), view: None }),
+                None if is_broken => {
+                    cursor.hash = None;
+                    continue;
+                }
                 None => return Ok(()),
             };
             let damaged = |detail: String| OpenError::DamagedObject { key: key(), detail };
@@ -447,6 +454,9 @@ async fn read_slots(
             }
             take(slot, &header, &footer).map_err(damaged)?;
             *cursor = Cursor { next: slot + 1, hash: Some(header.hash()) };
+        }
+        if cursor.next == began {
+            return Ok(());
         }
         ahead = (ahead * 2).min(READS_AT_ONCE as u64);
     }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogOptions, MetadataRecord};
-use commitlog::bucket::{Named, audit};
+use commitlog::bucket::{Named, audit, slot_key};
+use commitlog::container::{ContainerBuilder, Identity, Kind};
 use commitlog::{
     AppendOptions, CommitLog, Isolation, LogSettings, LogState, OpenError, Partition, ReadRequest,
 };
@@ -861,4 +862,58 @@ fn readers_elsewhere_have_no_more_open_than_they_may() {
         two.log.refresh_views().await.unwrap();
         assert!(two.log.view(&led[4]).is_none() && two.log.view(&led[0]).is_some());
     });
+}
+
+/// Where does a reader elsewhere see the end, when the leader died with its slot 1 on the way and slot 2 stored?
+fn end_seen_elsewhere(scenario: Option<&'static str>) -> i64 {
+    broken::set(scenario);
+    let end = run(1, async {
+        let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
+        let (one, two) = (started(&store, &rng, settings()).await, started(&store, &rng, settings()).await);
+        let topic = MetadataRecord::CreateTopic {
+            id: TOPIC,
+            name: Str::from("t"),
+            partition_count: 2,
+            replication_factor: 2,
+            configs: vec![],
+        };
+        one.catalog.append(vec![topic]).await.unwrap();
+        one.follow().await;
+        two.catalog.catch_up().await.unwrap();
+        let id = one.log.partition_ids()[0];
+        let sent = one.log.partition(&id).unwrap().append(batch(&["a".into()], None, 0), Default::default());
+        sent.unwrap().committed().await.unwrap();
+        one.kill();
+        let wal_id = one.catalog.wal_id();
+        let behind = batch(&["void".into()], None, 0);
+        let mut slot = ContainerBuilder::new(1_000, 1);
+        slot.push(id, 0, &behind, 1, -1);
+        let identity = Identity {
+            kind: Kind::Object,
+            log_id: u128::from(wal_id).to_be_bytes(),
+            number: 2,
+            predecessor: [0; 16],
+            durable: 1,
+            nonce: [1; 16],
+            created_ms: 0,
+            file_len: 0,
+        };
+        let (bytes, header, _) = slot.finish(identity);
+        store.put(&slot_key(wal_id, 2), bytes.slice(..header.len() as usize)).await.unwrap();
+        two.log.open_views(&[id]).await.unwrap();
+        let end = two.log.view(&id).unwrap().offsets().high_watermark;
+        assert_eq!(two.log.take_over(wal_id, &[two.catalog.wal_id()]).await.unwrap(), 1);
+        two.follow().await;
+        assert_eq!(read_all(&two.log.partition(&id).unwrap(), 600).await, [(0, "a".to_owned())]);
+        end
+    });
+    broken::set(None);
+    end
+}
+
+/// R14
+#[test]
+fn readers_elsewhere_stop_at_a_gap() {
+    assert_eq!(end_seen_elsewhere(None), 1);
+    assert_eq!(end_seen_elsewhere(Some("read-behind-gap")), 2);
 }
