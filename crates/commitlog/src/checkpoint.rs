@@ -28,7 +28,7 @@ use crate::transactions::Transactions;
 use crate::wal::Position;
 
 const MAGIC: [u8; 8] = *b"OTTLACKP";
-/// 2 had no transactions.
+/// 2 has no transactions, and is what is written where there are none: an older release can go on from it.
 const VERSION: u16 = 3;
 const OLDEST_VERSION: u16 = 2;
 const FRAME_HEADER_LEN: usize = 96;
@@ -152,7 +152,13 @@ impl FrameHeader {
 }
 
 impl Checkpoint {
+    /// Does any partition have transactions? Else none are written.
+    pub fn has_transactions(&self) -> bool {
+        self.partitions.values().any(|partition| !partition.transactions.is_empty())
+    }
+
     pub fn encode(&self) -> Vec<u8> {
+        let transactions = self.has_transactions();
         let mut out = Encoder::with_capacity(64 + self.partitions.len() * 136);
         out.u64(self.at.file);
         out.u64(self.at.offset);
@@ -166,7 +172,7 @@ impl Checkpoint {
         for (id, partition) in &self.partitions {
             out.raw(id.topic_id.as_bytes());
             out.i32(id.partition);
-            partition.encode(&mut out);
+            partition.encode(&mut out, transactions);
         }
         out.into_vec()
     }
@@ -217,7 +223,7 @@ impl Checkpoint {
 }
 
 impl PartitionCheckpoint {
-    fn encode(&self, out: &mut Encoder) {
+    fn encode(&self, out: &mut Encoder, transactions: bool) {
         out.i64(self.log_start);
         out.i64(self.log_end);
         out.u32(self.epochs.len() as u32);
@@ -242,7 +248,9 @@ impl PartitionCheckpoint {
             out.i64(*id);
             producer.encode(out);
         }
-        self.transactions.encode(out);
+        if transactions {
+            self.transactions.encode(out);
+        }
     }
 
     fn decode(input: &mut Decoder<'_>, transactions: bool) -> Result<Self, FormatError> {
@@ -448,10 +456,11 @@ impl CheckpointFile {
         generation: u64,
         sequence: u64,
         predecessor: Hash,
-        body: Vec<u8>,
+        frame: &Checkpoint,
     ) -> (Bytes, Hash, Bytes) {
+        let body = frame.encode();
         let header = FrameHeader {
-            version: VERSION,
+            version: if frame.has_transactions() { VERSION } else { OLDEST_VERSION },
             kind,
             log_id: self.log_id,
             generation,
@@ -469,7 +478,7 @@ impl CheckpointFile {
     pub async fn write_delta(&mut self, delta: &Checkpoint) -> Result<(), DiskError> {
         let file = self.file.clone().expect("wants_base() said that there is a base");
         let (header, header_hash, body) =
-            self.frame(FrameKind::Delta, self.generation, self.sequence, self.last_hash, delta.encode());
+            self.frame(FrameKind::Delta, self.generation, self.sequence, self.last_hash, delta);
         let len = (header.len() + body.len()) as u64;
         file.write_at(self.end, vec![header, body]).await?;
         self.sequence += 1;
@@ -482,8 +491,7 @@ impl CheckpointFile {
     /// Writes everything as a new generation, durably, and removes the older ones.
     pub async fn write_base(&mut self, base: &Checkpoint) -> Result<(), DiskError> {
         let generation = self.generation + 1;
-        let (header, header_hash, body) =
-            self.frame(FrameKind::Base, generation, 0, Hash::default(), base.encode());
+        let (header, header_hash, body) = self.frame(FrameKind::Base, generation, 0, Hash::default(), base);
         let len = (header.len() + body.len()) as u64;
         let path = self.dir.join(file_name(generation));
         let temporary = self.dir.join(format!("{}.tmp", file_name(generation)));
@@ -553,10 +561,22 @@ mod tests {
         let producers = BTreeMap::from([(9, ProducerState { epoch: 1, ..ProducerState::default() })]);
         let state = PartitionCheckpoint { log_start: 3, log_end: 7, producers, ..Default::default() };
         let checkpoint = Checkpoint { partitions: BTreeMap::from([(id, state)]), ..Checkpoint::default() };
-        let bytes = checkpoint.encode();
-        assert_eq!(Checkpoint::decode(&bytes, true).unwrap(), checkpoint);
-        let old = &bytes[..bytes.len() - 8];
-        assert_eq!(Checkpoint::decode(old, false).unwrap(), checkpoint);
-        assert!(Checkpoint::decode(old, true).is_err() && Checkpoint::decode(&bytes, false).is_err());
+        let old = checkpoint.encode();
+        assert_eq!(Checkpoint::decode(&old, false).unwrap(), checkpoint);
+        assert!(!checkpoint.has_transactions() && Checkpoint::decode(&old, true).is_err());
+        // One of many is enough to have them written.
+        let mut new = checkpoint.clone();
+        let aborted = [1i64, 2, 4, 5].map(i64::to_le_bytes).concat();
+        let bytes = [&0u32.to_le_bytes()[..], &1u32.to_le_bytes(), &aborted].concat();
+        let mut input = Decoder::new(&bytes, WHAT);
+        let other = PartitionCheckpoint {
+            transactions: Transactions::decode(&mut input).unwrap(),
+            ..PartitionCheckpoint::default()
+        };
+        new.partitions.insert(TopicIdPartition { partition: 5, ..id }, other);
+        let bytes = new.encode();
+        assert!(new.has_transactions());
+        assert_eq!(Checkpoint::decode(&bytes, true).unwrap(), new);
+        assert!(Checkpoint::decode(&bytes, false).is_err());
     }
 }

@@ -79,6 +79,10 @@ impl Transactions {
         });
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.aborted.is_empty()
+    }
+
     pub fn first_open(&self) -> Option<i64> {
         self.first_offsets.first().copied()
     }

@@ -25,7 +25,7 @@ use crate::manifest::{PlacedPiece, SHARDS, Shard};
 use crate::segment::SegmentId;
 
 const MAGIC: [u8; 8] = *b"OTTLABSH";
-/// 1 had no transactions.
+/// 1 has no transactions, and is what is written where there are none: brokers of an older release understand it (R18).
 const VERSION: u16 = 2;
 const OLDEST_VERSION: u16 = 1;
 const WHAT: &str = "a shard of the manifest";
@@ -55,10 +55,11 @@ impl BucketShard {
         };
         let states = self.partitions.iter().map(|(id, partition)| (*id, partition.state.clone()));
         let states = Checkpoint { partitions: states.collect(), ..Checkpoint::default() };
+        let version = if states.has_transactions() { VERSION } else { OLDEST_VERSION };
         let (shard, states) = (shard.encode(), states.encode());
         let mut out = Encoder::with_capacity(64 + shard.len() + states.len());
         out.raw(&MAGIC);
-        out.u16(VERSION);
+        out.u16(version);
         out.u16(0);
         out.u64(shard.len() as u64);
         out.raw(&shard);
@@ -213,6 +214,7 @@ mod tests {
     use super::*;
     use crate::producers::ProducerState;
     use crate::segment::{Piece, SegmentInfo};
+    use crate::transactions::Transactions;
     use protocol::Uuid;
 
     fn shard() -> BucketShard {
@@ -262,18 +264,17 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_of_version_1_is_read_without_transactions() {
-        let mut shard = shard();
-        shard.partitions.pop_last();
-        let mut old = shard.encode();
-        // What is new stands at the end: no open transaction, no aborted one.
-        old.truncate(old.len() - 16 - 8);
-        old[8] = 1;
-        let hash = hash(&old);
-        old.extend_from_slice(&hash);
-        assert_eq!(BucketShard::decode(&old).unwrap(), shard);
-        old[8] = 3;
-        assert!(BucketShard::decode(&old).is_err());
+    fn only_a_shard_with_transactions_is_of_version_2() {
+        assert_eq!(shard().encode()[8], 1, "an older release reads it");
+        let mut new = shard();
+        let aborted = [9i64, 5, 8, 9].map(i64::to_le_bytes).concat();
+        let bytes = [&0u32.to_le_bytes()[..], &1u32.to_le_bytes(), &aborted].concat();
+        let transactions = Transactions::decode(&mut Decoder::new(&bytes, WHAT)).unwrap();
+        new.partitions.values_mut().next().unwrap().state.transactions = transactions;
+        let mut bytes = new.encode();
+        assert_eq!((bytes[8], BucketShard::decode(&bytes).unwrap()), (2, new));
+        bytes[8] = 3;
+        assert!(BucketShard::decode(&bytes).is_err());
     }
 
     #[test]
