@@ -124,7 +124,7 @@ impl Totals {
         }
     }
 
-    fn fields(&mut self) -> [&mut u64; 18] {
+    fn fields(&mut self) -> [&mut u64; 20] {
         let Totals {
             acknowledged,
             seen,
