@@ -344,6 +344,12 @@ impl Cluster {
         }
     }
 
+    /// Has its lease moved lately, as far as we have looked?
+    pub fn is_lively(&self, wal_id: u64) -> bool {
+        let lively = self.lively.lock();
+        lively.is_empty() || lively.contains(&wal_id)
+    }
+
     /// Who may get partitions, those that lead fewest first.
     fn heirs(&self, without: u64) -> Vec<u64> {
         let state = self.options.catalog.read();

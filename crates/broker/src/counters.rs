@@ -55,6 +55,8 @@ pub struct Counters {
     /// Fetches that had to wait for data.
     pub fetches_delayed: AtomicU64,
     pub fetches_expired: AtomicU64,
+    /// Of what was read from partitions that other brokers lead; in `bytes_out` as well.
+    pub replica_bytes_out: AtomicU64,
     /// WALs of other brokers that this one has ended.
     pub takeovers: AtomicU64,
     /// Partitions that this broker leads and cannot open now: the bucket does not answer, or something of them is damaged.
@@ -70,6 +72,7 @@ impl Counters {
             batches_rewritten: AtomicU64::new(0),
             fetches_delayed: AtomicU64::new(0),
             fetches_expired: AtomicU64::new(0),
+            replica_bytes_out: AtomicU64::new(0),
             takeovers: AtomicU64::new(0),
             partitions_not_open: AtomicU64::new(0),
             topics: RwLock::default(),

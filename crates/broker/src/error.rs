@@ -50,6 +50,11 @@ pub(crate) fn append_error(error: &AppendError) -> ErrorCode {
         AppendError::Full | AppendError::Failed(_) => ErrorCode::KafkaStorageError,
         // More waits than the log holds, although connections wait for room: come again.
         AppendError::Busy => ErrorCode::RequestTimedOut,
+        AppendError::ControlBatch => ErrorCode::InvalidRecord,
+        AppendError::NotInTransaction { .. } => ErrorCode::InvalidTxnState,
+        AppendError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
+        // Retention makes room: the client comes again.
+        AppendError::TooManyAborted { .. } => ErrorCode::ThrottlingQuotaExceeded,
         AppendError::OffsetsExhausted => ErrorCode::UnknownServerError,
     }
 }

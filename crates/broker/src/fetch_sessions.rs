@@ -328,7 +328,8 @@ impl Session {
             || has_error
             || cached.high_watermark != data.high_watermark
             || cached.log_start_offset != data.log_start_offset
-            || data.diverging_epoch.end_offset >= 0;
+            || data.diverging_epoch.end_offset >= 0
+            || data.preferred_read_replica >= 0;
         // After an error the partition is sent again as soon as it is well.
         cached.high_watermark = if has_error { -1 } else { data.high_watermark };
         cached.log_start_offset = data.log_start_offset;

@@ -15,6 +15,7 @@ mod cluster;
 mod configs;
 mod connection;
 mod counters;
+mod elsewhere;
 mod error;
 mod features;
 mod fetch_sessions;

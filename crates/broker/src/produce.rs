@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use catalog::config::{TimestampType as TopicTimestampType, TopicCompression, TopicConfig};
 use catalog::{State, Topic};
-use commitlog::{Append, AppendOptions, Origin};
+use commitlog::{Append, AppendOptions};
 use protocol::ErrorCode;
 use protocol::batch::TimestampType;
 use protocol::batch::produce::{Accepted, ProduceRules, RecordError, validate};
@@ -137,7 +137,7 @@ impl ProduceTopic {
         if rewritten {
             broker.counters().batches_rewritten.fetch_add(1, Ordering::Relaxed);
         }
-        let options = AppendOptions { leader_epoch, origin: Origin::Client };
+        let options = AppendOptions { leader_epoch, ..AppendOptions::default() };
         let append = partition.append(batch, options).map_err(|error| Refused {
             code: append_error(&error),
             message: Some(error.to_string()),

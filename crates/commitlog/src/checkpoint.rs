@@ -24,10 +24,13 @@ use world::disk::{Disk, DiskError, File, OpenMode};
 
 use crate::encoding::{Decoder, Encoder, FormatError, Hash, hash};
 use crate::producers::{ProducerState, RememberedBatch};
+use crate::transactions::Transactions;
 use crate::wal::Position;
 
 const MAGIC: [u8; 8] = *b"OTTLACKP";
-const VERSION: u16 = 2;
+/// 2 has no transactions, and is what is written where there are none: an older release can go on from it.
+const VERSION: u16 = 3;
+const OLDEST_VERSION: u16 = 2;
 const FRAME_HEADER_LEN: usize = 96;
 const WHAT: &str = "a checkpoint frame";
 /// A new base is written when the deltas are longer than the base and than this.
@@ -46,6 +49,8 @@ pub struct PartitionCheckpoint {
     pub extents: VecDeque<WalExtent>,
     /// In a delta: those that changed since the frame before.
     pub producers: BTreeMap<i64, ProducerState>,
+    /// In a delta: aborted ones only since the frame before.
+    pub transactions: Transactions,
 }
 
 /// An extent in a WAL file, in numbers only.
@@ -84,6 +89,7 @@ enum FrameKind {
 }
 
 struct FrameHeader {
+    version: u16,
     kind: FrameKind,
     log_id: [u8; 16],
     generation: u64,
@@ -97,7 +103,7 @@ impl FrameHeader {
     fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::with_capacity(FRAME_HEADER_LEN);
         out.raw(&MAGIC);
-        out.u16(VERSION);
+        out.u16(self.version);
         out.u16(self.kind as u16);
         out.raw(&self.log_id);
         out.u64(self.generation);
@@ -124,7 +130,7 @@ impl FrameHeader {
         }
         let mut fields = Decoder::new(&fields[MAGIC.len()..], WHAT);
         let version = fields.u16()?;
-        if version != VERSION {
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
             return Err(FormatError::Version { what: WHAT, version });
         }
         let kind = match fields.u16()? {
@@ -133,6 +139,7 @@ impl FrameHeader {
             other => return Err(fields.inconsistent(format!("kind {other}"))),
         };
         Ok(Self {
+            version,
             kind,
             log_id: fields.array()?,
             generation: fields.u64()?,
@@ -145,8 +152,14 @@ impl FrameHeader {
 }
 
 impl Checkpoint {
+    /// Does any partition have transactions? Else none are written.
+    pub fn has_transactions(&self) -> bool {
+        self.partitions.values().any(|partition| !partition.transactions.is_empty())
+    }
+
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Encoder::with_capacity(64 + self.partitions.len() * 128);
+        let transactions = self.has_transactions();
+        let mut out = Encoder::with_capacity(64 + self.partitions.len() * 136);
         out.u64(self.at.file);
         out.u64(self.at.offset);
         out.u64(self.at.last_number);
@@ -159,12 +172,13 @@ impl Checkpoint {
         for (id, partition) in &self.partitions {
             out.raw(id.topic_id.as_bytes());
             out.i32(id.partition);
-            partition.encode(&mut out);
+            partition.encode(&mut out, transactions);
         }
         out.into_vec()
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+    /// `transactions`: does it say something of them? Old ones do not.
+    pub fn decode(bytes: &[u8], transactions: bool) -> Result<Self, FormatError> {
         let mut input = Decoder::new(bytes, WHAT);
         let at = Position {
             file: input.u64()?,
@@ -179,7 +193,7 @@ impl Checkpoint {
         let mut partitions = BTreeMap::new();
         for _ in 0..input.count(20 + 28)? {
             let id = TopicIdPartition { topic_id: Uuid(input.array()?), partition: input.i32()? };
-            partitions.insert(id, PartitionCheckpoint::decode(&mut input)?);
+            partitions.insert(id, PartitionCheckpoint::decode(&mut input, transactions)?);
         }
         input.finish()?;
         Ok(Self { at, file_len, closed, reach, since_durable, partitions })
@@ -203,12 +217,13 @@ impl Checkpoint {
                 }
             }
             partition.producers.extend(changed.producers);
+            partition.transactions.apply(changed.transactions);
         }
     }
 }
 
 impl PartitionCheckpoint {
-    fn encode(&self, out: &mut Encoder) {
+    fn encode(&self, out: &mut Encoder, transactions: bool) {
         out.i64(self.log_start);
         out.i64(self.log_end);
         out.u32(self.epochs.len() as u32);
@@ -233,9 +248,12 @@ impl PartitionCheckpoint {
             out.i64(*id);
             producer.encode(out);
         }
+        if transactions {
+            self.transactions.encode(out);
+        }
     }
 
-    fn decode(input: &mut Decoder<'_>) -> Result<Self, FormatError> {
+    fn decode(input: &mut Decoder<'_>, transactions: bool) -> Result<Self, FormatError> {
         let mut partition = Self { log_start: input.i64()?, log_end: input.i64()?, ..Self::default() };
         for _ in 0..input.count(12)? {
             partition.epochs.push((input.i32()?, input.i64()?));
@@ -256,6 +274,9 @@ impl PartitionCheckpoint {
         for _ in 0..input.count(8 + ProducerState::LEN_MIN)? {
             let id = input.i64()?;
             partition.producers.insert(id, ProducerState::decode(input)?);
+        }
+        if transactions {
+            partition.transactions = Transactions::decode(input)?;
         }
         Ok(partition)
     }
@@ -392,7 +413,7 @@ impl CheckpointFile {
             if hash(&body) != header.body_hash {
                 break;
             }
-            let Ok(frame) = Checkpoint::decode(&body) else { break };
+            let Ok(frame) = Checkpoint::decode(&body, header.version >= VERSION) else { break };
             match &mut checkpoint {
                 None => checkpoint = Some(frame),
                 Some(checkpoint) => checkpoint.apply(frame),
@@ -435,9 +456,11 @@ impl CheckpointFile {
         generation: u64,
         sequence: u64,
         predecessor: Hash,
-        body: Vec<u8>,
+        frame: &Checkpoint,
     ) -> (Bytes, Hash, Bytes) {
+        let body = frame.encode();
         let header = FrameHeader {
+            version: if frame.has_transactions() { VERSION } else { OLDEST_VERSION },
             kind,
             log_id: self.log_id,
             generation,
@@ -455,7 +478,7 @@ impl CheckpointFile {
     pub async fn write_delta(&mut self, delta: &Checkpoint) -> Result<(), DiskError> {
         let file = self.file.clone().expect("wants_base() said that there is a base");
         let (header, header_hash, body) =
-            self.frame(FrameKind::Delta, self.generation, self.sequence, self.last_hash, delta.encode());
+            self.frame(FrameKind::Delta, self.generation, self.sequence, self.last_hash, delta);
         let len = (header.len() + body.len()) as u64;
         file.write_at(self.end, vec![header, body]).await?;
         self.sequence += 1;
@@ -468,8 +491,7 @@ impl CheckpointFile {
     /// Writes everything as a new generation, durably, and removes the older ones.
     pub async fn write_base(&mut self, base: &Checkpoint) -> Result<(), DiskError> {
         let generation = self.generation + 1;
-        let (header, header_hash, body) =
-            self.frame(FrameKind::Base, generation, 0, Hash::default(), base.encode());
+        let (header, header_hash, body) = self.frame(FrameKind::Base, generation, 0, Hash::default(), base);
         let len = (header.len() + body.len()) as u64;
         let path = self.dir.join(file_name(generation));
         let temporary = self.dir.join(format!("{}.tmp", file_name(generation)));
@@ -527,4 +549,34 @@ async fn read_all(file: &dyn File, at: u64, len: u64) -> Result<Vec<u8>, DiskErr
         bytes.extend_from_slice(&piece);
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_of_version_2_is_read_without_transactions() {
+        let id = TopicIdPartition { topic_id: Uuid([1; 16]), partition: 4 };
+        let producers = BTreeMap::from([(9, ProducerState { epoch: 1, ..ProducerState::default() })]);
+        let state = PartitionCheckpoint { log_start: 3, log_end: 7, producers, ..Default::default() };
+        let checkpoint = Checkpoint { partitions: BTreeMap::from([(id, state)]), ..Checkpoint::default() };
+        let old = checkpoint.encode();
+        assert_eq!(Checkpoint::decode(&old, false).unwrap(), checkpoint);
+        assert!(!checkpoint.has_transactions() && Checkpoint::decode(&old, true).is_err());
+        // One of many is enough to have them written.
+        let mut new = checkpoint.clone();
+        let aborted = [1i64, 2, 4, 5].map(i64::to_le_bytes).concat();
+        let bytes = [&0u32.to_le_bytes()[..], &1u32.to_le_bytes(), &aborted].concat();
+        let mut input = Decoder::new(&bytes, WHAT);
+        let other = PartitionCheckpoint {
+            transactions: Transactions::decode(&mut input).unwrap(),
+            ..PartitionCheckpoint::default()
+        };
+        new.partitions.insert(TopicIdPartition { partition: 5, ..id }, other);
+        let bytes = new.encode();
+        assert!(new.has_transactions());
+        assert_eq!(Checkpoint::decode(&bytes, true).unwrap(), new);
+        assert!(Checkpoint::decode(&bytes, false).is_err());
+    }
 }

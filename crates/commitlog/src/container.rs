@@ -15,11 +15,14 @@
 //! All bytes are in `docs/data-layout.md`; `tests/golden` holds files that must stay readable.
 
 use bytes::Bytes;
-use protocol::batch::{BatchHeader, HEADER_LEN as BATCH_HEADER_LEN, crc32c, patched_header};
+use protocol::batch::{
+    Batch, BatchHeader, ControlRecord, HEADER_LEN as BATCH_HEADER_LEN, crc32c, patched_header,
+};
 use protocol::{TopicIdPartition, Uuid};
 use world::disk::AlignedBuffer;
 
 use crate::encoding::{Decoder, Encoder, FormatError, Hash, hash};
+use crate::transactions::{ABORT, COMMIT};
 
 pub const HEADER_LEN: usize = 128;
 /// Chunks of the WAL start at multiples of this, so that a torn write of one never touches the pages of another.
@@ -32,6 +35,9 @@ const WHAT_FOOTER: &str = "the container footer";
 const FOOTER_VERSION: u16 = 1;
 const FOOTER_EXTENT_LEN: usize = 80;
 const ENTRY_LEN_MIN: usize = 39;
+const CONTROL_BIT: i16 = 0x20;
+/// A marker is one small record; nothing longer is looked into.
+const CONTROL_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -215,8 +221,24 @@ pub struct EntryTransaction {
 }
 
 impl Entry {
-    /// The entry of a batch outside of transactions that stands at `base_offset`.
-    pub fn of(header: &BatchHeader, base_offset: u64) -> Self {
+    /// The entry of this batch at `base_offset`. `stamp` says which transaction it belongs to (T2), −1 when that is not known.
+    pub fn of_batch(batch: &Batch, base_offset: u64, stamp: i64) -> Self {
+        let mut entry = Self::of(&batch.header, base_offset);
+        if let Some(transaction) = &mut entry.transaction {
+            transaction.stamp = stamp;
+            if batch.header.is_control() {
+                (transaction.control_type, transaction.coordinator_epoch) = control_of(batch);
+            }
+        }
+        entry
+    }
+
+    pub fn is_control(&self) -> bool {
+        self.attributes & CONTROL_BIT != 0
+    }
+
+    /// The entry of a batch of which only the header is known.
+    fn of(header: &BatchHeader, base_offset: u64) -> Self {
         Self {
             base_offset,
             last_offset: base_offset + header.last_offset_delta as u64,
@@ -302,6 +324,17 @@ impl Entry {
             entry.delete_horizon_ms = Some(input.i64()?);
         }
         Ok(entry)
+    }
+}
+
+/// The control type and the coordinator's epoch of a marker; (−1, −1) when it is none that ends a transaction.
+fn control_of(batch: &Batch) -> (i16, i32) {
+    let record = batch.records(CONTROL_BYTES_MAX).next().and_then(Result::ok);
+    let control = record.and_then(|record| ControlRecord::parse(&record.key?, record.value.as_deref()));
+    match control {
+        Some(ControlRecord::Abort { coordinator_epoch }) => (ABORT, coordinator_epoch),
+        Some(ControlRecord::Commit { coordinator_epoch }) => (COMMIT, coordinator_epoch),
+        Some(ControlRecord::Unknown(_)) | None => (-1, -1),
     }
 }
 
@@ -593,13 +626,12 @@ impl ContainerBuilder {
         &mut self,
         id: TopicIdPartition,
         leader_epoch: i32,
-        batch: &[u8],
+        batch: &Batch,
         base_offset: u64,
-        header: &BatchHeader,
-        transaction: Option<EntryTransaction>,
+        stamp: i64,
     ) {
-        let mut entry = Entry::of(header, base_offset);
-        entry.transaction = transaction.or(entry.transaction);
+        let entry = Entry::of_batch(batch, base_offset, stamp);
+        let batch = &batch.bytes;
         let position = self.bytes.len() as u64;
         self.bytes.extend_from_slice(&patched_header(batch, base_offset as i64, leader_epoch));
         self.bytes.extend_from_slice(&batch[BATCH_HEADER_LEN..]);

@@ -29,6 +29,18 @@ pub enum AppendError {
     /// More waits for its commit than the log holds: come again.
     #[error("too much waits for its commit")]
     Busy,
+    /// A marker among what a client sent.
+    #[error("a control batch is no data")]
+    ControlBatch,
+    /// Its producer has a transaction open here.
+    #[error("producer {producer_id}: a batch outside of its open transaction")]
+    NotInTransaction { producer_id: i64 },
+    /// A newer coordinator has ended a transaction of this producer.
+    #[error("producer {producer_id}: coordinator epoch {epoch} is older than {current}")]
+    CoordinatorFenced { producer_id: i64, epoch: i32, current: i32 },
+    /// No transaction begins before retention has removed some that were aborted.
+    #[error("the partition remembers {max} aborted transactions, as many as it may")]
+    TooManyAborted { max: usize },
     #[error("no offset is left in the partition")]
     OffsetsExhausted,
 }
@@ -37,6 +49,14 @@ pub enum AppendError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the commit failed: {0}")]
 pub struct CommitError(pub String);
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EndTransactionError {
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ReadError {

@@ -31,15 +31,16 @@ pub mod segment;
 mod segment_files;
 mod settings;
 mod tail;
+mod transactions;
 mod wal;
 mod writer;
 
 pub use commit::Append;
-pub use error::{AppendError, CommitError, OpenError, ReadError};
+pub use error::{AppendError, CommitError, EndTransactionError, OpenError, ReadError};
 pub use log::{CommitLog, LogCounters, LogState, Together};
 pub use partition::{
-    AbortedTransaction, ActiveProducer, AppendOptions, FetchWait, Isolation, Offsets, Origin, Partition,
-    Read, ReadRequest, TimestampOffset,
+    AbortedTransaction, ActiveProducer, AppendOptions, EndTransaction, FetchWait, Isolation, Offsets, Origin,
+    Partition, Read, ReadRequest, TimestampOffset,
 };
 pub use rewrite::RewriteError;
 #[cfg(feature = "negative-controls")]

@@ -26,11 +26,11 @@ use crate::checkpointer::{CheckpointRequest, Checkpointer};
 use crate::commit::CommitGroup;
 use crate::container::{ContainerHeader, Footer, HEADER_LEN, LogStart, SectionKind};
 use crate::encoding::{Decoder, Encoder, FormatError};
-use crate::error::{AppendError, CommitError, OpenError};
+use crate::error::{AppendError, CommitError, EndTransactionError, OpenError};
 use crate::housekeeping::housekeeping;
 use crate::medium::{Directory, Medium};
 use crate::next_file::prepare_files;
-use crate::partition::{AppendOptions, Origin, Partition, extent_of};
+use crate::partition::{AppendOptions, EndTransaction, Origin, Partition, extent_of};
 use crate::recovery::{self, Walked};
 use crate::rewrite::{RewriteError, Rewriter, rewrite};
 use crate::settings::{LogSettings, PartitionSettings};
@@ -82,6 +82,8 @@ pub struct LogCounters {
     /// Jobs of the rewriter, and bytes of batches that they wrote.
     pub rewrites: AtomicU64,
     pub bytes_rewritten: AtomicU64,
+    /// Slots of other brokers' WALs of which the index was read for readers here.
+    pub view_slots: AtomicU64,
     /// Live producer ids; bound `producers_max`.
     pub producers: AtomicU64,
     /// Chunks that the last start replayed, and how long it took.
@@ -256,6 +258,9 @@ impl Shared {
     fn cut_circle(&self) {
         self.partitions.write().clear();
         self.dirty.lock().clear();
+        if let Medium::Bucket(bucket) = &self.medium {
+            bucket.views.clear();
+        }
     }
 
     pub fn producers_added(&self, count: usize) {
@@ -303,7 +308,10 @@ impl Shared {
     pub async fn look_for_moves(&self) -> Result<(), BucketError> {
         let Medium::Bucket(bucket) = &self.medium else { return Ok(()) };
         let why = match bucket.catalog.catch_up().await {
-            Ok(_) if bucket::follow_manifest(self).await => return Ok(()),
+            Ok(_) if bucket::follow_manifest(self).await => match bucket::refresh_views(self).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error.to_string(),
+            },
             Ok(_) => "the manifest cannot be followed".to_owned(),
             Err(error) => error.to_string(),
         };
@@ -520,6 +528,29 @@ impl CommitLog {
         self.shared.partition(id)
     }
 
+    /// Ends a transaction in one partition with a marker, durably, and says at which offset. None: the transaction that it names is
+    /// not open, so there is nothing to do (T2). Since that says what the state is, it is known behind a barrier only (R20): a
+    /// leader that was taken over from may never have seen the transaction, and its coordinator would take it for ended.
+    pub async fn end_transaction(
+        &self,
+        id: &TopicIdPartition,
+        marker: EndTransaction,
+        leader_epoch: i32,
+    ) -> Result<Option<i64>, EndTransactionError> {
+        let partition = self.partition(id).ok_or(AppendError::NotLeader)?;
+        let appended = partition.end_transaction(marker, leader_epoch)?;
+        let offset = (!appended.duplicate).then_some(appended.base_offset);
+        appended.committed().await?;
+        if offset.is_none() {
+            self.barrier().await?;
+            let is_same = self.partition(id).is_some_and(|now| Arc::ptr_eq(&now, &partition));
+            if !is_same || partition.is_leaving() {
+                return Err(AppendError::NotLeader.into());
+            }
+        }
+        Ok(offset)
+    }
+
     /// Partitions that the catalog has; a known one only gets its settings.
     pub fn create_partitions(&self, partitions: &[(TopicIdPartition, PartitionSettings)]) {
         for (id, settings) in partitions {
@@ -556,6 +587,39 @@ impl CommitLog {
         bucket::load(&self.shared, partitions).await?;
         bucket::follow_manifest(&self.shared).await;
         Ok(())
+    }
+
+    /// In a bucket: a partition that another broker leads, if it is open for readers here. It takes no appends, and its end may be
+    /// behind its leader's.
+    pub fn view(&self, id: &TopicIdPartition) -> Option<Arc<Partition>> {
+        let Medium::Bucket(bucket) = &self.shared.medium else { return None };
+        bucket.views.get(id, self.shared.clock.monotonic())
+    }
+
+    /// In a bucket: opens partitions that others lead for readers here. Each has all that its leader acknowledged before the call.
+    pub async fn open_views(&self, ids: &[TopicIdPartition]) -> Result<(), OpenError> {
+        bucket::open_views(&self.shared, ids).await
+    }
+
+    /// In a bucket: all that is open for readers here has what its leader acknowledged before the call, as far as we know who that is.
+    pub async fn refresh_views(&self) -> Result<(), OpenError> {
+        bucket::refresh_views(&self.shared).await
+    }
+
+    /// In a bucket: another broker says that slots of its WAL are stored, up to this one. Readers here get what is in them sooner.
+    pub fn slots_stored(&self, wal_id: u64, end: u64) {
+        if let Medium::Bucket(bucket) = &self.shared.medium {
+            bucket.views.slots_stored(wal_id, end);
+        }
+    }
+
+    /// Partitions that others lead, open for readers here, and their bound.
+    pub fn view_count(&self) -> (usize, usize) {
+        let open = match &self.shared.medium {
+            Medium::Bucket(bucket) => bucket.views.len(),
+            Medium::Directory(_) => 0,
+        };
+        (open, self.shared.settings.bucket_views_max)
     }
 
     /// Partitions that another broker leads now: whoever reads or appends here is told.

@@ -1,25 +1,27 @@
 //! One partition: its offsets, its extents, its producers; append, read, trim.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use protocol::batch::{Batch, BatchHeader, TimestampType, split_batches};
+use protocol::batch::{Batch, BatchHeader, TimestampType, end_transaction_marker, split_batches};
 use protocol::{Records, TopicIdPartition};
 use tokio::sync::Notify;
+use world::broken;
 
 use crate::checkpoint::{PartitionCheckpoint, WalExtent};
-use crate::commit::Append;
+use crate::commit::{Append, CommitGroup};
 use crate::container::{Entry, FooterExtent, LogStart};
 use crate::error::{AppendError, CommitError, ReadError};
 use crate::extent::{Extent, Source, WalPlace, read_together};
 use crate::log::Shared;
 use crate::manifest::PlacedPiece;
-use crate::producers::{Producers, RememberedBatch, Sequenced, Verdict, last_sequence};
+use crate::producers::{Produced, Producers, RememberedBatch, Sequenced, Verdict, produced};
 use crate::segment::SegmentId;
 use crate::settings::PartitionSettings;
+use crate::transactions::{Aborted, NO_STAMP, OpenTransaction, Transactions};
 use crate::wal::Pending;
 
 /// How often a read looks again when data moved under it.
@@ -69,6 +71,10 @@ pub(crate) struct Inner {
     pub extents: VecDeque<Extent>,
     pub size_bytes: u64,
     pub producers: Producers,
+    /// As of the high watermark.
+    pub transactions: Transactions,
+    /// Stamps of the transactions that are open as of the log's end, by producer id (T2).
+    open_at_end: BTreeMap<i64, i64>,
     /// (epoch, first offset of it), ascending (F10).
     pub epochs: Vec<(i32, i64)>,
     pub deleted: bool,
@@ -81,6 +87,8 @@ pub(crate) struct Inner {
     /// Extents that end below this offset stand in a checkpoint frame.
     checkpointed_to: i64,
     waiters: Vec<Weak<Waiting>>,
+    /// Of a view: the end and the log start that waiters were woken for.
+    heard_of: (i64, i64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +97,8 @@ enum Leaving {
     /// Takes no appends: what was appended before is being committed, and another broker takes over behind it (R13).
     Draining,
     Gone,
+    /// Another broker leads it, and readers here follow.
+    Elsewhere,
 }
 
 /// What readers may know of a partition's offsets.
@@ -96,7 +106,7 @@ enum Leaving {
 pub struct Offsets {
     pub log_start: i64,
     pub high_watermark: i64,
-    /// Before the first open transaction; today the high watermark.
+    /// Before the first open transaction, or the high watermark.
     pub last_stable: i64,
     /// The same as the high watermark for everybody outside: only committed data is visible.
     pub log_end: i64,
@@ -109,10 +119,30 @@ pub enum Origin {
     Coordinator,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct AppendOptions {
     pub leader_epoch: i32,
     pub origin: Origin,
+    /// When its transaction began, by the coordinator; −1 when that was not said (T2).
+    pub transaction_stamp: i64,
+}
+
+impl Default for AppendOptions {
+    fn default() -> Self {
+        Self { leader_epoch: 0, origin: Origin::Client, transaction_stamp: NO_STAMP }
+    }
+}
+
+/// A marker: how a transaction ends in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndTransaction {
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    pub coordinator_epoch: i32,
+    /// Or abort.
+    pub commit: bool,
+    /// Which transaction it ends, by when that began; −1: whichever is open (T2).
+    pub transaction_stamp: i64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,6 +192,8 @@ pub struct ActiveProducer {
     pub last_sequence: i32,
     pub last_timestamp: i64,
     pub coordinator_epoch: i32,
+    /// Of its open transaction; −1 when there is none.
+    pub transaction_start_offset: i64,
 }
 
 #[derive(Debug, Default)]
@@ -203,6 +235,8 @@ impl Partition {
             extents: VecDeque::new(),
             size_bytes: 0,
             producers: Producers::default(),
+            transactions: Transactions::default(),
+            open_at_end: BTreeMap::new(),
             epochs: Vec::new(),
             deleted: false,
             leaving: Leaving::No,
@@ -210,8 +244,21 @@ impl Partition {
             dirty: false,
             checkpointed_to: 0,
             waiters: Vec::new(),
+            heard_of: (0, 0),
         };
         Partition { id, shared, inner: Mutex::new(inner) }
+    }
+
+    /// In a bucket: one that another broker leads, for readers here.
+    pub(crate) fn view(id: TopicIdPartition, shared: Arc<Shared>) -> Partition {
+        let view = Partition::new(id, shared, PartitionSettings::default());
+        view.inner.lock().leaving = Leaving::Elsewhere;
+        view
+    }
+
+    /// An empty one in the place of this.
+    pub(crate) fn view_anew(&self) -> Arc<Partition> {
+        Arc::new(Partition::view(self.id, self.shared.clone()))
     }
 
     pub fn id(&self) -> TopicIdPartition {
@@ -238,14 +285,12 @@ impl Partition {
     pub fn append(self: &Arc<Self>, batch: Batch, options: AppendOptions) -> Result<Append, AppendError> {
         self.shared.check_room(&options, batch.bytes.len())?;
         let header = batch.header;
+        if header.is_control() {
+            return Err(AppendError::ControlBatch);
+        }
         let mut inner = self.inner.lock();
-        if inner.deleted {
-            return Err(AppendError::Deleted);
-        }
-        if inner.leaving != Leaving::No {
-            return Err(AppendError::NotLeader);
-        }
-        let sequenced = (header.has_producer_id() && !header.is_control()).then(|| Sequenced {
+        inner.check_takes_appends()?;
+        let sequenced = header.has_producer_id().then(|| Sequenced {
             producer_id: header.producer_id,
             epoch: header.producer_epoch,
             first_sequence: header.base_sequence,
@@ -268,19 +313,22 @@ impl Partition {
                 group,
             });
         }
-        let base_offset = inner.log_end;
-        let span = i64::from(header.last_offset_delta);
-        let last_offset = base_offset.checked_add(span).filter(|last| *last < i64::MAX - 1);
-        let last_offset = last_offset.ok_or(AppendError::OffsetsExhausted)?;
-        // An epoch never goes back: a batch that still carries the old one is written under the newest.
-        let leader_epoch =
-            inner.epochs.last().map_or(options.leader_epoch, |(last, _)| options.leader_epoch.max(*last));
-        let pending =
-            Pending { partition: self.clone(), batch, base_offset: base_offset as u64, leader_epoch };
-        // The partition's lock is held across the hand-over: the order of offsets is the order in the queue.
-        let group = self.shared.enqueue(pending);
-        inner.log_end = last_offset + 1;
-        inner.start_epoch(leader_epoch, base_offset);
+        let transactional = sequenced.filter(|_| header.is_transactional());
+        let max = self.shared.settings.aborted_transactions_max;
+        if let Some(Sequenced { producer_id, .. }) = sequenced {
+            let is_open = inner.open_at_end.contains_key(&producer_id);
+            if is_open && transactional.is_none() {
+                return Err(AppendError::NotInTransaction { producer_id });
+            }
+            if !is_open && transactional.is_some() && inner.transactions.aborted_count() >= max {
+                return Err(AppendError::TooManyAborted { max });
+            }
+        }
+        let (base_offset, last_offset, group) =
+            self.enqueue(&mut inner, batch, options.leader_epoch, options.transaction_stamp)?;
+        if let Some(sequenced) = transactional {
+            inner.open_at_end.entry(sequenced.producer_id).or_insert(options.transaction_stamp);
+        }
         if let Some(sequenced) = sequenced {
             let remembered = RememberedBatch {
                 first_sequence: sequenced.first_sequence,
@@ -289,7 +337,9 @@ impl Partition {
                 last_offset,
                 timestamp: header.max_timestamp,
             };
-            if inner.producers.enqueued(sequenced, remembered, group.clone()) {
+            let (id, epoch) = (sequenced.producer_id, sequenced.epoch);
+            let data = Produced::Data(remembered);
+            if inner.producers.enqueued(id, epoch, base_offset, data, group.clone()) {
                 self.shared.producers_added(1);
             }
         }
@@ -301,6 +351,85 @@ impl Partition {
             duplicate: false,
             group: Some(group),
         })
+    }
+
+    /// Gives a batch that was checked its offsets, and lets it wait for the next commit.
+    fn enqueue(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        batch: Batch,
+        leader_epoch: i32,
+        stamp: i64,
+    ) -> Result<(i64, i64, Arc<CommitGroup>), AppendError> {
+        let base_offset = inner.log_end;
+        let span = i64::from(batch.header.last_offset_delta);
+        let last_offset = base_offset.checked_add(span).filter(|last| *last < i64::MAX - 1);
+        let last_offset = last_offset.ok_or(AppendError::OffsetsExhausted)?;
+        // An epoch never goes back: a batch that still carries the old one is written under the newest.
+        let leader_epoch = inner.epochs.last().map_or(leader_epoch, |(last, _)| leader_epoch.max(*last));
+        let pending =
+            Pending { partition: self.clone(), batch, base_offset: base_offset as u64, leader_epoch, stamp };
+        // The partition's lock is held across the hand-over: the order of offsets is the order in the queue.
+        let group = self.shared.enqueue(pending);
+        inner.log_end = last_offset + 1;
+        inner.start_epoch(leader_epoch, base_offset);
+        Ok((base_offset, last_offset, group))
+    }
+
+    /// Ends a transaction with a marker, see [`crate::CommitLog::end_transaction`]. One that names another transaction than the one
+    /// that is open here is a repeated or a late one: a duplicate, which waits for what of the producer is in flight, since the
+    /// marker that did it may be.
+    pub(crate) fn end_transaction(
+        self: &Arc<Self>,
+        marker: EndTransaction,
+        leader_epoch: i32,
+    ) -> Result<Append, AppendError> {
+        let EndTransaction { producer_id, producer_epoch, coordinator_epoch, .. } = marker;
+        let timestamp = self.shared.clock.now_ms();
+        let built =
+            end_transaction_marker(producer_id, producer_epoch, marker.commit, coordinator_epoch, timestamp);
+        let batch = built.and_then(Batch::parse).expect("a marker is a good batch");
+        let options = AppendOptions { leader_epoch, origin: Origin::Coordinator, ..AppendOptions::default() };
+        self.shared.check_room(&options, batch.bytes.len())?;
+        let mut inner = self.inner.lock();
+        inner.check_takes_appends()?;
+        let is_known = |stamp: i64| stamp != NO_STAMP;
+        let is_open = inner.open_at_end.get(&producer_id).is_some_and(|stamp| {
+            let named = marker.transaction_stamp;
+            !is_known(*stamp) || !is_known(named) || *stamp == named || broken::rule("marker-repeat")
+        });
+        if !is_open {
+            return Ok(Append {
+                base_offset: -1,
+                last_offset: -1,
+                log_start_offset: inner.log_start,
+                log_append_time: -1,
+                duplicate: true,
+                group: inner.producers.last_in_flight(producer_id),
+            });
+        }
+        inner.producers.check_marker(producer_id, producer_epoch, coordinator_epoch)?;
+        let (base_offset, last_offset, group) =
+            self.enqueue(&mut inner, batch, leader_epoch, marker.transaction_stamp)?;
+        inner.open_at_end.remove(&producer_id);
+        let ends = Produced::Marker { coordinator_epoch, timestamp };
+        if inner.producers.enqueued(producer_id, producer_epoch, base_offset, ends, group.clone()) {
+            self.shared.producers_added(1);
+        }
+        Ok(Append {
+            base_offset,
+            last_offset,
+            log_start_offset: inner.log_start,
+            log_append_time: -1,
+            duplicate: false,
+            group: Some(group),
+        })
+    }
+
+    /// The transaction of this producer that is open as of the high watermark: where it began, and its stamp.
+    pub fn open_transaction(&self, producer_id: i64) -> Option<(i64, i64)> {
+        let open = self.inner.lock().transactions.open(producer_id);
+        open.map(|OpenTransaction { first_offset, stamp }| (first_offset, stamp))
     }
 
     /// As much as can be had without touching the medium; `None` when the first bytes are not in memory.
@@ -318,7 +447,8 @@ impl Partition {
                 None => break,
             }
         }
-        Some(Ok(plan.answer(self.unpinned(out))))
+        let end = out.taken_to;
+        Some(Ok(plan.answer(self.unpinned(out), end)))
     }
 
     /// Reads from memory or from the medium. Whole batches only; the first may start before `offset`, as Kafka's
@@ -384,7 +514,8 @@ impl Partition {
                 break;
             }
         }
-        Ok(plan.answer(self.unpinned(out)))
+        let end = out.taken_to;
+        Ok(plan.answer(self.unpinned(out), end))
     }
 
     /// The answer's segments, copied where they would keep too much memory alive; neighbours into one.
@@ -427,7 +558,11 @@ impl Partition {
             let (log_start, high_watermark) = (offsets.log_start, offsets.high_watermark);
             return Err(ReadError::OutOfRange { offset: request.offset, log_start, high_watermark });
         }
-        let first = inner.first_reaching(request.offset);
+        // The log start may lie in the middle of a batch, and the last stable offset with it.
+        let first = match request.offset < end {
+            true => inner.first_reaching(request.offset),
+            false => inner.extents.len(),
+        };
         let mut extents: Vec<Extent> = Vec::new();
         let mut len = 0;
         for extent in inner.extents.range(first..) {
@@ -444,7 +579,14 @@ impl Partition {
             }
             extents.push(extent.clone());
         }
-        Ok(Plan { extents, offsets, end })
+        // All at once: what is below the last stable offset is decided, and what is forgotten meanwhile was needed.
+        let aborted = match (request.isolation, extents.last()) {
+            (Isolation::ReadCommitted, Some(last)) => {
+                inner.transactions.aborted_in(request.offset, end.min(last.last_offset + 1))
+            }
+            _ => Vec::new(),
+        };
+        Ok(Plan { extents, offsets, end, aborted })
     }
 
     fn tail_bytes(&self, extent: &Extent) -> Option<Bytes> {
@@ -573,7 +715,8 @@ impl Partition {
         for batch in split_batches(&bytes) {
             let batch = batch.map_err(|error| damaged(error.to_string()))?;
             let leader_epoch = batch.header.partition_leader_epoch;
-            if batch.header.is_control() || batch.header.last_offset() < log_start {
+            // Markers count, as in Kafka: their timestamps are the largest ones of their runs.
+            if batch.header.last_offset() < log_start {
                 continue;
             }
             if batch.header.timestamp_type() == TimestampType::LogAppendTime {
@@ -696,6 +839,10 @@ impl Partition {
             last_sequence: state.batches.back().map_or(-1, |batch| batch.last_sequence),
             last_timestamp: state.last_timestamp,
             coordinator_epoch: state.coordinator_epoch,
+            transaction_start_offset: inner
+                .transactions
+                .open(producer_id)
+                .map_or(-1, |open| open.first_offset),
         };
         let mut producers: Vec<ActiveProducer> = inner.producers.iter().map(active).collect();
         producers.sort_unstable_by_key(|producer| producer.producer_id);
@@ -720,9 +867,10 @@ impl Partition {
             self.mark_dirty(&mut inner);
         }
         for entry in entries {
-            if let Some(producer) = entry.producer.filter(|_| !is_control(entry)) {
+            if let Some(producer) = entry.producer {
                 inner.producers.committed(producer.id, entry.base_offset as i64, append_ms);
             }
+            inner.transactions.take(entry);
         }
         let waiters = std::mem::take(&mut inner.waiters);
         drop(inner);
@@ -780,6 +928,7 @@ impl Partition {
             epochs: inner.epochs.iter().filter(|(_, start)| *start < inner.high_watermark).copied().collect(),
             extents: extents.collect(),
             producers: inner.producers.capture(all).map(|(id, state)| (id, state.clone())).collect(),
+            transactions: inner.transactions.since(from),
         })
     }
 
@@ -810,6 +959,7 @@ impl Partition {
         }
         self.shared.producers_added(state.producers.len());
         state.producers.into_iter().for_each(|(id, producer)| inner.producers.insert(id, producer));
+        inner.transactions = state.transactions;
         inner.extents.back().is_none_or(|last| last.last_offset + 1 == state.log_end)
     }
 
@@ -831,11 +981,15 @@ impl Partition {
             return Err(format!("it brings offset {first} of {}, whose log ends at {end}", self.id));
         }
         inner.start_epoch(leader_epoch, extent.first_offset);
-        let before = inner.producers.len();
-        for (id, epoch, batch) in remembered(entries) {
-            inner.producers.replay(id, epoch, batch, append_ms);
+        // Only a leader judges producers.
+        if inner.leaving != Leaving::Elsewhere {
+            let before = inner.producers.len();
+            for (id, epoch, produced) in produced(entries) {
+                inner.producers.replay(id, epoch, produced, append_ms);
+            }
+            self.shared.producers_added(inner.producers.len() - before);
         }
-        self.shared.producers_added(inner.producers.len() - before);
+        entries.iter().for_each(|entry| inner.transactions.take(entry));
         inner.add_extent(extent);
         self.mark_dirty(&mut inner);
         Ok(())
@@ -873,6 +1027,7 @@ impl Partition {
     pub(crate) fn settle(&self) {
         let mut inner = self.inner.lock();
         inner.drop_below_log_start();
+        inner.open_at_end = inner.transactions.all_open().map(|(id, open)| (id, open.stamp)).collect();
         inner.extents.iter().for_each(|extent| self.shared.medium.hold(extent));
     }
 
@@ -1005,6 +1160,48 @@ impl Partition {
         Ok(())
     }
 
+    /// Of a view: what the manifest has of it now. Where that is ahead, slots that were never looked at here are rewritten already.
+    pub(crate) fn follow_manifest(
+        &self,
+        state: &PartitionCheckpoint,
+        pieces: &[PlacedPiece],
+    ) -> Result<(), String> {
+        let mut inner = self.inner.lock();
+        if inner.deleted || inner.leaving != Leaving::Elsewhere {
+            return Ok(());
+        }
+        inner.log_start = inner.log_start.max(state.log_start);
+        if state.log_end <= inner.high_watermark {
+            inner.drop_below_log_start();
+            drop(inner);
+            return self.take_pieces(pieces);
+        }
+        let log_start = inner.log_start;
+        let live = pieces.iter().filter(|placed| placed.piece.last_offset >= log_start);
+        inner.extents = live.map(Extent::of_piece).collect();
+        inner.size_bytes = inner.extents.iter().map(|extent| extent.len).sum();
+        inner.high_watermark = state.log_end;
+        inner.log_end = state.log_end;
+        inner.epochs.clone_from(&state.epochs);
+        inner.transactions = state.transactions.clone();
+        inner.layout += 1;
+        inner.drop_below_log_start();
+        Ok(())
+    }
+
+    /// Of a view: whoever waits hears of what is new.
+    pub(crate) fn settle_view(&self) {
+        let mut inner = self.inner.lock();
+        inner.drop_below_log_start();
+        let now = (inner.high_watermark, inner.log_start);
+        if std::mem::replace(&mut inner.heard_of, now) == now {
+            return;
+        }
+        let waiters = std::mem::take(&mut inner.waiters);
+        drop(inner);
+        waiters.iter().filter_map(Weak::upgrade).for_each(|waiting| CommitWaiter(waiting).wake());
+    }
+
     /// In a bucket: from here on appends are refused, until [`Partition::stay`] or [`Partition::leave`].
     pub(crate) fn drain(&self) {
         let mut inner = self.inner.lock();
@@ -1049,12 +1246,15 @@ impl Partition {
     }
 
     pub(crate) fn forget_producer(&self, id: i64) -> bool {
-        self.inner.lock().producers.forget(id)
+        let mut inner = self.inner.lock();
+        !inner.is_in_transaction(id) && inner.producers.forget(id)
     }
 
     /// Forgets what is older than `before_ms`, and tells who is left, and since when they are silent.
     pub(crate) fn expire_producers(&self, before_ms: i64) -> usize {
-        self.inner.lock().producers.expire(before_ms)
+        let mut inner = self.inner.lock();
+        let Inner { producers, open_at_end, transactions, .. } = &mut *inner;
+        producers.expire(before_ms, |id| open_at_end.contains_key(&id) || transactions.open(id).is_some())
     }
 
     pub(crate) fn producer_ages(&self) -> Vec<(i64, i64)> {
@@ -1072,30 +1272,6 @@ impl Partition {
         waiters.iter().filter_map(Weak::upgrade).for_each(|waiting| CommitWaiter(waiting).wake());
         self.shared.medium.release(&extents);
     }
-}
-
-/// What a commit's entries say of idempotent producers: id, epoch, batch.
-pub(crate) fn remembered(entries: &[Entry]) -> impl Iterator<Item = (i64, i16, RememberedBatch)> {
-    entries.iter().filter(|entry| !is_control(entry)).filter_map(|entry| {
-        let producer = entry.producer?;
-        let last_sequence = match producer.base_sequence {
-            none if none < 0 => none,
-            first => last_sequence(first, (entry.last_offset - entry.base_offset) as i64),
-        };
-        let batch = RememberedBatch {
-            first_sequence: producer.base_sequence,
-            last_sequence,
-            base_offset: entry.base_offset as i64,
-            last_offset: entry.last_offset as i64,
-            timestamp: entry.max_timestamp,
-        };
-        Some((producer.id, producer.epoch, batch))
-    })
-}
-
-fn is_control(entry: &Entry) -> bool {
-    const CONTROL_BIT: i16 = 0x20;
-    entry.attributes & CONTROL_BIT != 0
 }
 
 /// The extent that a chunk's footer describes, when the chunk stands at `offset` of `file`.
@@ -1126,12 +1302,24 @@ impl CommitWaiter {
 }
 
 impl Inner {
+    fn check_takes_appends(&self) -> Result<(), AppendError> {
+        match self.leaving {
+            _ if self.deleted => Err(AppendError::Deleted),
+            Leaving::No => Ok(()),
+            Leaving::Draining | Leaving::Gone | Leaving::Elsewhere => Err(AppendError::NotLeader),
+        }
+    }
+
+    fn is_in_transaction(&self, producer_id: i64) -> bool {
+        self.open_at_end.contains_key(&producer_id) || self.transactions.open(producer_id).is_some()
+    }
+
     pub fn offsets(&self) -> Offsets {
         let high_watermark = self.high_watermark;
         Offsets {
             log_start: self.log_start,
             high_watermark,
-            last_stable: high_watermark,
+            last_stable: self.transactions.last_stable(self.log_start, high_watermark),
             log_end: high_watermark,
         }
     }
@@ -1169,6 +1357,7 @@ impl Inner {
         self.layout += u64::from(count > 0);
         let dropped: Vec<Extent> = self.extents.drain(..count).collect();
         self.size_bytes -= dropped.iter().map(|extent| extent.len).sum::<u64>();
+        self.transactions.trim(self.log_start);
         // An epoch that ends below the log start is history; the one that holds it starts there.
         let holds = self.epochs.partition_point(|(_, start)| *start <= self.log_start);
         if holds > 1 {
@@ -1185,16 +1374,27 @@ struct Plan {
     extents: Vec<Extent>,
     offsets: Offsets,
     end: i64,
+    /// Aborted transactions in all of the extents.
+    aborted: Vec<Aborted>,
 }
 
 impl Plan {
-    fn answer(&self, segments: Vec<Bytes>) -> Read {
+    /// `end`: what is given ends before this offset.
+    fn answer(&self, segments: Vec<Bytes>, end: i64) -> Read {
+        // Up to the first whose marker shows that all before `end` is decided, as Kafka's search ends.
+        let decided = self.aborted.iter().position(|aborted| aborted.last_stable >= end);
+        let told = &self.aborted[..decided.map_or(self.aborted.len(), |last| last + 1)];
+        let aborted = told.iter().filter(|aborted| aborted.first_offset < end);
+        let named = |aborted: &Aborted| AbortedTransaction {
+            producer_id: aborted.producer_id,
+            first_offset: aborted.first_offset,
+        };
         Read {
             records: Records::from(segments),
             high_watermark: self.offsets.high_watermark,
             last_stable_offset: self.offsets.last_stable,
             log_start_offset: self.offsets.log_start,
-            aborted: Vec::new(),
+            aborted: aborted.map(named).collect(),
         }
     }
 }
@@ -1216,12 +1416,14 @@ struct Collect {
     end: i64,
     max_bytes: usize,
     min_one_batch: bool,
+    /// Behind the last record that was taken.
+    taken_to: i64,
 }
 
 impl Collect {
     fn new(request: &ReadRequest, end: i64) -> Collect {
         let (offset, max_bytes, min_one_batch) = (request.offset, request.max_bytes, request.min_one_batch);
-        Collect { segments: Vec::new(), len: 0, offset, end, max_bytes, min_one_batch }
+        Collect { segments: Vec::new(), len: 0, offset, end, max_bytes, min_one_batch, taken_to: offset }
     }
 
     /// Takes what fits of an extent; true when nothing more fits.
@@ -1243,6 +1445,7 @@ impl Collect {
                 break;
             }
             to += len;
+            self.taken_to = header.last_offset() + 1;
         }
         if to > from {
             self.len += to - from;

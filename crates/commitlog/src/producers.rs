@@ -11,6 +11,7 @@ use std::sync::Arc;
 use world::collections::HashMap;
 
 use crate::commit::CommitGroup;
+use crate::container::Entry;
 use crate::error::AppendError;
 
 /// Batches remembered per producer id. Kafka's clients rely on five.
@@ -24,6 +25,17 @@ pub struct RememberedBatch {
     pub last_offset: i64,
     /// The batch's max timestamp.
     pub timestamp: i64,
+}
+
+/// What a batch says of its producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Produced {
+    Data(RememberedBatch),
+    /// The end of a transaction: it has the epoch of the producer that may go on.
+    Marker {
+        coordinator_epoch: i32,
+        timestamp: i64,
+    },
 }
 
 /// A producer as of the last commit: what checkpoints hold (F3).
@@ -53,25 +65,43 @@ impl Default for ProducerState {
 }
 
 impl ProducerState {
-    pub fn take(&mut self, epoch: i16, batch: RememberedBatch, append_ms: i64) {
+    pub fn take(&mut self, epoch: i16, produced: Produced, append_ms: i64) {
         if self.epoch != epoch {
             self.epoch = epoch;
             self.batches.clear();
         }
-        if self.batches.len() == BATCHES_PER_PRODUCER {
-            self.batches.pop_front();
-        }
-        self.batches.push_back(batch);
-        self.last_timestamp = batch.timestamp;
         self.last_append_ms = append_ms;
+        match produced {
+            Produced::Data(batch) => {
+                if self.batches.len() == BATCHES_PER_PRODUCER {
+                    self.batches.pop_front();
+                }
+                self.batches.push_back(batch);
+                self.last_timestamp = batch.timestamp;
+            }
+            Produced::Marker { coordinator_epoch, timestamp } => {
+                self.coordinator_epoch = coordinator_epoch;
+                self.last_timestamp = timestamp;
+            }
+        }
     }
 }
 
 #[derive(Debug)]
 struct InFlight {
     epoch: i16,
-    batch: RememberedBatch,
+    base_offset: i64,
+    produced: Produced,
     group: Arc<CommitGroup>,
+}
+
+impl InFlight {
+    fn batch(&self) -> Option<&RememberedBatch> {
+        match &self.produced {
+            Produced::Data(batch) => Some(batch),
+            Produced::Marker { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -89,7 +119,18 @@ impl Producer {
 
     /// The last batch under the current epoch.
     fn last(&self) -> Option<&RememberedBatch> {
-        self.in_flight.back().map(|last| &last.batch).or(self.committed.batches.back())
+        let epoch = self.epoch();
+        let flying = self.in_flight.iter().rev().take_while(|flying| flying.epoch == epoch);
+        let committed = (self.committed.epoch == epoch).then(|| self.committed.batches.back());
+        flying.filter_map(InFlight::batch).next().or(committed.flatten())
+    }
+
+    fn coordinator_epoch(&self) -> i32 {
+        let flying = self.in_flight.iter().rev().find_map(|flying| match flying.produced {
+            Produced::Marker { coordinator_epoch, .. } => Some(coordinator_epoch),
+            Produced::Data(_) => None,
+        });
+        flying.unwrap_or(self.committed.coordinator_epoch)
     }
 }
 
@@ -129,10 +170,10 @@ impl Producers {
             b.first_sequence == batch.first_sequence && b.last_sequence == batch.last_sequence
         };
         if batch.has_sequence && batch.epoch == current {
-            let flying =
-                known.in_flight.iter().find(|flying| flying.epoch == batch.epoch && same(&flying.batch));
-            if let Some(flying) = flying {
-                return Ok(Verdict::Duplicate(flying.batch, Some(flying.group.clone())));
+            let mut flying = known.in_flight.iter().filter(|flying| flying.epoch == batch.epoch);
+            let found = flying.find_map(|flying| Some((flying.batch().filter(|known| same(known))?, flying)));
+            if let Some((found, flying)) = found {
+                return Ok(Verdict::Duplicate(*found, Some(flying.group.clone())));
             }
             if known.committed.epoch == batch.epoch
                 && let Some(found) = known.committed.batches.iter().find(|b| same(b))
@@ -157,17 +198,43 @@ impl Producers {
         }
     }
 
+    /// Whether a marker of this producer and coordinator may follow what is known.
+    pub fn check_marker(
+        &self,
+        producer_id: i64,
+        epoch: i16,
+        coordinator_epoch: i32,
+    ) -> Result<(), AppendError> {
+        let Some(known) = self.by_id.get(&producer_id) else { return Ok(()) };
+        let (current, coordinator) = (known.epoch(), known.coordinator_epoch());
+        if epoch < current {
+            return Err(AppendError::InvalidProducerEpoch { producer_id, epoch, current });
+        }
+        if coordinator_epoch < coordinator {
+            let (epoch, current) = (coordinator_epoch, coordinator);
+            return Err(AppendError::CoordinatorFenced { producer_id, epoch, current });
+        }
+        Ok(())
+    }
+
     /// Remembers a batch that was checked and enqueued. True when its producer was not known.
     pub fn enqueued(
         &mut self,
-        batch: Sequenced,
-        remembered: RememberedBatch,
+        producer_id: i64,
+        epoch: i16,
+        base_offset: i64,
+        produced: Produced,
         group: Arc<CommitGroup>,
     ) -> bool {
         let before = self.by_id.len();
-        let producer = self.by_id.entry(batch.producer_id).or_default();
-        producer.in_flight.push_back(InFlight { epoch: batch.epoch, batch: remembered, group });
+        let producer = self.by_id.entry(producer_id).or_default();
+        producer.in_flight.push_back(InFlight { epoch, base_offset, produced, group });
         self.by_id.len() > before
+    }
+
+    /// The commit that the newest batch in flight of this producer waits for.
+    pub fn last_in_flight(&self, producer_id: i64) -> Option<Arc<CommitGroup>> {
+        Some(self.by_id.get(&producer_id)?.in_flight.back()?.group.clone())
     }
 
     /// The oldest batch in flight of this producer is durable now.
@@ -175,15 +242,15 @@ impl Producers {
         let producer =
             self.by_id.get_mut(&producer_id).expect("a producer with a batch in flight is not forgotten");
         let flown = producer.in_flight.pop_front().expect("a committed batch was in flight");
-        assert_eq!(flown.batch.base_offset, base_offset, "batches of producer {producer_id} commit in order");
-        producer.committed.take(flown.epoch, flown.batch, append_ms);
+        assert_eq!(flown.base_offset, base_offset, "batches of producer {producer_id} commit in order");
+        producer.committed.take(flown.epoch, flown.produced, append_ms);
         producer.changed = true;
     }
 
     /// A batch that recovery found in the WAL.
-    pub fn replay(&mut self, producer_id: i64, epoch: i16, batch: RememberedBatch, append_ms: i64) {
+    pub fn replay(&mut self, producer_id: i64, epoch: i16, produced: Produced, append_ms: i64) {
         let producer = self.by_id.entry(producer_id).or_default();
-        producer.committed.take(epoch, batch, append_ms);
+        producer.committed.take(epoch, produced, append_ms);
         producer.changed = true;
     }
 
@@ -191,11 +258,12 @@ impl Producers {
         self.by_id.insert(id, Producer { committed: state, ..Producer::default() });
     }
 
-    /// Forgets producers whose last batch was committed before `before_ms`, never one with a batch in flight. How many.
-    pub fn expire(&mut self, before_ms: i64) -> usize {
+    /// Forgets producers whose last batch was committed before `before_ms`, never one with a batch in flight or one that is `busy`.
+    /// How many.
+    pub fn expire(&mut self, before_ms: i64, busy: impl Fn(i64) -> bool) -> usize {
         let count = self.by_id.len();
-        self.by_id.retain(|_, producer| {
-            producer.committed.last_append_ms >= before_ms || !producer.in_flight.is_empty()
+        self.by_id.retain(|id, producer| {
+            producer.committed.last_append_ms >= before_ms || !producer.in_flight.is_empty() || busy(*id)
         });
         count - self.by_id.len()
     }
@@ -228,6 +296,30 @@ impl Producers {
     }
 }
 
+/// What a commit's entries say of producers: id, epoch, batch.
+pub fn produced(entries: &[Entry]) -> impl Iterator<Item = (i64, i16, Produced)> {
+    entries.iter().filter_map(|entry| {
+        let producer = entry.producer?;
+        if entry.is_control() {
+            let coordinator_epoch = entry.transaction.map_or(-1, |transaction| transaction.coordinator_epoch);
+            let marker = Produced::Marker { coordinator_epoch, timestamp: entry.max_timestamp };
+            return Some((producer.id, producer.epoch, marker));
+        }
+        let last_sequence = match producer.base_sequence {
+            none if none < 0 => none,
+            first => last_sequence(first, (entry.last_offset - entry.base_offset) as i64),
+        };
+        let batch = RememberedBatch {
+            first_sequence: producer.base_sequence,
+            last_sequence,
+            base_offset: entry.base_offset as i64,
+            last_offset: entry.last_offset as i64,
+            timestamp: entry.max_timestamp,
+        };
+        Some((producer.id, producer.epoch, Produced::Data(batch)))
+    })
+}
+
 /// Sequences wrap from 2^31 − 1 to 0.
 pub fn next_sequence(last: i32) -> i32 {
     if last == i32::MAX { 0 } else { last + 1 }
@@ -256,7 +348,8 @@ mod tests {
         let verdict = producers.check(b);
         assert!(matches!(verdict, Ok(Verdict::New)), "{verdict:?}");
         let group = Arc::<CommitGroup>::default();
-        producers.enqueued(b, remembered(b, base_offset), group.clone());
+        let data = Produced::Data(remembered(b, base_offset));
+        producers.enqueued(b.producer_id, b.epoch, base_offset, data, group.clone());
         group
     }
 
@@ -324,10 +417,33 @@ mod tests {
         let mut producers = Producers::default();
         fly(&mut producers, batch(0, 0, 0), 0);
         producers.committed(7, 0, 1_000);
-        assert_eq!(producers.expire(1_000), 0);
+        assert_eq!(producers.expire(1_000, |_| false), 0);
         fly(&mut producers, batch(0, 1, 1), 1);
-        assert_eq!(producers.expire(5_000), 0);
+        assert_eq!(producers.expire(5_000, |_| false), 0);
         producers.committed(7, 1, 1_500);
-        assert_eq!(producers.expire(5_000), 1);
+        assert_eq!(producers.expire(5_000, |id| id == 7), 0, "it is inside a transaction");
+        assert_eq!(producers.expire(5_000, |_| false), 1);
+    }
+
+    #[test]
+    fn a_marker_fences_old_coordinators_and_leaves_the_sequence_as_it_is() {
+        let mut producers = Producers::default();
+        take(&mut producers, batch(0, 0, 4), 0);
+        let marker = |coordinator_epoch| Produced::Marker { coordinator_epoch, timestamp: 9 };
+        producers.check_marker(7, 0, 3).unwrap();
+        producers.enqueued(7, 0, 5, marker(3), Arc::default());
+        fly(&mut producers, batch(0, 5, 5), 6);
+        let fenced = producers.check_marker(7, 0, 2);
+        assert!(matches!(fenced, Err(AppendError::CoordinatorFenced { epoch: 2, current: 3, .. })));
+        producers.committed(7, 5, 0);
+        producers.committed(7, 6, 0);
+        // One that bumps the epoch: sequences begin anew, the old epoch is over.
+        producers.check_marker(7, 1, 3).unwrap();
+        producers.enqueued(7, 1, 7, marker(3), Arc::default());
+        let late = producers.check(batch(0, 6, 6));
+        assert!(matches!(late, Err(AppendError::InvalidProducerEpoch { epoch: 0, current: 1, .. })));
+        fly(&mut producers, batch(1, 0, 0), 8);
+        let late = producers.check_marker(7, 0, 3);
+        assert!(matches!(late, Err(AppendError::InvalidProducerEpoch { .. })));
     }
 }

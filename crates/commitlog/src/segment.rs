@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use protocol::batch::{BatchHeader, HEADER_LEN as BATCH_HEADER_LEN, split_batches};
+use protocol::batch::{Batch, BatchHeader, HEADER_LEN as BATCH_HEADER_LEN, split_batches};
 use protocol::{TopicIdPartition, Uuid};
 use world::disk::{AlignedBuffer, DIRECT_ALIGN, Disk, DiskError, File, OpenMode};
 
 use crate::container::{ContainerHeader, Entry, Footer, HEADER_LEN, Kind, SectionKind, check_batch};
 use crate::encoding::{Decoder, Encoder, FormatError, Hash, hash};
+use crate::transactions::NO_STAMP;
 
 pub type SegmentId = [u8; 16];
 
@@ -178,13 +179,15 @@ impl Layout {
         for batch in split_batches(batches) {
             // Its checksum is verified where it was read, and again where this segment is read back.
             let batch = batch.map_err(|error| SegmentError::Input(format!("{id}: {error}")))?;
-            self.add(id, &batch.header)?;
+            self.add(id, &batch)?;
         }
         Ok(())
     }
 
-    fn add(&mut self, id: TopicIdPartition, header: &BatchHeader) -> Result<(), SegmentError> {
-        let entry = Entry::of(header, header.base_offset as u64);
+    fn add(&mut self, id: TopicIdPartition, batch: &Batch) -> Result<(), SegmentError> {
+        let header = &batch.header;
+        // Which transaction it belonged to is in the partition's state while that is open.
+        let entry = Entry::of_batch(batch, header.base_offset as u64, NO_STAMP);
         let pieces = self.pieces.entry(id).or_default();
         if let Some(last) = pieces.last()
             && header.base_offset <= last.last_offset

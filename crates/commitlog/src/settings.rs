@@ -42,6 +42,8 @@ pub struct LogSettings {
     pub producer_expiration: Duration,
     /// Per partition; the ones silent longest go first.
     pub producers_max: usize,
+    /// Aborted transactions remembered per partition: with so many, none begins before retention has removed some.
+    pub aborted_transactions_max: usize,
     /// Sealed WAL files beyond this are rewritten into segments, the oldest first. What expires before never is.
     pub wal_retain_bytes: u64,
     /// The same for files whose extents are long on the average: they are as good as segments, and cost an open file each.
@@ -52,6 +54,12 @@ pub struct LogSettings {
     pub rewrite_job_bytes: u64,
     /// In a bucket: blocks of objects kept in memory, so that an object is fetched once for all who read it.
     pub bucket_cache_bytes: usize,
+    /// In a bucket: partitions that others lead and that are open for readers here, and …
+    pub bucket_views_max: usize,
+    /// … how long one stays open that nobody reads.
+    pub bucket_view_idle: Duration,
+    /// How often it is looked what their leaders have written.
+    pub bucket_view_interval: Duration,
     /// In a bucket: so many slots of the broker's own WAL are rewritten into segments, however little is in them.
     pub bucket_rewrite_slots: u64,
     /// … and whatever is older than this.
@@ -100,11 +108,15 @@ impl Default for LogSettings {
             checkpoint_bytes: 64 << 20,
             producer_expiration: Duration::from_secs(24 * 3600),
             producers_max: 100_000,
+            aborted_transactions_max: 100_000,
             wal_retain_bytes: 1 << 30,
             wal_retain_large_bytes: 64 << 30,
             wal_extents_max: 200_000,
             rewrite_job_bytes: 256 << 20,
             bucket_cache_bytes: 64 << 20,
+            bucket_views_max: 10_000,
+            bucket_view_idle: Duration::from_secs(60),
+            bucket_view_interval: Duration::from_millis(500),
             bucket_rewrite_slots: 256,
             bucket_rewrite_age: Duration::from_secs(600),
             rewrite_bytes_per_second: 64 << 20,

@@ -37,6 +37,8 @@ pub struct Pending {
     pub batch: Batch,
     pub base_offset: u64,
     pub leader_epoch: i32,
+    /// Of its transaction (T2).
+    pub stamp: i64,
 }
 
 /// What waits for the next commit, in the order in which it came.
@@ -114,8 +116,8 @@ pub fn build(gather: &mut Gather, identity: Identity) -> Chunk {
     gather.batches.sort_by_key(|pending| (pending.partition.id(), pending.base_offset));
     let payload_len: usize = gather.batches.iter().map(|pending| pending.batch.bytes.len()).sum();
     let mut builder = ContainerBuilder::new(payload_len, gather.batches.len());
-    for Pending { partition, batch, base_offset, leader_epoch } in &gather.batches {
-        builder.push(partition.id(), *leader_epoch, &batch.bytes, *base_offset, &batch.header, None);
+    for Pending { partition, batch, base_offset, leader_epoch, stamp } in &gather.batches {
+        builder.push(partition.id(), *leader_epoch, batch, *base_offset, *stamp);
     }
     if !gather.log_starts.is_empty() {
         builder.section(SectionKind::LogStarts, LogStart::encode_all(&gather.log_starts));

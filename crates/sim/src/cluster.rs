@@ -10,7 +10,7 @@ use catalog::config::BrokerConfig;
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions};
 use commitlog::{CommitLog, LogSettings, LogState};
 use parking_lot::Mutex;
-use protocol::Str;
+use protocol::{Str, TopicIdPartition};
 use server::{
     BoundInterBroker, BoundListener, InterBroker, InterBrokerLimits, Limits, PeerId, Security, Server,
 };
@@ -96,6 +96,17 @@ struct Running {
     log: Arc<CommitLog>,
     catalog: Arc<Catalog>,
     others: Arc<InterBroker>,
+}
+
+impl Running {
+    fn leads(&self, topic: &str, partition: i32) -> Option<(Arc<CommitLog>, TopicIdPartition, i32)> {
+        let state = self.catalog.read();
+        let topic = state.topic(topic)?;
+        let info = topic.partitions.get(partition as usize)?;
+        let id = TopicIdPartition::new(topic.id, partition);
+        let is_led = info.leader == self.catalog.node_id() && self.log.partition(&id).is_some();
+        is_led.then(|| (self.log.clone(), id, info.leader_epoch))
+    }
 }
 
 /// How a broker ends that nobody has killed.
@@ -221,6 +232,22 @@ impl Cluster {
         })
     }
 
+    /// Those who lead a partition, as far as they know, each with its log and its epoch.
+    pub fn leading(&self, topic: &str, partition: i32) -> Vec<(Arc<CommitLog>, TopicIdPartition, i32)> {
+        let running = self.brokers.iter().filter_map(|seat| seat.running.lock().clone());
+        running.filter_map(|running| running.leads(topic, partition)).collect()
+    }
+
+    pub fn is_leading(&self, number: usize, topic: &str, partition: i32) -> bool {
+        let running = self.brokers[number].running.lock().clone();
+        running.is_some_and(|running| running.leads(topic, partition).is_some())
+    }
+
+    /// Each broker is in a rack of its own.
+    pub fn rack(number: usize) -> String {
+        format!("rack-{number}")
+    }
+
     pub fn takeovers(&self) -> u64 {
         let running = self.brokers.iter().filter_map(|seat| seat.running.lock().clone());
         running.map(|running| running.broker.counters().takeovers.load(Ordering::Relaxed)).sum()
@@ -305,6 +332,7 @@ async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<R
         lease_ttl: LEASE_TTL,
         follow_every: FOLLOW_EVERY,
         snapshot_frames: 25,
+        rack: Some(Cluster::rack(usize::from(port - FIRST_PORT)).as_str().into()),
         endpoints: vec![
             BrokerEndpoint {
                 listener_name: endpoint.listener_name.clone(),

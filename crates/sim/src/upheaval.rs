@@ -28,6 +28,7 @@ use world::task;
 
 use crate::cluster::{Cluster, LEASE_TTL};
 use crate::history::{self, Acknowledged, Found};
+use crate::ledger::{self, Ledger};
 use crate::machine::run;
 use crate::wire::{Trouble, Wire};
 use crate::witness;
@@ -110,6 +111,9 @@ pub struct Totals {
     pub commits: u64,
     pub ends: u64,
     pub segments: u64,
+    pub transactions: u64,
+    /// Fetches with records of transactions at brokers that did not lead.
+    pub read_elsewhere: u64,
     pub virtual_seconds: u64,
 }
 
@@ -120,7 +124,7 @@ impl Totals {
         }
     }
 
-    fn fields(&mut self) -> [&mut u64; 18] {
+    fn fields(&mut self) -> [&mut u64; 20] {
         let Totals {
             acknowledged,
             seen,
@@ -139,6 +143,8 @@ impl Totals {
             commits,
             ends,
             segments,
+            transactions,
+            read_elsewhere,
             virtual_seconds,
         } = self;
         [
@@ -159,6 +165,8 @@ impl Totals {
             commits,
             ends,
             segments,
+            transactions,
+            read_elsewhere,
             virtual_seconds,
         ]
     }
@@ -234,6 +242,11 @@ struct Run {
     /// By producer, topic and partition.
     numbers: BTreeMap<(usize, String, i32), u64>,
     admin: Client,
+    ledger: ledger::Shared,
+    ledger_writers: Vec<JoinHandle<()>>,
+    ledger_readers: Vec<JoinHandle<()>>,
+    /// Readers go on until writers have come to their end.
+    is_ledger_written: Rc<Cell<bool>>,
     keeper: Rc<RefCell<Keeper>>,
     fleeting: Rc<RefCell<Fleeting>>,
     /// Operations that take their time. One of a kind at once.
@@ -331,7 +344,7 @@ impl Run {
     async fn begin(plan: Plan, cluster: Cluster, told: Shared) -> anyhow::Result<Run> {
         let trouble = Trouble::default();
         let admin = client(&cluster, &trouble, "admin");
-        for name in [ORDERS, TRIMMED] {
+        for name in [ORDERS, TRIMMED, ledger::TOPIC] {
             create(&admin, name).await?;
         }
         let mut run = Run {
@@ -343,6 +356,10 @@ impl Run {
             producing: Vec::new(),
             numbers: BTreeMap::new(),
             admin,
+            ledger: Rc::new(RefCell::new(Ledger::default())),
+            ledger_writers: Vec::new(),
+            ledger_readers: Vec::new(),
+            is_ledger_written: Rc::default(),
             keeper: Rc::default(),
             fleeting: Rc::new(RefCell::new(Fleeting {
                 name: "fleeting-0".to_owned(),
@@ -371,6 +388,7 @@ impl Run {
         self.trouble.set(NET_USUAL);
         between_brokers.set(CALLS_USUAL);
         let stop = Rc::new(Cell::new(false));
+        self.begin_ledger(&stop);
         let reading = task_local(read_on(self.client("reader"), self.told.clone(), stop.clone()));
         let members: Vec<_> = (0..2)
             .map(|number| {
@@ -402,6 +420,51 @@ impl Run {
         for reader in members.into_iter().chain([reading]) {
             let _ = reader.await;
         }
+    }
+
+    fn begin_ledger(&mut self, stop: &Rc<Cell<bool>>) {
+        for partition in 0..PARTITIONS {
+            for number in 0..ledger::WRITERS {
+                let rng = self.cluster.borrow().rng();
+                let (cluster, ledger, stop) = (self.cluster.clone(), self.ledger.clone(), stop.clone());
+                let writing = ledger::write(cluster, partition, number, rng, ledger, stop);
+                self.ledger_writers.push(task_local(writing));
+            }
+        }
+        self.ledger_readers = self.ledger_readers_from_start();
+    }
+
+    /// One of each partition.
+    fn ledger_readers_from_start(&self) -> Vec<JoinHandle<()>> {
+        let reading = |partition| {
+            let cluster = self.cluster.borrow();
+            let wire = Wire::new(cluster.net().clone(), self.trouble.clone(), cluster.rng());
+            let (addresses, rng) = (cluster.addresses(), cluster.rng());
+            let reader = ledger::Reader::new(wire, addresses, rng, self.ledger.clone(), partition);
+            task_local(reader.read(self.cluster.clone(), self.is_ledger_written.clone()))
+        };
+        (0..PARTITIONS).map(reading).collect()
+    }
+
+    /// All transactions are decided, and all readers know it: then those who begin only now.
+    async fn end_ledger(&mut self) -> anyhow::Result<()> {
+        let come_to_end = async |tasks: Vec<JoinHandle<()>>, who: &str| {
+            for (number, task) in tasks.into_iter().enumerate() {
+                let end = task::timeout(RECOVERY_MAX, task).await;
+                anyhow::ensure!(
+                    matches!(end, Ok(Ok(()))),
+                    "{who} {number} of the ledger does not come to its end"
+                );
+            }
+            Ok(())
+        };
+        come_to_end(std::mem::take(&mut self.ledger_writers), "writer").await?;
+        self.is_ledger_written.set(true);
+        come_to_end(std::mem::take(&mut self.ledger_readers), "reader").await?;
+        self.ledger.borrow_mut().check();
+        come_to_end(self.ledger_readers_from_start(), "last reader").await?;
+        self.ledger.borrow_mut().check();
+        Ok(())
     }
 
     fn operation(&mut self) {
@@ -532,6 +595,7 @@ impl Run {
             let end = task::timeout(RECOVERY_MAX, producing).await;
             anyhow::ensure!(end.is_ok(), "producer {number} does not come to its end");
         }
+        self.end_ledger().await?;
         task::sleep(LATE_MAX * 2).await;
         let reader = self.client("last-reader");
         for topic in [ORDERS, TRIMMED] {
@@ -549,6 +613,13 @@ impl Run {
         let mut told = self.told.borrow_mut();
         for problem in audit.problems.first {
             told.found(format!("audit: {problem}"));
+        }
+        {
+            let mut ledger = self.ledger.borrow_mut();
+            told.transcript.push_str(&std::mem::take(&mut ledger.transcript));
+            std::mem::take(&mut ledger.findings).into_iter().for_each(|finding| told.found(finding));
+            told.totals.transactions = ledger.transactions;
+            told.totals.read_elsewhere = ledger.elsewhere;
         }
         let cluster = self.cluster.borrow();
         for finding in cluster.findings() {

@@ -51,7 +51,7 @@ fn describe(context: &RequestContext, topic: &Str, index: i32) -> Result<Vec<Pro
         last_sequence: producer.last_sequence,
         last_timestamp: producer.last_timestamp,
         coordinator_epoch: producer.coordinator_epoch,
-        ..ProducerState::default()
+        current_txn_start_offset: producer.transaction_start_offset,
     });
     Ok(producers.collect())
 }

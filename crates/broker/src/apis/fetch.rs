@@ -4,10 +4,14 @@
 //! reached. The first batch of the first partition that has data is sent even when it is larger than every bound,
 //! or a consumer could never get past it. Without enough data (`min_bytes`) the answer waits up to `max_wait_ms`.
 //!
-//! Differences: no follower fetches from us (a replica id is NOT_LEADER_OR_FOLLOWER); there is one replica, so no
-//! preferred one; only durable records are served, so high watermark and log end are the same; damage on disk is
-//! CORRUPT_MESSAGE for that partition and nothing else. Before a partition is said to be unknown, or led elsewhere, we catch
-//! up with what other brokers said about it.
+//! In a bucket every broker that is shown as a replica serves consumers (KIP-392, `elsewhere.rs`), and a leader sends those of other
+//! racks there without being told to by `replica.selector.class`: what it has acknowledged lies in the bucket, so the replica has it.
+//! A replica does not know whether it is behind: an offset beyond its end is OFFSET_NOT_AVAILABLE there, what is wrong otherwise is
+//! NOT_LEADER_OR_FOLLOWER, and the client asks the leader.
+//!
+//! Differences: no follower fetches from us (a replica id is NOT_LEADER_OR_FOLLOWER); only durable records are served, so high
+//! watermark and log end are the same; damage on disk is CORRUPT_MESSAGE for that partition and nothing else. Before a partition is
+//! said to be unknown, or led elsewhere, we catch up with what other brokers said about it.
 //!
 //! 5: log start offset · 7: sessions (KIP-227) · 9: leader epoch (KIP-320) · 10: zstd · 11: racks (KIP-392) ·
 //! 12: flexible, diverging epochs (KIP-595) · 13: topic ids (KIP-516) · 15: replica state (KIP-903) · 16: leader's
@@ -23,10 +27,11 @@ use protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use protocol::messages::{FetchRequest, FetchResponse};
-use protocol::{ErrorCode, Records};
+use protocol::{ErrorCode, Records, Str, TopicIdPartition};
 use world::task::{JoinHandle, spawn};
 
 use crate::counters::TopicCounters;
+use crate::elsewhere::{self, Zones};
 use crate::error::read_error;
 use crate::fetch_sessions::{Asked, Wanted};
 use crate::freshness::may_be_stale;
@@ -34,11 +39,13 @@ use crate::partitions::{Led, TopicRef, led_here};
 use crate::request::RequestContext;
 
 const TOPIC_IDS_SINCE: i16 = 13;
+const RACKS_SINCE: i16 = 11;
 const CURRENT_LEADER_SINCE: i16 = 16;
 /// The last version whose clients do not know KAFKA_STORAGE_ERROR.
 const LAST_WITHOUT_STORAGE_ERROR: i16 = 5;
 const READ_COMMITTED: i8 = 1;
 const NO_EPOCH: i32 = -1;
+const NO_REPLICA: i32 = -1;
 /// Of one fetch. The disk has a bound of its own for all of them.
 const COLD_READS_AT_ONCE: usize = 16;
 
@@ -70,15 +77,23 @@ pub(super) async fn handle(context: RequestContext, request: FetchRequest) -> Fe
         Err(code) => return session_error(code),
     };
 
-    let (mut found, is_stale) = targets(&context, wanted, is_follower);
-    if is_stale && broker.freshness.catch_up().await {
-        let wanted = found.into_iter().map(|target| target.wanted).collect();
-        (found, _) = targets(&context, wanted, is_follower);
+    let client = Client {
+        is_follower,
+        reads_elsewhere: !is_follower && context.api_version >= RACKS_SINCE && broker.catalog.is_shared(),
+        rack: request.rack_id.clone(),
+    };
+    let again = |targets: Vec<Target>| targets.into_iter().map(|target| target.wanted).collect();
+    let mut found = targets(&context, wanted, &client);
+    if found.is_stale && broker.freshness.catch_up().await {
+        found = targets(&context, again(found.targets), &client);
+    }
+    if !found.unopened.is_empty() && elsewhere::open(&broker, &found.unopened).await {
+        found = targets(&context, again(found.targets), &client);
     }
     let bytes_max =
         request.max_bytes.min(broker.configs.broker(&broker.catalog.read()).fetch_max_bytes()).max(0);
     let fetch = Fetch {
-        targets: found,
+        targets: found.targets,
         bytes_max: bytes_max as usize,
         bytes_min: request.min_bytes.clamp(0, bytes_max) as usize,
         wait_max: Duration::from_millis(request.max_wait_ms.max(0) as u64),
@@ -121,6 +136,23 @@ fn wanted(context: &RequestContext, topics: &[FetchTopic]) -> Vec<Wanted> {
         .collect()
 }
 
+/// Who asks.
+struct Client {
+    is_follower: bool,
+    /// It may read at a replica that does not lead.
+    reads_elsewhere: bool,
+    rack: Str,
+}
+
+/// All partitions of a fetch.
+struct Targets {
+    targets: Vec<Target>,
+    /// A refusal among them may be old news.
+    is_stale: bool,
+    /// Led by others, to be read here, and not open yet.
+    unopened: Vec<TopicIdPartition>,
+}
+
 /// One partition of a fetch: where to read, or why not.
 struct Target {
     wanted: Wanted,
@@ -131,6 +163,29 @@ struct Source {
     partition: Arc<Partition>,
     leader_epoch: i32,
     counters: Option<Arc<TopicCounters>>,
+    /// Another broker leads it.
+    is_elsewhere: bool,
+    /// Where this consumer had better read it.
+    preferred: Option<i32>,
+}
+
+impl Source {
+    /// The answer that sends the client to another replica, as far as that has what it asks for.
+    fn redirect(&self, wanted: &Wanted) -> Option<PartitionData> {
+        let preferred_read_replica = self.preferred?;
+        let offsets = self.partition.offsets();
+        let has_it = (offsets.log_start..=offsets.high_watermark).contains(&wanted.fetch_offset);
+        has_it.then(|| PartitionData {
+            partition_index: wanted.partition,
+            high_watermark: offsets.high_watermark,
+            last_stable_offset: offsets.last_stable,
+            log_start_offset: offsets.log_start,
+            aborted_transactions: None,
+            preferred_read_replica,
+            records: Some(Records::new()),
+            ..PartitionData::default()
+        })
+    }
 }
 
 struct Refusal {
@@ -138,18 +193,23 @@ struct Refusal {
     leader: Option<LeaderIdAndEpoch>,
 }
 
-/// Looks all partitions up, under one read of the catalog. True: a refusal among them may be old news.
-fn targets(context: &RequestContext, wanted: Vec<Wanted>, is_follower: bool) -> (Vec<Target>, bool) {
+/// Looks all partitions up, under one read of the catalog.
+fn targets(context: &RequestContext, wanted: Vec<Wanted>, client: &Client) -> Targets {
     let broker = &context.broker;
     let state = broker.catalog.read();
-    let find = |wanted: &Wanted| {
+    let zones = Zones::new(broker, &state);
+    let find = |wanted: &Wanted, unopened: &mut Vec<TopicIdPartition>| {
         let topic = wanted.topic.find(&state).map_err(|code| Refusal { code, leader: None })?;
-        let led = led_here(&broker.log, broker.node_id, topic, wanted.partition).and_then(|led: Led| {
-            match is_follower {
-                true => Err(ErrorCode::NotLeaderOrFollower),
-                false => led.check_epoch(wanted.current_leader_epoch).map(|()| led),
+        let mut is_elsewhere = false;
+        let led = match led_here(&broker.log, broker.node_id, topic, wanted.partition) {
+            Ok(_) if client.is_follower => Err(ErrorCode::NotLeaderOrFollower),
+            Err(ErrorCode::NotLeaderOrFollower) if client.reads_elsewhere => {
+                is_elsewhere = true;
+                zones.read_here(topic, wanted.partition, unopened)
             }
-        });
+            led => led,
+        };
+        let led = led.and_then(|led: Led| led.check_epoch(wanted.current_leader_epoch).map(|()| led));
         let led = led.map_err(|code| {
             let tells_leader = context.api_version >= CURRENT_LEADER_SINCE
                 && matches!(code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
@@ -162,17 +222,25 @@ fn targets(context: &RequestContext, wanted: Vec<Wanted>, is_follower: bool) -> 
             partition: led.partition,
             leader_epoch: led.leader_epoch,
             counters: broker.counters().topic(topic),
+            is_elsewhere,
+            preferred: match client.reads_elsewhere && !is_elsewhere && !client.rack.is_empty() {
+                true => zones.preferred(topic, &topic.partitions[wanted.partition as usize], &client.rack),
+                false => None,
+            },
         })
     };
-    let mut is_stale = false;
+    let (mut is_stale, mut unopened) = (false, Vec::new());
     let targets = wanted.into_iter().map(|wanted| {
-        let found: Result<Source, Refusal> = find(&wanted);
+        let unopened_before = unopened.len();
+        let found: Result<Source, Refusal> = find(&wanted, &mut unopened);
         if let Err(refusal) = &found {
-            is_stale |= !is_follower && may_be_stale(refusal.code);
+            let is_refused = unopened.len() == unopened_before && !client.is_follower;
+            is_stale |= is_refused && may_be_stale(refusal.code);
         }
         Target { wanted, found }
     });
-    (targets.collect(), is_stale)
+    let targets = targets.collect();
+    Targets { targets, is_stale, unopened }
 }
 
 /// One fetch while it waits and reads.
@@ -189,7 +257,7 @@ struct Fetch {
 struct Pass {
     data: Vec<PartitionData>,
     bytes: usize,
-    /// An error or a diverging epoch: the client must hear of it at once.
+    /// An error, a diverging epoch or another place to read: the client must hear of it at once.
     is_urgent: bool,
     is_out_of_range: bool,
 }
@@ -199,7 +267,9 @@ impl Pass {
     fn put(&mut self, at: usize, data: PartitionData) {
         self.is_out_of_range |= data.error_code == ErrorCode::OffsetOutOfRange.code();
         self.bytes += data.records.as_ref().map_or(0, Records::len);
-        self.is_urgent |= data.error_code != ErrorCode::None.code() || data.diverging_epoch.end_offset >= 0;
+        self.is_urgent |= data.error_code != ErrorCode::None.code()
+            || data.diverging_epoch.end_offset >= 0
+            || data.preferred_read_replica != NO_REPLICA;
         match self.data.get_mut(at) {
             Some(known) => *known = data,
             None => self.data.push(data),
@@ -230,6 +300,15 @@ impl Fetch {
             let topic = target.found.as_ref().ok().and_then(|source| source.counters.as_deref());
             counters.add(topic, |counters| &counters.fetch_requests, 1);
         }
+        // It comes from the leader, who is ahead of what we have looked at.
+        let is_ahead = |target: &Target| {
+            let source = target.found.as_ref().ok().filter(|source| source.is_elsewhere);
+            let end = source.map(|source| source.partition.offsets().high_watermark);
+            end.is_some_and(|end| target.wanted.fetch_offset > end)
+        };
+        if self.targets.iter().any(is_ahead) {
+            elsewhere::refresh(broker).await;
+        }
         let mut pass = self.pass(context.api_version).await;
         if pass.is_out_of_range && broker.catalog.is_shared() {
             pass = self.sure(context).await;
@@ -243,6 +322,9 @@ impl Fetch {
             let topic = target.found.as_ref().ok().and_then(|source| source.counters.as_deref());
             let bytes = data.records.as_ref().map_or(0, Records::len) as u64;
             counters.add(topic, |counters| &counters.bytes_out, bytes);
+            if target.found.as_ref().is_ok_and(|source| source.is_elsewhere) {
+                counters.replica_bytes_out.fetch_add(bytes, Ordering::Relaxed);
+            }
             if is_failure(data.error_code) {
                 counters.add(topic, |counters| &counters.failed_fetch_requests, 1);
             }
@@ -321,8 +403,8 @@ impl Fetch {
                     data.current_leader = refusal.leader.clone().unwrap_or_default();
                     data
                 }
-                Ok(source) => match self.diverging(source, wanted) {
-                    Some(diverging) => diverging,
+                Ok(source) => match source.redirect(wanted).or_else(|| self.diverging(source, wanted)) {
+                    Some(answered) => answered,
                     None => {
                         let max_bytes = wanted.max_bytes.max(0) as usize;
                         if cold.reads.len() >= COLD_READS_AT_ONCE
@@ -338,7 +420,7 @@ impl Fetch {
                             isolation: self.isolation,
                         };
                         match source.partition.read_tail(&request) {
-                            Some(read) => answer(wanted, read, self.isolation, api_version),
+                            Some(read) => answer(target, read, self.isolation, api_version),
                             None => {
                                 cold.start(pass.data.len(), source.partition.clone(), request);
                                 refused(wanted.partition, ErrorCode::None)
@@ -356,11 +438,11 @@ impl Fetch {
     async fn finish(&self, cold: &mut ColdReads, pass: &mut Pass, api_version: i16) {
         cold.bytes_max = 0;
         for (at, read) in cold.reads.drain(..) {
-            let wanted = &self.targets[at].wanted;
+            let target = &self.targets[at];
             let data = match read.await {
-                Ok(read) => answer(wanted, read, self.isolation, api_version),
+                Ok(read) => answer(target, read, self.isolation, api_version),
                 // Only when the runtime shuts down, or by a panic of ours.
-                Err(_) => refused(wanted.partition, ErrorCode::UnknownServerError),
+                Err(_) => refused(target.wanted.partition, ErrorCode::UnknownServerError),
             };
             pass.put(at, data);
         }
@@ -368,7 +450,8 @@ impl Fetch {
 
     /// A fetcher that says which epoch it read last is told when its log goes another way than ours.
     fn diverging(&self, source: &Source, wanted: &Wanted) -> Option<PartitionData> {
-        if wanted.last_fetched_epoch == NO_EPOCH {
+        // Only what is committed is ever seen, so nobody has to go back, and a replica that is behind must not say so (F10).
+        if wanted.last_fetched_epoch == NO_EPOCH || source.is_elsewhere {
             return None;
         }
         let (epoch, end_offset) =
@@ -391,13 +474,25 @@ impl Fetch {
 }
 
 fn answer(
-    wanted: &Wanted,
+    target: &Target,
     read: Result<Read, ReadError>,
     isolation: Isolation,
     api_version: i16,
 ) -> PartitionData {
+    let wanted = &target.wanted;
+    let is_elsewhere = target.found.as_ref().is_ok_and(|source| source.is_elsewhere);
     let read = match read {
         Ok(read) => read,
+        Err(ReadError::OutOfRange { offset, high_watermark, .. })
+            if is_elsewhere && offset > high_watermark =>
+        {
+            return refused(wanted.partition, ErrorCode::OffsetNotAvailable);
+        }
+        // Whoever leads it says what is wrong.
+        Err(error) if is_elsewhere && !matches!(error, ReadError::Deleted) => {
+            tracing::debug!(?error, offset = wanted.fetch_offset, "a fetch is sent back to the leader");
+            return refused(wanted.partition, ErrorCode::NotLeaderOrFollower);
+        }
         Err(error) => {
             let code = match read_error(&error) {
                 ErrorCode::KafkaStorageError if api_version <= LAST_WITHOUT_STORAGE_ERROR => {

@@ -208,7 +208,11 @@ impl PartitionRuntime {
         let mut appended = Vec::with_capacity(1);
         for records in batches(records) {
             let batch = encode(records, now_ms).ok_or(ErrorCode::UnknownServerError)?;
-            let options = AppendOptions { leader_epoch: self.leader_epoch, origin: Origin::Coordinator };
+            let options = AppendOptions {
+                leader_epoch: self.leader_epoch,
+                origin: Origin::Coordinator,
+                ..AppendOptions::default()
+            };
             let append = self.partition.append(batch, options);
             appended.push(append.map_err(|error| answer_code(error::append_error(&error)))?);
         }

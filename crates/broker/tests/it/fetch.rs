@@ -1,14 +1,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::batch::split_batches;
+use commitlog::{AppendOptions, EndTransaction};
+use protocol::batch::{Batch, BatchBuilder, split_batches};
 use protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use protocol::messages::fetch_response::PartitionData;
-use protocol::messages::{DeleteTopicsRequest, FetchRequest, FetchResponse};
-use protocol::{ErrorCode, Uuid};
+use protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use protocol::messages::{DeleteTopicsRequest, FetchRequest, FetchResponse, ListOffsetsRequest};
+use protocol::{ErrorCode, TopicIdPartition, Uuid};
 use world::task::{Instant, sleep};
 
-use crate::house::{House, answer, code, story};
+use crate::house::{House, NOW_MS, answer, code, story};
 
 pub fn partition(index: i32, offset: i64) -> FetchPartition {
     FetchPartition {
@@ -197,4 +199,92 @@ fn answers_keep_to_the_bytes_asked_for_but_always_move_on() {
         // A negative bound is none at all, and no reason to fall.
         assert_eq!(lengths(&house.ask(11, all(-1, -1)).await), [one, 0, 0]);
     });
+}
+
+/// A transaction's batch, or its end, in partition 0. No coordinator does that yet.
+pub async fn transact(house: &House, id: Uuid, sequence: i32, values: &[&str], commit: Option<bool>) {
+    transact_in(house, TopicIdPartition::new(id, 0), sequence, values, commit).await;
+}
+
+pub async fn transact_in(
+    house: &House,
+    place: TopicIdPartition,
+    sequence: i32,
+    values: &[&str],
+    commit: Option<bool>,
+) {
+    if let Some(commit) = commit {
+        let end = EndTransaction {
+            producer_id: 9,
+            producer_epoch: 0,
+            coordinator_epoch: 0,
+            commit,
+            transaction_stamp: -1,
+        };
+        house.log.end_transaction(&place, end, 0).await.unwrap();
+        return;
+    }
+    let mut builder = BatchBuilder::new().transactional(true).producer(9, 0, sequence);
+    for value in values {
+        builder.append(NOW_MS, None, Some(value.as_bytes()), &[]).unwrap();
+    }
+    let batch = Batch::parse(builder.build().unwrap()).unwrap();
+    let partition = house.log.partition(&place).unwrap();
+    partition.append(batch, AppendOptions::default()).unwrap().committed().await.unwrap();
+}
+
+#[test]
+fn readers_of_committed_data_end_before_the_first_open_transaction_and_are_told_what_was_aborted() {
+    story(|| async {
+        let house = House::new().await;
+        let id = house.create_topic("t", 1, &[]).await;
+        transact(&house, id, 0, &["aborted", "too"], None).await;
+        house.produce("t", 0, &["plain"]).await;
+        transact(&house, id, 0, &[], Some(false)).await;
+        transact(&house, id, 2, &["open"], None).await;
+        house.produce("t", 0, &["behind"]).await;
+        // Offsets: 0, 1 aborted · 2 plain · 3 marker · 4 open · 5 behind.
+        let committed = |offset: i64| {
+            let mut request = request("t", vec![partition(0, offset)]);
+            request.isolation_level = 1;
+            request
+        };
+        for (offset, aborted) in [(0, vec![(9, 0)]), (3, vec![(9, 0)])] {
+            let response = house.ask(11, committed(offset)).await;
+            let data = only(&response);
+            assert_eq!((data.high_watermark, data.last_stable_offset), (6, 4));
+            let told: Vec<(i64, i64)> = data
+                .aborted_transactions
+                .iter()
+                .flatten()
+                .map(|aborted| (aborted.producer_id, aborted.first_offset))
+                .collect();
+            assert_eq!(told, aborted);
+            let bytes = data.records.as_ref().unwrap().to_bytes();
+            assert_eq!(split_batches(&bytes).last().unwrap().unwrap().header.last_offset(), 3);
+        }
+        let response = house.ask(11, committed(5)).await;
+        assert_eq!(only(&response).aborted_transactions.as_deref(), Some(&[][..]));
+        assert!(only(&response).records.as_ref().unwrap().is_empty());
+        // Readers of everything get no list.
+        let response = house.ask(11, request("t", vec![partition(0, 0)])).await;
+        assert_eq!((only(&response).last_stable_offset, &only(&response).aborted_transactions), (4, &None));
+        assert_eq!(latest(&house, 0).await, 6);
+        assert_eq!(latest(&house, 1).await, 4);
+
+        // A long poll at the last stable offset ends with the transaction.
+        let waiting = FetchRequest { max_wait_ms: 5_000, min_bytes: 1, ..committed(4) };
+        let waiting = house.start(11, &waiting);
+        transact(&house, id, 0, &[], Some(true)).await;
+        let response = answer::<FetchRequest>(11, waiting.await);
+        assert_eq!(only(&response).last_stable_offset, 7);
+        assert_eq!(latest(&house, 1).await, 7);
+    });
+}
+
+async fn latest(house: &House, isolation_level: i8) -> i64 {
+    let asked = ListOffsetsPartition { partition_index: 0, timestamp: -1, ..Default::default() };
+    let topics = vec![ListOffsetsTopic { name: "t".into(), partitions: vec![asked] }];
+    let request = ListOffsetsRequest { replica_id: -1, isolation_level, topics, ..Default::default() };
+    house.ask(7, request).await.topics[0].partitions[0].offset
 }

@@ -23,9 +23,11 @@ use protocol::{ErrorCode, Message, Records, Request, Str, Uuid, frame};
 use world::bucket::{Bucket, MemBucket};
 use world::clock::SimClock;
 use world::disk::MemDisk;
+use world::process::Process;
 use world::rng::SeededRng;
 
 pub const NOW_MS: i64 = 1_700_000_000_000;
+pub const LEASE_TTL: Duration = Duration::from_secs(3);
 
 pub struct House {
     pub broker: Arc<Broker>,
@@ -53,6 +55,7 @@ pub struct Opened {
     clock: Arc<SimClock>,
     config: Arc<BrokerConfig>,
     seed: u64,
+    node_id: i32,
 }
 
 /// Runs a story in a world where time passes only when everybody waits.
@@ -85,6 +88,24 @@ impl House {
         let (config, _) = BrokerConfig::new([("node.id", "1")]).expect("good properties");
         let (store, clock) = (Store::Bucket(bucket.clone()), Arc::new(SimClock::new(NOW_MS)));
         Opened::on(store, clock, Arc::new(config), levels, 7).await.start().await
+    }
+
+    /// One of several brokers that watch one another's leases and follow the metadata, in a rack. Whoever drops its process ends it.
+    pub async fn among(bucket: &MemBucket, node_id: i32, rack: &str, process: &Process) -> House {
+        let options = CatalogOptions {
+            node_id: Some(node_id),
+            rack: Some(rack.into()),
+            lease_ttl: LEASE_TTL,
+            endpoints: vec![endpoint(&format!("broker-{node_id}.test"))],
+            follow_every: Duration::from_millis(500),
+            ..CatalogOptions::default()
+        };
+        let (config, _) = BrokerConfig::new::<String, String>([]).expect("no properties");
+        let (store, clock) = (Store::Bucket(bucket.clone()), Arc::new(SimClock::new(NOW_MS)));
+        let seed = 100 + node_id as u64;
+        let opening =
+            async move { Opened::with(store, clock, Arc::new(config), seed, options).await.start().await };
+        process.spawn(opening).await.expect("nobody kills it yet")
     }
 
     /// Stops as SIGTERM does, and starts again on the same disk.
@@ -183,7 +204,6 @@ impl Opened {
         levels: Levels,
         seed: u64,
     ) -> Opened {
-        let rng = SeededRng::shared(seed);
         let options = CatalogOptions {
             node_id: Some(1),
             lease_ttl: Duration::ZERO,
@@ -192,6 +212,18 @@ impl Opened {
             levels,
             ..CatalogOptions::default()
         };
+        Self::with(store, clock, config, seed, options).await
+    }
+
+    async fn with(
+        store: Store,
+        clock: Arc<SimClock>,
+        config: Arc<BrokerConfig>,
+        seed: u64,
+        options: CatalogOptions,
+    ) -> Opened {
+        let rng = SeededRng::shared(seed);
+        let node_id = options.node_id.expect("a node has a number");
         let settings = LogSettings::default();
         let (catalog, log) = match &store {
             Store::Disk(disk) => {
@@ -212,11 +244,11 @@ impl Opened {
             }
         };
         let log = log.expect("the log opens");
-        Opened { catalog, log, store, clock, config, seed }
+        Opened { catalog, log, store, clock, config, seed, node_id }
     }
 
     pub async fn start(self) -> House {
-        let Opened { catalog, log, store, clock, config, seed } = self;
+        let Opened { catalog, log, store, clock, config, seed, node_id } = self;
         let advertised = Endpoint {
             listener_name: "PLAINTEXT".into(),
             security_protocol: 0,
@@ -229,7 +261,7 @@ impl Opened {
             catalog: catalog.clone(),
             log: log.clone(),
             config: config.clone(),
-            node_id: 1,
+            node_id,
             advertised: vec![advertised],
             peers: None,
         };

@@ -3,6 +3,7 @@
 
 mod api_versions;
 mod configs;
+mod elsewhere;
 mod fetch;
 mod fetch_sessions;
 mod groups;

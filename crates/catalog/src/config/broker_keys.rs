@@ -1531,7 +1531,10 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         .no_effect(REPL),
     key("replica.selector.class", String, "", "Class that picks the replica a consumer reads from.")
         .null()
-        .no_effect(JAVA),
+        .no_effect(
+            "it names Java code. In a bucket leaders send consumers to a live broker of their `client.rack` by themselves, as Kafka's \
+             RackAwareReplicaSelector does; in a directory there is no other broker",
+        ),
     key("replica.socket.receive.buffer.bytes", Int, "65536", "Receive buffer of follower connections.")
         .no_effect(REPL),
     key("replica.socket.timeout.ms", Int, "30000", "Time-out of follower connections.").no_effect(REPL),

@@ -10,7 +10,8 @@ pub static OWN_KEYS: &[ConfigKey] = &[
         "bucket.follow.interval.ms",
         Long,
         "500",
-        "Data in a bucket: how often a broker looks for what others have changed in the metadata. The store charges for each look.",
+        "Data in a bucket: how often a broker looks for what others have changed in the metadata and, while consumers read there from \
+         partitions that others lead, for what their leaders have written. The store charges for each look.",
     )
     .min(10)
     .ours(),
@@ -53,6 +54,15 @@ pub static OWN_KEYS: &[ConfigKey] = &[
         "4",
         "Data in a bucket: commits that are not full, per second on the average. The store charges for each of them; two seconds' worth \
          may be saved up in quiet times.",
+    )
+    .min(1)
+    .ours(),
+    key(
+        "bucket.replicas.open.max",
+        Int,
+        "10000",
+        "Data in a bucket: partitions that others lead and that a broker keeps open for consumers of its rack. The one that was not \
+         read for longest is closed for another.",
     )
     .min(1)
     .ours(),

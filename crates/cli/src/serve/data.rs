@@ -109,6 +109,8 @@ async fn open_bucket(
         linger_max: milliseconds(config.bucket_linger_max_ms()),
         puts_per_second: config.bucket_puts_per_second() as u32,
         chunk_bytes_max: config.bucket_object_bytes() as usize,
+        bucket_views_max: config.bucket_replicas_open_max() as usize,
+        bucket_view_interval: milliseconds(config.bucket_follow_interval_ms()),
         // A job is in memory twice: as it was and as it will be.
         rewrite_job_bytes: 64 << 20,
         ..settings(config)

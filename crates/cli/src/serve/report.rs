@@ -149,6 +149,14 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog) {
         "Bytes of chunks written; divided by commits, the size of a chunk.",
         load(&counters.bytes),
     );
+    let (open, open_max) = log.view_count();
+    text.gauge("ottla_replicas_open", "Partitions that others lead, open for consumers here.", open as u64);
+    text.gauge("ottla_replicas_open_max", "Their bound.", open_max as u64);
+    text.counter(
+        "ottla_replica_slots_total",
+        "Commits of other brokers whose index was read for them.",
+        load(&counters.view_slots),
+    );
     text.counter("ottla_checkpoints_total", "Checkpoints written.", load(&counters.checkpoints));
     text.gauge("ottla_wal_files", "Files of the write-ahead log.", load(&counters.wal_files));
     text.gauge("ottla_wal_bytes", "Bytes of these files.", load(&counters.wal_bytes));
@@ -285,6 +293,11 @@ fn write_topic_metrics(text: &mut MetricsText, broker: &Broker) {
         "ottla_fetches_expired_total",
         "Fetches whose wait ended without enough data.",
         load(&counters.fetches_expired),
+    );
+    text.counter(
+        "ottla_replica_bytes_out_total",
+        "Bytes that consumers read here of partitions that other brokers lead.",
+        load(&counters.replica_bytes_out),
     );
     text.counter(
         "ottla_takeovers_total",

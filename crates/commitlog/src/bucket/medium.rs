@@ -18,6 +18,7 @@ use world::task;
 use super::blocks::{Blocks, Home};
 use super::shards::Shards;
 use super::slot::slot_key;
+use super::views::Views;
 use crate::error::{CommitError, ReadError};
 use crate::extent::{Extent, Source};
 use crate::log::{LogState, Shared};
@@ -34,7 +35,8 @@ pub struct BucketMedium {
     pub shards: Shards,
     /// Versions of the manifest's shards whose pieces the partitions here have. Held while they are put in.
     pub followed: tokio::sync::Mutex<BTreeMap<u32, u64>>,
-    blocks: Blocks,
+    pub blocks: Blocks,
+    pub views: Views,
     own: Mutex<Own>,
     /// Slots of our own WAL that were sent; as many are acknowledged as [`Own`] says.
     sent: AtomicU64,
@@ -82,6 +84,7 @@ impl BucketMedium {
             shards: Shards::new(bucket.clone()),
             followed: tokio::sync::Mutex::default(),
             blocks: Blocks::new(cache_bytes_max),
+            views: Views::default(),
             own: Mutex::default(),
             sent: AtomicU64::new(0),
             stored: AtomicU64::new(0),

@@ -23,6 +23,7 @@ mod shards;
 mod slot;
 mod slot_writer;
 mod takeover;
+mod views;
 mod writer;
 
 pub use audit::{Audit, AuditError, NAMED_MAX, Named, WalAudit, audit};
@@ -35,4 +36,5 @@ pub use slot::{Slot, SlotError, slot_key, tombstone};
 pub use slot_writer::{Fenced, SLOTS_IN_FLIGHT_MAX, SlotWriter};
 pub(crate) use takeover::settle;
 pub use takeover::{TakeoverError, take_over};
+pub(crate) use views::{open_views, refresh as refresh_views};
 pub(crate) use writer::BucketWriter;

@@ -33,7 +33,7 @@ use crate::checkpoint::PartitionCheckpoint;
 use crate::container::{self, Footer, FooterExtent};
 use crate::log::{LogState, Shared};
 use crate::manifest::{PlacedPiece, SHARDS, shard_of};
-use crate::partition::remembered;
+use crate::producers::produced;
 use crate::rewrite::RewriteError;
 use crate::segment::{SegmentBuilder, SegmentId, SegmentIdentity, SegmentInfo, SegmentSource, tallies_of};
 
@@ -110,6 +110,7 @@ impl Changes {
                     pieces.partition_point(|placed| is_below(placed.piece.last_offset, state.log_start));
                 pieces.drain(..dead);
                 state.trim_epochs();
+                state.transactions.trim(state.log_start);
             }
             forget_producers(shard, producers_max / SHARDS as usize);
         }
@@ -142,9 +143,10 @@ fn forget_producers(shard: &mut BucketShard, max: usize) {
     }
     let mut ages: Vec<(i64, TopicIdPartition, i64)> = Vec::with_capacity(count);
     for (id, partition) in &shard.partitions {
-        ages.extend(
-            partition.state.producers.iter().map(|(producer, state)| (state.last_append_ms, *id, *producer)),
-        );
+        // Never one inside a transaction.
+        let idle = partition.state.producers.iter();
+        let idle = idle.filter(|(producer, _)| partition.state.transactions.open(**producer).is_none());
+        ages.extend(idle.map(|(producer, state)| (state.last_append_ms, *id, *producer)));
     }
     ages.sort_unstable();
     for (_, id, producer) in ages.into_iter().take(count - max) {
@@ -690,9 +692,10 @@ impl PartitionCheckpoint {
         if self.epochs.last().is_none_or(|(last, _)| extent.leader_epoch > *last) {
             self.epochs.push((extent.leader_epoch, extent.first_offset as i64));
         }
-        for (id, epoch, batch) in remembered(footer.entries_of(extent)) {
-            self.producers.entry(id).or_default().take(epoch, batch, created_ms);
+        for (id, epoch, produced) in produced(footer.entries_of(extent)) {
+            self.producers.entry(id).or_default().take(epoch, produced, created_ms);
         }
+        footer.entries_of(extent).iter().for_each(|entry| self.transactions.take(entry));
         self.log_end = extent.last_offset as i64 + 1;
     }
 

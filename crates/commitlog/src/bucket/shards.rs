@@ -25,7 +25,9 @@ use crate::manifest::{PlacedPiece, SHARDS, Shard};
 use crate::segment::SegmentId;
 
 const MAGIC: [u8; 8] = *b"OTTLABSH";
-const VERSION: u16 = 1;
+/// 1 has no transactions, and is what is written where there are none: brokers of an older release understand it (R18).
+const VERSION: u16 = 2;
+const OLDEST_VERSION: u16 = 1;
 const WHAT: &str = "a shard of the manifest";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,10 +55,11 @@ impl BucketShard {
         };
         let states = self.partitions.iter().map(|(id, partition)| (*id, partition.state.clone()));
         let states = Checkpoint { partitions: states.collect(), ..Checkpoint::default() };
+        let version = if states.has_transactions() { VERSION } else { OLDEST_VERSION };
         let (shard, states) = (shard.encode(), states.encode());
         let mut out = Encoder::with_capacity(64 + shard.len() + states.len());
         out.raw(&MAGIC);
-        out.u16(VERSION);
+        out.u16(version);
         out.u16(0);
         out.u64(shard.len() as u64);
         out.raw(&shard);
@@ -78,7 +81,7 @@ impl BucketShard {
         }
         let mut input = Decoder::new(&content[MAGIC.len()..], WHAT);
         let version = input.u16()?;
-        if version != VERSION {
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
             return Err(FormatError::Version { what: WHAT, version });
         }
         input.u16()?;
@@ -87,7 +90,8 @@ impl BucketShard {
         let Some((shard, states)) = rest.split_at_checked(shard_len) else {
             return Err(FormatError::Truncated { what: WHAT });
         };
-        let (mut shard, mut states) = (Shard::decode(shard)?, Checkpoint::decode(states)?.partitions);
+        let (mut shard, mut states) =
+            (Shard::decode(shard)?, Checkpoint::decode(states, version >= VERSION)?.partitions);
         let mut partitions = BTreeMap::new();
         for (id, state) in std::mem::take(&mut states) {
             let pieces = shard.partitions.remove(&id).unwrap_or_default();
@@ -228,6 +232,7 @@ mod tests {
     use super::*;
     use crate::producers::ProducerState;
     use crate::segment::{Piece, SegmentInfo};
+    use crate::transactions::Transactions;
     use protocol::Uuid;
 
     fn shard() -> BucketShard {
@@ -274,6 +279,20 @@ mod tests {
             assert!(BucketShard::decode(&damaged).is_err(), "byte {at}");
         }
         assert!(BucketShard::decode(&bytes[..bytes.len() - 1]).is_err() && BucketShard::decode(b"").is_err());
+    }
+
+    #[test]
+    fn only_a_shard_with_transactions_is_of_version_2() {
+        assert_eq!(shard().encode()[8], 1, "an older release reads it");
+        let mut new = shard();
+        let aborted = [9i64, 5, 8, 9].map(i64::to_le_bytes).concat();
+        let bytes = [&0u32.to_le_bytes()[..], &1u32.to_le_bytes(), &aborted].concat();
+        let transactions = Transactions::decode(&mut Decoder::new(&bytes, WHAT)).unwrap();
+        new.partitions.values_mut().next().unwrap().state.transactions = transactions;
+        let mut bytes = new.encode();
+        assert_eq!((bytes[8], BucketShard::decode(&bytes).unwrap()), (2, new));
+        bytes[8] = 3;
+        assert!(BucketShard::decode(&bytes).is_err());
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! Several logs in one bucket: partitions go from broker to broker, by plan and by death, on a store with every fault. What was
 //! acknowledged is there, once and in order, whoever leads it in the end (P1-P3, P5, R6-R15).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogOptions, MetadataRecord};
-use commitlog::bucket::{Named, audit};
-use commitlog::{AppendOptions, CommitLog, LogSettings, LogState, Partition};
+use commitlog::bucket::{Named, audit, slot_key};
+use commitlog::container::{ContainerBuilder, Identity, Kind};
+use commitlog::{
+    AppendOptions, CommitLog, Isolation, LogSettings, LogState, OpenError, Partition, ReadRequest,
+};
 use parking_lot::Mutex;
+use protocol::batch::split_batches;
 use protocol::{Str, TopicIdPartition};
 use world::broken;
 use world::bucket::{Bucket, MemBucket, MemBucketFaults};
@@ -245,6 +249,65 @@ async fn ask_ends(
     }
 }
 
+/// A consumer of one partition that goes from broker to broker and reads where it is not led: every record in its place, nothing
+/// missing that was acknowledged, and no end that goes back (F8, R14).
+async fn read_elsewhere(
+    nodes: Nodes,
+    index: i32,
+    acknowledged: Arc<AtomicUsize>,
+    rng: SeededRng,
+    until: task::Instant,
+    count: Arc<AtomicUsize>,
+    wrong: Arc<Mutex<Option<String>>>,
+) {
+    let id = TopicIdPartition { topic_id: TOPIC, partition: index };
+    let mut position = 0;
+    let mut ends: BTreeMap<u64, i64> = BTreeMap::new();
+    while task::now() < until {
+        task::sleep(Duration::from_millis(rng.below(300))).await;
+        let node = {
+            let nodes = nodes.lock();
+            nodes[rng.below(nodes.len() as u64) as usize].clone()
+        };
+        let known = acknowledged.load(Ordering::Relaxed) as i64;
+        let (log, catalog) = (node.log.clone(), node.catalog.clone());
+        let opening = async {
+            let is_new = catalog.catch_up().await.is_ok();
+            let opened = log.open_views(&[id]).await;
+            (is_new && log.refresh_views().await.is_ok(), opened)
+        };
+        let Ok((is_fresh, opened)) = task::timeout(Duration::from_secs(60), opening).await else { continue };
+        if let Err(OpenError::DamagedObject { key, detail }) = opened {
+            *wrong.lock() = Some(format!("{index} cannot be read elsewhere: {key}: {detail}"));
+            return;
+        }
+        let Some(view) = log.view(&id) else { continue };
+        let end = view.offsets().high_watermark;
+        let before = ends.insert(catalog.wal_id(), end).unwrap_or(0);
+        if end < before || is_fresh && end < known {
+            *wrong.lock() =
+                Some(format!("{index} ends at {end} elsewhere, {before} before, {known} acknowledged"));
+            return;
+        }
+        if end <= position {
+            continue;
+        }
+        let isolation = Isolation::ReadCommitted;
+        let request = ReadRequest { offset: position, max_bytes: 700, min_one_batch: true, isolation };
+        let Ok(Ok(read)) = task::timeout(Duration::from_secs(60), view.read(request)).await else { continue };
+        for batch in split_batches(&read.records.to_bytes()) {
+            let record = batch.unwrap().records(1 << 20).next().unwrap().unwrap();
+            let found = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+            if (record.offset, &found) != (position, &value(index, position as i32)) {
+                *wrong.lock() = Some(format!("{index} has {found} at {} elsewhere", record.offset));
+                return;
+            }
+            position += 1;
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 #[derive(Default, Debug)]
 struct Counts {
     acknowledged: usize,
@@ -253,6 +316,8 @@ struct Counts {
     retired: usize,
     stops: usize,
     segments: u64,
+    /// At brokers that did not lead.
+    read: usize,
 }
 
 /// Deaths, takeovers and moves at any time, by anybody.
@@ -356,12 +421,14 @@ enum Story {
     Zombies,
     /// The same, and many answers do not come.
     Silence,
+    /// Anything, and readers at brokers that do not lead.
+    Readers,
 }
 
 impl Story {
     fn faults(self) -> MemBucketFaults {
         match self {
-            Story::Anything => MemBucketFaults::all(),
+            Story::Anything | Story::Readers => MemBucketFaults::all(),
             // Quick, but answers are lost.
             Story::Zombies | Story::Silence => MemBucketFaults {
                 latency: (Duration::from_millis(5), Duration::from_millis(80)),
@@ -416,8 +483,17 @@ async fn told(seed: u64, story: Story) -> (Counts, u64) {
         let asking = SeededRng::new(seed ^ 0xa5);
         task::spawn(ask_ends(nodes.clone(), acknowledged.clone(), asking, until, stale.clone()));
         let mut counts = Counts::default();
+        let read: Arc<AtomicUsize> = Arc::default();
+        if story == Story::Readers {
+            for index in 0..PARTITIONS {
+                let reading = SeededRng::new(seed ^ 0x5a ^ (index as u64) << 8);
+                let told = acknowledged[index as usize].clone();
+                let (nodes, wrong) = (nodes.clone(), stale.clone());
+                task::spawn(read_elsewhere(nodes, index, told, reading, until, read.clone(), wrong));
+            }
+        }
         match story {
-            Story::Anything => trouble(&nodes, &store, &rng, until, &mut counts).await,
+            Story::Anything | Story::Readers => trouble(&nodes, &store, &rng, until, &mut counts).await,
             Story::Zombies | Story::Silence => zombies(&nodes, &store, &rng, until, &mut counts).await,
         }
         producers.join_all().await;
@@ -467,6 +543,7 @@ async fn told(seed: u64, story: Story) -> (Counts, u64) {
         }
         counts.acknowledged = acknowledged.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         counts.segments = settled.segments;
+        counts.read = read.load(Ordering::Relaxed);
         (counts, store.trace_hash())
     }
 }
@@ -536,6 +613,19 @@ fn what_was_acknowledged_is_there_whoever_led_it() {
         total.acknowledged > 15_000 && total.takeovers > 25 && total.moves > 15 && total.retired > 5,
         "{total:?}"
     );
+}
+
+#[test]
+fn readers_at_brokers_that_do_not_lead_see_the_same_log() {
+    let mut total = Counts::default();
+    for seed in 1..=15 {
+        let (counts, _) = tell(seed, Story::Readers);
+        total.read += counts.read;
+        total.takeovers += counts.takeovers;
+        total.moves += counts.moves;
+    }
+    println!("{total:?}");
+    assert!(total.read > 1_000 && total.takeovers > 10 && total.moves > 5, "{total:?}");
 }
 
 /// A broker that was stopped for longer than its lease, or only does not know yet that others lead, is told nothing that they are not.
@@ -693,4 +783,137 @@ fn a_planned_move_takes_everything_along() {
         let fenced = one.log.barrier().await.unwrap_err().to_string();
         assert!(fenced.contains("fenced"), "{fenced}");
     });
+}
+
+/// Whoever reads many partitions of one leader fetches each of its commits once, index and batches of all partitions in one.
+#[test]
+fn readers_elsewhere_fetch_each_commit_once() {
+    run(1, async {
+        let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
+        let quiet = LogSettings { bucket_rewrite_slots: 1_000, ..settings() };
+        let (one, two) = (started(&store, &rng, quiet.clone()).await, started(&store, &rng, quiet).await);
+        let topic = MetadataRecord::CreateTopic {
+            id: TOPIC,
+            name: Str::from("t"),
+            partition_count: 20,
+            replication_factor: 2,
+            configs: vec![],
+        };
+        one.catalog.append(vec![topic]).await.unwrap();
+        one.follow().await;
+        two.catalog.catch_up().await.unwrap();
+        let led: Vec<TopicIdPartition> = one.led().into_iter().collect();
+        assert_eq!(led.len(), 10);
+        let slots = 30;
+        for sequence in 0..slots {
+            let mut sent = Vec::new();
+            for id in &led {
+                let partition = one.log.partition(id).unwrap();
+                let batch = batch(&[value(id.partition, sequence)], None, 0);
+                sent.push(partition.append(batch, AppendOptions::default()).unwrap());
+            }
+            for sent in sent {
+                sent.committed().await.unwrap();
+            }
+        }
+        let before = two.bucket.counters().gets.load(Ordering::Relaxed);
+        two.log.open_views(&led).await.unwrap();
+        for id in &led {
+            let view = two.log.view(id).unwrap();
+            let values: Vec<String> =
+                read_all(&view, 600).await.into_iter().map(|(_, value)| value).collect();
+            assert_eq!(values, (0..slots).map(|at| value(id.partition, at)).collect::<Vec<_>>());
+        }
+        let gets = two.bucket.counters().gets.load(Ordering::Relaxed) - before;
+        // Slots that are not there yet are asked for as well, in steps that double, and the log of the metadata.
+        assert!(gets < slots as u64 + 50, "{gets} requests for {slots} commits of {} partitions", led.len());
+        assert_eq!(two.log.view_count().0, led.len());
+    });
+}
+
+#[test]
+fn readers_elsewhere_have_no_more_open_than_they_may() {
+    run(1, async {
+        let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
+        let few = LogSettings { bucket_views_max: 3, ..settings() };
+        let (one, two) = (started(&store, &rng, few.clone()).await, started(&store, &rng, few).await);
+        let topic = MetadataRecord::CreateTopic {
+            id: TOPIC,
+            name: Str::from("t"),
+            partition_count: 10,
+            replication_factor: 2,
+            configs: vec![],
+        };
+        one.catalog.append(vec![topic]).await.unwrap();
+        one.follow().await;
+        two.catalog.catch_up().await.unwrap();
+        let led: Vec<TopicIdPartition> = one.led().into_iter().collect();
+        for id in &led {
+            two.log.open_views(&[*id]).await.unwrap();
+            task::sleep(Duration::from_millis(10)).await;
+            // The first one is read again and again.
+            assert!(two.log.view(&led[0]).is_some());
+        }
+        assert_eq!(two.log.view_count(), (3, 3));
+        assert!(two.log.view(&led[1]).is_none() && two.log.view(&led[4]).is_some());
+        // One that comes to be led here is a view no more.
+        one.log.move_partitions(&[led[4]], two.catalog.wal_id()).await.unwrap();
+        two.catalog.catch_up().await.unwrap();
+        two.log.refresh_views().await.unwrap();
+        assert!(two.log.view(&led[4]).is_none() && two.log.view(&led[0]).is_some());
+    });
+}
+
+/// Where does a reader elsewhere see the end, when the leader died with its slot 1 on the way and slot 2 stored?
+fn end_seen_elsewhere(scenario: Option<&'static str>) -> i64 {
+    broken::set(scenario);
+    let end = run(1, async {
+        let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
+        let (one, two) = (started(&store, &rng, settings()).await, started(&store, &rng, settings()).await);
+        let topic = MetadataRecord::CreateTopic {
+            id: TOPIC,
+            name: Str::from("t"),
+            partition_count: 2,
+            replication_factor: 2,
+            configs: vec![],
+        };
+        one.catalog.append(vec![topic]).await.unwrap();
+        one.follow().await;
+        two.catalog.catch_up().await.unwrap();
+        let id = one.log.partition_ids()[0];
+        let sent = one.log.partition(&id).unwrap().append(batch(&["a".into()], None, 0), Default::default());
+        sent.unwrap().committed().await.unwrap();
+        one.kill();
+        let wal_id = one.catalog.wal_id();
+        let behind = batch(&["void".into()], None, 0);
+        let mut slot = ContainerBuilder::new(1_000, 1);
+        slot.push(id, 0, &behind, 1, -1);
+        let identity = Identity {
+            kind: Kind::Object,
+            log_id: u128::from(wal_id).to_be_bytes(),
+            number: 2,
+            predecessor: [0; 16],
+            durable: 1,
+            nonce: [1; 16],
+            created_ms: 0,
+            file_len: 0,
+        };
+        let (bytes, header, _) = slot.finish(identity);
+        store.put(&slot_key(wal_id, 2), bytes.slice(..header.len() as usize)).await.unwrap();
+        two.log.open_views(&[id]).await.unwrap();
+        let end = two.log.view(&id).unwrap().offsets().high_watermark;
+        assert_eq!(two.log.take_over(wal_id, &[two.catalog.wal_id()]).await.unwrap(), 1);
+        two.follow().await;
+        assert_eq!(read_all(&two.log.partition(&id).unwrap(), 600).await, [(0, "a".to_owned())]);
+        end
+    });
+    broken::set(None);
+    end
+}
+
+/// R14
+#[test]
+fn readers_elsewhere_stop_at_a_gap() {
+    assert_eq!(end_seen_elsewhere(None), 1);
+    assert_eq!(end_seen_elsewhere(Some("read-behind-gap")), 2);
 }

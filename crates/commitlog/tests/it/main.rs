@@ -16,3 +16,4 @@ mod house;
 mod segment_golden;
 mod segments;
 mod story;
+mod transactions;

@@ -23,6 +23,21 @@ fn whatever_goes_wrong_what_was_acknowledged_is_there_once_and_in_order() {
     }
     println!("{all:?}");
     assert!(all.acknowledged > 2_000 && all.seen > 1_000 && all.takeovers > 10 && all.kills > 5, "{all:?}");
+    assert!(all.transactions > 200 && all.read_elsewhere > 200, "{all:?}");
+}
+
+/// A marker that comes late ends the transaction that is open by then, unless markers name theirs (T2).
+#[test]
+fn without_names_on_markers_aborted_records_are_seen() {
+    world::broken::set(Some("marker-repeat"));
+    let found = (1..=10).find(|seed| {
+        let findings = simulate(Plan::of(*seed, 100)).findings;
+        findings.iter().any(|finding| finding.contains("ledger"))
+    });
+    world::broken::set(None);
+    println!("marker-repeat: found by seed {found:?}");
+    let seed = found.expect("it is found");
+    assert!(simulate(Plan::of(seed, 100)).findings.is_empty(), "with the rule, seed {seed}");
 }
 
 /// A topic that is deleted for its client and not yet at a broker that leads it takes records of the next one of its name.
