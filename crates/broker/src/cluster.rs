@@ -170,8 +170,6 @@ impl Cluster {
             counters.forget_topic(id);
         }
         topics.follow_catalog(changed);
-        // Who is told to be gone is, from here on: what is not open serves nobody.
-        catalog.set_applied(position);
         let mut closed = 0;
         for some in missing.chunks(OPENED_AT_ONCE) {
             closed += self.open(some).await;
@@ -185,6 +183,8 @@ impl Cluster {
         log.close_partitions(&late);
         log.follow_manifest().await;
         groups.follow_catalog();
+        // What stays closed serves nobody, so the log is followed there as well.
+        catalog.set_applied(position);
         closed == 0
     }
 
