@@ -147,8 +147,9 @@ pub fn encode_state(state: &State) -> Vec<u8> {
         out.str(&head.object);
         out.u64(head.wal_mark);
     }
-    // In a bucket only: the state of a directory keeps the bytes, and so the hash, that it always had.
-    if !state.wals.is_empty() {
+    // In a bucket only: the state of a directory keeps the bytes, and so the hash, that it always had. The same holds for a
+    // directory without a second tier.
+    if !state.wals.is_empty() || !state.tier.is_empty() {
         out.count(state.wals.len());
         for (wal_id, wal) in &state.wals {
             out.u64(*wal_id);
@@ -158,6 +159,14 @@ pub fn encode_state(state: &State) -> Vec<u8> {
             out.u64(wal.mark);
             out.u64(wal.rewriter);
             out.u64(wal.moved_to);
+        }
+    }
+    if !state.tier.is_empty() {
+        out.count(state.tier.len());
+        for (shard, head) in &state.tier {
+            out.u32(*shard);
+            out.u64(head.version);
+            out.str(&head.object);
         }
     }
     out.finish()
@@ -235,6 +244,13 @@ pub(crate) fn decode_body(bytes: &[u8]) -> Result<State, DecodeError> {
             let (mark, rewriter, moved_to) = (bytes.u64()?, bytes.u64()?, bytes.u64()?);
             let wal = Wal { node_id, is_fenced: flags & 0b01 != 0, sealed_at, mark, rewriter, moved_to };
             state.wals.insert(wal_id, wal);
+        }
+    }
+    if bytes.left() > 0 {
+        for _ in 0..bytes.count(16)? {
+            let shard = bytes.u32()?;
+            let head = ManifestHead { version: bytes.u64()?, object: bytes.str()?, wal_mark: 0 };
+            state.tier.insert(shard, head);
         }
     }
     bytes.end()?;
