@@ -15,3 +15,4 @@ mod house;
 mod segment_golden;
 mod segments;
 mod story;
+mod tier;
