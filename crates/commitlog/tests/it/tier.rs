@@ -444,9 +444,9 @@ fn a_topic_that_leaves_the_tier_begins_with_what_lies_here() {
             (0..PARTITIONS).map(|index| open.partition(TOPIC, index).tiered_offsets().local_start).collect();
         open.offload_all().await.unwrap();
         assert_eq!(home.objects(), BTreeSet::new());
-        for index in 0..PARTITIONS as usize {
-            assert_eq!(open.partition(TOPIC, index as i32).offsets().log_start, starts[index]);
-            told.trimmed[index] = starts[index];
+        for (index, start) in starts.into_iter().enumerate() {
+            assert_eq!(open.partition(TOPIC, index as i32).offsets().log_start, start);
+            told.trimmed[index] = start;
         }
         assert_kept(&open, &told, "off").await;
         open.close().await;
