@@ -69,6 +69,8 @@ pub(crate) fn read_error(error: &ReadError) -> ErrorCode {
         // Consumers stop with an error that names the offset, and the next read tries again.
         ReadError::Damaged { .. } | ReadError::Missing { .. } => ErrorCode::CorruptMessage,
         ReadError::Deleted => ErrorCode::UnknownTopicOrPartition,
+        // A fetch is answered without data instead; whoever needs an answer from old data asks again.
+        ReadError::NotYet => ErrorCode::RequestTimedOut,
         ReadError::NotLeader => ErrorCode::NotLeaderOrFollower,
         ReadError::Stopped(_) | ReadError::Storage(_) | ReadError::Bucket(_) => ErrorCode::KafkaStorageError,
     }

@@ -105,6 +105,8 @@ pub enum MetadataRecord {
         object: Str,
         wal_mark: u64,
     },
+    /// Moves a shard of the manifest of the second tier (`commitlog::tier`) to a new immutable object.
+    TierShard(ShardChange),
     /// Raises or lowers a feature (level 0 = not there). [`level::OTTLA_VERSION`] goes up only, and only to what all live brokers know.
     FeatureLevel {
         name: Str,
@@ -170,6 +172,24 @@ pub struct ShardChange {
     pub object: Str,
 }
 
+impl ShardChange {
+    fn encode(&self, out: &mut Encoder) {
+        out.u32(self.shard);
+        out.u64(self.from_version);
+        out.u64(self.to_version);
+        out.str(&self.object);
+    }
+
+    fn decode(bytes: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            shard: bytes.u32()?,
+            from_version: bytes.u64()?,
+            to_version: bytes.u64()?,
+            object: bytes.str()?,
+        })
+    }
+}
+
 /// Record types on the disk. Append only.
 mod kind {
     pub const CREATE_CLUSTER: u16 = 1;
@@ -187,6 +207,7 @@ mod kind {
     pub const REWRITE_WAL: u16 = 13;
     pub const MOVE_PARTITIONS: u16 = 14;
     pub const RETIRE_WAL: u16 = 15;
+    pub const TIER_SHARD: u16 = 17;
     pub const ASSIGN_REPLICAS: u16 = 25;
     /// Far from what releases will have.
     #[cfg(any(test, feature = "next-level"))]
@@ -204,6 +225,7 @@ impl MetadataRecord {
             Self::SetConfigs { .. } => kind::SET_CONFIGS,
             Self::AllocateProducerIds { .. } => kind::ALLOCATE_PRODUCER_IDS,
             Self::ManifestShard { .. } => kind::MANIFEST_SHARD,
+            Self::TierShard(_) => kind::TIER_SHARD,
             Self::FeatureLevel { .. } => kind::FEATURE_LEVEL,
             Self::BeginWal => kind::BEGIN_WAL,
             Self::FenceWal { .. } => kind::FENCE_WAL,
@@ -289,6 +311,7 @@ impl MetadataRecord {
                 out.str(object);
                 out.u64(*wal_mark);
             }
+            Self::TierShard(change) => change.encode(out),
             Self::FeatureLevel { name, from_level, to_level } => {
                 out.str(name);
                 out.i16(*from_level);
@@ -308,12 +331,7 @@ impl MetadataRecord {
                 out.u64(*from);
                 out.u64(*to);
                 out.count(shards.len());
-                for change in shards {
-                    out.u32(change.shard);
-                    out.u64(change.from_version);
-                    out.u64(change.to_version);
-                    out.str(&change.object);
-                }
+                shards.iter().for_each(|change| change.encode(out));
             }
             Self::MovePartitions { slot, heir, partitions } => {
                 out.u64(*slot);
@@ -399,6 +417,7 @@ impl MetadataRecord {
             kind::FEATURE_LEVEL => {
                 Self::FeatureLevel { name: bytes.str()?, from_level: bytes.i16()?, to_level: bytes.i16()? }
             }
+            kind::TIER_SHARD => Self::TierShard(ShardChange::decode(bytes)?),
             kind::BEGIN_WAL => Self::BeginWal,
             kind::FENCE_WAL => Self::FenceWal { wal_id: bytes.u64()? },
             kind::SEAL_WAL => Self::SealWal {
@@ -411,14 +430,7 @@ impl MetadataRecord {
                 wal_id: bytes.u64()?,
                 from: bytes.u64()?,
                 to: bytes.u64()?,
-                shards: decode_list(bytes, 24, |bytes| {
-                    Ok(ShardChange {
-                        shard: bytes.u32()?,
-                        from_version: bytes.u64()?,
-                        to_version: bytes.u64()?,
-                        object: bytes.str()?,
-                    })
-                })?,
+                shards: decode_list(bytes, 24, ShardChange::decode)?,
             },
             kind::MOVE_PARTITIONS => Self::MovePartitions {
                 slot: bytes.u64()?,

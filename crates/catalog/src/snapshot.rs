@@ -157,8 +157,8 @@ pub fn encode_state(state: &State) -> Vec<u8> {
     // Each of these parts is left out when neither it nor a later one says anything: older states keep the bytes, and so the hash,
     // that they always had.
     let said = |broker: &&Broker| broker.levels != Levels::FIRST_ONLY;
-    let levels = state.brokers.values().filter(said).count();
-    if !state.wals.is_empty() || levels > 0 {
+    let (levels, is_tiered) = (state.brokers.values().filter(said).count(), !state.tier.is_empty());
+    if !state.wals.is_empty() || levels > 0 || is_tiered {
         out.count(state.wals.len());
         for (wal_id, wal) in &state.wals {
             out.u64(*wal_id);
@@ -170,11 +170,19 @@ pub fn encode_state(state: &State) -> Vec<u8> {
             out.u64(wal.moved_to);
         }
     }
-    if levels > 0 {
+    if levels > 0 || is_tiered {
         out.count(levels);
         for broker in state.brokers.values().filter(said) {
             out.i32(broker.node_id);
             encode_levels(broker.levels, &mut out);
+        }
+    }
+    if is_tiered {
+        out.count(state.tier.len());
+        for (shard, head) in &state.tier {
+            out.u32(*shard);
+            out.u64(head.version);
+            out.str(&head.object);
         }
     }
     out.finish()
@@ -261,6 +269,13 @@ pub(crate) fn decode_body(bytes: &[u8]) -> Result<State, DecodeError> {
             let levels = decode_levels(&mut bytes)?;
             let broker = state.brokers.get_mut(&node_id);
             broker.ok_or_else(|| bytes.impossible(node_id as u64))?.levels = levels;
+        }
+    }
+    if bytes.left() > 0 {
+        for _ in 0..bytes.count(16)? {
+            let shard = bytes.u32()?;
+            let head = ManifestHead { version: bytes.u64()?, object: bytes.str()?, wal_mark: 0 };
+            state.tier.insert(shard, head);
         }
     }
     bytes.end()?;

@@ -153,6 +153,8 @@ pub struct State {
     pub(crate) next_producer_id: i64,
     pub(crate) features: BTreeMap<Str, i16>,
     pub(crate) manifest: BTreeMap<u32, ManifestHead>,
+    /// The manifest of the second tier, of directories only; its heads have no mark.
+    pub(crate) tier: BTreeMap<u32, ManifestHead>,
     pub(crate) partition_count: u64,
     /// Of buckets only. A node whose WALs are several leads its partitions with the oldest that is not sealed.
     pub(crate) wals: BTreeMap<u64, Wal>,
@@ -321,6 +323,16 @@ impl State {
         self.manifest.get(&shard)
     }
 
+    /// Was anything ever put into a second tier?
+    pub fn has_tier(&self) -> bool {
+        !self.tier.is_empty()
+    }
+
+    /// Where a shard of the second tier's manifest stands.
+    pub fn tier(&self, shard: u32) -> Option<&ManifestHead> {
+        self.tier.get(&shard)
+    }
+
     /// Names the state: equal for all brokers that replayed the same log to the same position.
     pub fn hash(&self) -> u128 {
         encoding::hash(&snapshot::encode_state(self))
@@ -485,6 +497,7 @@ impl State {
                 *self.features.entry(owned(text)).or_default() += 1;
                 Ok(())
             }
+            MetadataRecord::TierShard(change) => self.move_tier(change, undo),
             MetadataRecord::FeatureLevel { name, from_level, to_level } => {
                 let actual = self.feature(name);
                 if actual != *from_level || *to_level < 0 {
@@ -747,6 +760,18 @@ impl State {
         Ok(())
     }
 
+    fn move_tier(&mut self, change: &ShardChange, undo: &mut Vec<Undo>) -> Result<(), Precondition> {
+        let ShardChange { shard, from_version, to_version, ref object } = *change;
+        let actual = self.tier.get(&shard).map_or(0, |head| head.version);
+        if actual != from_version || to_version <= from_version {
+            return Err(Precondition::ManifestMoved { shard, expected: from_version, actual });
+        }
+        let head = ManifestHead { version: to_version, object: owned(object), wal_mark: 0 };
+        let old = self.tier.insert(shard, head);
+        undo.push(Undo::Tier { shard, old });
+        Ok(())
+    }
+
     /// Gives all partitions of one node to others in turn, or to itself again: the next epoch either way.
     fn move_partitions(&mut self, from: i32, to: &[i32], undo: &mut Vec<Undo>) {
         let led = |topic: &&Arc<Topic>| topic.partitions.iter().any(|partition| partition.leader == from);
@@ -968,6 +993,10 @@ impl State {
                     self.manifest.remove(&shard);
                     self.manifest.extend(old.map(|old| (shard, old)));
                 }
+                Undo::Tier { shard, old } => {
+                    self.tier.remove(&shard);
+                    self.tier.extend(old.map(|old| (shard, old)));
+                }
                 Undo::Feature { name, old } => {
                     self.features.remove(&name);
                     self.features.extend(old.map(|old| (name, old)));
@@ -994,6 +1023,7 @@ enum Undo {
     Config { resource_type: ResourceType, name: Str, old: Option<ConfigMap> },
     ProducerIds { old: i64 },
     Manifest { shard: u32, old: Option<ManifestHead> },
+    Tier { shard: u32, old: Option<ManifestHead> },
     Feature { name: Str, old: Option<i16> },
     Writer { wal_id: u64, old: LastRequest },
     Wal { wal_id: u64, old: Option<Wal> },

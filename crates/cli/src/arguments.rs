@@ -67,6 +67,9 @@ pub struct Serve {
     /// Where the data lives: a directory, made if it does not exist, or a bucket: s3://BUCKET/PREFIX [default: ./ottla-data]
     #[arg(long, value_name = "DIR|URL")]
     pub data: Option<PathBuf>,
+    /// A second tier for a directory: topics with remote.storage.enable keep old records in this bucket: s3://BUCKET/PREFIX
+    #[arg(long, value_name = "URL")]
+    pub tier: Option<String>,
     /// Where clients connect; port 0 takes a free one [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,

@@ -48,7 +48,12 @@ async fn main() {
     let ids: Vec<_> =
         (0..partitions).map(|partition| TopicIdPartition { topic_id: TOPIC, partition }).collect();
     for id in ids.iter().filter(|id| id.partition % 4 == 3) {
-        let short = PartitionSettings { retention_ms: -1, retention_bytes: KEEP_BYTES, delete: true };
+        let short = PartitionSettings {
+            retention_ms: -1,
+            retention_bytes: KEEP_BYTES,
+            delete: true,
+            ..PartitionSettings::default()
+        };
         log.update_settings(id, short);
     }
     let mut value = vec![0; batch_bytes - 80];

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use protocol::TopicIdPartition;
-use world::bucket::BucketError;
+use world::bucket::{BucketError, ProbeError};
 use world::disk::DiskError;
 
 use crate::bucket::TakeoverError;
@@ -75,6 +75,9 @@ pub enum ReadError {
     Storage(#[from] DiskError),
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    /// It is on its way from the second tier.
+    #[error("the second tier has not answered yet")]
+    NotYet,
     /// P7: what the metadata promises is not in the bucket.
     #[error("{key} is missing in the bucket")]
     Missing { key: String },
@@ -93,6 +96,11 @@ pub enum OpenError {
     Storage(#[from] DiskError),
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    /// The log has data that only a tier has.
+    #[error("a part of the log lies in a second tier, and none is configured: nothing was opened")]
+    NoTier,
+    #[error("the second tier: {0}")]
+    Tier(#[from] ProbeError),
     #[error(transparent)]
     Takeover(#[from] TakeoverError),
     #[error("the metadata cannot be followed: {0}")]

@@ -28,6 +28,8 @@ pub struct Extent {
 pub enum Source {
     Wal(WalPlace),
     Segment(SegmentPlace),
+    /// In an object of the second tier (`tier`), which has the form of a segment.
+    Tier(SegmentPlace),
 }
 
 /// A piece of a segment.
@@ -57,40 +59,56 @@ impl Extent {
     pub fn wal(&self) -> Option<&WalPlace> {
         match &self.source {
             Source::Wal(place) => Some(place),
-            Source::Segment(_) => None,
+            Source::Segment(_) | Source::Tier(_) => None,
         }
     }
 
     pub fn segment(&self) -> Option<&SegmentPlace> {
         match &self.source {
-            Source::Wal(_) => None,
             Source::Segment(place) => Some(place),
+            Source::Wal(_) | Source::Tier(_) => None,
+        }
+    }
+
+    pub fn tier(&self) -> Option<&SegmentPlace> {
+        match &self.source {
+            Source::Tier(place) => Some(place),
+            Source::Wal(_) | Source::Segment(_) => None,
         }
     }
 
     pub fn position(&self) -> u64 {
         match &self.source {
             Source::Wal(place) => place.position,
-            Source::Segment(place) => place.position,
+            Source::Segment(place) | Source::Tier(place) => place.position,
         }
     }
 
     pub fn leader_epoch(&self) -> i32 {
         match &self.source {
             Source::Wal(place) => place.leader_epoch,
-            Source::Segment(place) => place.leader_epoch,
+            Source::Segment(place) | Source::Tier(place) => place.leader_epoch,
         }
     }
 
     /// A piece of a segment as an extent, and back.
     pub fn of_piece(placed: &PlacedPiece) -> Self {
+        Self::placed(placed, Source::Segment)
+    }
+
+    /// The same for a segment in the tier.
+    pub fn of_tiered(placed: &PlacedPiece) -> Self {
+        Self::placed(placed, Source::Tier)
+    }
+
+    fn placed(placed: &PlacedPiece, source: impl Fn(SegmentPlace) -> Source) -> Self {
         let PlacedPiece { segment, piece } = placed;
         Self {
             first_offset: piece.first_offset,
             last_offset: piece.last_offset,
             max_timestamp: piece.max_timestamp,
             len: piece.len,
-            source: Source::Segment(SegmentPlace {
+            source: source(SegmentPlace {
                 segment: segment.clone(),
                 position: piece.position,
                 record_count: piece.record_count,
@@ -100,7 +118,7 @@ impl Extent {
     }
 
     pub fn piece(&self) -> Option<PlacedPiece> {
-        let place = self.segment()?;
+        let place = self.segment().or(self.tier())?;
         let piece = Piece {
             first_offset: self.first_offset,
             last_offset: self.last_offset,
@@ -120,7 +138,8 @@ pub fn read_together(run: &[Extent]) -> &[Extent] {
     let Some(first) = run.first() else { return run };
     let file = |extent: &Extent| match &extent.source {
         Source::Wal(place) => (place.file, [0; 16]),
-        Source::Segment(place) => (0, place.segment.id),
+        // Ids are random: no object has that of a file.
+        Source::Segment(place) | Source::Tier(place) => (0, place.segment.id),
     };
     let mut bytes = 0;
     let fits = |extent: &&Extent| {

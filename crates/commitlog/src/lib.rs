@@ -1,7 +1,7 @@
 //! The room of the log: append, read, trim, recover.
 //!
 //! It does: one write-ahead log for all partitions of a broker, with group commit; the tail in memory; offsets,
-//! producers and epochs of each partition; checkpoints and recovery; rewriting into segments; retention.
+//! producers and epochs of each partition; checkpoints and recovery; rewriting into segments; retention; a second tier in a bucket.
 //! It owns: the container format, the WAL files, the checkpoints, segments and manifest objects.
 //! It never sees: groups, ACLs, sockets.
 //!
@@ -31,6 +31,7 @@ pub mod segment;
 mod segment_files;
 mod settings;
 mod tail;
+pub mod tier;
 mod transactions;
 mod wal;
 mod writer;
@@ -45,4 +46,4 @@ pub use partition::{
 pub use rewrite::RewriteError;
 #[cfg(feature = "negative-controls")]
 pub use settings::NegativeControl;
-pub use settings::{LogSettings, PartitionSettings, SyncMode};
+pub use settings::{LogSettings, PartitionSettings, SyncMode, TierPolicy};

@@ -27,7 +27,9 @@ use crate::commit::CommitGroup;
 use crate::container::{ContainerHeader, Footer, HEADER_LEN, LogStart, SectionKind};
 use crate::encoding::{Decoder, Encoder, FormatError};
 use crate::error::{AppendError, CommitError, EndTransactionError, OpenError};
+use crate::extent::Extent;
 use crate::housekeeping::housekeeping;
+use crate::manifest::{Book, Manifest};
 use crate::medium::{Directory, Medium};
 use crate::next_file::prepare_files;
 use crate::partition::{AppendOptions, EndTransaction, Origin, Partition, extent_of};
@@ -35,6 +37,7 @@ use crate::recovery::{self, Walked};
 use crate::rewrite::{RewriteError, Rewriter, rewrite};
 use crate::settings::{LogSettings, PartitionSettings};
 use crate::tail::{ColdExtents, Tail};
+use crate::tier::{OffloadError, Offloader, Tier, offload};
 use crate::wal::{self, FIRST_FILE, FIRST_FILE_BYTES, Files, Gather, Pending, Position};
 use crate::writer::Writer;
 
@@ -360,6 +363,8 @@ pub struct CommitLog {
     shared: Arc<Shared>,
     /// None when the log was opened without a catalog: then there are no segments.
     rewriter: Option<AnyRewriter>,
+    /// With a second tier.
+    offloader: Option<Arc<tokio::sync::Mutex<Offloader>>>,
     closed: world::watch::Receiver<bool>,
     _lock: Option<DiskLock>,
 }
@@ -375,8 +380,21 @@ impl CommitLog {
         settings: LogSettings,
         catalog: Arc<Catalog>,
     ) -> Result<Arc<CommitLog>, OpenError> {
+        Self::open_tiered(disk, dir, clock, rng, settings, catalog, None).await
+    }
+
+    /// The same with a second tier, which a log that has something there cannot do without.
+    pub async fn open_tiered(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        settings: LogSettings,
+        catalog: Arc<Catalog>,
+        tier: Option<Arc<dyn Bucket>>,
+    ) -> Result<Arc<CommitLog>, OpenError> {
         let partitions = all_of(&catalog);
-        Self::open_inner(disk, dir, clock, rng, settings, &partitions, Some(catalog)).await
+        Self::open_inner(disk, dir, clock, rng, settings, &partitions, Some(catalog), tier).await
     }
 
     /// Opens the log in a bucket: ends what earlier incarnations of this node left open, begins a WAL of its own, and opens the
@@ -407,7 +425,7 @@ impl CommitLog {
         let rewriter = Arc::new(tokio::sync::Mutex::new(BucketRewriter::new(shared.clone())));
         task::spawn(bucket::rewrite(Arc::downgrade(&shared), Arc::downgrade(&rewriter)));
         let rewriter = Some(AnyRewriter::Bucket(rewriter));
-        Ok(Arc::new(CommitLog { shared, rewriter, closed, _lock: None }))
+        Ok(Arc::new(CommitLog { shared, rewriter, offloader: None, closed, _lock: None }))
     }
 
     /// As [`CommitLog::open`], with the partitions named, and without segments.
@@ -419,9 +437,10 @@ impl CommitLog {
         settings: LogSettings,
         partitions: &[(TopicIdPartition, PartitionSettings)],
     ) -> Result<Arc<CommitLog>, OpenError> {
-        Self::open_inner(disk, dir, clock, rng, settings, partitions, None).await
+        Self::open_inner(disk, dir, clock, rng, settings, partitions, None, None).await
     }
 
+    #[allow(clippy::too_many_arguments, reason = "all that is outside comes as an argument")]
     async fn open_inner(
         disk: Arc<dyn Disk>,
         dir: PathBuf,
@@ -430,6 +449,7 @@ impl CommitLog {
         settings: LogSettings,
         partitions: &[(TopicIdPartition, PartitionSettings)],
         catalog: Option<Arc<Catalog>>,
+        tier: Option<Arc<dyn Bucket>>,
     ) -> Result<Arc<CommitLog>, OpenError> {
         let began = clock.monotonic();
         let wal_dir = dir.join("wal");
@@ -447,7 +467,15 @@ impl CommitLog {
         let checkpoint = checkpoint.unwrap_or_else(fresh);
         let reach = checkpoint.reach.max(settings.checkpoint_bytes);
         let since_durable = checkpoint.since_durable;
-        let directory = Directory::new(disk, &dir, log_id);
+        if let (None, Some(catalog)) = (&tier, &catalog) {
+            nothing_is_tiered(&disk, &dir, catalog, partitions).await?;
+        }
+        let tier = tier.map(|bucket| Arc::new(Tier::new(bucket, log_id, &settings)));
+        let is_probed = match &tier {
+            Some(tier) => tier.prove_itself(&*rng, settings.tier_probe_wait).await?,
+            None => false,
+        };
+        let directory = Directory::new(disk, &dir, log_id, tier.clone());
         let tail = Tail::new(settings.tail_bytes_max, 0);
         let shared = Arc::new(Shared::new(settings, Medium::Directory(directory), clock, rng, tail));
         let directory = shared.directory();
@@ -473,9 +501,17 @@ impl CommitLog {
                 detail,
             ));
         }
-        let rewriter = match catalog {
-            Some(catalog) => Some(Rewriter::open(shared.clone(), dir.join("manifest"), catalog).await?),
+        let rewriter = match &catalog {
+            Some(catalog) => {
+                Some(Rewriter::open(shared.clone(), dir.join("manifest"), catalog.clone()).await?)
+            }
             None => None,
+        };
+        let offloader = match (catalog, tier) {
+            (Some(catalog), Some(tier)) => {
+                Some(Offloader::open(shared.clone(), tier, dir.join("tier"), catalog, is_probed).await?)
+            }
+            _ => None,
         };
         check_extents(&shared, &files)?;
         if let Some(rewriter) = &rewriter {
@@ -521,7 +557,11 @@ impl CommitLog {
             task::spawn(rewrite(Arc::downgrade(&shared), Arc::downgrade(rewriter)));
         }
         let rewriter = rewriter.map(AnyRewriter::Directory);
-        Ok(Arc::new(CommitLog { shared, rewriter, closed, _lock: Some(lock) }))
+        let offloader = offloader.map(|offloader| Arc::new(tokio::sync::Mutex::new(offloader)));
+        if let Some(offloader) = &offloader {
+            task::spawn(offload(Arc::downgrade(&shared), Arc::downgrade(offloader)));
+        }
+        Ok(Arc::new(CommitLog { shared, rewriter, offloader, closed, _lock: Some(lock) }))
     }
 
     pub fn partition(&self, id: &TopicIdPartition) -> Option<Arc<Partition>> {
@@ -746,6 +786,22 @@ impl CommitLog {
         }
     }
 
+    /// Does now what would be done next in the background for the second tier; false when nothing is due.
+    pub async fn offload(&self) -> Result<bool, OffloadError> {
+        match &self.offloader {
+            Some(offloader) => offloader.lock().await.step().await,
+            None => Ok(false),
+        }
+    }
+
+    /// The second tier, if there is one.
+    pub fn tier(&self) -> Option<&Tier> {
+        match &self.shared.medium {
+            Medium::Directory(directory) => directory.tier.as_deref(),
+            Medium::Bucket(_) => None,
+        }
+    }
+
     /// Waits until what is not flushed is below its bound. At once when the log is full or has failed: appends say why.
     pub async fn room(&self) {
         loop {
@@ -798,6 +854,9 @@ impl CommitLog {
             // A job under way sees that the log closes and ends; it must not outlive the directory's lock.
             drop(rewriter.lock().await);
         }
+        if let Some(offloader) = &self.offloader {
+            drop(offloader.lock().await);
+        }
         let mut closed = self.closed.clone();
         // An error means that the writer is gone, with the runtime: nothing more will be written either way.
         let closing = closed.wait_for(|closed| *closed);
@@ -834,6 +893,24 @@ impl Drop for Opening {
         if !self.is_writing {
             self.shared.cut_circle();
         }
+    }
+}
+
+/// A log without a tier must not have anything there, but for what nobody reads any more.
+async fn nothing_is_tiered(
+    disk: &Arc<dyn Disk>,
+    dir: &std::path::Path,
+    catalog: &Arc<Catalog>,
+    partitions: &[(TopicIdPartition, PartitionSettings)],
+) -> Result<(), OpenError> {
+    if !catalog.read().has_tier() {
+        return Ok(());
+    }
+    let (_, shards) = Manifest::open(Book::Tier, disk.clone(), dir.join("tier"), catalog.clone()).await?;
+    let has_pieces = |id: &TopicIdPartition| shards.iter().any(|shard| shard.partitions.contains_key(id));
+    match partitions.iter().any(|(id, _)| has_pieces(id)) {
+        true => Err(OpenError::NoTier),
+        false => Ok(()),
     }
 }
 
@@ -912,17 +989,19 @@ fn replay(
 
 /// Every extent that is still read lies in a file that is there and long enough.
 fn check_extents(shared: &Arc<Shared>, files: &Files) -> Result<(), OpenError> {
+    let is_there = |extent: &Extent| match extent.wal() {
+        Some(place) => files.get(&place.file).is_some_and(|file| place.position + extent.len <= file.len),
+        None => true,
+    };
     for partition in shared.all_partitions() {
+        partition.forget_replaced(is_there);
         partition.settle();
         partition
             .check_gaps()
             .map_err(|detail| OpenError::Format { path: shared.directory().wal_dir.clone(), detail })?;
         let inner = partition.inner.lock();
         for extent in &inner.extents {
-            let Some(place) = extent.wal() else { continue };
-            if files.get(&place.file).is_some_and(|file| place.position + extent.len <= file.len) {
-                continue;
-            }
+            let Some(place) = extent.wal().filter(|_| !is_there(extent)) else { continue };
             let (first, last, id) = (extent.first_offset, extent.last_offset, partition.id());
             let at = Position { file: place.file, offset: place.position, ..Position::default() };
             let detail =

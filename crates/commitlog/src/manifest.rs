@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use catalog::{Catalog, MetadataRecord};
+use catalog::{Catalog, ManifestHead, MetadataRecord, ShardChange, State};
 use protocol::{TopicIdPartition, Uuid};
 use world::disk::{Disk, DiskError, OpenMode, read_small};
 
@@ -180,8 +180,37 @@ pub enum ManifestError {
     Catalog(String),
 }
 
-/// The shards' newest versions, and where new ones go. One owner: the rewriter.
+/// Which pieces a manifest is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Book {
+    /// Those in segments of the directory.
+    Local,
+    /// Those in objects of the second tier. Its shards lie in the directory all the same.
+    Tier,
+}
+
+impl Book {
+    fn head(self, state: &State, shard: u32) -> Option<&ManifestHead> {
+        match self {
+            Book::Local => state.manifest(shard),
+            Book::Tier => state.tier(shard),
+        }
+    }
+
+    fn record(self, change: ShardChange, wal_mark: u64) -> MetadataRecord {
+        match self {
+            Book::Local => {
+                let ShardChange { shard, from_version, to_version, object } = change;
+                MetadataRecord::ManifestShard { shard, from_version, to_version, object, wal_mark }
+            }
+            Book::Tier => MetadataRecord::TierShard(change),
+        }
+    }
+}
+
+/// The shards' newest versions, and where new ones go. One owner: the rewriter, or for the tier's the task that copies there.
 pub struct Manifest {
+    book: Book,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     catalog: Arc<Catalog>,
@@ -191,6 +220,7 @@ pub struct Manifest {
 impl Manifest {
     /// Reads all shards that the catalog knows, and removes objects that it does not lead to.
     pub async fn open(
+        book: Book,
         disk: Arc<dyn Disk>,
         dir: PathBuf,
         catalog: Arc<Catalog>,
@@ -200,7 +230,7 @@ impl Manifest {
         {
             let state = catalog.read();
             for number in 0..SHARDS {
-                if let Some(head) = state.manifest(number) {
+                if let Some(head) = book.head(&state, number) {
                     heads.insert(number, (head.version, head.object.to_string()));
                 }
             }
@@ -209,7 +239,7 @@ impl Manifest {
         for (number, (version, object)) in &heads {
             shards.push(load(&*disk, &dir.join(object), *number, *version).await?);
         }
-        let manifest = Self { disk, dir, catalog, heads };
+        let manifest = Self { book, disk, dir, catalog, heads };
         manifest.sweep().await?;
         Ok((manifest, shards))
     }
@@ -236,20 +266,20 @@ impl Manifest {
             // Read back before anything rests on it.
             let read = load(&*self.disk, &path, shard.number, shard.version).await?;
             assert_eq!(read, *shard, "{}: what is read back is what was written", path.display());
-            records.push(MetadataRecord::ManifestShard {
+            let change = ShardChange {
                 shard: shard.number,
                 from_version,
                 to_version: shard.version,
                 object: object.as_str().into(),
-                wal_mark,
-            });
+            };
+            records.push(self.book.record(change, wal_mark));
             heads.push((shard.number, (shard.version, object)));
         }
         self.disk.sync_dir(&self.dir).await?;
         self.catalog.append(records).await.map_err(|error| ManifestError::Catalog(error.to_string()))?;
         for (number, head) in heads {
             let state = self.catalog.read();
-            let replayed = state.manifest(number).map(|head| head.version);
+            let replayed = self.book.head(&state, number).map(|head| head.version);
             assert_eq!(replayed, Some(head.0), "the catalog's replay accepted shard {number}");
             drop(state);
             self.heads.insert(number, head);

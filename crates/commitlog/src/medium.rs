@@ -16,6 +16,7 @@ use crate::log::{LogCounters, Shared};
 use crate::next_file::NextFile;
 use crate::rewrite::SealedFile;
 use crate::segment_files::SegmentFiles;
+use crate::tier::Tier;
 use crate::wal::{Files, file_name};
 
 #[allow(clippy::large_enum_variant, reason = "a log has one of it")]
@@ -29,7 +30,10 @@ impl Medium {
     /// the page cache alone, `large_from` bytes on the average: filling it costs more processor time than all the rest.
     pub async fn read_extents(&self, together: &[Extent], large_from: u64) -> Result<Vec<Bytes>, ReadError> {
         match self {
-            Medium::Directory(directory) => directory.read_extents(together, large_from).await,
+            Medium::Directory(directory) => match together.first().and_then(Extent::tier) {
+                Some(_) => directory.tier().read(together).await,
+                None => directory.read_extents(together, large_from).await,
+            },
             Medium::Bucket(bucket) => bucket.read_extents(together).await,
         }
     }
@@ -63,8 +67,10 @@ impl Medium {
 
     /// What was read of it is not what was committed there.
     pub fn distrust(&self, extent: &Extent) {
-        if let Medium::Bucket(bucket) = self {
-            bucket.distrust(extent);
+        match self {
+            Medium::Bucket(bucket) => bucket.distrust(extent),
+            Medium::Directory(directory) if extent.tier().is_some() => directory.tier().distrust(extent),
+            Medium::Directory(_) => {}
         }
     }
 
@@ -94,6 +100,8 @@ pub struct Directory {
     /// The file that takes chunks now; those below are sealed.
     pub current_file: AtomicU64,
     pub segments: SegmentFiles,
+    /// There is one whenever a partition has something there: see `CommitLog::open`.
+    pub tier: Option<Arc<Tier>>,
     /// What of each WAL file is still read.
     live: Mutex<BTreeMap<u64, Live>>,
 }
@@ -106,8 +114,14 @@ struct Live {
 }
 
 impl Directory {
-    pub fn new(disk: Arc<dyn Disk>, dir: &std::path::Path, log_id: [u8; 16]) -> Self {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        dir: &std::path::Path,
+        log_id: [u8; 16],
+        tier: Option<Arc<Tier>>,
+    ) -> Self {
         Self {
+            tier,
             wal_dir: dir.join("wal"),
             log_id,
             files: Mutex::default(),
@@ -118,6 +132,14 @@ impl Directory {
             live: Mutex::default(),
             disk,
         }
+    }
+
+    pub fn is_tier_used(&self) -> bool {
+        self.tier.as_ref().is_some_and(|tier| tier.uses.totals().0 > 0)
+    }
+
+    fn tier(&self) -> &Tier {
+        self.tier.as_deref().expect("a log with something in the tier is opened with the tier")
     }
 
     fn wal_file(&self, number: u64) -> Result<Arc<dyn File>, ReadError> {
@@ -150,6 +172,7 @@ impl Directory {
         match &extent.source {
             Source::Wal(place) => self.wal_file(place.file),
             Source::Segment(place) => Ok(self.segments.open(&place.segment.id).await?),
+            Source::Tier(_) => unreachable!("the tier has no files"),
         }
     }
 
@@ -162,6 +185,7 @@ impl Directory {
                 live.bytes += extent.len;
             }
             Source::Segment(place) => self.segments.uses.hold(place, extent.len),
+            Source::Tier(place) => self.tier().uses.hold(place, extent.len),
         }
     }
 
@@ -175,6 +199,7 @@ impl Directory {
                     live.bytes -= extent.len;
                 }
                 Source::Segment(place) => self.segments.uses.release(place, extent.len),
+                Source::Tier(place) => self.tier().uses.release(place, extent.len),
             }
         }
     }

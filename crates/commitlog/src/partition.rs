@@ -18,6 +18,7 @@ use crate::error::{AppendError, CommitError, ReadError};
 use crate::extent::{Extent, Source, WalPlace, read_together};
 use crate::log::Shared;
 use crate::manifest::PlacedPiece;
+use crate::medium::Medium;
 use crate::producers::{Produced, Producers, RememberedBatch, Sequenced, Verdict, produced};
 use crate::segment::SegmentId;
 use crate::settings::PartitionSettings;
@@ -68,8 +69,13 @@ pub(crate) struct Inner {
     pub high_watermark: i64,
     /// Next offset to assign.
     pub log_end: i64,
+    /// What lies here: without gaps up to the high watermark.
     pub extents: VecDeque<Extent>,
+    /// Of `extents`.
     pub size_bytes: u64,
+    /// What the second tier has: without gaps from the log start on, as far as it was copied. What of it is not in `extents`
+    /// as well can be read from there only.
+    pub tiered: VecDeque<Extent>,
     pub producers: Producers,
     /// As of the high watermark.
     pub transactions: Transactions,
@@ -81,7 +87,7 @@ pub(crate) struct Inner {
     /// In a bucket: it is about to go to another broker, or has gone.
     leaving: Leaving,
     /// Grows whenever extents go or move.
-    layout: u64,
+    pub layout: u64,
     /// Something changed since the last checkpoint frame.
     dirty: bool,
     /// Extents that end below this offset stand in a checkpoint frame.
@@ -234,6 +240,7 @@ impl Partition {
             log_end: 0,
             extents: VecDeque::new(),
             size_bytes: 0,
+            tiered: VecDeque::new(),
             producers: Producers::default(),
             transactions: Transactions::default(),
             open_at_end: BTreeMap::new(),
@@ -263,6 +270,10 @@ impl Partition {
 
     pub fn id(&self) -> TopicIdPartition {
         self.id
+    }
+
+    pub(crate) fn medium(&self) -> &Medium {
+        &self.shared.medium
     }
 
     pub fn settings(&self) -> PartitionSettings {
@@ -497,6 +508,8 @@ impl Partition {
                 Ok(all) => all,
                 // What was read before the damage is good.
                 Err(_) if out.len > 0 => break,
+                // As Kafka has it: no data yet, and no error. It is being fetched; the next read finds it in memory.
+                Err(ReadError::NotYet) => break,
                 Err(error) => return Err(error),
             };
             let mut full = false;
@@ -507,7 +520,7 @@ impl Partition {
                     Err(error) => return Err(error),
                 }
                 // Also what does not fit any more: the next read begins with it.
-                self.shared.cold.lock().put(&extent.source, bytes.clone());
+                self.keep_cold(extent, &bytes);
                 full = full || out.take(&bytes);
             }
             if full {
@@ -559,13 +572,17 @@ impl Partition {
             return Err(ReadError::OutOfRange { offset: request.offset, log_start, high_watermark });
         }
         // The log start may lie in the middle of a batch, and the last stable offset with it.
-        let first = match request.offset < end {
-            true => inner.first_reaching(request.offset),
-            false => inner.extents.len(),
+        // From one of both places in one read; the next one goes on in the other.
+        let lies_here = match () {
+            () if request.offset >= end => inner.extents.range(inner.extents.len()..),
+            () if inner.is_only_tiered(request.offset) => {
+                inner.tiered.range(inner.tiered.partition_point(|e| e.last_offset < request.offset)..)
+            }
+            () => inner.extents.range(inner.first_reaching(request.offset)..),
         };
         let mut extents: Vec<Extent> = Vec::new();
         let mut len = 0;
-        for extent in inner.extents.range(first..) {
+        for extent in lies_here {
             let fits = match last {
                 LastExtent::InPart => len < request.max_bytes,
                 LastExtent::Whole => len + extent.len as usize <= request.max_bytes,
@@ -623,8 +640,15 @@ impl Partition {
         let mut read = self.read_extents(std::slice::from_ref(extent)).await?;
         let bytes = read.pop().expect("one was asked for");
         self.check(extent, &bytes)?;
-        self.shared.cold.lock().put(&extent.source, bytes.clone());
+        self.keep_cold(extent, &bytes);
         Ok(bytes)
+    }
+
+    /// What came from the tier is in the cache of its blocks.
+    fn keep_cold(&self, extent: &Extent, bytes: &Bytes) {
+        if extent.tier().is_none() {
+            self.shared.cold.lock().put(&extent.source, bytes.clone());
+        }
     }
 
     /// Nothing leaves here unless every batch is the one that was committed at this place (P7).
@@ -673,7 +697,7 @@ impl Partition {
         let (extents, log_start) = {
             let inner = self.inner.lock();
             let late = |e: &&Extent| e.max_timestamp >= timestamp;
-            (inner.extents.iter().filter(late).cloned().collect::<Vec<_>>(), inner.log_start)
+            (inner.all_extents().filter(late).cloned().collect::<Vec<_>>(), inner.log_start)
         };
         for extent in extents {
             if let Some(found) = self.find(&extent, log_start, |at| at >= timestamp).await? {
@@ -691,9 +715,9 @@ impl Partition {
     async fn find_max_timestamp(&self) -> Result<Option<TimestampOffset>, ReadError> {
         let (extents, log_start, largest) = {
             let inner = self.inner.lock();
-            let Some(largest) = inner.extents.iter().map(|e| e.max_timestamp).max() else { return Ok(None) };
+            let Some(largest) = inner.all_extents().map(|e| e.max_timestamp).max() else { return Ok(None) };
             let with = |e: &&Extent| e.max_timestamp == largest;
-            (inner.extents.iter().filter(with).cloned().collect::<Vec<_>>(), inner.log_start, largest)
+            (inner.all_extents().filter(with).cloned().collect::<Vec<_>>(), inner.log_start, largest)
         };
         for extent in extents {
             if let Some(found) = self.find(&extent, log_start, |at| at == largest).await? {
@@ -805,16 +829,16 @@ impl Partition {
             return None;
         }
         let PartitionSettings { retention_ms, retention_bytes, .. } = inner.settings;
-        let mut size = inner.size_bytes;
+        let mut size = inner.size_bytes + inner.only_tiered().map(|extent| extent.len).sum::<u64>();
         let mut before = inner.log_start;
-        for extent in &inner.extents {
+        for extent in inner.all_extents() {
             let age_ms = now_ms.saturating_sub(extent.max_timestamp);
             let old = retention_ms >= 0 && extent.max_timestamp >= 0 && age_ms > retention_ms;
-            let over = retention_bytes >= 0 && size - extent.len >= retention_bytes as u64;
+            let over = retention_bytes >= 0 && size.saturating_sub(extent.len) >= retention_bytes as u64;
             if !old && !over {
                 break;
             }
-            size -= extent.len;
+            size = size.saturating_sub(extent.len);
             before = extent.last_offset + 1;
         }
         (before > inner.log_start).then_some(before)
@@ -1007,7 +1031,7 @@ impl Partition {
     pub(crate) fn check_gaps(&self) -> Result<(), String> {
         let inner = self.inner.lock();
         let mut next = inner.log_start;
-        for extent in &inner.extents {
+        for extent in inner.all_extents() {
             if extent.first_offset > next {
                 return Err(format!(
                     "offsets {next} to {} of {} are nowhere",
@@ -1028,7 +1052,7 @@ impl Partition {
         let mut inner = self.inner.lock();
         inner.drop_below_log_start();
         inner.open_at_end = inner.transactions.all_open().map(|(id, open)| (id, open.stamp)).collect();
-        inner.extents.iter().for_each(|extent| self.shared.medium.hold(extent));
+        inner.extents.iter().chain(&inner.tiered).for_each(|extent| self.shared.medium.hold(extent));
     }
 
     /// The WAL extents up to this file, oldest first: what the rewriter may take.
@@ -1078,10 +1102,10 @@ impl Partition {
         }
         let at = inner.extents.partition_point(|extent| extent.last_offset < first);
         let to = inner.extents.partition_point(|extent| extent.last_offset <= last);
-        // What fell below the log start meanwhile is not put back. Extents go as a whole, so what is left of the old
-        // ones still ends where the new ones end.
-        let log_start = inner.log_start;
-        let new: Vec<Extent> = new.into_iter().filter(|extent| extent.last_offset >= log_start).collect();
+        // What fell below the log start meanwhile, or lies in the tier only, is not put back. Extents go as a whole, so what is
+        // left of the old ones still ends where the new ones end.
+        let start = inner.local_start();
+        let new: Vec<Extent> = new.into_iter().filter(|extent| extent.last_offset >= start).collect();
         assert!(
             at == to || inner.extents[to - 1].last_offset == last,
             "{}: new pieces end at {last}, inside of {:?}",
@@ -1266,7 +1290,8 @@ impl Partition {
         let mut inner = self.inner.lock();
         inner.deleted = true;
         inner.size_bytes = 0;
-        let extents: Vec<Extent> = std::mem::take(&mut inner.extents).into();
+        let mut extents: Vec<Extent> = std::mem::take(&mut inner.extents).into();
+        extents.extend(std::mem::take(&mut inner.tiered));
         let waiters = std::mem::take(&mut inner.waiters);
         drop(inner);
         waiters.iter().filter_map(Weak::upgrade).for_each(|waiting| CommitWaiter(waiting).wake());
@@ -1332,6 +1357,32 @@ impl Inner {
         self.extents.push_back(extent);
     }
 
+    /// Where begins what lies here.
+    pub fn local_start(&self) -> i64 {
+        let first = self.extents.front().map_or(self.high_watermark, |first| first.first_offset);
+        first.max(self.log_start)
+    }
+
+    /// Behind what the tier has; `None` when it has nothing.
+    pub fn tiered_end(&self) -> Option<i64> {
+        self.tiered.back().map(|last| last.last_offset + 1)
+    }
+
+    fn is_only_tiered(&self, offset: i64) -> bool {
+        self.tiered_end().is_some_and(|end| offset < end) && offset < self.local_start()
+    }
+
+    /// What cannot be read here; the last of it may reach into what can.
+    pub fn only_tiered(&self) -> impl Iterator<Item = &Extent> {
+        let local_start = self.local_start();
+        self.tiered.iter().take_while(move |extent| extent.first_offset < local_start)
+    }
+
+    /// Everything in offset order, from where it is read.
+    fn all_extents(&self) -> impl Iterator<Item = &Extent> {
+        self.only_tiered().chain(&self.extents)
+    }
+
     /// The place of the first extent that ends at `offset` or behind it. Most readers are at the tail: a search through all
     /// extents takes a miss of the processor's caches with each step, so the last few are looked at first.
     fn first_reaching(&self, offset: i64) -> usize {
@@ -1354,10 +1405,12 @@ impl Inner {
     /// Extents that lie below the log start as a whole.
     pub fn drop_below_log_start(&mut self) -> Vec<Extent> {
         let count = self.extents.partition_point(|extent| extent.last_offset < self.log_start);
-        self.layout += u64::from(count > 0);
-        let dropped: Vec<Extent> = self.extents.drain(..count).collect();
+        let mut dropped: Vec<Extent> = self.extents.drain(..count).collect();
         self.size_bytes -= dropped.iter().map(|extent| extent.len).sum::<u64>();
         self.transactions.trim(self.log_start);
+        let tiered = self.tiered.partition_point(|extent| extent.last_offset < self.log_start);
+        dropped.extend(self.tiered.drain(..tiered));
+        self.layout += u64::from(!dropped.is_empty());
         // An epoch that ends below the log start is history; the one that holds it starts there.
         let holds = self.epochs.partition_point(|(_, start)| *start <= self.log_start);
         if holds > 1 {

@@ -30,7 +30,7 @@ use world::task;
 use crate::error::ReadError;
 use crate::extent::{Extent, read_together};
 use crate::log::{LogState, Shared};
-use crate::manifest::{Manifest, ManifestError, PlacedPiece, SHARDS, Shard, shard_of};
+use crate::manifest::{Book, Manifest, ManifestError, PlacedPiece, SHARDS, Shard, shard_of};
 use crate::partition::Partition;
 use crate::segment::{
     SegmentError, SegmentId, SegmentIdentity, SegmentInfo, SegmentSource, SegmentWriter, Written, file_id,
@@ -105,7 +105,8 @@ impl Rewriter {
         let disk = shared.directory().disk.clone();
         let segment_dir = shared.directory().segments.dir().clone();
         disk.create_dir_all(&segment_dir).await?;
-        let (manifest, shards) = Manifest::open(disk.clone(), manifest_dir.clone(), catalog).await?;
+        let (manifest, shards) =
+            Manifest::open(Book::Local, disk.clone(), manifest_dir.clone(), catalog).await?;
         let mut mentioned = BTreeMap::new();
         let mut segments: BTreeMap<SegmentId, Arc<SegmentInfo>> = BTreeMap::new();
         for shard in shards {
@@ -181,6 +182,11 @@ impl Rewriter {
             job_bytes: settings.rewrite_job_bytes,
             room,
             pressed,
+            // What the second tier has was let go to have its space back. Without one, what is dead here makes room for the next file.
+            dead_max: match self.shared.directory().is_tier_used() {
+                true => settings.tier_dead_bytes_max,
+                false => u64::MAX,
+            },
         };
         let through = choose(&sealed, &bounds)?;
         let mut runs = Vec::new();
@@ -343,11 +349,14 @@ impl Rewriter {
                     good_ends.insert(partition.id(), extent.last_offset);
                 }
                 if let Some(error) = error {
-                    tracing::error!(
-                        "{} is not rewritten beyond damage, and stays in its file: {error}",
-                        partition.id()
-                    );
-                    self.blocked.insert(partition.id());
+                    // What was let go meanwhile takes its file along: that is no damage.
+                    if partition.has(&group[good]) {
+                        tracing::error!(
+                            "{} is not rewritten beyond damage, and stays in its file: {error}",
+                            partition.id()
+                        );
+                        self.blocked.insert(partition.id());
+                    }
                     break;
                 }
                 if let Err(error) = self.check_open() {
@@ -549,6 +558,8 @@ pub struct Bounds {
     pub room: u64,
     /// The disk is nearly full.
     pub pressed: bool,
+    /// More dead bytes than this in files that are mostly dead are a reason, too.
+    pub dead_max: u64,
 }
 
 /// What would be too much of all sealed files together.
@@ -591,7 +602,8 @@ pub fn choose(sealed: &[SealedFile], bounds: &Bounds) -> Option<u64> {
         if live + live / 4 > bounds.room {
             break;
         }
-        let gain = bounds.pressed && live > 0 && live * 2 < gone.all_bytes;
+        let dead_max = if bounds.pressed { 0 } else { bounds.dead_max };
+        let gain = live > 0 && live * 2 < gone.all_bytes && gone.all_bytes - live > dead_max;
         if gain {
             return Some(file.number);
         }
@@ -656,6 +668,7 @@ mod tests {
         job_bytes: 1000,
         room: 1000,
         pressed: false,
+        dead_max: u64::MAX,
     };
 
     #[test]
@@ -671,6 +684,9 @@ mod tests {
         assert_eq!(choose(150, 1000, 60, false), None, "no room for the output");
         let pressed = choose(1000, 1000, 1000, true);
         assert_eq!(pressed, Some(2), "under pressure what is half dead goes: 90 of 200");
+        let bounds = |dead_max| Bounds { dead_max, ..BOUNDS };
+        assert_eq!(super::choose(&files, &bounds(109)), Some(2), "so do more dead bytes than may be: 110");
+        assert_eq!(super::choose(&files, &bounds(110)), None);
     }
 
     #[test]

@@ -117,6 +117,16 @@ pub fn file_name(id: &SegmentId) -> String {
     name
 }
 
+/// All objects of the second tier of one log in a directory lie below this.
+pub fn tier_folder(log_id: &[u8; 16]) -> String {
+    let digits: String = log_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("tier/{digits}/")
+}
+
+pub fn tier_key(log_id: &[u8; 16], id: &SegmentId) -> String {
+    tier_folder(log_id) + &file_name(id)
+}
+
 pub fn file_id(name: &str) -> Option<SegmentId> {
     let digits = name.strip_suffix(".seg").filter(|digits| digits.len() == 32 && digits.is_ascii())?;
     let mut id = [0; 16];
@@ -268,6 +278,11 @@ impl Default for SegmentBuilder {
 impl SegmentBuilder {
     pub fn is_empty(&self) -> bool {
         self.layout.pieces.is_empty()
+    }
+
+    /// Of what was pushed, and the header.
+    pub fn len(&self) -> u64 {
+        self.layout.position
     }
 
     /// As [`SegmentWriter::push`].

@@ -74,6 +74,25 @@ pub struct LogSettings {
     pub segment_bytes_max: u64,
     /// How often retention and expiry look.
     pub housekeeping_interval: Duration,
+    /// With a second tier: how long a start waits for it to show that it keeps its promises; if it is silent, it is asked again before
+    /// anything is written there. Zero: it is asked only then.
+    pub tier_probe_wait: Duration,
+    /// How often what is sealed is copied there, and local copies are let go.
+    pub tier_interval: Duration,
+    /// No object of the tier is longer (but for a single batch that is). It is in memory twice while it is made.
+    pub tier_object_bytes: u64,
+    /// What is copied before the manifest says so, in several objects.
+    pub tier_job_bytes: u64,
+    /// Copying goes on at this pace; 0 is without bound.
+    pub tier_bytes_per_second: u64,
+    /// So much may be dead in WAL files that are mostly dead before the rest of them is rewritten.
+    pub tier_dead_bytes_max: u64,
+    /// How long a reader waits for the tier.
+    pub tier_read_wait: Duration,
+    /// Reads of the tier under way at once; those beyond wait.
+    pub tier_reads_max: usize,
+    /// Blocks of its objects kept in memory.
+    pub tier_cache_bytes: usize,
     /// Tests only: break a rule on purpose.
     #[cfg(feature = "negative-controls")]
     pub negative_control: Option<NegativeControl>,
@@ -124,6 +143,15 @@ impl Default for LogSettings {
             segment_own_bytes: 32 << 20,
             segment_bytes_max: 128 << 20,
             housekeeping_interval: Duration::from_secs(30),
+            tier_probe_wait: Duration::from_secs(5),
+            tier_interval: Duration::from_secs(30),
+            tier_object_bytes: 16 << 20,
+            tier_job_bytes: 256 << 20,
+            tier_bytes_per_second: 0,
+            tier_dead_bytes_max: 64 << 20,
+            tier_read_wait: Duration::from_millis(500),
+            tier_reads_max: 100,
+            tier_cache_bytes: 64 << 20,
             #[cfg(feature = "negative-controls")]
             negative_control: None,
         }
@@ -139,12 +167,44 @@ pub struct PartitionSettings {
     pub retention_bytes: i64,
     /// `cleanup.policy` names delete: retention applies.
     pub delete: bool,
+    pub tier: TierPolicy,
+}
+
+/// What of a partition goes into the second tier, and what stays here besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TierPolicy {
+    /// `remote.storage.enable`
+    pub enabled: bool,
+    /// False with `remote.log.copy.disable`: what the tier has stays there until it expires, and nothing is added.
+    pub copies: bool,
+    /// `remote.log.delete.on.disable`: what only the tier has goes when it is not enabled any more.
+    pub delete_on_disable: bool,
+    /// How old, and how much of it, may stay here of what the tier has as well. −1: all.
+    pub local_retention_ms: i64,
+    pub local_retention_bytes: i64,
+}
+
+impl Default for TierPolicy {
+    fn default() -> Self {
+        TierPolicy {
+            enabled: false,
+            copies: true,
+            delete_on_disable: false,
+            local_retention_ms: -1,
+            local_retention_bytes: -1,
+        }
+    }
 }
 
 impl Default for PartitionSettings {
     fn default() -> Self {
         // Until the topic's own settings are known nothing is removed.
-        PartitionSettings { retention_ms: -1, retention_bytes: -1, delete: false }
+        PartitionSettings {
+            retention_ms: -1,
+            retention_bytes: -1,
+            delete: false,
+            tier: TierPolicy::default(),
+        }
     }
 }
 
@@ -154,6 +214,13 @@ impl From<&TopicConfig> for PartitionSettings {
             retention_ms: config.retention_ms,
             retention_bytes: config.retention_bytes,
             delete: config.cleanup_policy.delete,
+            tier: TierPolicy {
+                enabled: config.remote_storage_enable,
+                copies: !config.remote_log_copy_disable,
+                delete_on_disable: config.remote_log_delete_on_disable,
+                local_retention_ms: config.local_retention_ms,
+                local_retention_bytes: config.local_retention_bytes,
+            },
         }
     }
 }

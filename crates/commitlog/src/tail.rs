@@ -149,7 +149,9 @@ fn key(source: &Source) -> ColdKey {
         Source::Wal(place) => {
             ColdKey::Wal { file: place.file, chunk: place.chunk, position: place.position_in_chunk }
         }
-        Source::Segment(place) => ColdKey::Segment { id: place.segment.id, position: place.position },
+        Source::Segment(place) | Source::Tier(place) => {
+            ColdKey::Segment { id: place.segment.id, position: place.position }
+        }
     }
 }
 

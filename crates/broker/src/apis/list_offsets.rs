@@ -2,8 +2,9 @@
 //!
 //! The offset that stands for a timestamp: the first record at or after it, or one of the special ones: −1 latest
 //! (with READ_COMMITTED the last stable offset), −2 earliest, −3 the record with the largest timestamp (7), −4
-//! earliest on this broker's own storage (8; the same as −2, nothing lies elsewhere), −5 the last one moved to
-//! remote storage (9; there is none: −1), −6 the first one not moved yet (11; without remote storage Kafka says −1).
+//! earliest on this broker's own storage (8), −5 the last one that the second tier has (9), −6 the first one that it has not (11).
+//! Without `remote.storage.enable` −4 is the same as −2, and the other two are −1. What the tier does not say in time is
+//! REQUEST_TIMED_OUT, which clients repeat.
 //!
 //! Before a partition is said to be unknown, or led elsewhere, we catch up with what other brokers said about it.
 //!
@@ -124,8 +125,13 @@ async fn find(
         |offset: i64| Found { timestamp: -1, offset, leader_epoch: partition.epoch_at(offset).unwrap_or(-1) };
     Ok(match asked.timestamp {
         LATEST => Found { timestamp: -1, offset: end, leader_epoch: led.leader_epoch },
-        EARLIEST | EARLIEST_LOCAL => at(offsets.log_start),
-        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => NOTHING,
+        EARLIEST => at(offsets.log_start),
+        EARLIEST_LOCAL => at(partition.tiered_offsets().local_start),
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD if !partition.settings().tier.enabled => NOTHING,
+        LATEST_TIERED => partition.tiered_offsets().tiered_end.map_or(NOTHING, |end| at(end - 1)),
+        EARLIEST_PENDING_UPLOAD => {
+            at(partition.tiered_offsets().tiered_end.unwrap_or(0).max(offsets.log_start))
+        }
         timestamp => {
             let found = match timestamp {
                 MAX_TIMESTAMP => partition.max_timestamp().await,

@@ -45,6 +45,8 @@ pub struct House {
 pub enum Store {
     Disk(Arc<MemDisk>),
     Bucket(MemBucket),
+    /// A disk with small files, and a second tier to which a test copies by hand.
+    Tiered(Arc<MemDisk>, MemBucket),
 }
 
 /// What a broker is started on.
@@ -108,6 +110,15 @@ impl House {
         process.spawn(opening).await.expect("nobody kills it yet")
     }
 
+    /// With a second tier.
+    pub async fn tiered(bucket: &MemBucket) -> House {
+        let url = "s3://in/memory";
+        let properties = [("remote.log.storage.system.enable", "true"), ("remote.log.storage.url", url)];
+        let (config, _) = BrokerConfig::new(properties).expect("good properties");
+        let store = Store::Tiered(MemDisk::new(7), bucket.clone());
+        Opened::on(store, Arc::new(SimClock::new(NOW_MS)), Arc::new(config), Levels::KNOWN, 7).await.start().await
+    }
+
     /// Stops as SIGTERM does, and starts again on the same disk.
     pub async fn restarted(self) -> House {
         self.broker.shutdown().await;
@@ -115,7 +126,7 @@ impl House {
         self.catalog.close().await;
         let House { store, clock, config, seed, .. } = self;
         // The process ends: whatever task still held the directory holds it no more.
-        if let Store::Disk(disk) = &store {
+        if let Store::Disk(disk) | Store::Tiered(disk, _) = &store {
             disk.kill();
         }
         Opened::on(store, clock, config, Levels::KNOWN, seed + 1).await.start().await
@@ -224,8 +235,21 @@ impl Opened {
     ) -> Opened {
         let rng = SeededRng::shared(seed);
         let node_id = options.node_id.expect("a node has a number");
-        let settings = LogSettings::default();
+        let mut settings = LogSettings::default();
         let (catalog, log) = match &store {
+            Store::Tiered(disk, bucket) => {
+                let (metadata, log) = (PathBuf::from("/data/metadata"), PathBuf::from("/data/log"));
+                let catalog =
+                    Catalog::open(disk.clone(), metadata, clock.clone(), rng.clone(), options).await;
+                let catalog = catalog.expect("the catalog opens");
+                settings.wal_file_bytes_min = 8 << 10;
+                settings.wal_file_bytes_max = 8 << 10;
+                settings.tier_interval = Duration::from_secs(1_000_000);
+                let tier: Option<Arc<dyn Bucket>> = Some(Arc::new(bucket.clone()));
+                let (disk, clock) = (disk.clone(), clock.clone());
+                let log = CommitLog::open_tiered(disk, log, clock, rng, settings, catalog.clone(), tier);
+                (catalog, log.await)
+            }
             Store::Disk(disk) => {
                 let (metadata, log) = (PathBuf::from("/data/metadata"), PathBuf::from("/data/log"));
                 let catalog =

@@ -8,6 +8,8 @@ use protocol::messages::{
     DeleteRecordsRequest, DescribeProducersRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest,
 };
 
+use world::bucket::MemBucket;
+
 use crate::fetch::{partition, request};
 use crate::house::{House, NOW_MS, code, only_partition, produce_request, story};
 
@@ -62,6 +64,66 @@ fn timestamps_stand_for_offsets() {
         assert_eq!(list(&house, 11, "nowhere", -1).await.0, ErrorCode::UnknownTopicOrPartition);
         let fenced = ListOffsetsPartition { timestamp: -1, current_leader_epoch: 4, ..Default::default() };
         assert_eq!(list_partition(&house, 11, "t", fenced).await.0, ErrorCode::UnknownLeaderEpoch);
+    });
+}
+
+/// KIP-405: what lies in the second tier is fetched and found as if it were here, and special timestamps tell what lies where.
+#[test]
+fn old_offsets_lie_in_the_second_tier() {
+    story(|| async {
+        let bucket = MemBucket::new(7);
+        let house = House::tiered(&bucket).await;
+        house
+            .create_topic("t", 1, &[("remote.storage.enable", "true"), ("local.retention.bytes", "0")])
+            .await;
+        house.create_topic("plain", 1, &[]).await;
+        assert_eq!(list(&house, 11, "t", -5).await, (ErrorCode::None, -1, -1, -1), "nothing is there yet");
+        assert_eq!(list(&house, 11, "t", -6).await.1, 0);
+        let long = "x".repeat(1000);
+        for _ in 0..100 {
+            house.produce("t", 0, &[&long]).await;
+        }
+        while house.log.offload().await.expect("the bucket is well") {}
+        let (local, tiered) = (list(&house, 8, "t", -4).await.1, list(&house, 9, "t", -5).await.1);
+        assert!(local > 80 && local < 100, "{local}");
+        assert_eq!(tiered, local - 1);
+        assert_eq!(list(&house, 11, "t", -6).await.1, local);
+        assert_eq!(list(&house, 11, "t", -2).await.1, 0);
+        assert_eq!(list(&house, 11, "t", NOW_MS).await.1, 0, "found in the tier");
+        assert_eq!(list(&house, 11, "plain", -6).await, (ErrorCode::None, -1, -1, -1));
+        for offset in [0, tiered, local] {
+            let response = house.ask(12, request("t", vec![partition(0, offset)])).await;
+            let found = &response.responses[0].partitions[0];
+            assert_eq!(code(found.error_code), ErrorCode::None);
+            assert!(!found.records.as_ref().unwrap().is_empty(), "{offset}");
+            assert_eq!((found.log_start_offset, found.high_watermark), (0, 100));
+        }
+        // Away: an empty answer or an error that is repeated, never that the offset is out of range.
+        let house = house.restarted().await;
+        bucket.set_out(true);
+        let response = house.ask(12, request("t", vec![partition(0, 0)])).await;
+        let found = &response.responses[0].partitions[0];
+        assert!(matches!(code(found.error_code), ErrorCode::None | ErrorCode::KafkaStorageError));
+        assert!(found.records.as_ref().unwrap().is_empty());
+        let found = list(&house, 11, "t", NOW_MS).await;
+        assert!(matches!(found.0, ErrorCode::RequestTimedOut | ErrorCode::KafkaStorageError), "{found:?}");
+        assert_eq!(list(&house, 11, "t", -4).await.1, local);
+        bucket.set_out(false);
+        // DeleteRecords into the tier, then all of it.
+        for before in [local / 2, 100] {
+            let partitions =
+                vec![DeleteRecordsPartition { offset: before, ..DeleteRecordsPartition::default() }];
+            let topics = vec![DeleteRecordsTopic { name: "t".into(), partitions }];
+            let response =
+                house.ask(2, DeleteRecordsRequest { topics, ..DeleteRecordsRequest::default() }).await;
+            assert_eq!(response.topics[0].partitions[0].low_watermark, before);
+            assert_eq!(list(&house, 11, "t", -2).await.1, before);
+        }
+        while house.log.offload().await.expect("the bucket is well") {}
+        assert!(bucket.objects().is_empty(), "{:?}", bucket.objects().keys());
+        assert_eq!(list(&house, 9, "t", -5).await.1, -1);
+        let response = house.ask(12, request("t", vec![partition(0, 0)])).await;
+        assert_eq!(code(response.responses[0].partitions[0].error_code), ErrorCode::OffsetOutOfRange);
     });
 }
 

@@ -13,6 +13,7 @@ use protocol::{ErrorCode, Str};
 use super::broker_config::{OVERRIDES_RULE, find_with_listener, parse_overrides};
 use super::key::{ConfigKey, ConfigType, Mutability, Scope};
 use super::layers::Layers;
+use super::topic_config::SAME_AS_RETENTION;
 use super::{BrokerConfig, Value, find};
 use crate::record::{MetadataRecord, ResourceType};
 use crate::state::State;
@@ -138,7 +139,7 @@ pub fn topic_create_configs(
         .iter()
         .filter_map(|(name, value)| Some((name.detached(), value.as_ref()?.detached())))
         .collect();
-    check_topic(state, broker, &mut overrides)?;
+    check_topic(state, broker, &Overrides::new(), &mut overrides)?;
     Ok(overrides.into_iter().collect())
 }
 
@@ -249,7 +250,7 @@ fn finish(
     }
     match scope {
         Scope::Topic => {
-            check_topic(state, broker, &mut altered)?;
+            check_topic(state, broker, &current, &mut altered)?;
             if state.topic(resource_name).is_none() {
                 let message = format!("The topic '{resource_name}' does not exist.");
                 return refuse(ErrorCode::UnknownTopicOrPartition, message);
@@ -292,7 +293,12 @@ fn normalize(
     Ok(values)
 }
 
-fn check_topic(state: &State, broker: &BrokerConfig, overrides: &mut Overrides) -> Result<(), AlterError> {
+fn check_topic(
+    state: &State,
+    broker: &BrokerConfig,
+    current: &Overrides,
+    overrides: &mut Overrides,
+) -> Result<(), AlterError> {
     let values = normalize(Scope::Topic, "topic config name", ErrorCode::InvalidConfig, overrides)?;
     let layers = Layers::new(state, broker);
     let number = |name: &str| {
@@ -307,8 +313,57 @@ fn check_topic(state: &State, broker: &BrokerConfig, overrides: &mut Overrides) 
         );
         return refuse(ErrorCode::InvalidConfig, message);
     }
-    if values.get("remote.storage.enable") == Some(&Value::Boolean(true)) {
-        return refuse(ErrorCode::InvalidConfig, "Ottla has no second storage tier to put the topic into");
+    check_tier(broker, current, |name| {
+        let key: &'static ConfigKey = find(Scope::Topic, name).expect("a topic key");
+        values.get(name).cloned().or_else(|| layers.inherited(key)).expect("a key with a default")
+    })
+}
+
+/// The rules of KIP-405, KIP-950: a topic goes into the second tier only where there is one and only if it is not compacted, keeps no
+/// more here than in all, and leaves it only when that is meant.
+fn check_tier(
+    broker: &BrokerConfig,
+    current: &Overrides,
+    value: impl Fn(&'static str) -> Value,
+) -> Result<(), AlterError> {
+    let invalid = |message: String| refuse(ErrorCode::InvalidConfig, message);
+    let is_on = |name| value(name) == Value::Boolean(true);
+    if !is_on("remote.storage.enable") {
+        let was_on = current.get("remote.storage.enable").is_some_and(|text| text as &str == "true");
+        return match was_on && !is_on("remote.log.delete.on.disable") {
+            true => invalid(
+                "a topic that leaves the second tier loses what only lies there: say remote.log.delete.on.disable=true as well, or \
+                 keep it readable with remote.storage.enable=true and remote.log.copy.disable=true"
+                    .to_owned(),
+            ),
+            false => Ok(()),
+        };
+    }
+    if !broker.remote_log_storage_system_enable() {
+        return invalid(
+            "remote.storage.enable: this broker has no second tier (remote.log.storage.system.enable)"
+                .to_owned(),
+        );
+    }
+    if value("cleanup.policy") != Value::List(vec!["delete".to_owned()]) {
+        return invalid("remote.storage.enable: only for topics with cleanup.policy=delete".to_owned());
+    }
+    for (local, whole) in
+        [("local.retention.bytes", "retention.bytes"), ("local.retention.ms", "retention.ms")]
+    {
+        let number = |name| value(name).as_i64().expect("a number");
+        let (here, all) = (number(local), number(whole).max(-1));
+        if here == SAME_AS_RETENTION {
+            continue;
+        }
+        if all > -1 && (here == -1 || here > all) {
+            return invalid(format!("{local} ({here}) must not be more than {whole} ({all})"));
+        }
+        if is_on("remote.log.copy.disable") && here != all {
+            return invalid(format!(
+                "{local} ({here}) must be the same as {whole} ({all}), or -2, while nothing is copied to the second tier"
+            ));
+        }
     }
     Ok(())
 }

@@ -154,6 +154,12 @@ impl BrokerConfig {
         if parse_overrides(&self.max_connections_per_ip_overrides()).is_none() {
             return conflict("max.connections.per.ip.overrides", OVERRIDES_RULE);
         }
+        if self.remote_log_storage_system_enable() && self.remote_log_storage_url().is_none() {
+            return conflict(
+                "remote.log.storage.system.enable",
+                "needs remote.log.storage.url, which says where the second tier lies",
+            );
+        }
         if self.log_dirs().is_empty() {
             return conflict("log.dirs", "must name a directory");
         }
@@ -170,6 +176,11 @@ impl BrokerConfig {
             Some(Value::List(dirs)) if !dirs.is_empty() => dirs.clone(),
             _ => self.list("log.dir"),
         }
+    }
+
+    /// Where the second tier lies; it may hold secrets.
+    pub fn remote_log_storage_url(&self) -> Option<String> {
+        self.get("remote.log.storage.url").filter(|url| !url.is_empty())
     }
 
     pub fn log_sync(&self) -> LogSync {
@@ -280,6 +291,11 @@ accessors! {
     log_unflushed_max_bytes: "log.unflushed.max.bytes" long,
     log_wal_file_min_bytes: "log.wal.file.min.bytes" long,
     log_wal_file_max_bytes: "log.wal.file.max.bytes" long,
+    remote_log_storage_system_enable: "remote.log.storage.system.enable" flag,
+    remote_log_manager_task_interval_ms: "remote.log.manager.task.interval.ms" long,
+    remote_log_manager_copy_max_bytes_per_second: "remote.log.manager.copy.max.bytes.per.second" long,
+    remote_log_reader_max_pending_tasks: "remote.log.reader.max.pending.tasks" int,
+    remote_fetch_max_wait_ms: "remote.fetch.max.wait.ms" int,
     offset_metadata_max_bytes: "offset.metadata.max.bytes" int,
     offsets_retention_minutes: "offsets.retention.minutes" int,
     offsets_retention_check_interval_ms: "offsets.retention.check.interval.ms" long,

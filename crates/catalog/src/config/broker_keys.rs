@@ -1028,15 +1028,13 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "log.local.retention.bytes",
         Long,
         "-2",
-        "Bytes of a partition that stay on local disk when a second tier is used.",
+        "Bytes of a partition that stay on local disk when a second tier is used; -2 is as many as its retention says.",
     )
     .min(-2)
-    .cluster_wide()
-    .no_effect(TIER),
-    key("log.local.retention.ms", Long, "-2", "Time records stay on local disk when a second tier is used.")
+    .cluster_wide(),
+    key("log.local.retention.ms", Long, "-2", "Time records stay on local disk when a second tier is used; -2 is as long as their retention says.")
         .min(-2)
-        .cluster_wide()
-        .no_effect(TIER),
+        .cluster_wide(),
     key(
         "log.message.timestamp.after.max.ms",
         Long,
@@ -1067,11 +1065,11 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     key("log.remote.copy.lag.bytes", Long, "-1", "Bytes that wait before they are copied to a second tier.")
         .min(-1)
         .cluster_wide()
-        .no_effect(TIER),
+        .no_effect(TIER_LAG),
     key("log.remote.copy.lag.ms", Long, "0", "Time records wait before they are copied to a second tier.")
         .min(-1)
         .cluster_wide()
-        .no_effect(TIER),
+        .no_effect(TIER_LAG),
     key(
         "log.retention.bytes",
         Long,
@@ -1305,8 +1303,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         .no_effect(QUOTA),
     key("remote.fetch.max.wait.ms", Int, "500", "Longest wait for data of the second tier.")
         .min(1)
-        .cluster_wide()
-        .no_effect(TIER),
+        .cluster_wide(),
     key(
         "remote.list.offsets.request.timeout.ms",
         Long,
@@ -1345,8 +1342,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Bytes per second copied to the second tier.",
     )
     .min(1)
-    .cluster_wide()
-    .no_effect(TIER),
+    .cluster_wide(),
     key("remote.log.manager.copy.quota.window.num", Int, "11", "Number of samples kept for the copy quota.")
         .min(1)
         .no_effect(TIER),
@@ -1402,8 +1398,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     .cluster_wide()
     .no_effect(TIER),
     key("remote.log.manager.task.interval.ms", Long, "30000", "Time between two rounds of copying.")
-        .min(1)
-        .no_effect(TIER),
+        .min(1),
     key(
         "remote.log.manager.task.retry.backoff.max.ms",
         Long,
@@ -1449,10 +1444,10 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Class that keeps the list of remote segments.",
     )
     .check(Validator::NotEmpty)
-    .no_effect(TIER),
+    .no_effect(JAVA),
     key("remote.log.metadata.manager.class.path", String, "", "Where that class is loaded from.")
         .null()
-        .no_effect(TIER),
+        .no_effect(JAVA),
     key(
         "remote.log.metadata.manager.impl.prefix",
         String,
@@ -1470,9 +1465,8 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     .null()
     .check(Validator::NotEmpty)
     .no_effect(TIER),
-    key("remote.log.reader.max.pending.tasks", Int, "100", "Reads of the second tier that may wait.")
-        .min(1)
-        .no_effect(TIER),
+    key("remote.log.reader.max.pending.tasks", Int, "100", "Reads of the second tier under way at once; those beyond wait.")
+        .min(1),
     key("remote.log.reader.threads", Int, "10", "Threads that read from the second tier.")
         .min(1)
         .cluster_wide()
@@ -1485,10 +1479,10 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .null()
     .check(Validator::NotEmpty)
-    .no_effect(TIER),
+    .no_effect(JAVA),
     key("remote.log.storage.manager.class.path", String, "", "Where that class is loaded from.")
         .null()
-        .no_effect(TIER),
+        .no_effect(JAVA),
     key(
         "remote.log.storage.manager.impl.prefix",
         String,
@@ -1497,7 +1491,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .check(Validator::NotEmpty)
     .no_effect(TIER),
-    key("remote.log.storage.system.enable", Boolean, "false", "Switches tiered storage on.").no_effect(TIER),
+    key("remote.log.storage.system.enable", Boolean, "false", "Switches tiered storage on; where it lies says remote.log.storage.url."),
     key(
         "replica.alter.log.dirs.io.max.bytes.per.second",
         Long,

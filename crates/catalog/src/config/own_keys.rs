@@ -162,5 +162,13 @@ pub static OWN_KEYS: &[ConfigKey] = &[
     )
     .min(1)
     .ours(),
+    key(
+        "remote.log.storage.url",
+        Password,
+        "",
+        "The bucket of the second tier: s3://BUCKET/PREFIX?endpoint=…, as --data takes it. It may hold secrets, so it is never shown.",
+    )
+    .null()
+    .ours(),
     key("request.partitions.max", Int, "10000", "Most partitions that one request may name.").min(1).ours(),
 ];

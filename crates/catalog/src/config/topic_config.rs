@@ -40,12 +40,22 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
+/// Of `local.retention.*`: whatever `retention.*` says.
+pub(super) const SAME_AS_RETENTION: i64 = -2;
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopicConfig {
     /// -1 = no limit.
     pub retention_ms: i64,
     /// Per partition, -1 = no limit.
     pub retention_bytes: i64,
+    /// Of what a second tier has: how old it may get here, and how much of it may stay; -1 = no limit. Never -2, which means
+    /// the same as the whole log's.
+    pub local_retention_ms: i64,
+    pub local_retention_bytes: i64,
+    pub remote_storage_enable: bool,
+    pub remote_log_copy_disable: bool,
+    pub remote_log_delete_on_disable: bool,
     pub segment_bytes: i32,
     pub segment_ms: i64,
     pub cleanup_policy: CleanupPolicy,
@@ -97,9 +107,22 @@ impl TopicConfig {
             "zstd" => TopicCompression::Zstd { level: integer("compression.zstd.level") as i32 },
             _ => TopicCompression::Producer,
         };
+        let flag = |name| match value(name) {
+            Value::Boolean(flag) => flag,
+            other => unreachable!("{name} is a boolean, not {other:?}"),
+        };
+        let local = |name, of_all| match integer(name) {
+            SAME_AS_RETENTION => integer(of_all).max(-1),
+            own => own,
+        };
         Self {
             retention_ms: integer("retention.ms").max(-1),
             retention_bytes: integer("retention.bytes").max(-1),
+            local_retention_ms: local("local.retention.ms", "retention.ms"),
+            local_retention_bytes: local("local.retention.bytes", "retention.bytes"),
+            remote_storage_enable: flag("remote.storage.enable"),
+            remote_log_copy_disable: flag("remote.log.copy.disable"),
+            remote_log_delete_on_disable: flag("remote.log.delete.on.disable"),
             segment_bytes: integer("segment.bytes") as i32,
             segment_ms: integer("segment.ms"),
             cleanup_policy: CleanupPolicy { delete: has("delete"), compact: has("compact") },

@@ -76,14 +76,12 @@ pub static TOPIC_KEYS: &[ConfigKey] = &[
         "local.retention.bytes",
         Long,
         "-2",
-        "Bytes of a partition that stay on local disk when a second tier is used.",
+        "Bytes of a partition that stay on local disk when a second tier is used; -2 is as many as retention.bytes says.",
     )
     .min(-2)
-    .no_effect(TIER)
     .behind(&[same("log.local.retention.bytes")]),
-    key("local.retention.ms", Long, "-2", "Time records stay on local disk when a second tier is used.")
+    key("local.retention.ms", Long, "-2", "Time records stay on local disk when a second tier is used; -2 is as long as retention.ms says.")
         .min(-2)
-        .no_effect(TIER)
         .behind(&[same("log.local.retention.ms")]),
     key(
         "max.compaction.lag.ms",
@@ -151,22 +149,20 @@ pub static TOPIC_KEYS: &[ConfigKey] = &[
         .behind(&[same("log.preallocate")]),
     key("remote.copy.lag.bytes", Long, "-1", "Bytes that wait before they are copied to a second tier.")
         .min(-1)
-        .no_effect(TIER)
+        .no_effect(TIER_LAG)
         .behind(&[same("log.remote.copy.lag.bytes")]),
     key("remote.copy.lag.ms", Long, "0", "Time records wait before they are copied to a second tier.")
         .min(-1)
-        .no_effect(TIER)
+        .no_effect(TIER_LAG)
         .behind(&[same("log.remote.copy.lag.ms")]),
-    key("remote.log.copy.disable", Boolean, "false", "Stops copying to the second tier.").no_effect(TIER),
+    key("remote.log.copy.disable", Boolean, "false", "Stops copying to the second tier."),
     key(
         "remote.log.delete.on.disable",
         Boolean,
         "false",
         "Deletes the second tier's data when it is switched off.",
-    )
-    .no_effect(TIER),
-    key("remote.storage.enable", Boolean, "false", "Uses a second storage tier for the topic.")
-        .no_effect(TIER),
+    ),
+    key("remote.storage.enable", Boolean, "false", "Uses a second storage tier for the topic."),
     key(
         "retention.bytes",
         Long,

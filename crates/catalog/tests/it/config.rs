@@ -390,6 +390,100 @@ fn secrets_are_never_told() {
     });
 }
 
+/// KIP-405 and KIP-950, as Kafka's `LogConfig` checks them.
+#[test]
+fn a_topic_goes_into_the_second_tier_and_leaves_it_by_rule() {
+    run(async {
+        let disk = MemDisk::new(1);
+        let catalog = open(&disk).await;
+        let enabled =
+            [("remote.log.storage.system.enable", "true"), ("remote.log.storage.url", "s3://bucket/tier")];
+        let (with, _) = BrokerConfig::new(enabled).unwrap();
+        let without = BrokerConfig::default();
+        let missing = BrokerConfig::new([("remote.log.storage.system.enable", "true")]);
+        assert!(missing.unwrap_err().to_string().contains("remote.log.storage.url"));
+        let state = catalog.read().clone();
+        let create = |broker: &BrokerConfig, configs: &[(&str, &str)]| {
+            let configs: Vec<(Str, Option<Str>)> =
+                configs.iter().map(|(key, value)| (Str::from(*key), Some(Str::from(*value)))).collect();
+            alter::topic_create_configs(&state, broker, &configs).map_err(|error| error.code)
+        };
+        let refused = Err(protocol::ErrorCode::InvalidConfig);
+        let on = ("remote.storage.enable", "true");
+        assert_eq!(create(&without, &[on]), refused, "no tier");
+        assert!(create(&without, &[("local.retention.ms", "5")]).is_ok(), "means nothing there");
+        assert!(create(&with, &[on]).is_ok());
+        for policy in ["compact", "compact,delete", ""] {
+            assert_eq!(create(&with, &[on, ("cleanup.policy", policy)]), refused, "{policy}");
+        }
+        for (whole, local, is_ok) in [
+            ("1000", "1000", true),
+            ("1000", "1001", false),
+            ("1000", "-1", false),
+            ("1000", "-2", true),
+            ("-1", "-1", true),
+            ("-1", "5", true),
+        ] {
+            for (key, local_key) in
+                [("retention.ms", "local.retention.ms"), ("retention.bytes", "local.retention.bytes")]
+            {
+                let created = create(&with, &[on, (key, whole), (local_key, local)]);
+                assert_eq!(created.is_ok(), is_ok, "{key}={whole} {local_key}={local}");
+                let copy_disabled = ("remote.log.copy.disable", "true");
+                let created = create(&with, &[on, copy_disabled, (key, whole), (local_key, local)]);
+                assert_eq!(
+                    created.is_ok(),
+                    is_ok && (local == whole || local == "-2"),
+                    "{local_key}={local}"
+                );
+            }
+        }
+        // The default of the broker counts as well.
+        let defaults = enabled.into_iter().chain([("log.local.retention.bytes", "10")]);
+        let (tight, _) = BrokerConfig::new(defaults).unwrap();
+        assert_eq!(create(&tight, &[on, ("retention.bytes", "9")]), refused);
+
+        let id = Uuid::from_u128(5);
+        let configs = vec![(Str::from("remote.storage.enable"), Str::from("true"))];
+        let (partition_count, replication_factor) = (1, 1);
+        let topic = MetadataRecord::CreateTopic {
+            id,
+            name: Str::from("old"),
+            partition_count,
+            replication_factor,
+            configs,
+        };
+        catalog.append(vec![topic]).await.unwrap();
+        let state = catalog.read();
+        let change = |changes: &[(&str, Option<&str>)]| {
+            let changes = changes.iter().map(|(name, value)| Change {
+                name: Str::from(*name),
+                op: if value.is_some() { AlterOp::Set } else { AlterOp::Delete },
+                value: value.map(Str::from),
+            });
+            let changes: Vec<Change> = changes.collect();
+            alter::alter(&state, &with, ResourceType::Topic, "old", &changes).map_err(|error| error.code)
+        };
+        assert_eq!(
+            change(&[("remote.storage.enable", Some("false"))]),
+            Err(protocol::ErrorCode::InvalidConfig)
+        );
+        assert_eq!(change(&[("remote.storage.enable", None)]), Err(protocol::ErrorCode::InvalidConfig));
+        let deletes = ("remote.log.delete.on.disable", Some("true"));
+        assert!(change(&[("remote.storage.enable", Some("false")), deletes]).is_ok());
+        assert!(change(&[("remote.storage.enable", None), deletes]).is_ok());
+        let effective = TopicConfig::effective(&state, &with, "old");
+        assert!(effective.remote_storage_enable && !effective.remote_log_copy_disable);
+        assert_eq!(effective.local_retention_ms, effective.retention_ms, "-2 is as long as the whole");
+        // What may be secret is not shown.
+        let names = [Str::from("remote.log.storage.url")];
+        let asked =
+            describe(&state, &with, ResourceType::Broker, "1", Some(&names), DescribeOptions::default())
+                .unwrap();
+        assert!(asked[0].is_sensitive && asked[0].value.is_none(), "{asked:?}");
+    });
+}
+
 #[test]
 fn the_reference_in_docs_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/config.md");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use catalog::{BrokerEndpoint, Catalog, CatalogOptions, MetadataRecord, ResourceType};
+use catalog::{BrokerEndpoint, Catalog, CatalogOptions, MetadataRecord, ResourceType, ShardChange};
 use protocol::{Str, Uuid};
 use world::clock::ManualClock;
 use world::disk::{Disk, MemDisk, OpenMode};
@@ -30,13 +30,24 @@ fn options() -> CatalogOptions {
     }
 }
 
-/// One record of every type.
+/// One record of every type of the first format.
 async fn write_all_types(disk: &Arc<MemDisk>) {
+    write(disk, &all_types()).await;
+}
+
+async fn write(disk: &Arc<MemDisk>, records: &[MetadataRecord]) {
     // A seed of its own: these bytes must not change with anything but our formats.
     let (clock, rng) = (Arc::new(ManualClock::new(0)), Arc::new(SeededRng::new(42)));
     let catalog = Catalog::open(disk.clone(), PathBuf::from(DIR), clock, rng, options()).await.unwrap();
+    for record in records {
+        catalog.append(vec![record.clone()]).await.unwrap();
+    }
+    catalog.close().await;
+}
+
+fn all_types() -> [MetadataRecord; 8] {
     let id = Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
-    let records = [
+    [
         MetadataRecord::CreateTopic {
             id,
             name: Str::from("orders.v1"),
@@ -61,11 +72,30 @@ async fn write_all_types(disk: &Arc<MemDisk>) {
             wal_mark: 17,
         },
         MetadataRecord::FeatureLevel { name: Str::from("transaction.version"), from_level: 0, to_level: 2 },
-    ];
-    for record in records {
-        catalog.append(vec![record]).await.unwrap();
+    ]
+}
+
+/// Written once, byte for byte the same ever since; a copy of the golden files on a disk of its own.
+async fn as_ever(disk: &MemDisk, vectors: &Path) -> Arc<MemDisk> {
+    if std::env::var_os("OTTLA_WRITE_GOLDEN").is_some() {
+        std::fs::create_dir_all(vectors).unwrap();
+        for path in disk.files() {
+            std::fs::write(vectors.join(path.file_name().unwrap()), disk.content(&path).unwrap()).unwrap();
+        }
     }
-    catalog.close().await;
+    let old = MemDisk::new(2);
+    old.create_dir_all(Path::new(DIR)).await.unwrap();
+    let mut files = 0;
+    for path in disk.files() {
+        let golden = std::fs::read(vectors.join(path.file_name().unwrap())).unwrap();
+        assert_eq!(disk.content(&path).unwrap(), golden, "{} is written differently now", path.display());
+        let file = old.open(&path, OpenMode::Create).await.unwrap();
+        file.write_at(0, vec![golden.into()]).await.unwrap();
+        file.sync().await.unwrap();
+        files += 1;
+    }
+    assert_eq!(files, 3, "log, snapshot, mark");
+    old
 }
 
 #[test]
@@ -73,25 +103,7 @@ fn the_first_format_is_read_and_still_written() {
     run(async {
         let disk = MemDisk::new(1);
         write_all_types(&disk).await;
-        if std::env::var_os("OTTLA_WRITE_GOLDEN").is_some() {
-            for path in disk.files() {
-                std::fs::write(vectors().join(path.file_name().unwrap()), disk.content(&path).unwrap())
-                    .unwrap();
-            }
-        }
-        let old = MemDisk::new(2);
-        old.create_dir_all(Path::new(DIR)).await.unwrap();
-        let mut files = 0;
-        for path in disk.files() {
-            let golden = std::fs::read(vectors().join(path.file_name().unwrap())).unwrap();
-            assert_eq!(disk.content(&path).unwrap(), golden, "{} is written differently now", path.display());
-            let file = old.open(&path, OpenMode::Create).await.unwrap();
-            file.write_at(0, vec![golden.into()]).await.unwrap();
-            file.sync().await.unwrap();
-            files += 1;
-        }
-        assert_eq!(files, 3, "log, snapshot, mark");
-
+        let old = as_ever(&disk, &vectors()).await;
         let catalog = open_with(&old, options()).await.unwrap();
         let state = catalog.read();
         let orders = state.topic("orders.v1").unwrap();
@@ -107,5 +119,24 @@ fn the_first_format_is_read_and_still_written() {
         assert_eq!(state.feature("transaction.version"), 2);
         assert_eq!(state.broker(1).unwrap().endpoints[0].host, "broker.example");
         assert!(state.topic("gone").is_none());
+    });
+}
+
+#[test]
+fn a_directory_with_a_second_tier_is_read_and_still_written() {
+    run(async {
+        let disk = MemDisk::new(1);
+        let change =
+            ShardChange { shard: 5, from_version: 0, to_version: 1, object: Str::from("0005-1.manifest") };
+        let mut records = vec![topic(1, "clicks", 1), MetadataRecord::TierShard(change)];
+        // So that there is a snapshot, which has it too.
+        records.extend(["a", "b", "c", "d"].iter().zip(2..).map(|(name, id)| topic(id, name, 1)));
+        write(&disk, &records).await;
+        let old = as_ever(&disk, &vectors().join("tier")).await;
+        let catalog = open_with(&old, options()).await.unwrap();
+        let state = catalog.read();
+        assert!(state.has_tier());
+        assert_eq!(state.tier(5).unwrap().object, "0005-1.manifest");
+        assert!(state.manifest(5).is_none());
     });
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use catalog::{CatalogOptions, MetadataRecord, ResourceType};
+use catalog::{CatalogOptions, MetadataRecord, ResourceType, ShardChange};
 use proptest::prelude::*;
 use protocol::{Str, Uuid};
 use world::disk::{Disk, MemDisk};
@@ -37,6 +37,9 @@ fn record() -> impl Strategy<Value = MetadataRecord> {
             .prop_map(|(expected_next, count)| MetadataRecord::AllocateProducerIds { expected_next, count, owner: 1 }),
         1 => (0..3u32, 0..3u64, 0..4u64).prop_map(|(shard, from_version, to_version)| {
             MetadataRecord::ManifestShard { shard, from_version, to_version, object: Str::from("o"), wal_mark: 3 }
+        }),
+        1 => (0..3u32, 0..3u64, 0..4u64).prop_map(|(shard, from_version, to_version)| {
+            MetadataRecord::TierShard(ShardChange { shard, from_version, to_version, object: Str::from("t") })
         }),
         1 => (name, 0..2i16, -1..3i16)
             .prop_map(|(name, from_level, to_level)| MetadataRecord::FeatureLevel { name, from_level, to_level }),

@@ -6,6 +6,7 @@
 //!   DIR/log/        the commit log
 //!
 //!   s3://BUCKET/PREFIX    meta/, snapshots/: the catalog; wal/: the commit log
+//!                         or tier/: what a directory keeps there besides
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -14,8 +15,9 @@ use std::time::Duration;
 
 use broker::Endpoint;
 use catalog::catalog::Notice;
-use catalog::config::{BrokerConfig, LogSync};
+use catalog::config::{BrokerConfig, LogSync, TopicConfig};
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions};
+use commitlog::tier::TierLimits;
 use commitlog::{CommitLog, LogSettings, LogState, SyncMode};
 use world::bucket::{Bucket, BucketCounters, RealBucket, probe};
 use world::clock::SharedClock;
@@ -59,6 +61,8 @@ pub struct Data {
     pub catalog: Arc<Catalog>,
     pub log: Arc<CommitLog>,
     pub counters: MediumCounters,
+    /// Of the second tier's bucket.
+    pub tier_counters: Option<Arc<BucketCounters>>,
 }
 
 pub enum MediumCounters {
@@ -92,6 +96,11 @@ async fn open_bucket(
             "log.sync: in a bucket a record is acknowledged when it is stored, never before",
         ));
     }
+    if config.remote_log_storage_system_enable() {
+        return Err(Failure::usage(
+            "remote.log.storage.system.enable: data in a bucket has no second tier, it lies there already",
+        ));
+    }
     let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("{shown}: {error}"));
     let bucket: Arc<dyn Bucket> = RealBucket::open(address).map_err(Failure::usage)?;
     let counters = MediumCounters::Bucket(bucket.counters());
@@ -117,7 +126,7 @@ async fn open_bucket(
     };
     let log = CommitLog::open_bucket(bucket, clock.clone(), rng.clone(), settings, catalog.clone());
     let log = log.await.map_err(|error| failed(&error))?;
-    Ok(Data { lock: None, catalog, log, counters })
+    Ok(Data { lock: None, catalog, log, counters, tier_counters: None })
 }
 
 /// Why a broker in a bucket does not count any more.
@@ -179,10 +188,47 @@ async fn open_directory(
     let settings = LogSettings { negative_control: negative_control()?, ..settings };
     #[cfg(feature = "failpoints")]
     let settings = rewriting_soon(settings);
-    let log = CommitLog::open(disk, dir.join("log"), clock.clone(), rng.clone(), settings, catalog.clone())
-        .await
-        .map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))?;
-    Ok(Data { lock: Some(lock), catalog, log, counters: MediumCounters::Disk(counters) })
+    let tier = open_tier(config, &catalog)?;
+    let tier_counters = tier.as_ref().map(|bucket| bucket.counters());
+    let log = CommitLog::open_tiered(
+        disk,
+        dir.join("log"),
+        clock.clone(),
+        rng.clone(),
+        settings,
+        catalog.clone(),
+        tier,
+    )
+    .await
+    .map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))?;
+    Ok(Data { lock: Some(lock), catalog, log, counters: MediumCounters::Disk(counters), tier_counters })
+}
+
+/// Where topics that want it keep old records.
+fn open_tier(config: &BrokerConfig, catalog: &Catalog) -> Result<Option<Arc<dyn Bucket>>, Failure> {
+    let url = config.remote_log_storage_url().filter(|_| config.remote_log_storage_system_enable());
+    let Some(url) = url else {
+        let state = catalog.read();
+        let in_tier = |name: &str| TopicConfig::effective(&state, config, name).remote_storage_enable;
+        return match state.topics().find(|topic| in_tier(&topic.name)) {
+            Some(topic) => Err(Failure::usage(format!(
+                "topic {} has remote.storage.enable=true, and no second tier is given (--tier)",
+                topic.name
+            ))),
+            None => Ok(None),
+        };
+    };
+    let bucket: Arc<dyn Bucket> = RealBucket::open(&url).map_err(Failure::usage)?;
+    Ok(Some(bucket))
+}
+
+/// What of the second tier may change while the broker runs.
+pub fn tier_limits(config: &BrokerConfig) -> TierLimits {
+    let bytes_per_second = config.remote_log_manager_copy_max_bytes_per_second();
+    TierLimits {
+        read_wait: milliseconds(config.remote_fetch_max_wait_ms().into()),
+        bytes_per_second: if bytes_per_second == i64::MAX { 0 } else { bytes_per_second as u64 },
+    }
 }
 
 fn catalog_options(config: &BrokerConfig, advertised: &[Endpoint]) -> CatalogOptions {
@@ -274,6 +320,10 @@ fn settings(config: &BrokerConfig) -> LogSettings {
         producer_expiration: milliseconds(config.producer_id_expiration_ms().into()),
         producers_max: config.producer_ids_max() as usize,
         housekeeping_interval: milliseconds(config.log_retention_check_interval_ms()),
+        tier_interval: milliseconds(config.remote_log_manager_task_interval_ms()),
+        tier_reads_max: config.remote_log_reader_max_pending_tasks() as usize,
+        tier_bytes_per_second: tier_limits(config).bytes_per_second,
+        tier_read_wait: tier_limits(config).read_wait,
         ..LogSettings::default()
     }
 }

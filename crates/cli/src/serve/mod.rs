@@ -81,6 +81,10 @@ fn plan(arguments: Serve) -> Result<Plan, Failure> {
     let data = Place::of(data);
     // What the options say is what DescribeConfigs and DescribeLogDirs tell.
     all.insert("log.dirs".to_owned(), data.shown());
+    if let Some(tier) = arguments.tier {
+        all.insert("remote.log.storage.system.enable".to_owned(), "true".to_owned());
+        all.insert("remote.log.storage.url".to_owned(), tier);
+    }
     let (config, warnings) = BrokerConfig::new(all.clone()).map_err(Failure::usage)?;
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -209,7 +213,7 @@ async fn start(
     let for_brokers =
         for_brokers.map(|(bound, addresses)| addresses.endpoint(bound.address(), &advertised[0]));
     let registered: Vec<Endpoint> = advertised.iter().cloned().chain(for_brokers).collect();
-    let data::Data { lock, catalog, log, counters } =
+    let data::Data { lock, catalog, log, counters, tier_counters } =
         data::open(&plan.data, &config, &registered, &clock, &rng).await?;
     let config = with_node_id(&config, catalog.node_id())?;
     let others = match &brokers {
@@ -238,11 +242,13 @@ async fn start(
         catalog: catalog.clone(),
         log: log.clone(),
         medium: counters,
+        tier: tier_counters,
         others: others.clone(),
     });
     // They end with the broker.
     drop(world::task::spawn(idle_memory::watch(Arc::downgrade(&server))));
-    drop(world::task::spawn(follow_connection_limits(broker.clone(), catalog.clone(), server.clone())));
+    let followed = follow_limits(broker.clone(), catalog.clone(), server.clone(), log.clone());
+    drop(world::task::spawn(followed));
     let cluster_id = catalog.read().cluster_id().clone();
     if let Some(output) = output {
         welcome::print(
@@ -261,7 +267,7 @@ async fn start(
 }
 
 /// What an operator changes of them holds from then on, without a restart.
-async fn follow_connection_limits(broker: Arc<Broker>, catalog: Arc<Catalog>, server: Arc<Server>) {
+async fn follow_limits(broker: Arc<Broker>, catalog: Arc<Catalog>, server: Arc<Server>, log: Arc<CommitLog>) {
     let mut changes = catalog.changes();
     loop {
         let config = broker.config();
@@ -269,6 +275,9 @@ async fn follow_connection_limits(broker: Arc<Broker>, catalog: Arc<Catalog>, se
         if limits != server.connection_limits() {
             raise_open_files(limits.max as u64);
             server.set_connection_limits(limits);
+        }
+        if let Some(tier) = log.tier() {
+            tier.set_limits(data::tier_limits(&config));
         }
         // An error means that the catalog is closed: the broker is stopping.
         if changes.changed().await.is_err() {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use broker::{Broker, TopicCountersSnapshot};
 use catalog::{Catalog, Topic};
+use commitlog::tier::Tier;
 use commitlog::{CommitLog, LogState};
 use parking_lot::RwLock;
 use protocol::{Str, TopicIdPartition, Uuid};
@@ -31,6 +32,8 @@ pub struct Rooms {
     pub catalog: Arc<Catalog>,
     pub log: Arc<CommitLog>,
     pub medium: MediumCounters,
+    /// The bucket of a second tier.
+    pub tier: Option<Arc<BucketCounters>>,
     /// Of a bucket.
     pub others: Option<Arc<InterBroker>>,
 }
@@ -110,8 +113,12 @@ impl Report for Progress {
             server::write_inter_broker_metrics(text, others);
         }
         write_log_metrics(text, &rooms.log);
+        rooms.log.tier().iter().for_each(|tier| write_tier_metrics(text, tier));
         match &rooms.medium {
-            MediumCounters::Disk(disk) => write_disk_metrics(text, disk),
+            MediumCounters::Disk(disk) => {
+                write_disk_metrics(text, disk);
+                rooms.tier.iter().for_each(|bucket| write_bucket_metrics(text, bucket));
+            }
             MediumCounters::Bucket(bucket) => write_bucket_metrics(text, bucket),
         }
         write_partition_metrics(text, &rooms.catalog, &rooms.log);
@@ -210,6 +217,82 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog) {
         "Above this, produce requests wait (log.unflushed.max.bytes).",
         unflushed_limit,
     );
+}
+
+/// Names of Kafka where it has them (`RemoteCopyLagBytes` … of KIP-405 and KIP-963).
+fn write_tier_metrics(text: &mut MetricsText, tier: &Tier) {
+    let counters = &tier.counters;
+    let rows: [(&str, &str, &str, &AtomicU64); 15] = [
+        (
+            "kafka_server_brokertopicmetrics_remotecopybytes_total",
+            "counter",
+            "Bytes copied to the second tier.",
+            &counters.bytes_copied,
+        ),
+        (
+            "kafka_server_brokertopicmetrics_remotefetchbytes_total",
+            "counter",
+            "Bytes read from there.",
+            &counters.bytes_read,
+        ),
+        (
+            "kafka_server_brokertopicmetrics_remotefetchrequests_total",
+            "counter",
+            "Reads from there.",
+            &counters.reads,
+        ),
+        (
+            "kafka_server_brokertopicmetrics_remotefetcherrors_total",
+            "counter",
+            "Reads that failed.",
+            &counters.read_errors,
+        ),
+        (
+            "kafka_server_brokertopicmetrics_remotecopylagbytes",
+            "gauge",
+            "Bytes that are sealed and not copied yet.",
+            &counters.lag_bytes,
+        ),
+        (
+            "kafka_server_brokertopicmetrics_remotecopylagsegments",
+            "gauge",
+            "Files and segments that have something to be copied.",
+            &counters.lag_segments,
+        ),
+        ("ottla_tier_lag_milliseconds", "gauge", "For how long the oldest of it waits.", &counters.lag_ms),
+        (
+            "ottla_tier_errors_total",
+            "counter",
+            "Rounds of copying that ended early; see the log.",
+            &counters.errors,
+        ),
+        ("ottla_tier_copies_total", "counter", "Objects copied to the second tier.", &counters.copies),
+        ("ottla_tier_objects", "gauge", "Objects in use there.", &counters.objects),
+        (
+            "kafka_server_brokertopicmetrics_remotelogsizebytes",
+            "gauge",
+            "Bytes of these objects.",
+            &counters.object_bytes,
+        ),
+        (
+            "ottla_tier_live_bytes",
+            "gauge",
+            "Of them, bytes of batches that can still be read.",
+            &counters.live_bytes,
+        ),
+        (
+            "ottla_tier_local_bytes_dropped_total",
+            "counter",
+            "Bytes of local copies that were let go.",
+            &counters.local_bytes_dropped,
+        ),
+        ("ottla_tier_deletes_total", "counter", "Objects removed.", &counters.deletes),
+        ("ottla_tier_deletes_waiting", "gauge", "Objects that are to be removed.", &counters.waiting_deletes),
+    ];
+    for (name, kind, help, counter) in rows {
+        text.family(name, kind, help);
+        text.sample(name, &[], load(counter));
+    }
 }
 
 /// Requests as stores charge for them, tries included.

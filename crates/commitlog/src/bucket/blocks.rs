@@ -1,6 +1,7 @@
 //! Pieces of objects in memory: an object of many partitions is fetched once for all of their readers, not once for each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -9,18 +10,25 @@ use world::bucket::{Bucket, patiently};
 use world::collections::HashMap;
 
 use super::folder::segment_key;
-use super::medium::PATIENCE;
 use super::slot::slot_key;
 use crate::error::ReadError;
-use crate::segment::SegmentId;
+use crate::segment::{SegmentId, tier_key};
 
 /// What one request fetches: large enough that a request is worth its price, small enough for a reader who wants little.
 pub const BLOCK_BYTES: u64 = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Home {
-    Slot { wal_id: u64, slot: u64 },
+    Slot {
+        wal_id: u64,
+        slot: u64,
+    },
     Segment(SegmentId),
+    /// Of the second tier of a log in a directory, which has that id.
+    Tier {
+        log_id: [u8; 16],
+        id: SegmentId,
+    },
 }
 
 impl Home {
@@ -28,6 +36,7 @@ impl Home {
         match self {
             Home::Slot { wal_id, slot } => slot_key(*wal_id, *slot),
             Home::Segment(id) => segment_key(id),
+            Home::Tier { log_id, id } => tier_key(log_id, id),
         }
     }
 }
@@ -35,6 +44,8 @@ impl Home {
 pub struct Blocks {
     inner: Mutex<Inner>,
     bytes_max: usize,
+    /// How long one block is asked for.
+    patience: Duration,
 }
 
 #[derive(Default)]
@@ -54,8 +65,8 @@ struct Block {
 }
 
 impl Blocks {
-    pub fn new(bytes_max: usize) -> Self {
-        Self { inner: Mutex::default(), bytes_max }
+    pub fn new(bytes_max: usize, patience: Duration) -> Self {
+        Self { inner: Mutex::default(), bytes_max, patience }
     }
 
     /// A range of an object; shorter than asked for where the object ends.
@@ -94,7 +105,7 @@ impl Blocks {
         };
         let fetched = cell.get_or_try_init(async || {
             let (key, range) = (home.key(), number * BLOCK_BYTES..(number + 1) * BLOCK_BYTES);
-            let bytes = patiently(PATIENCE, || bucket.get_range(&key, range.clone())).await?;
+            let bytes = patiently(self.patience, || bucket.get_range(&key, range.clone())).await?;
             bytes.ok_or(ReadError::Missing { key })
         });
         let fetched = match fetched.await {
@@ -160,7 +171,7 @@ mod tests {
             let bucket = MemBucket::new(1);
             let content: Vec<u8> = (0..5 * BLOCK_BYTES / 2).map(|at| (at / 1000) as u8).collect();
             bucket.put(&HOME.key(), content.clone().into()).await.unwrap();
-            let blocks = Blocks::new(2 * BLOCK_BYTES as usize);
+            let blocks = Blocks::new(2 * BLOCK_BYTES as usize, Duration::from_secs(10));
             let gets = || bucket.counters().gets.load(Ordering::Relaxed);
             let read =
                 async |position: u64, len: u64| blocks.read(&bucket, HOME, position, len).await.unwrap();

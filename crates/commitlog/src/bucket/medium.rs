@@ -83,7 +83,7 @@ impl BucketMedium {
         Self {
             shards: Shards::new(bucket.clone()),
             followed: tokio::sync::Mutex::default(),
-            blocks: Blocks::new(cache_bytes_max),
+            blocks: Blocks::new(cache_bytes_max, PATIENCE),
             views: Views::default(),
             own: Mutex::default(),
             sent: AtomicU64::new(0),
@@ -208,5 +208,6 @@ fn home(extent: &Extent) -> Home {
     match &extent.source {
         Source::Wal(place) => Home::Slot { wal_id: place.file, slot: place.chunk },
         Source::Segment(place) => Home::Segment(place.segment.id),
+        Source::Tier(_) => unreachable!("a log in a bucket has no second tier"),
     }
 }

@@ -27,6 +27,7 @@ mod views;
 mod writer;
 
 pub use audit::{Audit, AuditError, NAMED_MAX, Named, WalAudit, audit};
+pub(crate) use blocks::{Blocks, Home};
 pub(crate) use loader::{follow_manifest, load, take_over_own};
 pub(crate) use medium::BucketMedium;
 pub(crate) use rewriter::{BucketRewriter, rewrite};

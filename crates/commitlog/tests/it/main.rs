@@ -16,4 +16,5 @@ mod house;
 mod segment_golden;
 mod segments;
 mod story;
+mod tier;
 mod transactions;

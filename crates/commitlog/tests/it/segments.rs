@@ -811,8 +811,18 @@ fn retention_by_time_and_size_reaches_into_segments() {
         fill(&open, 0, 400).await;
         open.rewrite_all().await.unwrap();
         let id = |partition| TopicIdPartition { topic_id: TOPIC, partition };
-        let by_size = PartitionSettings { retention_ms: -1, retention_bytes: 20_000, delete: true };
-        let by_time = PartitionSettings { retention_ms: 60_000, retention_bytes: -1, delete: true };
+        let by_size = PartitionSettings {
+            retention_ms: -1,
+            retention_bytes: 20_000,
+            delete: true,
+            ..PartitionSettings::default()
+        };
+        let by_time = PartitionSettings {
+            retention_ms: 60_000,
+            retention_bytes: -1,
+            delete: true,
+            ..PartitionSettings::default()
+        };
         open.log.update_settings(&id(0), by_size);
         open.log.update_settings(&id(1), by_time);
         let kept = read_all(&open.partition(TOPIC, 2), 4000).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Bucket, BucketError, BucketErrorKind, Object, Version};
+use super::{Bucket, BucketError, BucketErrorKind, BucketFuture, Object, Version};
 use crate::rng::Rng;
 use crate::task;
 
@@ -108,7 +108,7 @@ async fn what_is_there_is_listed(
     folder: &str,
     keys: &[String],
 ) -> Result<(), ProbeError> {
-    let listed = patiently(async || bucket.list(folder, None, 100).await).await?;
+    let listed = patiently(|| bucket.list(folder, None, 100)).await?;
     match keys.iter().all(|key| listed.iter().any(|listed| listed.key == *key)) {
         true => Ok(()),
         false => Err(ProbeError::Broken("does not list what it has: its lists are not consistent")),
@@ -117,7 +117,7 @@ async fn what_is_there_is_listed(
 
 /// Creates, and says what is there then.
 async fn created(bucket: &Arc<dyn Bucket>, key: &str, bytes: &Bytes) -> Result<Object, ProbeError> {
-    settled(bucket, key, async || bucket.create(key, bytes.clone()).await, |_| true).await
+    settled(bucket, key, || bucket.create(key, bytes.clone()), |_| true).await
 }
 
 async fn replaced(
@@ -127,14 +127,14 @@ async fn replaced(
     seen: &Version,
 ) -> Result<Object, ProbeError> {
     let is_new = |object: &Object| object.version != *seen;
-    settled(bucket, key, async || bucket.replace(key, bytes.clone(), seen).await, is_new).await
+    settled(bucket, key, || bucket.replace(key, bytes.clone(), seen), is_new).await
 }
 
 /// Asks for a change until what is there shows that it or another one happened.
 async fn settled(
     bucket: &Arc<dyn Bucket>,
     key: &str,
-    change: impl AsyncFn() -> Result<Version, BucketError>,
+    change: impl Fn() -> BucketFuture<Version>,
     has_changed: impl Fn(&Object) -> bool,
 ) -> Result<Object, ProbeError> {
     let mut last = None;
@@ -154,10 +154,10 @@ async fn settled(
 }
 
 async fn looked_up(bucket: &Arc<dyn Bucket>, key: &str) -> Result<Option<Object>, ProbeError> {
-    Ok(patiently(async || bucket.get(key).await).await?)
+    Ok(patiently(|| bucket.get(key)).await?)
 }
 
-async fn patiently<T>(ask: impl AsyncFn() -> Result<T, BucketError>) -> Result<T, BucketError> {
+async fn patiently<T>(ask: impl Fn() -> BucketFuture<T>) -> Result<T, BucketError> {
     let mut tries = 1;
     loop {
         match ask().await {
