@@ -82,6 +82,12 @@ pub struct LogCounters {
     /// Jobs of the rewriter, and bytes of batches that they wrote.
     pub rewrites: AtomicU64,
     pub bytes_rewritten: AtomicU64,
+    /// Bucket: of these jobs, those that merged segments.
+    pub merges: AtomicU64,
+    /// Bucket: what the rewriter leaves alone because it is damaged or missing.
+    pub rewriter_damaged: AtomicU64,
+    /// Bucket: objects that others have taken the place of, and that are kept for a while.
+    pub replaced_objects: AtomicU64,
     /// Live producer ids; bound `producers_max`.
     pub producers: AtomicU64,
     /// Chunks that the last start replayed, and how long it took.

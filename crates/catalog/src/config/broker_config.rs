@@ -259,6 +259,8 @@ accessors! {
     bucket_linger_max_ms: "bucket.linger.max.ms" long,
     bucket_puts_per_second: "bucket.puts.per.second" int,
     bucket_object_bytes: "bucket.object.bytes" int,
+    bucket_replaced_keep_ms: "bucket.replaced.keep.ms" long,
+    bucket_segment_bytes: "bucket.segment.bytes" long,
     num_partitions: "num.partitions" int,
     default_replication_factor: "default.replication.factor" int,
     auto_create_topics_enable: "auto.create.topics.enable" flag,

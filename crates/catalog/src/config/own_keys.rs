@@ -57,6 +57,23 @@ pub static OWN_KEYS: &[ConfigKey] = &[
     .min(1)
     .ours(),
     key(
+        "bucket.replaced.keep.ms",
+        Long,
+        "600000",
+        "Data in a bucket: an object in whose place others are stays so long, for readers who learnt of it a moment before.",
+    )
+    .min(0)
+    .ours(),
+    key(
+        "bucket.segment.bytes",
+        Long,
+        "268435456",
+        "Data in a bucket: small segments are merged into ones of about this size. A broker has one in memory while it makes it, and \
+         retention removes what a partition has in one of them as a whole.",
+    )
+    .min(1 << 20)
+    .ours(),
+    key(
         "cluster.partitions.max",
         Int,
         "100000",

@@ -111,6 +111,8 @@ async fn open_bucket(
         chunk_bytes_max: config.bucket_object_bytes() as usize,
         // A job is in memory twice: as it was and as it will be.
         rewrite_job_bytes: 64 << 20,
+        bucket_segment_bytes: config.bucket_segment_bytes() as u64,
+        bucket_replaced_keep: milliseconds(config.bucket_replaced_keep_ms()),
         ..settings(config)
     };
     let log = CommitLog::open_bucket(bucket, clock.clone(), rng.clone(), settings, catalog.clone());

@@ -163,6 +163,21 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog) {
         "Bytes of batches written into segments.",
         load(&counters.bytes_rewritten),
     );
+    text.counter(
+        "ottla_merges_total",
+        "Bucket: of these rewrites, those that made one segment of several.",
+        load(&counters.merges),
+    );
+    text.gauge(
+        "ottla_rewriter_damaged",
+        "Bucket: objects or logs that are left as they are because something of them is damaged or missing. Not 0: see the log.",
+        load(&counters.rewriter_damaged),
+    );
+    text.gauge(
+        "ottla_bucket_replaced_objects",
+        "Bucket: objects that nothing leads to any more and that stay for bucket.replaced.keep.ms.",
+        load(&counters.replaced_objects),
+    );
     let more: [(&str, &str, &str, &AtomicU64); 4] = [
         (
             "ottla_wal_files_recycled_total",

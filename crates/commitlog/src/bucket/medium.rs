@@ -10,12 +10,14 @@ use bytes::Bytes;
 use catalog::Catalog;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
+use protocol::TopicIdPartition;
 use tokio::sync::Notify;
 use world::broken;
 use world::bucket::Bucket;
 use world::task;
 
 use super::blocks::{Blocks, Home};
+use super::piece_index::PieceIndex;
 use super::shards::Shards;
 use super::slot::slot_key;
 use crate::error::{CommitError, ReadError};
@@ -35,6 +37,7 @@ pub struct BucketMedium {
     /// Versions of the manifest's shards whose pieces the partitions here have. Held while they are put in.
     pub followed: tokio::sync::Mutex<BTreeMap<u32, u64>>,
     blocks: Blocks,
+    pub(super) pieces: PieceIndex,
     own: Mutex<Own>,
     /// Slots of our own WAL that were sent; as many are acknowledged as [`Own`] says.
     sent: AtomicU64,
@@ -82,6 +85,7 @@ impl BucketMedium {
             shards: Shards::new(bucket.clone()),
             followed: tokio::sync::Mutex::default(),
             blocks: Blocks::new(cache_bytes_max),
+            pieces: PieceIndex::default(),
             own: Mutex::default(),
             sent: AtomicU64::new(0),
             stored: AtomicU64::new(0),
@@ -178,6 +182,16 @@ impl BucketMedium {
                 Err(_) => task::sleep(BARRIER_PAUSE).await,
             }
         }
+    }
+
+    /// Extents in pieces that one read takes.
+    pub async fn cut(
+        &self,
+        id: &TopicIdPartition,
+        extents: Vec<Extent>,
+        offset: i64,
+    ) -> Result<Vec<Extent>, ReadError> {
+        self.pieces.cut_extents(&*self.bucket, id, extents, offset).await
     }
 
     /// The bytes of extents, unchecked.

@@ -14,9 +14,14 @@
 
 mod audit;
 mod blocks;
+mod changes;
 mod folder;
+mod graves;
+mod inputs;
 mod loader;
 mod medium;
+mod merging;
+mod piece_index;
 mod put_budget;
 mod rewriter;
 mod shards;
