@@ -88,6 +88,9 @@ pub struct LogCounters {
     pub rewriter_damaged: AtomicU64,
     /// Bucket: objects that others have taken the place of, and that are kept for a while.
     pub replaced_objects: AtomicU64,
+    /// Bucket: objects below `wal/`, `seg/` and `manifest/`, and their bytes, when everything was listed last (once an hour).
+    pub bucket_objects: AtomicU64,
+    pub bucket_bytes: AtomicU64,
     /// Live producer ids; bound `producers_max`.
     pub producers: AtomicU64,
     /// Chunks that the last start replayed, and how long it took.

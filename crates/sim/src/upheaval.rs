@@ -104,6 +104,8 @@ pub struct Totals {
     pub commits: u64,
     pub ends: u64,
     pub segments: u64,
+    /// Of them, those that the rewriter made of others.
+    pub merged: u64,
     pub virtual_seconds: u64,
 }
 
@@ -114,7 +116,7 @@ impl Totals {
         }
     }
 
-    fn fields(&mut self) -> [&mut u64; 16] {
+    fn fields(&mut self) -> [&mut u64; 17] {
         let Totals {
             acknowledged,
             seen,
@@ -131,6 +133,7 @@ impl Totals {
             commits,
             ends,
             segments,
+            merged,
             virtual_seconds,
         } = self;
         [
@@ -149,6 +152,7 @@ impl Totals {
             commits,
             ends,
             segments,
+            merged,
             virtual_seconds,
         ]
     }
@@ -543,6 +547,7 @@ impl Run {
         let counts = cluster.counts();
         let totals = &mut told.totals;
         totals.segments = audit.segments;
+        totals.merged = audit.merged_segments;
         totals.starts = counts.starts.load(Ordering::Relaxed);
         totals.rejoined = counts.rejoined.load(Ordering::Relaxed);
         totals.left = counts.left.load(Ordering::Relaxed);

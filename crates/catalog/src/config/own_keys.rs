@@ -2,7 +2,7 @@
 //! design §6.
 
 use super::key::ConfigType::*;
-use super::key::{ConfigKey, key};
+use super::key::{ConfigKey, Validator, key};
 
 pub static OWN_KEYS: &[ConfigKey] = &[
     key("admin.address", String, "127.0.0.1:8080", "Address of metrics and health over HTTP.").ours(),
@@ -46,6 +46,46 @@ pub static OWN_KEYS: &[ConfigKey] = &[
         "Data in a bucket: a commit is full when it is this long. One record batch may be longer.",
     )
     .min(1 << 16)
+    .ours(),
+    key(
+        "bucket.price.delete",
+        Double,
+        "0.0",
+        "Data in a bucket: what the store charges for 1,000 DELETE requests, for the estimate ottla_bucket_cost_month. The currency is yours; the defaults are the list prices of S3 Standard in us-east-1, in dollars.",
+    )
+    .check(Validator::DoubleRange { min: 0.0, max: 1e9 })
+    .ours(),
+    key(
+        "bucket.price.get",
+        Double,
+        "0.0004",
+        "Data in a bucket: what the store charges for 1,000 GET requests, for the estimate ottla_bucket_cost_month.",
+    )
+    .check(Validator::DoubleRange { min: 0.0, max: 1e9 })
+    .ours(),
+    key(
+        "bucket.price.gib.month",
+        Double,
+        "0.023",
+        "Data in a bucket: what the store charges for a GiB for a month, for the estimate ottla_bucket_cost_month.",
+    )
+    .check(Validator::DoubleRange { min: 0.0, max: 1e9 })
+    .ours(),
+    key(
+        "bucket.price.list",
+        Double,
+        "0.005",
+        "Data in a bucket: what the store charges for 1,000 LIST requests, for the estimate ottla_bucket_cost_month.",
+    )
+    .check(Validator::DoubleRange { min: 0.0, max: 1e9 })
+    .ours(),
+    key(
+        "bucket.price.put",
+        Double,
+        "0.005",
+        "Data in a bucket: what the store charges for 1,000 PUT requests, for the estimate ottla_bucket_cost_month.",
+    )
+    .check(Validator::DoubleRange { min: 0.0, max: 1e9 })
     .ours(),
     key(
         "bucket.puts.per.second",

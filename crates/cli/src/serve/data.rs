@@ -22,6 +22,7 @@ use world::clock::SharedClock;
 use world::disk::{Disk, DiskCounters, DiskError, DiskErrorKind, DiskLock, RealDisk};
 use world::rng::SharedRng;
 
+use super::bucket_cost::{BucketCost, Prices};
 use crate::exit::Failure;
 
 /// What `--data` names.
@@ -63,7 +64,7 @@ pub struct Data {
 
 pub enum MediumCounters {
     Disk(Arc<DiskCounters>),
-    Bucket(Arc<BucketCounters>),
+    Bucket(Arc<BucketCounters>, Arc<BucketCost>),
 }
 
 pub async fn open(
@@ -94,7 +95,8 @@ async fn open_bucket(
     }
     let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("{shown}: {error}"));
     let bucket: Arc<dyn Bucket> = RealBucket::open(address).map_err(Failure::usage)?;
-    let counters = MediumCounters::Bucket(bucket.counters());
+    let cost = BucketCost::new(Prices::of(config), clock.monotonic());
+    let counters = MediumCounters::Bucket(bucket.counters(), Arc::new(cost));
     probe(&bucket, "probe/", &**rng).await.map_err(|error| failed(&error))?;
     let options = CatalogOptions {
         lease_ttl: milliseconds(config.bucket_lease_ttl_ms()),

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use broker::{Broker, TopicCountersSnapshot};
 use catalog::{Catalog, Topic};
-use commitlog::{CommitLog, LogState};
+use commitlog::{CommitLog, LogCounters, LogState};
 use parking_lot::RwLock;
 use protocol::{Str, TopicIdPartition, Uuid};
 use server::{MetricsText, Readiness, Report, Server};
@@ -13,6 +14,7 @@ use world::bucket::BucketCounters;
 use world::clock::SharedClock;
 use world::disk::DiskCounters;
 
+use super::bucket_cost::{BucketCost, Requests};
 use super::data::MediumCounters;
 
 /// Partitions with series of their own; a page of 100,000 partitions would be 30 MB.
@@ -105,7 +107,10 @@ impl Report for Progress {
         write_log_metrics(text, &rooms.log);
         match &rooms.medium {
             MediumCounters::Disk(disk) => write_disk_metrics(text, disk),
-            MediumCounters::Bucket(bucket) => write_bucket_metrics(text, bucket),
+            MediumCounters::Bucket(bucket, cost) => {
+                write_bucket_metrics(text, bucket);
+                write_bucket_cost(text, bucket, cost, rooms.log.counters(), self.clock.monotonic());
+            }
         }
         write_partition_metrics(text, &rooms.catalog, &rooms.log);
     }
@@ -223,6 +228,36 @@ fn write_bucket_metrics(text: &mut MetricsText, bucket: &BucketCounters) {
     text.counter("ottla_bucket_errors_total", "Requests that did not succeed.", load(&bucket.errors));
     text.counter("ottla_bucket_put_bytes_total", "Bytes sent to the bucket.", load(&bucket.bytes_put));
     text.counter("ottla_bucket_get_bytes_total", "Bytes read from the bucket.", load(&bucket.bytes_got));
+}
+
+/// Of this broker's requests, and of the whole bucket's bytes.
+fn write_bucket_cost(
+    text: &mut MetricsText,
+    bucket: &BucketCounters,
+    cost: &BucketCost,
+    log: &LogCounters,
+    now: Duration,
+) {
+    text.gauge(
+        "ottla_bucket_objects",
+        "Objects of logs, segments and the manifest in the whole bucket, when it was listed last (once an hour).",
+        load(&log.bucket_objects),
+    );
+    text.gauge("ottla_bucket_bytes", "Bytes of these objects.", load(&log.bucket_bytes));
+    let requests = Requests {
+        puts: load(&bucket.puts),
+        gets: load(&bucket.gets),
+        lists: load(&bucket.lists),
+        deletes: load(&bucket.deletes),
+    };
+    text.family(
+        "ottla_bucket_cost_month",
+        "gauge",
+        "Estimate, by bucket.price.*: this broker's requests if it goes on as in the last hour, and the storage of all of the bucket.",
+    );
+    for (part, amount) in cost.month(now, requests, load(&log.bucket_bytes)) {
+        text.sample("ottla_bucket_cost_month", &[("part", part)], format_args!("{amount:.4}"));
+    }
 }
 
 fn write_disk_metrics(text: &mut MetricsText, disk: &DiskCounters) {

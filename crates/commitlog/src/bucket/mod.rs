@@ -21,6 +21,8 @@ mod inputs;
 mod loader;
 mod medium;
 mod merging;
+#[cfg(test)]
+mod petabyte;
 mod piece_index;
 mod put_budget;
 mod rewriter;

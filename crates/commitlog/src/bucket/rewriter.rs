@@ -135,6 +135,13 @@ struct Uploaded {
     pieces: BTreeMap<TopicIdPartition, Vec<PlacedPiece>>,
 }
 
+/// What was listed.
+#[derive(Default)]
+struct Listing {
+    objects: u64,
+    bytes: u64,
+}
+
 /// What became of a change.
 #[derive(Debug, PartialEq, Eq)]
 enum Settled {
@@ -716,6 +723,8 @@ impl BucketRewriter {
     /// to (R8). What live ones uploaded is in use, or they remove it themselves.
     async fn sweep(&mut self) -> Result<(), Stop> {
         let mut gone = Vec::new();
+        // They are listed anyhow.
+        let mut all = Listing::default();
         // Of a WAL that somebody rewrites just now more is below the mark than we know, never less.
         let marks: Vec<(u64, u64)> = self
             .catalog
@@ -727,7 +736,7 @@ impl BucketRewriter {
         for (wal_id, mark) in marks {
             let folder = format!("wal/{wal_id:020}/");
             let below = slot_key(wal_id, mark);
-            gone.extend(self.list(&folder).await?.into_iter().take_while(|key| *key < below));
+            gone.extend(self.list(&folder, &mut all).await?.into_iter().take_while(|key| *key < below));
         }
         if broken::rule("slatedb-352") {
             let sealed: Vec<(u64, u64)> = self
@@ -737,12 +746,12 @@ impl BucketRewriter {
                 .filter_map(|(wal_id, wal)| Some((wal_id, wal.sealed_at?)))
                 .collect();
             for (wal_id, end) in sealed {
-                let listed = self.list(&format!("wal/{wal_id:020}/")).await?;
+                let listed = self.list(&format!("wal/{wal_id:020}/"), &mut Listing::default()).await?;
                 gone.extend(listed.into_iter().filter(|key| *key >= slot_key(wal_id, end)));
             }
         }
         for folder in [folder::SEGMENTS, folder::MANIFEST] {
-            let listed = self.list(folder).await?;
+            let listed = self.list(folder, &mut all).await?;
             let state = self.catalog.read();
             let is_controller = state.controller() == Some(self.catalog.node_id());
             let fenced = |wal_id: u64| is_controller && state.wal(wal_id).is_some_and(|wal| wal.is_fenced);
@@ -751,6 +760,8 @@ impl BucketRewriter {
             let may_go = |wal_id: u64| wal_id == self.catalog.wal_id() || fenced(wal_id) || anybodys;
             gone.extend(listed.into_iter().filter(|key| folder::uploader(key).is_some_and(may_go)));
         }
+        self.shared.counters.bucket_objects.store(all.objects, Ordering::Relaxed);
+        self.shared.counters.bucket_bytes.store(all.bytes, Ordering::Relaxed);
         let (slots, uploads): (Vec<String>, Vec<String>) =
             gone.into_iter().partition(|key| folder::uploader(key).is_none());
         self.let_go(slots).await;
@@ -759,7 +770,7 @@ impl BucketRewriter {
         Ok(())
     }
 
-    async fn list(&self, folder: &str) -> Result<Vec<String>, BucketError> {
+    async fn list(&self, folder: &str, all: &mut Listing) -> Result<Vec<String>, BucketError> {
         let mut keys: Vec<String> = Vec::new();
         loop {
             let after = keys.last().cloned();
@@ -768,6 +779,8 @@ impl BucketRewriter {
             if listed.is_empty() {
                 return Ok(keys);
             }
+            all.objects += listed.len() as u64;
+            all.bytes += listed.iter().map(|listed| listed.len).sum::<u64>();
             keys.extend(listed.into_iter().map(|listed| listed.key));
         }
     }
