@@ -393,7 +393,8 @@ impl CommitLog {
         take_over_own(&bucket, &catalog).await?;
         let wal_id = catalog.wal_id();
         let tail = Tail::of_wal(settings.tail_bytes_max, wal_id);
-        let medium = BucketMedium::new(bucket.clone(), catalog.clone(), settings.bucket_cache_bytes);
+        let (cache, ahead) = (settings.bucket_cache_bytes, settings.bucket_read_ahead_bytes);
+        let medium = BucketMedium::new(bucket.clone(), catalog.clone(), cache, ahead);
         let shared = Arc::new(Shared::new(settings, Medium::Bucket(medium), clock, rng, tail));
         let mut opening = Opening { shared: shared.clone(), is_writing: false };
         let led = catalog.read().led_by(wal_id);
@@ -679,6 +680,14 @@ impl CommitLog {
         match &self.shared.medium {
             Medium::Directory(_) => Ok(()),
             Medium::Bucket(medium) => medium.barrier(&self.shared).await,
+        }
+    }
+
+    /// Bytes of objects that a log in a bucket has in memory for readers, and their bound.
+    pub fn bucket_cache_bytes(&self) -> Option<(usize, usize)> {
+        match &self.shared.medium {
+            Medium::Bucket(bucket) => Some((bucket.cached_bytes(), self.shared.settings.bucket_cache_bytes)),
+            Medium::Directory(_) => None,
         }
     }
 

@@ -52,6 +52,8 @@ pub struct LogSettings {
     pub rewrite_job_bytes: u64,
     /// In a bucket: blocks of objects kept in memory, so that an object is fetched once for all who read it.
     pub bucket_cache_bytes: usize,
+    /// … and for who reads a segment in a row so much is fetched ahead, with one request; 0: nothing.
+    pub bucket_read_ahead_bytes: usize,
     /// In a bucket: so many slots of the broker's own WAL are rewritten into segments, however little is in them.
     pub bucket_rewrite_slots: u64,
     /// … and whatever is older than this.
@@ -114,6 +116,7 @@ impl Default for LogSettings {
             wal_extents_max: 200_000,
             rewrite_job_bytes: 256 << 20,
             bucket_cache_bytes: 64 << 20,
+            bucket_read_ahead_bytes: 8 << 20,
             bucket_rewrite_slots: 256,
             bucket_rewrite_age: Duration::from_secs(600),
             bucket_segment_bytes: 256 << 20,

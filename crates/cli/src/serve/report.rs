@@ -208,6 +208,14 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog) {
     let (tail, tail_limit) = log.tail_bytes();
     text.gauge("ottla_tail_cache_bytes", "Recent chunks kept in memory for readers at the tail.", tail);
     text.gauge("ottla_tail_cache_limit_bytes", "The most of it (log.cache.bytes).", tail_limit);
+    if let Some((cached, limit)) = log.bucket_cache_bytes() {
+        text.gauge(
+            "ottla_bucket_cache_bytes",
+            "Pieces of objects kept in memory for readers of old data.",
+            cached,
+        );
+        text.gauge("ottla_bucket_cache_limit_bytes", "The most of it.", limit);
+    }
     let (unflushed, unflushed_limit) = log.unflushed_bytes();
     text.gauge("ottla_unflushed_bytes", "Batches that wait for their commit.", unflushed);
     text.gauge(

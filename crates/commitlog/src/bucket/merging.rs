@@ -14,7 +14,6 @@
 //! Nothing here asks anybody: it is what should be done with the manifest as it is. Whether it may is seen when it is done.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use protocol::TopicIdPartition;
 
@@ -55,8 +54,8 @@ pub struct Merge {
 }
 
 /// A segment as far as the manifest has it.
-struct Seen {
-    info: Arc<SegmentInfo>,
+struct Seen<'a> {
+    info: &'a SegmentInfo,
     live_bytes: u64,
 }
 
@@ -98,11 +97,13 @@ pub fn next_merge(
     sizes: &Sizes,
 ) -> Option<Merge> {
     let mut seen: BTreeMap<SegmentId, Seen> = BTreeMap::new();
+    // Of a petabyte there are millions.
     for placed in shards.iter().flat_map(|shard| shard.partitions.values()).flat_map(|known| &known.pieces) {
-        let fresh = || Seen { info: placed.segment.clone(), live_bytes: 0 };
-        seen.entry(placed.segment.id).or_insert_with(fresh).live_bytes += placed.piece.len;
+        if is_ours(&placed.segment.id) {
+            let fresh = || Seen { info: &placed.segment, live_bytes: 0 };
+            seen.entry(placed.segment.id).or_insert_with(fresh).live_bytes += placed.piece.len;
+        }
     }
-    seen.retain(|id, _| is_ours(id));
     // First, because it leaves segments behind of which nothing lives: those cost no writing.
     let is_long =
         |id: &SegmentId| seen.get(id).is_some_and(|seen| sizes.segment_steps(seen.info.payload_len) == 0);
@@ -265,6 +266,7 @@ mod tests {
     use crate::bucket::shards::ShardPartition;
     use crate::segment::Piece;
     use protocol::Uuid;
+    use std::sync::Arc;
 
     const SIZES: Sizes = Sizes { segment_bytes: 1 << 20, run_bytes: 128 << 10, factor: 4 };
     const PARTITIONS: i32 = 3;
