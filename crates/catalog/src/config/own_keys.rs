@@ -51,15 +51,15 @@ pub static OWN_KEYS: &[ConfigKey] = &[
         "bucket.price.delete",
         Double,
         "0.0",
-        "Data in a bucket: what the store charges for 1,000 DELETE requests, for the estimate ottla_bucket_cost_month. The currency is yours; the defaults are the list prices of S3 Standard in us-east-1, in dollars.",
+        "Data in a bucket: what the store charges for a million DELETE requests, for the estimate ottla_bucket_cost_month. The currency is yours; the defaults are the list prices of S3 Standard in us-east-1, in dollars.",
     )
     .check(Validator::DoubleRange { min: 0.0, max: 1e9 })
     .ours(),
     key(
         "bucket.price.get",
         Double,
-        "0.0004",
-        "Data in a bucket: what the store charges for 1,000 GET requests, for the estimate ottla_bucket_cost_month.",
+        "0.4",
+        "Data in a bucket: what the store charges for a million GET requests, for the estimate ottla_bucket_cost_month.",
     )
     .check(Validator::DoubleRange { min: 0.0, max: 1e9 })
     .ours(),
@@ -74,16 +74,16 @@ pub static OWN_KEYS: &[ConfigKey] = &[
     key(
         "bucket.price.list",
         Double,
-        "0.005",
-        "Data in a bucket: what the store charges for 1,000 LIST requests, for the estimate ottla_bucket_cost_month.",
+        "5.0",
+        "Data in a bucket: what the store charges for a million LIST requests, for the estimate ottla_bucket_cost_month.",
     )
     .check(Validator::DoubleRange { min: 0.0, max: 1e9 })
     .ours(),
     key(
         "bucket.price.put",
         Double,
-        "0.005",
-        "Data in a bucket: what the store charges for 1,000 PUT requests, for the estimate ottla_bucket_cost_month.",
+        "5.0",
+        "Data in a bucket: what the store charges for a million PUT requests, for the estimate ottla_bucket_cost_month.",
     )
     .check(Validator::DoubleRange { min: 0.0, max: 1e9 })
     .ours(),

@@ -23,7 +23,7 @@ pub struct Requests {
     pub deletes: u64,
 }
 
-/// Of a thousand requests, and of a GiB for a month, in whatever currency.
+/// Of a million requests, and of a GiB for a month, in whatever currency.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prices {
     pub put: f64,
@@ -73,7 +73,7 @@ impl BucketCost {
         };
         let seconds = now.saturating_sub(at).as_secs_f64().max(1.0);
         let cost = |now: u64, before: u64, price: f64| {
-            now.saturating_sub(before) as f64 / seconds * MONTH_SECONDS / 1000.0 * price
+            now.saturating_sub(before) as f64 / seconds * MONTH_SECONDS / 1e6 * price
         };
         [
             ("put", cost(requests.puts, before.puts, self.prices.put)),
@@ -89,7 +89,7 @@ impl BucketCost {
 mod tests {
     use super::*;
 
-    const PRICES: Prices = Prices { put: 0.005, get: 0.0004, list: 0.005, delete: 0.0, gib_month: 0.023 };
+    const PRICES: Prices = Prices { put: 5.0, get: 0.4, list: 5.0, delete: 0.0, gib_month: 0.023 };
 
     fn puts(puts: u64) -> Requests {
         Requests { puts, ..Requests::default() }
@@ -123,6 +123,6 @@ mod tests {
         let cost = BucketCost::new(Prices { delete: 1.0, ..PRICES }, Duration::ZERO);
         let requests = Requests { deletes: 1000, ..Requests::default() };
         let month = cost.month(Duration::from_secs(1000), requests, 0);
-        assert_eq!(month[3], ("delete", MONTH_SECONDS / 1000.0));
+        assert_eq!(month[3], ("delete", MONTH_SECONDS / 1e6));
     }
 }
