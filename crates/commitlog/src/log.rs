@@ -87,6 +87,15 @@ pub struct LogCounters {
     pub bytes_rewritten: AtomicU64,
     /// Slots of other brokers' WALs of which the index was read for readers here.
     pub view_slots: AtomicU64,
+    /// Bucket: of these jobs, those that merged segments.
+    pub merges: AtomicU64,
+    /// Bucket: what the rewriter leaves alone because it is damaged or missing.
+    pub rewriter_damaged: AtomicU64,
+    /// Bucket: objects that others have taken the place of, and that are kept for a while.
+    pub replaced_objects: AtomicU64,
+    /// Bucket: objects below `wal/`, `seg/` and `manifest/`, and their bytes, when everything was listed last (once an hour).
+    pub bucket_objects: AtomicU64,
+    pub bucket_bytes: AtomicU64,
     /// Live producer ids; bound `producers_max`.
     pub producers: AtomicU64,
     /// Chunks that the last start replayed, and how long it took.
@@ -410,7 +419,8 @@ impl CommitLog {
         take_over_own(&bucket, &catalog).await?;
         let wal_id = catalog.wal_id();
         let tail = Tail::of_wal(settings.tail_bytes_max, wal_id);
-        let medium = BucketMedium::new(bucket.clone(), catalog.clone(), settings.bucket_cache_bytes);
+        let (cache, ahead) = (settings.bucket_cache_bytes, settings.bucket_read_ahead_bytes);
+        let medium = BucketMedium::new(bucket.clone(), catalog.clone(), cache, ahead);
         let shared = Arc::new(Shared::new(settings, Medium::Bucket(medium), clock, rng, tail));
         let mut opening = Opening { shared: shared.clone(), is_writing: false };
         let led = catalog.read().led_by(wal_id);
@@ -774,6 +784,14 @@ impl CommitLog {
         match &self.shared.medium {
             Medium::Directory(_) => Ok(()),
             Medium::Bucket(medium) => medium.barrier(&self.shared).await,
+        }
+    }
+
+    /// Bytes of objects that a log in a bucket has in memory for readers, and their bound.
+    pub fn bucket_cache_bytes(&self) -> Option<(usize, usize)> {
+        match &self.shared.medium {
+            Medium::Bucket(bucket) => Some((bucket.cached_bytes(), self.shared.settings.bucket_cache_bytes)),
+            Medium::Directory(_) => None,
         }
     }
 

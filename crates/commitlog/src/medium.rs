@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use protocol::TopicIdPartition;
 use world::disk::{Disk, DiskError, DiskErrorKind, File};
 
 use crate::bucket::BucketMedium;
@@ -35,6 +36,19 @@ impl Medium {
                 None => directory.read_extents(together, large_from).await,
             },
             Medium::Bucket(bucket) => bucket.read_extents(together).await,
+        }
+    }
+
+    /// Extents in pieces that one read takes, of those that reach `offset`; in a directory they are.
+    pub async fn cut(
+        &self,
+        id: &TopicIdPartition,
+        extents: Vec<Extent>,
+        offset: i64,
+    ) -> Result<Vec<Extent>, ReadError> {
+        match self {
+            Medium::Directory(_) => Ok(extents),
+            Medium::Bucket(bucket) => bucket.cut(id, extents, offset).await,
         }
     }
 

@@ -491,7 +491,9 @@ impl Partition {
     async fn read_medium(&self, request: &ReadRequest) -> Result<Read, ReadError> {
         let plan = self.plan(request, LastExtent::Whole)?;
         let mut out = Collect::new(request, plan.end);
-        let mut rest = plan.extents.as_slice();
+        // Long ones in a bucket are found by the footer of their segment.
+        let extents = self.cut(plan.extents.clone(), request.offset).await?;
+        let mut rest = fitting(&extents, request);
         'gathered: while let Some(next) = rest.first() {
             if let Some(bytes) = self.in_memory(next) {
                 rest = &rest[1..];
@@ -615,19 +617,23 @@ impl Partition {
         self.tail_bytes(extent).or_else(|| self.shared.cold.lock().get(&extent.source))
     }
 
+    async fn cut(&self, extents: Vec<Extent>, offset: i64) -> Result<Vec<Extent>, ReadError> {
+        self.missing_is_damage(offset, self.shared.medium.cut(&self.id, extents, offset).await)
+    }
+
     async fn read_extents(&self, together: &[Extent]) -> Result<Vec<Bytes>, ReadError> {
-        match self.shared.medium.read_extents(together, READ_ALONE_BYTES).await {
+        let read = self.shared.medium.read_extents(together, READ_ALONE_BYTES).await;
+        self.missing_is_damage(together[0].first_offset, read)
+    }
+
+    fn missing_is_damage<T>(&self, offset: i64, read: Result<T, ReadError>) -> Result<T, ReadError> {
+        let damaged = |detail: String| ReadError::Damaged { partition: self.id, offset, detail };
+        match read {
             // Deleted or trimmed while we read: its file may be gone already.
             Err(_) if self.inner.lock().deleted => Err(ReadError::Deleted),
             Err(_) if self.inner.lock().leaving == Leaving::Gone => Err(ReadError::NotLeader),
-            Err(ReadError::Storage(error)) if error.is_not_found() => {
-                let (partition, offset) = (self.id, together[0].first_offset);
-                Err(ReadError::Damaged { partition, offset, detail: error.to_string() })
-            }
-            Err(error @ ReadError::Missing { .. }) => {
-                let (partition, offset) = (self.id, together[0].first_offset);
-                Err(ReadError::Damaged { partition, offset, detail: error.to_string() })
-            }
+            Err(ReadError::Storage(error)) if error.is_not_found() => Err(damaged(error.to_string())),
+            Err(error @ ReadError::Missing { .. }) => Err(damaged(error.to_string())),
             other => other,
         }
     }
@@ -700,8 +706,12 @@ impl Partition {
             (inner.all_extents().filter(late).cloned().collect::<Vec<_>>(), inner.log_start)
         };
         for extent in extents {
-            if let Some(found) = self.find(&extent, log_start, |at| at >= timestamp).await? {
-                return Ok(Some(found));
+            for short in self.cut(vec![extent], log_start).await? {
+                if short.max_timestamp >= timestamp
+                    && let Some(found) = self.find(&short, log_start, |at| at >= timestamp).await?
+                {
+                    return Ok(Some(found));
+                }
             }
         }
         Ok(None)
@@ -720,8 +730,12 @@ impl Partition {
             (inner.all_extents().filter(with).cloned().collect::<Vec<_>>(), inner.log_start, largest)
         };
         for extent in extents {
-            if let Some(found) = self.find(&extent, log_start, |at| at == largest).await? {
-                return Ok(Some(found));
+            for short in self.cut(vec![extent], log_start).await? {
+                if short.max_timestamp == largest
+                    && let Some(found) = self.find(&short, log_start, |at| at == largest).await?
+                {
+                    return Ok(Some(found));
+                }
             }
         }
         Ok(None)
@@ -1450,6 +1464,20 @@ impl Plan {
             aborted: aborted.map(named).collect(),
         }
     }
+}
+
+/// Those at the start that a read has room for, and the first one at any rate.
+fn fitting<'a>(extents: &'a [Extent], request: &ReadRequest) -> &'a [Extent] {
+    let mut len = 0;
+    let fits = |extent: &&Extent| {
+        // It may begin long before the offset; then its length does not count.
+        if extent.first_offset >= request.offset {
+            len += extent.len as usize;
+        }
+        len <= request.max_bytes
+    };
+    let count = extents.iter().take_while(fits).count();
+    &extents[..count.max(1).min(extents.len())]
 }
 
 /// Gathers whole batches up to the bound.

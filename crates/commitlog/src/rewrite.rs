@@ -58,6 +58,9 @@ pub enum RewriteError {
     Catalog(String),
     #[error("the log is closing")]
     Closing,
+    /// In a bucket: what it is about stays as it is, everything else goes on.
+    #[error("{place} is left as it is, and looked at again in ten minutes: {detail}")]
+    Damaged { place: String, detail: String },
     #[error("rewriting has stopped until the next start: {0}")]
     Stopped(String),
 }

@@ -140,6 +140,7 @@ pub fn file_id(name: &str) -> Option<SegmentId> {
 struct Layout {
     /// Where the next batch goes.
     position: u64,
+    piece_bytes_max: u64,
     footer: Footer,
     pieces: BTreeMap<TopicIdPartition, Vec<Piece>>,
     tallies: BTreeMap<TopicIdPartition, Tally>,
@@ -180,9 +181,10 @@ pub struct SegmentIdentity {
 }
 
 impl Layout {
-    fn new() -> Self {
+    fn new(piece_bytes_max: u64) -> Self {
         let (pieces, tallies) = (BTreeMap::new(), BTreeMap::new());
-        Self { position: HEADER_LEN as u64, footer: Footer::default(), pieces, tallies }
+        let footer = Footer::default();
+        Self { position: HEADER_LEN as u64, piece_bytes_max, footer, pieces, tallies }
     }
 
     fn push(&mut self, id: TopicIdPartition, batches: &Bytes) -> Result<(), SegmentError> {
@@ -207,28 +209,7 @@ impl Layout {
         }
         let len = header.total_len() as u64;
         let epoch = header.partition_leader_epoch;
-        match pieces.last_mut() {
-            Some(piece)
-                if piece.leader_epoch == epoch
-                    && piece.len + len <= PIECE_BYTES
-                    && piece.position + piece.len == self.position
-                    && piece.last_offset + 1 == header.base_offset =>
-            {
-                piece.last_offset = header.last_offset();
-                piece.max_timestamp = piece.max_timestamp.max(header.max_timestamp);
-                piece.record_count += header.record_count.max(0) as u32;
-                piece.len += len;
-            }
-            _ => pieces.push(Piece {
-                first_offset: header.base_offset,
-                last_offset: header.last_offset(),
-                max_timestamp: header.max_timestamp,
-                record_count: header.record_count.max(0) as u32,
-                leader_epoch: epoch,
-                position: self.position,
-                len,
-            }),
-        }
+        grow(pieces, &entry, epoch, self.position);
         self.footer.push(id, epoch, self.position, entry);
         self.tallies.entry(id).or_default().add(header);
         self.position += len;
@@ -258,6 +239,72 @@ impl Layout {
     }
 }
 
+/// A batch behind the ones that are there: in the last piece where it continues it, else in a new one.
+fn grow(pieces: &mut Vec<Piece>, entry: &Entry, leader_epoch: i32, position: u64) {
+    let len = u64::from(entry.len);
+    let (first_offset, last_offset) = (entry.base_offset as i64, entry.last_offset as i64);
+    match pieces.last_mut() {
+        Some(piece)
+            if piece.leader_epoch == leader_epoch
+                && piece.len + len <= PIECE_BYTES
+                && piece.position + piece.len == position
+                && piece.last_offset + 1 == first_offset
+                && piece.record_count.checked_add(entry.record_count).is_some() =>
+        {
+            piece.last_offset = last_offset;
+            piece.max_timestamp = piece.max_timestamp.max(entry.max_timestamp);
+            piece.record_count += entry.record_count;
+            piece.len += len;
+        }
+        _ => pieces.push(Piece {
+            first_offset,
+            last_offset,
+            max_timestamp: entry.max_timestamp,
+            record_count: entry.record_count,
+            leader_epoch,
+            position,
+            len,
+        }),
+    }
+}
+
+/// Neighbours in one, up to so many bytes. Short pieces are joined as a whole, so that they can be found again inside.
+fn joined(short: Vec<Piece>, piece_bytes_max: u64) -> Vec<Piece> {
+    let mut long: Vec<Piece> = Vec::new();
+    for piece in short {
+        match long.last_mut() {
+            Some(last)
+                if last.leader_epoch == piece.leader_epoch
+                    && last.len + piece.len <= piece_bytes_max
+                    && last.position + last.len == piece.position
+                    && last.last_offset + 1 == piece.first_offset
+                    && last.record_count.checked_add(piece.record_count).is_some() =>
+            {
+                last.last_offset = piece.last_offset;
+                last.max_timestamp = last.max_timestamp.max(piece.max_timestamp);
+                last.record_count += piece.record_count;
+                last.len += piece.len;
+            }
+            _ => long.push(piece),
+        }
+    }
+    long
+}
+
+/// Short pieces of a segment, by its footer: what the manifest may have as one long piece.
+pub fn pieces_of(footer: &Footer) -> BTreeMap<TopicIdPartition, Vec<Piece>> {
+    let mut pieces: BTreeMap<TopicIdPartition, Vec<Piece>> = BTreeMap::new();
+    for extent in &footer.extents {
+        let pieces = pieces.entry(extent.id).or_default();
+        let mut position = extent.position;
+        for entry in footer.entries_of(extent) {
+            grow(pieces, entry, extent.leader_epoch, position);
+            position += u64::from(entry.len);
+        }
+    }
+    pieces
+}
+
 fn info_of(id: SegmentId, header: &ContainerHeader) -> SegmentInfo {
     SegmentInfo {
         id,
@@ -270,12 +317,19 @@ fn info_of(id: SegmentId, header: &ContainerHeader) -> SegmentInfo {
 
 impl Default for SegmentBuilder {
     fn default() -> Self {
-        // The header comes last.
-        Self { layout: Layout::new(), bytes: BytesMut::zeroed(HEADER_LEN) }
+        Self::new(PIECE_BYTES, 0)
     }
 }
 
 impl SegmentBuilder {
+    /// How long its pieces may be, and about how many bytes of batches will come: so that they need not move to make room.
+    pub fn new(piece_bytes_max: u64, payload_len: usize) -> Self {
+        let mut bytes = BytesMut::with_capacity(HEADER_LEN + payload_len + payload_len / 8);
+        // The header comes last.
+        bytes.resize(HEADER_LEN, 0);
+        Self { layout: Layout::new(piece_bytes_max), bytes }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.layout.pieces.is_empty()
     }
@@ -302,7 +356,13 @@ impl SegmentBuilder {
         let (header, footer) = self.layout.close(identity);
         self.bytes.extend_from_slice(&footer);
         self.bytes[..HEADER_LEN].copy_from_slice(&header.encode());
-        let written = Written { info: Arc::new(info_of(id, &header)), pieces: self.layout.pieces };
+        let Layout { pieces, piece_bytes_max, .. } = self.layout;
+        let join = |(id, pieces)| (id, joined(pieces, piece_bytes_max));
+        let pieces = match piece_bytes_max > PIECE_BYTES {
+            true => pieces.into_iter().map(join).collect(),
+            false => pieces,
+        };
+        let written = Written { info: Arc::new(info_of(id, &header)), pieces };
         (self.bytes.freeze(), written, self.layout.tallies)
     }
 }
@@ -333,6 +393,12 @@ pub fn tallies_of(bytes: &Bytes) -> Result<BTreeMap<TopicIdPartition, Tally>, Fo
     }
 }
 
+/// Was it made of other segments, and not of what came in?
+pub fn is_merged(footer: &Footer) -> bool {
+    let sources = footer.section(SectionKind::Sources).and_then(|section| Sources::decode(section).ok());
+    sources.is_some_and(|sources| sources.from.iter().any(|from| matches!(from, SegmentSource::Segment(_))))
+}
+
 impl SegmentWriter {
     pub async fn create(disk: &dyn Disk, dir: &Path, id: SegmentId) -> Result<Self, SegmentError> {
         let path = dir.join(file_name(&id));
@@ -341,7 +407,7 @@ impl SegmentWriter {
         let mut staged = AlignedBuffer::with_capacity(STEP_BYTES);
         // The header comes last.
         staged.resize(HEADER_LEN);
-        Ok(Self { id, path, file, layout: Layout::new(), written: 0, synced: 0, staged })
+        Ok(Self { id, path, file, layout: Layout::new(PIECE_BYTES), written: 0, synced: 0, staged })
     }
 
     pub fn payload_len(&self) -> u64 {

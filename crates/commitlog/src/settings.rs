@@ -54,6 +54,8 @@ pub struct LogSettings {
     pub rewrite_job_bytes: u64,
     /// In a bucket: blocks of objects kept in memory, so that an object is fetched once for all who read it.
     pub bucket_cache_bytes: usize,
+    /// … and for who reads a segment in a row so much is fetched ahead, with one request; 0: nothing.
+    pub bucket_read_ahead_bytes: usize,
     /// In a bucket: partitions that others lead and that are open for readers here, and …
     pub bucket_views_max: usize,
     /// … how long one stays open that nobody reads.
@@ -64,11 +66,20 @@ pub struct LogSettings {
     pub bucket_rewrite_slots: u64,
     /// … and whatever is older than this.
     pub bucket_rewrite_age: Duration,
+    /// In a bucket: small segments become ones of about this size. One is in memory while it is made.
+    pub bucket_segment_bytes: u64,
+    /// … so many of about the same size at a time (or as many as fill one), and so many runs of a partition become one.
+    pub bucket_merge_segments: u64,
+    /// … and how often it is looked whether there are any.
+    pub bucket_merge_interval: Duration,
+    /// In a bucket: objects in whose place others are stay so long, for readers who learnt of them a moment ago.
+    pub bucket_replaced_keep: Duration,
     /// A rewrite goes on at this pace; 0 is without bound.
     pub rewrite_bytes_per_second: u64,
     /// How often the rewriter looks.
     pub rewrite_interval: Duration,
-    /// A partition with at least so much to rewrite gets a segment of its own.
+    /// A partition with at least so much to rewrite gets a segment of its own. In a bucket: a run of a partition that is as long is not
+    /// merged any more.
     pub segment_own_bytes: u64,
     /// No segment's payload is longer (but for a single batch that is).
     pub segment_bytes_max: u64,
@@ -136,8 +147,13 @@ impl Default for LogSettings {
             bucket_views_max: 10_000,
             bucket_view_idle: Duration::from_secs(60),
             bucket_view_interval: Duration::from_millis(500),
+            bucket_read_ahead_bytes: 8 << 20,
             bucket_rewrite_slots: 256,
             bucket_rewrite_age: Duration::from_secs(600),
+            bucket_segment_bytes: 256 << 20,
+            bucket_merge_segments: 8,
+            bucket_merge_interval: Duration::from_secs(30),
+            bucket_replaced_keep: Duration::from_secs(600),
             rewrite_bytes_per_second: 64 << 20,
             rewrite_interval: Duration::from_secs(5),
             segment_own_bytes: 32 << 20,

@@ -49,6 +49,11 @@ fn settings() -> LogSettings {
         bucket_cache_bytes: 64 << 10,
         bucket_rewrite_slots: 12,
         bucket_rewrite_age: Duration::from_secs(15),
+        bucket_segment_bytes: 96 << 10,
+        segment_own_bytes: 12 << 10,
+        bucket_merge_segments: 3,
+        bucket_merge_interval: Duration::from_secs(1),
+        bucket_replaced_keep: Duration::from_secs(2),
         ..LogSettings::default()
     }
 }

@@ -114,6 +114,8 @@ pub struct Totals {
     pub transactions: u64,
     /// Fetches with records of transactions at brokers that did not lead.
     pub read_elsewhere: u64,
+    /// Of them, those that the rewriter made of others.
+    pub merged: u64,
     pub virtual_seconds: u64,
 }
 
@@ -124,7 +126,7 @@ impl Totals {
         }
     }
 
-    fn fields(&mut self) -> [&mut u64; 20] {
+    fn fields(&mut self) -> [&mut u64; 21] {
         let Totals {
             acknowledged,
             seen,
@@ -145,6 +147,7 @@ impl Totals {
             segments,
             transactions,
             read_elsewhere,
+            merged,
             virtual_seconds,
         } = self;
         [
@@ -167,6 +170,7 @@ impl Totals {
             segments,
             transactions,
             read_elsewhere,
+            merged,
             virtual_seconds,
         ]
     }
@@ -628,6 +632,7 @@ impl Run {
         let counts = cluster.counts();
         let totals = &mut told.totals;
         totals.segments = audit.segments;
+        totals.merged = audit.merged_segments;
         totals.starts = counts.starts.load(Ordering::Relaxed);
         totals.rejoined = counts.rejoined.load(Ordering::Relaxed);
         totals.left = counts.left.load(Ordering::Relaxed);

@@ -116,7 +116,10 @@ impl House {
         let properties = [("remote.log.storage.system.enable", "true"), ("remote.log.storage.url", url)];
         let (config, _) = BrokerConfig::new(properties).expect("good properties");
         let store = Store::Tiered(MemDisk::new(7), bucket.clone());
-        Opened::on(store, Arc::new(SimClock::new(NOW_MS)), Arc::new(config), Levels::KNOWN, 7).await.start().await
+        Opened::on(store, Arc::new(SimClock::new(NOW_MS)), Arc::new(config), Levels::KNOWN, 7)
+            .await
+            .start()
+            .await
     }
 
     /// Stops as SIGTERM does, and starts again on the same disk.

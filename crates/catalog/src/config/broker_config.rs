@@ -214,6 +214,13 @@ impl BrokerConfig {
         }
     }
 
+    fn double(&self, name: &str) -> f64 {
+        match self.values.get(name) {
+            Some(Value::Double(value)) => *value,
+            other => unreachable!("{name} is a real number of the table, not {other:?}"),
+        }
+    }
+
     fn boolean(&self, name: &str) -> bool {
         match self.values.get(name) {
             Some(Value::Boolean(value)) => *value,
@@ -250,11 +257,13 @@ macro_rules! accessors {
     (@type short) => { i16 };
     (@type long) => { i64 };
     (@type flag) => { bool };
+    (@type real) => { f64 };
     (@type words) => { String };
     (@type items) => { Vec<String> };
     (@get $self:ident int $key:literal) => { $self.integer($key) as i32 };
     (@get $self:ident short $key:literal) => { $self.integer($key) as i16 };
     (@get $self:ident long $key:literal) => { $self.integer($key) };
+    (@get $self:ident real $key:literal) => { $self.double($key) };
     (@get $self:ident flag $key:literal) => { $self.boolean($key) };
     (@get $self:ident words $key:literal) => { $self.text($key) };
     (@get $self:ident items $key:literal) => { $self.list($key) };
@@ -271,6 +280,13 @@ accessors! {
     bucket_puts_per_second: "bucket.puts.per.second" int,
     bucket_object_bytes: "bucket.object.bytes" int,
     bucket_replicas_open_max: "bucket.replicas.open.max" int,
+    bucket_price_put: "bucket.price.put" real,
+    bucket_price_get: "bucket.price.get" real,
+    bucket_price_list: "bucket.price.list" real,
+    bucket_price_delete: "bucket.price.delete" real,
+    bucket_price_gib_month: "bucket.price.gib.month" real,
+    bucket_replaced_keep_ms: "bucket.replaced.keep.ms" long,
+    bucket_segment_bytes: "bucket.segment.bytes" long,
     num_partitions: "num.partitions" int,
     default_replication_factor: "default.replication.factor" int,
     auto_create_topics_enable: "auto.create.topics.enable" flag,

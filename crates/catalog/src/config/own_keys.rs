@@ -2,7 +2,7 @@
 //! design §6.
 
 use super::key::ConfigType::*;
-use super::key::{ConfigKey, key};
+use super::key::{ConfigKey, Validator, key};
 
 pub static OWN_KEYS: &[ConfigKey] = &[
     key("admin.address", String, "127.0.0.1:8080", "Address of metrics and health over HTTP.").ours(),
@@ -49,6 +49,46 @@ pub static OWN_KEYS: &[ConfigKey] = &[
     .min(1 << 16)
     .ours(),
     key(
+        "bucket.price.delete",
+        Double,
+        "0.0",
+        "Data in a bucket: what the store charges for a million DELETE requests, for the estimate ottla_bucket_cost_month. The currency is yours; the defaults are the list prices of S3 Standard in us-east-1, in dollars.",
+    )
+    .check(Validator::DoubleRange { min: 0.0, max: 1e9 })
+    .ours(),
+    key(
+        "bucket.price.get",
+        Double,
+        "0.4",
+        "Data in a bucket: what the store charges for a million GET requests, for the estimate ottla_bucket_cost_month.",
+    )
+    .check(Validator::DoubleRange { min: 0.0, max: 1e9 })
+    .ours(),
+    key(
+        "bucket.price.gib.month",
+        Double,
+        "0.023",
+        "Data in a bucket: what the store charges for a GiB for a month, for the estimate ottla_bucket_cost_month.",
+    )
+    .check(Validator::DoubleRange { min: 0.0, max: 1e9 })
+    .ours(),
+    key(
+        "bucket.price.list",
+        Double,
+        "5.0",
+        "Data in a bucket: what the store charges for a million LIST requests, for the estimate ottla_bucket_cost_month.",
+    )
+    .check(Validator::DoubleRange { min: 0.0, max: 1e9 })
+    .ours(),
+    key(
+        "bucket.price.put",
+        Double,
+        "5.0",
+        "Data in a bucket: what the store charges for a million PUT requests, for the estimate ottla_bucket_cost_month.",
+    )
+    .check(Validator::DoubleRange { min: 0.0, max: 1e9 })
+    .ours(),
+    key(
         "bucket.puts.per.second",
         Int,
         "4",
@@ -58,6 +98,14 @@ pub static OWN_KEYS: &[ConfigKey] = &[
     .min(1)
     .ours(),
     key(
+        "bucket.replaced.keep.ms",
+        Long,
+        "600000",
+        "Data in a bucket: an object in whose place others are stays so long, for readers who learnt of it a moment before.",
+    )
+    .min(0)
+    .ours(),
+    key(
         "bucket.replicas.open.max",
         Int,
         "10000",
@@ -65,6 +113,15 @@ pub static OWN_KEYS: &[ConfigKey] = &[
          read for longest is closed for another.",
     )
     .min(1)
+    .ours(),
+    key(
+        "bucket.segment.bytes",
+        Long,
+        "268435456",
+        "Data in a bucket: small segments are merged into ones of about this size. A broker has one in memory while it makes it, and \
+         retention removes what a partition has in one of them as a whole.",
+    )
+    .min(1 << 20)
     .ours(),
     key(
         "cluster.partitions.max",

@@ -24,6 +24,7 @@ use world::clock::SharedClock;
 use world::disk::{Disk, DiskCounters, DiskError, DiskErrorKind, DiskLock, RealDisk};
 use world::rng::SharedRng;
 
+use super::bucket_cost::{BucketCost, Prices};
 use crate::exit::Failure;
 
 /// What `--data` names.
@@ -67,7 +68,7 @@ pub struct Data {
 
 pub enum MediumCounters {
     Disk(Arc<DiskCounters>),
-    Bucket(Arc<BucketCounters>),
+    Bucket(Arc<BucketCounters>, Arc<BucketCost>),
 }
 
 pub async fn open(
@@ -103,7 +104,8 @@ async fn open_bucket(
     }
     let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("{shown}: {error}"));
     let bucket: Arc<dyn Bucket> = RealBucket::open(address).map_err(Failure::usage)?;
-    let counters = MediumCounters::Bucket(bucket.counters());
+    let cost = BucketCost::new(Prices::of(config), clock.monotonic());
+    let counters = MediumCounters::Bucket(bucket.counters(), Arc::new(cost));
     probe(&bucket, "probe/", &**rng).await.map_err(|error| failed(&error))?;
     let options = CatalogOptions {
         lease_ttl: milliseconds(config.bucket_lease_ttl_ms()),
@@ -122,6 +124,8 @@ async fn open_bucket(
         bucket_view_interval: milliseconds(config.bucket_follow_interval_ms()),
         // A job is in memory twice: as it was and as it will be.
         rewrite_job_bytes: 64 << 20,
+        bucket_segment_bytes: config.bucket_segment_bytes() as u64,
+        bucket_replaced_keep: milliseconds(config.bucket_replaced_keep_ms()),
         ..settings(config)
     };
     let log = CommitLog::open_bucket(bucket, clock.clone(), rng.clone(), settings, catalog.clone());

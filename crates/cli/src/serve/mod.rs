@@ -3,6 +3,7 @@
 //! The addresses are bound first: a port that is taken is said before anything is written, the broker can advertise the port that it
 //! got, and clients that come during recovery wait in the kernel's queue instead of being refused.
 
+mod bucket_cost;
 mod data;
 mod idle_memory;
 mod inter_broker;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use broker::{Broker, TopicCountersSnapshot};
 use catalog::{Catalog, Topic};
 use commitlog::tier::Tier;
-use commitlog::{CommitLog, LogState};
+use commitlog::{CommitLog, LogCounters, LogState};
 use parking_lot::RwLock;
 use protocol::{Str, TopicIdPartition, Uuid};
 use server::{InterBroker, MetricsText, Readiness, Report, Server};
@@ -14,6 +15,7 @@ use world::bucket::BucketCounters;
 use world::clock::SharedClock;
 use world::disk::DiskCounters;
 
+use super::bucket_cost::{BucketCost, Requests};
 use super::data::MediumCounters;
 
 /// Partitions with series of their own; a page of 100,000 partitions would be 30 MB.
@@ -119,7 +121,10 @@ impl Report for Progress {
                 write_disk_metrics(text, disk);
                 rooms.tier.iter().for_each(|bucket| write_bucket_metrics(text, bucket));
             }
-            MediumCounters::Bucket(bucket) => write_bucket_metrics(text, bucket),
+            MediumCounters::Bucket(bucket, cost) => {
+                write_bucket_metrics(text, bucket);
+                write_bucket_cost(text, bucket, cost, rooms.log.counters(), self.clock.monotonic());
+            }
         }
         write_partition_metrics(text, &rooms.catalog, &rooms.log);
     }
@@ -185,6 +190,21 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog) {
         "Bytes of batches written into segments.",
         load(&counters.bytes_rewritten),
     );
+    text.counter(
+        "ottla_merges_total",
+        "Bucket: of these rewrites, those that made one segment of several.",
+        load(&counters.merges),
+    );
+    text.gauge(
+        "ottla_rewriter_damaged",
+        "Bucket: objects or logs that are left as they are because something of them is damaged or missing. Not 0: see the log.",
+        load(&counters.rewriter_damaged),
+    );
+    text.gauge(
+        "ottla_bucket_replaced_objects",
+        "Bucket: objects that nothing leads to any more and that stay for bucket.replaced.keep.ms.",
+        load(&counters.replaced_objects),
+    );
     let more: [(&str, &str, &str, &AtomicU64); 4] = [
         (
             "ottla_wal_files_recycled_total",
@@ -210,6 +230,14 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog) {
     let (tail, tail_limit) = log.tail_bytes();
     text.gauge("ottla_tail_cache_bytes", "Recent chunks kept in memory for readers at the tail.", tail);
     text.gauge("ottla_tail_cache_limit_bytes", "The most of it (log.cache.bytes).", tail_limit);
+    if let Some((cached, limit)) = log.bucket_cache_bytes() {
+        text.gauge(
+            "ottla_bucket_cache_bytes",
+            "Pieces of objects kept in memory for readers of old data.",
+            cached,
+        );
+        text.gauge("ottla_bucket_cache_limit_bytes", "The most of it.", limit);
+    }
     let (unflushed, unflushed_limit) = log.unflushed_bytes();
     text.gauge("ottla_unflushed_bytes", "Batches that wait for their commit.", unflushed);
     text.gauge(
@@ -306,6 +334,36 @@ fn write_bucket_metrics(text: &mut MetricsText, bucket: &BucketCounters) {
     text.counter("ottla_bucket_errors_total", "Requests that did not succeed.", load(&bucket.errors));
     text.counter("ottla_bucket_put_bytes_total", "Bytes sent to the bucket.", load(&bucket.bytes_put));
     text.counter("ottla_bucket_get_bytes_total", "Bytes read from the bucket.", load(&bucket.bytes_got));
+}
+
+/// Of this broker's requests, and of the whole bucket's bytes.
+fn write_bucket_cost(
+    text: &mut MetricsText,
+    bucket: &BucketCounters,
+    cost: &BucketCost,
+    log: &LogCounters,
+    now: Duration,
+) {
+    text.gauge(
+        "ottla_bucket_objects",
+        "Objects of logs, segments and the manifest in the whole bucket, when it was listed last (once an hour).",
+        load(&log.bucket_objects),
+    );
+    text.gauge("ottla_bucket_bytes", "Bytes of these objects.", load(&log.bucket_bytes));
+    let requests = Requests {
+        puts: load(&bucket.puts),
+        gets: load(&bucket.gets),
+        lists: load(&bucket.lists),
+        deletes: load(&bucket.deletes),
+    };
+    text.family(
+        "ottla_bucket_cost_month",
+        "gauge",
+        "Estimate, by bucket.price.*: this broker's requests if it goes on as in the last hour, and the storage of all of the bucket.",
+    );
+    for (part, amount) in cost.month(now, requests, load(&log.bucket_bytes)) {
+        text.sample("ottla_bucket_cost_month", &[("part", part)], format_args!("{amount:.4}"));
+    }
 }
 
 fn write_disk_metrics(text: &mut MetricsText, disk: &DiskCounters) {

@@ -27,6 +27,17 @@ pub fn segment_key(id: &SegmentId) -> String {
     format!("{SEGMENTS}{:020}/{random:016x}", uploader_of(id))
 }
 
+/// Which segment has this key.
+pub fn segment_of(key: &str) -> Option<SegmentId> {
+    let uploader = uploader(key)?;
+    let (_, random) = key.strip_prefix(SEGMENTS)?.split_once('/')?;
+    let random = u64::from_str_radix(random, 16).ok().filter(|_| random.len() == 16)?;
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&uploader.to_be_bytes());
+    id[8..].copy_from_slice(&random.to_be_bytes());
+    Some(id)
+}
+
 pub fn manifest_key(wal_id: u64, object: &str) -> String {
     format!("{MANIFEST}{wal_id:020}/{object}")
 }
@@ -42,6 +53,9 @@ pub fn uploader(key: &str) -> Option<u64> {
     (digits.len() == 20).then(|| digits.parse().ok())?
 }
 
+/// What is read back at a time: a long object is in memory once already.
+const READ_BACK_BYTES: usize = 16 << 20;
+
 /// Stores an object and reads it back: nothing rests on one that was not seen whole.
 pub async fn put(bucket: &dyn Bucket, key: &str, bytes: &Bytes) -> Result<(), BucketError> {
     let broken = |detail: &str| BucketError {
@@ -55,10 +69,17 @@ pub async fn put(bucket: &dyn Bucket, key: &str, bytes: &Bytes) -> Result<(), Bu
         Ok(Stored::Other(_)) => return Err(broken("another content is there")),
         Err(error) => return Err(error.error),
     }
-    match patiently(PATIENCE, || bucket.get(key)).await? {
-        Some(object) if object.bytes == *bytes => Ok(()),
-        _ => Err(broken("what is read back is not what was stored")),
+    for from in (0..bytes.len().max(1)).step_by(READ_BACK_BYTES) {
+        let to = bytes.len().min(from + READ_BACK_BYTES);
+        // One byte more than there should be behind the last.
+        let asked = if to == bytes.len() { to + 1 } else { to };
+        let range = from as u64..asked as u64;
+        match patiently(PATIENCE, || bucket.get_range(key, range.clone())).await? {
+            Some(read) if read == bytes[from..to] => {}
+            _ => return Err(broken("what is read back is not what was stored")),
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -71,7 +92,8 @@ mod tests {
         let id = new_segment_id(77, &SeededRng::new(1));
         assert_eq!(uploader(&segment_key(&id)), Some(77));
         assert_eq!(uploader(&manifest_key(78, "0001-x.manifest")), Some(78));
-        assert_eq!(uploader_of(&id), 77);
+        assert_eq!((uploader_of(&id), segment_of(&segment_key(&id))), (77, Some(id)));
+        assert_eq!(segment_of("seg/00000000000000000077/12"), None);
         assert_eq!([uploader("wal/1/2"), uploader("seg/1/2"), uploader("meta/3")], [None; 3]);
     }
 }

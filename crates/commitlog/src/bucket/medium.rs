@@ -10,15 +10,18 @@ use bytes::Bytes;
 use catalog::Catalog;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
+use protocol::TopicIdPartition;
 use tokio::sync::Notify;
 use world::broken;
 use world::bucket::Bucket;
 use world::task;
 
-use super::blocks::{Blocks, Home};
+use super::blocks::{Blocks, Home, Object};
+use super::piece_index::PieceIndex;
 use super::shards::Shards;
 use super::slot::slot_key;
 use super::views::Views;
+use crate::container::HEADER_LEN;
 use crate::error::{CommitError, ReadError};
 use crate::extent::{Extent, Source};
 use crate::log::{LogState, Shared};
@@ -35,8 +38,9 @@ pub struct BucketMedium {
     pub shards: Shards,
     /// Versions of the manifest's shards whose pieces the partitions here have. Held while they are put in.
     pub followed: tokio::sync::Mutex<BTreeMap<u32, u64>>,
-    pub blocks: Blocks,
+    pub blocks: Arc<Blocks>,
     pub views: Views,
+    pub(super) pieces: PieceIndex,
     own: Mutex<Own>,
     /// Slots of our own WAL that were sent; as many are acknowledged as [`Own`] says.
     sent: AtomicU64,
@@ -79,12 +83,18 @@ struct Barrier {
 
 impl BucketMedium {
     /// Of what it has read it keeps so many bytes.
-    pub fn new(bucket: Arc<dyn Bucket>, catalog: Arc<Catalog>, cache_bytes_max: usize) -> Self {
+    pub fn new(
+        bucket: Arc<dyn Bucket>,
+        catalog: Arc<Catalog>,
+        cache_bytes_max: usize,
+        ahead_bytes_max: usize,
+    ) -> Self {
         Self {
             shards: Shards::new(bucket.clone()),
             followed: tokio::sync::Mutex::default(),
-            blocks: Blocks::new(cache_bytes_max, PATIENCE),
+            blocks: Arc::new(Blocks::new(cache_bytes_max, ahead_bytes_max, PATIENCE)),
             views: Views::default(),
+            pieces: PieceIndex::default(),
             own: Mutex::default(),
             sent: AtomicU64::new(0),
             stored: AtomicU64::new(0),
@@ -183,6 +193,16 @@ impl BucketMedium {
         }
     }
 
+    /// Extents in pieces that one read takes.
+    pub async fn cut(
+        &self,
+        id: &TopicIdPartition,
+        extents: Vec<Extent>,
+        offset: i64,
+    ) -> Result<Vec<Extent>, ReadError> {
+        self.pieces.cut_extents(&*self.bucket, id, extents, offset).await
+    }
+
     /// The bytes of extents, unchecked.
     pub async fn read_extents(&self, extents: &[Extent]) -> Result<Vec<Bytes>, ReadError> {
         let mut all = Vec::with_capacity(extents.len());
@@ -195,7 +215,14 @@ impl BucketMedium {
     }
 
     async fn read(&self, extent: &Extent) -> Result<Bytes, ReadError> {
-        self.blocks.read(&*self.bucket, home(extent), extent.position(), extent.len).await
+        let len = extent.segment().map(|place| HEADER_LEN as u64 + place.segment.payload_len);
+        let object = Object { home: home(extent), len };
+        self.blocks.read(&self.bucket, object, extent.position(), extent.len).await
+    }
+
+    /// Bytes of objects in memory, and their bound.
+    pub fn cached_bytes(&self) -> usize {
+        self.blocks.bytes()
     }
 
     /// Its bytes were not what was committed: perhaps they are, in the store.

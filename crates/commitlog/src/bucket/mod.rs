@@ -14,9 +14,16 @@
 
 mod audit;
 mod blocks;
+mod changes;
 mod folder;
+mod graves;
+mod inputs;
 mod loader;
 mod medium;
+mod merging;
+#[cfg(test)]
+mod petabyte;
+mod piece_index;
 mod put_budget;
 mod rewriter;
 mod shards;
@@ -27,7 +34,7 @@ mod views;
 mod writer;
 
 pub use audit::{Audit, AuditError, NAMED_MAX, Named, WalAudit, audit};
-pub(crate) use blocks::{Blocks, Home};
+pub(crate) use blocks::{Blocks, Home, Object};
 pub(crate) use loader::{follow_manifest, load, take_over_own};
 pub(crate) use medium::BucketMedium;
 pub(crate) use rewriter::{BucketRewriter, rewrite};

@@ -1,4 +1,4 @@
-//! Turns slots into segments, and removes what nobody needs any more.
+//! Turns slots into segments and small segments into larger ones, and removes what nobody needs any more.
 //!
 //! ```text
 //!  slots 7, 8, 9: a b │ a c │ b          segment: a a │ b b │ c
@@ -10,73 +10,136 @@
 //! another broker. One record says all of it at once: the mark, and shards of the manifest with what the slots said besides batches
 //! (R6, F2). It counts when our own replay has accepted it (R7); before that nothing goes. What was uploaded for a record that did
 //! not count goes at once, or when its uploader is fenced (R8).
+//!
+//! What should be merged says `merging.rs`. Exactly one broker merges a segment: who uploaded it, or who has that one's duties. A
+//! merge is made of pieces as the manifest has them, named one by one; it is put into the newest version of the manifest where
+//! all of them are still there, and the catalog takes it only if that is the newest version still. So it may take as long as it
+//! likes: whoever changed something meanwhile is not undone, and the segment that was made is of use all the same.
+//!
+//! What is damaged or missing is left as it is, said, and looked at again later; the rest goes on (P7).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use catalog::{Catalog, CatalogError, MetadataRecord, Precondition, ShardChange, State};
+use futures_util::future::{join_all, try_join_all};
+use futures_util::stream::{self, StreamExt};
 use protocol::{Str, TopicIdPartition};
 use world::broken;
-use world::bucket::{Bucket, BucketError, patiently};
+use world::bucket::{Bucket, BucketError, Object, patiently};
 use world::task;
 
+use super::changes::{AllShards, Changes, Known, all_pieces, is_below, unused};
 use super::folder::{self, new_segment_id, put, segment_key};
+use super::graves::Graves;
+use super::inputs::{self, Input, InputError};
 use super::loader::{check_place, follow_manifest, log_starts_of};
-use super::shards::{BucketShard, ShardError, ShardPartition, encoded, heads};
+use super::merging::{Merge, Sizes, moved, next_merge};
+use super::piece_index::is_long;
+use super::shards::{ShardError, encoded, heads};
 use super::slot::slot_key;
 use super::takeover::PATIENCE;
 use crate::checkpoint::PartitionCheckpoint;
-use crate::container::{self, Footer, FooterExtent};
+use crate::container::{self, Footer, FooterExtent, LogStart};
+use crate::error::ReadError;
 use crate::log::{LogState, Shared};
 use crate::manifest::{PlacedPiece, SHARDS, shard_of};
 use crate::producers::produced;
 use crate::rewrite::RewriteError;
-use crate::segment::{SegmentBuilder, SegmentId, SegmentIdentity, SegmentInfo, SegmentSource, tallies_of};
+use crate::segment::{PIECE_BYTES, SegmentBuilder, SegmentId, SegmentIdentity, SegmentSource, tallies_of};
 
 /// Between two looks for objects that nobody needs: late requests bring them back, for ever.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 const UNKNOWN_PAUSE: Duration = Duration::from_millis(200);
+/// Between two tries to change what others change at the same time.
+const OVERTAKEN_PAUSE: Duration = Duration::from_millis(50);
+/// Such tries, before all of it is done anew.
+const TRIES_MAX: u32 = 20;
+/// What is damaged is looked at again after this: a store may have had a bad hour.
+const DAMAGED_PAUSE: Duration = Duration::from_secs(600);
 const DELETES_AT_ONCE: usize = 16;
 const LISTED_AT_ONCE: usize = 1000;
+/// Slots read ahead while one is looked at. Each is as long as a commit.
+const SLOTS_AHEAD: usize = 4;
 
 pub struct BucketRewriter {
     shared: Arc<Shared>,
     bucket: Arc<dyn Bucket>,
     catalog: Arc<Catalog>,
-    /// Something is damaged or not what we took it for: everything stays where it is, and with it what comes behind (P7).
-    stopped: Option<String>,
+    /// Damaged or missing, and until when it is left alone.
+    damaged: BTreeMap<Place, Duration>,
+    graves: Graves,
     swept_at: Option<Duration>,
-    /// The manifest that was looked through for what is dead, and at which position of the catalog.
+    /// When the manifest was looked through for something to merge, with nothing found.
+    merged_at: Option<Duration>,
+    /// That manifest, and at which position of the catalog.
     examined: Option<(Vec<u64>, u64)>,
 }
 
-/// Shards as the catalog has them, with the keys of their objects.
-#[derive(Clone)]
-struct Known {
-    key: String,
-    shard: Arc<BucketShard>,
+/// What cannot be worked on when it is damaged; everything else can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Wal(u64),
+    Segment(SegmentId),
+    Shard(u32),
 }
 
-type AllShards = BTreeMap<u32, Known>;
+impl std::fmt::Display for Place {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Wal(wal_id) => write!(out, "WAL {wal_id}"),
+            Place::Segment(id) => write!(out, "{}", segment_key(id)),
+            Place::Shard(number) => write!(out, "shard {number} of the manifest"),
+        }
+    }
+}
 
-/// All shards that a job may change, as they are and as they will be.
-struct Changes {
-    old: AllShards,
-    new: BTreeMap<u32, BucketShard>,
+/// Why a step ends early.
+enum Stop {
+    Damaged(Place, String),
+    Error(RewriteError),
+}
+
+impl<E: Into<RewriteError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Stop::Error(error.into())
+    }
 }
 
 /// Runs of batches of one partition, with the bytes that they lie in.
 type Run = (TopicIdPartition, Bytes);
 
+/// What a slot adds to the manifest, of topics that were there when it was read.
+struct SlotIndex {
+    key: String,
+    created_ms: i64,
+    footer: Footer,
+    log_starts: Vec<LogStart>,
+}
+
 /// Slots that go together.
 struct Job {
     to: u64,
+    slots: Vec<SlotIndex>,
     runs: Vec<Run>,
-    changes: Changes,
+}
+
+/// A segment that is in the bucket, and that nothing leads to yet.
+struct Uploaded {
+    key: String,
+    pieces: BTreeMap<TopicIdPartition, Vec<PlacedPiece>>,
+}
+
+/// What was listed.
+#[derive(Default)]
+struct Listing {
+    objects: u64,
+    bytes: u64,
 }
 
 /// What became of a change.
@@ -87,95 +150,42 @@ enum Settled {
     Overtaken,
 }
 
-impl Changes {
-    fn of(old: AllShards) -> Self {
-        let next = |(number, known): (&u32, &Known)| {
-            let shard = BucketShard { version: known.shard.version + 1, ..BucketShard::clone(&known.shard) };
-            (*number, shard)
-        };
-        Self { new: old.iter().map(next).collect(), old }
-    }
-
-    fn partition(&mut self, id: TopicIdPartition) -> &mut ShardPartition {
-        let shard = self.new.get_mut(&shard_of(&id)).expect("all shards of a job were read");
-        shard.partitions.entry(id).or_default()
-    }
-
-    /// Forgets shards that stayed the same, topics that are gone, and pieces below their partition's start.
-    fn trim(&mut self, state: &State, producers_max: usize) {
-        for shard in self.new.values_mut() {
-            shard.partitions.retain(|id, _| state.topic_by_id(id.topic_id).is_some());
-            for ShardPartition { pieces, state } in shard.partitions.values_mut() {
-                let dead =
-                    pieces.partition_point(|placed| is_below(placed.piece.last_offset, state.log_start));
-                pieces.drain(..dead);
-                state.trim_epochs();
-                state.transactions.trim(state.log_start);
-            }
-            forget_producers(shard, producers_max / SHARDS as usize);
-        }
-        let old = &self.old;
-        self.new.retain(|number, shard| old[number].shard.partitions != shard.partitions);
-    }
-
-    /// Segments that only old versions lead to, of the shards that change.
-    fn no_longer_mentioned(&self) -> BTreeSet<SegmentId> {
-        let changed = self.old.iter().filter(|(number, _)| self.new.contains_key(number));
-        let before: BTreeSet<SegmentId> = changed.flat_map(|(_, known)| known.shard.segments()).collect();
-        let after: BTreeSet<SegmentId> = self.new.values().flat_map(BucketShard::segments).collect();
-        before.difference(&after).copied().collect()
-    }
-}
-
-/// Nothing of it is readable any more: it may go.
-fn is_below(last_offset: i64, log_start: i64) -> bool {
-    match broken::rule("obsolete-by-overflow") {
-        true => (last_offset as u32) < log_start as u32,
-        false => last_offset < log_start,
-    }
-}
-
-/// Those that were silent longest go first, a producer in many partitions counts in each.
-fn forget_producers(shard: &mut BucketShard, max: usize) {
-    let count: usize = shard.partitions.values().map(|partition| partition.state.producers.len()).sum();
-    if count <= max.max(1) {
-        return;
-    }
-    let mut ages: Vec<(i64, TopicIdPartition, i64)> = Vec::with_capacity(count);
-    for (id, partition) in &shard.partitions {
-        // Never one inside a transaction.
-        let idle = partition.state.producers.iter();
-        let idle = idle.filter(|(producer, _)| partition.state.transactions.open(**producer).is_none());
-        ages.extend(idle.map(|(producer, state)| (state.last_append_ms, *id, *producer)));
-    }
-    ages.sort_unstable();
-    for (_, id, producer) in ages.into_iter().take(count - max) {
-        shard.partitions.get_mut(&id).expect("it was listed").state.producers.remove(&producer);
-    }
-}
-
 impl BucketRewriter {
     pub fn new(shared: Arc<Shared>) -> Self {
         let medium = shared.medium.bucket();
         let (bucket, catalog) = (medium.bucket.clone(), medium.catalog.clone());
-        Self { shared, bucket, catalog, stopped: None, swept_at: None, examined: None }
+        Self {
+            shared,
+            bucket,
+            catalog,
+            damaged: BTreeMap::new(),
+            graves: Graves::default(),
+            swept_at: None,
+            merged_at: None,
+            examined: None,
+        }
     }
 
     /// Does one thing that is due; false when there is none.
     pub async fn step(&mut self) -> Result<bool, RewriteError> {
-        if let Some(why) = &self.stopped {
-            return Err(RewriteError::Stopped(why.clone()));
-        }
         let done = self.next().await;
-        if let Err(RewriteError::Stopped(why)) = &done {
-            self.stopped = Some(why.clone());
-        }
+        let counters = &self.shared.counters;
+        counters.replaced_objects.store(self.graves.len() as u64, Ordering::Relaxed);
+        let done = match done {
+            Ok(done) => Ok(done),
+            Err(Stop::Error(error)) => Err(error),
+            Err(Stop::Damaged(place, detail)) => {
+                self.damaged.insert(place, self.shared.clock.monotonic() + DAMAGED_PAUSE);
+                Err(RewriteError::Damaged { place: place.to_string(), detail })
+            }
+        };
+        counters.rewriter_damaged.store(self.damaged.len() as u64, Ordering::Relaxed);
         done
     }
 
-    async fn next(&mut self) -> Result<bool, RewriteError> {
+    async fn next(&mut self) -> Result<bool, Stop> {
         if self.shared.closing.load(Ordering::Acquire) {
-            return Err(RewriteError::Closing);
+            return Err(RewriteError::Closing.into());
         }
         let is_fenced = self.catalog.is_fenced() && !broken::rule("slatedb-1682");
         if matches!(self.shared.state(), LogState::Failed(_)) || is_fenced {
@@ -184,16 +194,23 @@ impl BucketRewriter {
         if broken::rule("last-topic-deleted") && self.catalog.read().topic_count() == 0 {
             return Ok(false);
         }
+        let now = self.shared.clock.monotonic();
+        self.damaged.retain(|_, until| *until > now);
+        let due = self.graves.take_due(now);
+        self.delete(due).await;
         follow_manifest(&self.shared).await;
         for (wal_id, slots) in self.due() {
-            if self.rewrite(wal_id, slots).await? {
+            if !self.damaged.contains_key(&Place::Wal(wal_id)) && self.rewrite(wal_id, slots).await? {
                 return Ok(true);
             }
         }
-        if self.drop_dead().await? {
-            return Ok(true);
+        let interval = self.shared.settings.bucket_merge_interval;
+        if self.merged_at.is_none_or(|at| now.saturating_sub(at) >= interval) {
+            if self.tidy().await? {
+                return Ok(true);
+            }
+            self.merged_at = Some(now);
         }
-        let now = self.shared.clock.monotonic();
         let at_once = broken::rule("slatedb-352") || broken::rule("sweep-before-manifest");
         if at_once || self.swept_at.is_none_or(|at| now.saturating_sub(at) >= SWEEP_INTERVAL) {
             self.sweep().await?;
@@ -230,109 +247,222 @@ impl BucketRewriter {
     }
 
     /// False: an older WAL has to be rewritten first.
-    async fn rewrite(&mut self, wal_id: u64, slots: Range<u64>) -> Result<bool, RewriteError> {
+    async fn rewrite(&mut self, wal_id: u64, slots: Range<u64>) -> Result<bool, Stop> {
         let from = slots.start;
-        let Some(job) = self.read(wal_id, slots).await? else { return Ok(false) };
-        let Job { to, runs, mut changes } = job;
+        let Some(Job { to, slots, runs }) = self.read(wal_id, slots).await? else { return Ok(false) };
         let source = SegmentSource::Slots { wal_id, from, to };
-        let uploaded = self.segment(&runs, vec![source], &mut changes).await?;
-        changes.trim(&self.catalog.read(), self.shared.settings.producers_max);
-        let record = |shards| MetadataRecord::RewriteWal { wal_id, from, to, shards };
+        let uploaded = match runs.is_empty() {
+            true => None,
+            false => {
+                let mut builder =
+                    SegmentBuilder::new(PIECE_BYTES, runs.iter().map(|(_, run)| run.len()).sum());
+                for (id, run) in runs {
+                    builder.push(id, run)?;
+                }
+                Some(self.upload(builder, vec![source]).await?)
+            }
+        };
+        let record = |shards| vec![MetadataRecord::RewriteWal { wal_id, from, to, shards }];
         // Nobody else may move it.
         let marked = |state: &State, _: &[(u32, Str)]| state.wal(wal_id).is_some_and(|wal| wal.mark == to);
-        if self.change(changes, uploaded, |shards| vec![record(shards)], marked).await? == Settled::Accepted {
-            self.delete((from..to).map(|slot| slot_key(wal_id, slot)).collect()).await;
+        let me = self.catalog.wal_id();
+        let is_due = |state: &State| {
+            let anybodys = broken::rule("double-rewriter");
+            state.wal(wal_id).is_some_and(|wal| wal.mark == from && (wal.rewriter == me || anybodys))
+        };
+        // Somebody else changes the same shards: what was uploaded is good for the next version of them as well.
+        for _ in 0..TRIES_MAX {
+            let Some(old) = self.shards().await? else { continue };
+            if !is_due(&self.catalog.read()) {
+                break;
+            }
+            let mut changes = Changes::of(old);
+            let mut ends = BTreeMap::new();
+            let mut is_continued = true;
+            for slot in &slots {
+                is_continued = is_continued && self.continues(wal_id, &changes, &mut ends, slot)?;
+                if is_continued {
+                    self.take(wal_id, &mut changes, slot)?;
+                }
+            }
+            if !is_continued {
+                break;
+            }
+            for (id, pieces) in uploaded.iter().flat_map(|uploaded| &uploaded.pieces) {
+                changes.add(*id, pieces.clone());
+            }
+            changes.trim(&self.catalog.read(), self.shared.settings.producers_max);
+            if self.change(changes, record, marked).await? == Settled::Accepted {
+                self.let_go((from..to).map(|slot| slot_key(wal_id, slot)).collect()).await;
+                return Ok(true);
+            }
+            task::sleep(OVERTAKEN_PAUSE).await;
         }
+        self.delete_unused(uploaded.into_iter().map(|uploaded| uploaded.key).collect()).await?;
         Ok(true)
     }
 
     /// Whole slots, each read once, as many as a job takes, and what they add to the manifest. None: not even the first one
     /// continues it.
-    async fn read(&self, wal_id: u64, slots: Range<u64>) -> Result<Option<Job>, RewriteError> {
+    async fn read(&self, wal_id: u64, slots: Range<u64>) -> Result<Option<Job>, Stop> {
         let Some(old) = self.shards().await? else { return Ok(None) };
         let mut changes = Changes::of(old);
-        let mut runs: BTreeMap<TopicIdPartition, Vec<(i64, Bytes)>> = BTreeMap::new();
-        let (from, mut to, mut bytes) = (slots.start, slots.start, 0);
-        while to < slots.end && (to == from || bytes < self.shared.settings.rewrite_job_bytes) {
-            let key = slot_key(wal_id, to);
-            let object = patiently(PATIENCE, || self.bucket.get(&key)).await?;
-            let Some(object) = object else {
+        let mut ends = BTreeMap::new();
+        let mut job = Job { to: slots.start, slots: Vec::new(), runs: Vec::new() };
+        let mut runs: BTreeMap<(u32, TopicIdPartition), Vec<(i64, Bytes)>> = BTreeMap::new();
+        let mut bytes = 0;
+        let fetch = async |slot: u64| {
+            let key = slot_key(wal_id, slot);
+            let object = patiently(PATIENCE, || self.bucket.get(&key)).await;
+            (slot, key, object)
+        };
+        let mut reads = pin!(stream::iter(slots).map(fetch).buffered(SLOTS_AHEAD));
+        while (bytes == 0 || bytes < self.shared.settings.rewrite_job_bytes)
+            && let Some((slot, key, object)) = reads.next().await
+        {
+            let Some(Object { bytes: object, .. }) = object? else {
                 self.catch_up().await?;
                 let state = self.catalog.read();
                 let is_ours = state.wal(wal_id).is_some_and(|wal| wal.rewriter == self.catalog.wal_id());
                 return match is_ours && !self.catalog.is_fenced() {
-                    true => Err(RewriteError::Stopped(format!("{key} is missing"))),
+                    true => Err(Stop::Damaged(Place::Wal(wal_id), format!("{key} is missing"))),
                     // Whose it is now has gone on.
                     false => Ok(None),
                 };
             };
-            // P7: damage stays where it is and is not spread; every checksum is looked at.
-            let stopped = |what: String| RewriteError::Stopped(format!("{key}: {what}"));
-            let (header, footer) =
-                container::open(&object.bytes).map_err(|error| stopped(error.to_string()))?;
-            check_place(&header, wal_id, to).map_err(stopped)?;
-            let lives =
-                |extent: &&FooterExtent| self.catalog.read().topic_by_id(extent.id.topic_id).is_some();
-            let ours = self.own_partitions_only();
-            let is_ours = |extent: &&FooterExtent| ours.as_ref().is_none_or(|ours| ours.contains(&extent.id));
-            let extents: Vec<&FooterExtent> = footer.extents.iter().filter(lives).filter(is_ours).collect();
-            let is_live = |id: &TopicIdPartition| self.catalog.read().topic_by_id(id.topic_id).is_some();
-            if !continues(&mut changes, &extents, &footer, is_live).map_err(stopped)? {
+            let index = self.index(wal_id, slot, key, &object)?;
+            if !self.continues(wal_id, &changes, &mut ends, &index)? {
                 break;
             }
-            for extent in extents {
-                let state = &mut changes.partition(extent.id).state;
-                state.replay(extent, &footer, header.created_ms);
+            self.take(wal_id, &mut changes, &index)?;
+            for extent in &index.footer.extents {
                 let at = extent.position as usize;
-                let run = object.bytes.slice(at..at + extent.len as usize);
-                runs.entry(extent.id).or_default().push((extent.last_offset as i64, run));
+                let run = object.slice(at..at + extent.len as usize);
+                let place = (shard_of(&extent.id), extent.id);
+                runs.entry(place).or_default().push((extent.last_offset as i64, run));
             }
-            for start in log_starts_of(&footer).map_err(stopped)? {
-                if self.catalog.read().topic_by_id(start.id.topic_id).is_some() {
-                    let state = &mut changes.partition(start.id).state;
-                    state.log_start = state.log_start.max(start.offset as i64);
-                }
-            }
-            bytes += object.bytes.len() as u64;
-            to += 1;
+            job.slots.push(index);
+            bytes += object.len() as u64;
+            job.to = slot + 1;
         }
-        if to == from {
+        if job.slots.is_empty() {
             return Ok(None);
         }
-        let mut all = Vec::new();
-        for (id, some) in runs {
-            let log_start = changes.partition(id).state.log_start;
-            all.extend(
+        for ((_, id), some) in runs {
+            let log_start = changes.partition(id).expect("it was taken").state.log_start;
+            job.runs.extend(
                 some.into_iter().filter(|(last, _)| !is_below(*last, log_start)).map(|(_, run)| (id, run)),
             );
         }
-        Ok(Some(Job { to, runs: all, changes }))
+        Ok(Some(job))
     }
 
     /// Which partitions are rewritten: all that the slots have, whoever leads them by now. Some: with that rule broken.
-    fn own_partitions_only(&self) -> Option<BTreeSet<TopicIdPartition>> {
+    fn own_partitions_only(&self, state: &State) -> Option<BTreeSet<TopicIdPartition>> {
         broken::rule("heirs-apart").then(|| {
-            let led = self.catalog.read().led_by(self.catalog.wal_id());
+            let led = state.led_by(self.catalog.wal_id());
             led.into_iter().map(|(id, index)| TopicIdPartition::new(id, index as i32)).collect()
         })
     }
 
-    /// The manifest as the catalog has it now. None: it moves.
-    async fn shards(&self) -> Result<Option<AllShards>, RewriteError> {
-        let (heads, position) = {
+    /// P7: damage stays where it is and is not spread; every checksum is looked at.
+    fn index(&self, wal_id: u64, slot: u64, key: String, object: &Bytes) -> Result<SlotIndex, Stop> {
+        let damaged = |what: String| Stop::Damaged(Place::Wal(wal_id), format!("{key}: {what}"));
+        let (header, mut footer) = container::open(object).map_err(|error| damaged(error.to_string()))?;
+        check_place(&header, wal_id, slot).map_err(damaged)?;
+        let mut log_starts = log_starts_of(&footer).map_err(damaged)?;
+        // Of a topic that is gone nothing more will come before it.
+        let state = self.catalog.read();
+        let lives = |id: &TopicIdPartition| state.topic_by_id(id.topic_id).is_some();
+        let ours = self.own_partitions_only(&state);
+        let is_ours = |id: &TopicIdPartition| ours.as_ref().is_none_or(|ours| ours.contains(id));
+        footer.extents.retain(|extent| lives(&extent.id) && is_ours(&extent.id));
+        log_starts.retain(|start| lives(&start.id));
+        Ok(SlotIndex { key, created_ms: header.created_ms, footer, log_starts })
+    }
+
+    /// Does the slot go on, for each partition, where the manifest and the slots before it (`ends`) end?
+    fn continues(
+        &self,
+        wal_id: u64,
+        changes: &Changes,
+        ends: &mut BTreeMap<TopicIdPartition, i64>,
+        slot: &SlotIndex,
+    ) -> Result<bool, Stop> {
+        let damaged = |what: String| Stop::Damaged(Place::Wal(wal_id), format!("{}: {what}", slot.key));
+        let end_of = |id: &TopicIdPartition| {
+            let end = ends.get(id).copied().or_else(|| changes.log_end(id));
+            end.ok_or_else(|| damaged(format!("{} cannot be read", Place::Shard(shard_of(id)))))
+        };
+        let mut new: BTreeMap<TopicIdPartition, i64> = BTreeMap::new();
+        for extent in &slot.footer.extents {
+            let end = match new.get(&extent.id) {
+                Some(end) => *end,
+                None => end_of(&extent.id)?,
+            };
+            match (extent.first_offset as i64).cmp(&end) {
+                std::cmp::Ordering::Equal => {}
+                std::cmp::Ordering::Greater => return Ok(false),
+                std::cmp::Ordering::Less => {
+                    let (first, id) = (extent.first_offset, extent.id);
+                    let detail =
+                        format!("it brings offset {first} of {id}, which the manifest has up to {end}");
+                    return Err(damaged(detail));
+                }
+            }
+            new.insert(extent.id, extent.last_offset as i64 + 1);
+        }
+        for start in &slot.log_starts {
+            let end = match new.get(&start.id) {
+                Some(end) => *end,
+                None => end_of(&start.id)?,
+            };
+            if (start.offset as i64) > end {
+                return Ok(false);
+            }
+        }
+        ends.extend(new);
+        Ok(true)
+    }
+
+    /// What the slot says of its partitions besides batches.
+    fn take(&self, wal_id: u64, changes: &mut Changes, slot: &SlotIndex) -> Result<(), Stop> {
+        let unreadable = |id: &TopicIdPartition| {
+            let detail = format!("{}: {} cannot be read", slot.key, Place::Shard(shard_of(id)));
+            Stop::Damaged(Place::Wal(wal_id), detail)
+        };
+        for extent in &slot.footer.extents {
+            let known = changes.partition(extent.id).ok_or_else(|| unreadable(&extent.id))?;
+            known.state.replay(extent, &slot.footer, slot.created_ms);
+        }
+        for start in &slot.log_starts {
+            let known = changes.partition(start.id).ok_or_else(|| unreadable(&start.id))?;
+            known.state.log_start = known.state.log_start.max(start.offset as i64);
+        }
+        Ok(())
+    }
+
+    /// The manifest as the catalog has it now, but for shards that cannot be read. None: it moves.
+    async fn shards(&self) -> Result<Option<AllShards>, Stop> {
+        let (mut heads, position) = {
             let state = self.catalog.read();
             (heads(&state), state.position())
         };
+        heads.retain(|head| !self.damaged.contains_key(&Place::Shard(head.number)));
+        let medium = self.shared.medium.bucket();
+        let read = join_all(heads.iter().map(|head| medium.shards.get(head))).await;
         let mut shards = AllShards::new();
-        for head in heads {
-            match self.shared.medium.bucket().shards.get(&head).await {
+        for (head, shard) in heads.into_iter().zip(read) {
+            match shard {
                 Ok(shard) => drop(shards.insert(head.number, Known { key: head.key, shard })),
                 Err(ShardError::Bucket(error)) => return Err(error.into()),
-                Err(ShardError::Missing { key }) if self.catch_up().await? == position => {
-                    return Err(RewriteError::Stopped(format!("{key} is missing")));
+                Err(error @ ShardError::Missing { .. }) => {
+                    return match self.catch_up().await? == position {
+                        true => Err(Stop::Damaged(Place::Shard(head.number), error.to_string())),
+                        false => Ok(None),
+                    };
                 }
-                Err(ShardError::Missing { .. }) => return Ok(None),
-                Err(error) => return Err(RewriteError::Stopped(error.to_string())),
+                Err(error) => return Err(Stop::Damaged(Place::Shard(head.number), error.to_string())),
             }
         }
         Ok(Some(shards))
@@ -342,20 +472,8 @@ impl BucketRewriter {
         self.catalog.catch_up().await.map_err(|error| RewriteError::Catalog(error.to_string()))
     }
 
-    /// One segment with all of it, stored, read back and equal to what it was made of; its pieces are in the changes then.
-    async fn segment(
-        &self,
-        runs: &[Run],
-        sources: Vec<SegmentSource>,
-        changes: &mut Changes,
-    ) -> Result<Vec<String>, RewriteError> {
-        if runs.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut builder = SegmentBuilder::default();
-        for (id, bytes) in runs {
-            builder.push(*id, bytes.clone())?;
-        }
+    /// A segment: stored, read back, and equal to what it was made of.
+    async fn upload(&self, builder: SegmentBuilder, sources: Vec<SegmentSource>) -> Result<Uploaded, Stop> {
         let mut nonce = [0; 16];
         self.shared.rng.fill(&mut nonce);
         let identity = SegmentIdentity {
@@ -369,71 +487,78 @@ impl BucketRewriter {
         let key = segment_key(&id);
         put(&*self.bucket, &key, &bytes).await?;
         let read_back =
-            tallies_of(&bytes).map_err(|error| RewriteError::Stopped(format!("{key}: {error}")))?;
+            tallies_of(&bytes).map_err(|error| Stop::Damaged(Place::Segment(id), error.to_string()))?;
         assert_eq!(read_back, tallies, "{key}: counts and checksums are those of the input");
         let counters = &self.shared.counters;
         counters.rewrites.fetch_add(1, Ordering::Relaxed);
         counters.bytes_rewritten.fetch_add(written.info.payload_len, Ordering::Relaxed);
-        for (id, pieces) in written.pieces {
-            let placed = |piece| PlacedPiece { segment: written.info.clone(), piece };
-            let known = &mut changes.partition(id).pieces;
-            let new: Vec<PlacedPiece> = pieces.into_iter().map(placed).collect();
-            // A segment made anew stands where the old one stood; new slots come last.
-            let first = new.first().map_or(i64::MAX, |placed| placed.piece.first_offset);
-            let last = new.last().map_or(-1, |placed| placed.piece.last_offset);
-            let from = known.partition_point(|placed| placed.piece.last_offset < first);
-            let to = known.partition_point(|placed| placed.piece.first_offset <= last);
-            known.splice(from..to, new);
-        }
-        Ok(vec![key])
+        let placed = |piece| PlacedPiece { segment: written.info.clone(), piece };
+        let pieces = written.pieces.into_iter();
+        let pieces = pieces.map(|(id, pieces)| (id, pieces.into_iter().map(placed).collect())).collect();
+        Ok(Uploaded { key, pieces })
     }
 
     /// Makes new versions of shards the truth, with a record that says so, or takes back what was uploaded for it.
     async fn change(
         &mut self,
         changes: Changes,
-        mut uploaded: Vec<String>,
         records: impl Fn(Vec<ShardChange>) -> Vec<MetadataRecord>,
         counts: impl Fn(&State, &[(u32, Str)]) -> bool,
-    ) -> Result<Settled, RewriteError> {
-        let mut shards = Vec::new();
-        for shard in changes.new.values() {
-            let (bytes, key) = encoded(shard, self.catalog.wal_id(), &*self.shared.rng);
-            put(&*self.bucket, &key, &bytes).await?;
-            uploaded.push(key.clone());
-            shards.push(ShardChange {
-                shard: shard.number,
-                from_version: shard.version - 1,
-                to_version: shard.version,
-                object: key.into(),
-            });
-        }
+    ) -> Result<Settled, Stop> {
+        let made: Vec<(Bytes, String)> = changes
+            .new
+            .values()
+            .map(|shard| encoded(shard, self.catalog.wal_id(), &*self.shared.rng))
+            .collect();
+        try_join_all(made.iter().map(|(bytes, key)| put(&*self.bucket, key, bytes))).await?;
+        let change = |(shard, (_, key)): (&super::shards::BucketShard, &(Bytes, String))| ShardChange {
+            shard: shard.number,
+            from_version: shard.version - 1,
+            to_version: shard.version,
+            object: key.as_str().into(),
+        };
+        let shards: Vec<ShardChange> = changes.new.values().zip(&made).map(change).collect();
         let heads: Vec<(u32, Str)> =
             shards.iter().map(|change| (change.shard, change.object.clone())).collect();
         if self.append(records(shards), |state| counts(state, &heads)).await? == Settled::Overtaken {
-            self.delete_unused(uploaded).await?;
+            self.delete_unused(made.into_iter().map(|(_, key)| key).collect()).await?;
             return Ok(Settled::Overtaken);
         }
-        let replaced = changes.old.iter().filter(|(number, _)| changes.new.contains_key(number));
-        let mut gone: Vec<String> =
-            replaced.map(|(_, known)| known.key.clone()).filter(|key| !key.is_empty()).collect();
-        gone.extend(changes.no_longer_mentioned().iter().map(segment_key));
+        let gone = changes.no_longer_mentioned();
         for ((_, key), shard) in heads.into_iter().zip(changes.new.into_values()) {
             self.shared.medium.bucket().shards.put(key.to_string(), Arc::new(shard));
         }
         follow_manifest(&self.shared).await;
-        self.delete_unused(gone).await?;
+        let gone = self.unused(gone).await?;
+        self.let_go(gone).await;
         Ok(Settled::Accepted)
     }
 
-    /// Removes those of them that the catalog does not lead to. What it led to once and does not any more it never will again, nor
-    /// to what we uploaded for a record that was refused.
-    async fn delete_unused(&self, mut keys: Vec<String>) -> Result<(), RewriteError> {
-        let Some(shards) = self.shards().await? else { return Ok(()) };
-        let used: BTreeSet<String> = used(&shards).collect();
-        keys.retain(|key| !used.contains(key));
-        self.delete(keys).await;
+    /// Those of them that the catalog does not lead to. What it led to once and does not any more it never will again, nor to what
+    /// we uploaded for a record that was refused. As long as a shard cannot be read, nobody knows what it leads to.
+    async fn unused(&self, keys: Vec<String>) -> Result<Vec<String>, Stop> {
+        if keys.is_empty() {
+            return Ok(keys);
+        }
+        Ok(match self.shards().await? {
+            Some(shards) if shards.len() as u32 == SHARDS => unused(&shards, keys),
+            _ => Vec::new(),
+        })
+    }
+
+    async fn delete_unused(&self, keys: Vec<String>) -> Result<(), Stop> {
+        let unused = self.unused(keys).await?;
+        self.delete(unused).await;
         Ok(())
+    }
+
+    /// They go when nobody can have learnt of them lately (F8).
+    async fn let_go(&mut self, keys: Vec<String>) {
+        let keep = self.shared.settings.bucket_replaced_keep;
+        if keep.is_zero() {
+            return self.delete(keys).await;
+        }
+        self.graves.bury(keys, self.shared.clock.monotonic() + keep);
     }
 
     /// Until the outcome is known: our own replay's (R7).
@@ -467,8 +592,8 @@ impl BucketRewriter {
         }
     }
 
-    /// What topics had that are gone, and what lives of a segment of which less than half does: that goes into another one.
-    async fn drop_dead(&mut self) -> Result<bool, RewriteError> {
+    /// What topics had that are gone, and what should be merged.
+    async fn tidy(&mut self) -> Result<bool, Stop> {
         let position = self.catalog.read().position();
         let Some(shards) = self.shards().await? else { return Ok(false) };
         let versions: Vec<u64> = shards.values().map(|known| known.shard.version).collect();
@@ -477,7 +602,7 @@ impl BucketRewriter {
             return Ok(false);
         }
         self.count(&shards);
-        if self.drop_dead_partitions(&shards).await? || self.rewrite_mostly_dead(&shards).await? {
+        if self.drop_dead_partitions(&shards).await? || self.merge(&shards).await? {
             return Ok(true);
         }
         self.examined = now;
@@ -485,66 +610,135 @@ impl BucketRewriter {
     }
 
     /// One broker does it for all.
-    async fn drop_dead_partitions(&mut self, shards: &AllShards) -> Result<bool, RewriteError> {
+    async fn drop_dead_partitions(&mut self, shards: &AllShards) -> Result<bool, Stop> {
+        let mut changes = Changes::of(shards.clone());
         {
             let state = self.catalog.read();
-            let is_dead = |id: &TopicIdPartition| state.topic_by_id(id.topic_id).is_none();
-            let mut all = shards.values().flat_map(|known| known.shard.partitions.keys());
-            if state.controller() != Some(self.catalog.node_id()) || !all.any(is_dead) {
+            if state.controller() != Some(self.catalog.node_id()) {
                 return Ok(false);
             }
+            changes.with_dead_topics(&state);
+            changes.trim(&state, self.shared.settings.producers_max);
         }
-        let mut changes = Changes::of(shards.clone());
-        changes.trim(&self.catalog.read(), self.shared.settings.producers_max);
-        self.change(changes, Vec::new(), manifest_records, all_lead).await?;
+        if changes.new.is_empty() {
+            return Ok(false);
+        }
+        self.change(changes, manifest_records, all_lead).await?;
         Ok(true)
     }
 
     /// Each broker looks after what it uploaded, and what those did whose duties it has.
-    async fn rewrite_mostly_dead(&mut self, shards: &AllShards) -> Result<bool, RewriteError> {
-        let Some(info) = self.mostly_dead(shards) else { return Ok(false) };
-        let key = segment_key(&info.id);
-        let position = self.catalog.read().position();
-        let Some(object) = patiently(PATIENCE, || self.bucket.get(&key)).await? else {
-            return match self.catch_up().await? == position {
-                true => Err(RewriteError::Stopped(format!("{key} is missing"))),
-                false => Ok(false),
-            };
-        };
-        tallies_of(&object.bytes).map_err(|error| RewriteError::Stopped(format!("{key}: {error}")))?;
-        let mut runs: Vec<Run> = Vec::new();
-        for (id, partition) in shards.values().flat_map(|known| &known.shard.partitions) {
-            for placed in partition.pieces.iter().filter(|placed| placed.segment.id == info.id) {
-                let at = placed.piece.position as usize;
-                runs.push((*id, object.bytes.slice(at..at + placed.piece.len as usize)));
+    async fn merge(&mut self, shards: &AllShards) -> Result<bool, Stop> {
+        let Some(merge) = self.next_merge(shards) else { return Ok(false) };
+        let Merge { inputs, reason } = merge;
+        let began = self.shared.clock.monotonic();
+        let Some(uploaded) = self.merged(&inputs).await? else { return Ok(true) };
+        let Uploaded { key, pieces } = uploaded;
+        let moved = moved(&inputs, pieces);
+        for _ in 0..TRIES_MAX {
+            let Some(shards) = self.shards().await? else { continue };
+            let mut changes = Changes::of(shards);
+            let mut is_of_use = false;
+            for moved in &moved {
+                is_of_use |= changes.put(moved);
             }
+            // All of it was trimmed or deleted meanwhile, or an earlier try has counted after all.
+            if !is_of_use {
+                break;
+            }
+            changes.trim(&self.catalog.read(), self.shared.settings.producers_max);
+            if self.change(changes, manifest_records, all_lead).await? == Settled::Accepted {
+                self.shared.counters.merges.fetch_add(1, Ordering::Relaxed);
+                let took = self.shared.clock.monotonic().saturating_sub(began);
+                tracing::debug!("{} pieces went into {key} ({reason:?}), in {took:?}", inputs.len());
+                return Ok(true);
+            }
+            task::sleep(OVERTAKEN_PAUSE).await;
         }
-        runs.sort_by_key(|(id, _)| *id);
-        let mut changes = Changes::of(shards.clone());
-        let uploaded = self.segment(&runs, vec![SegmentSource::Segment(info.id)], &mut changes).await?;
-        changes.trim(&self.catalog.read(), self.shared.settings.producers_max);
-        self.change(changes, uploaded, manifest_records, all_lead).await?;
+        self.delete_unused(vec![key]).await?;
         Ok(true)
     }
 
-    fn mostly_dead(&self, shards: &AllShards) -> Option<Arc<SegmentInfo>> {
-        let mut live: BTreeMap<SegmentId, (&Arc<SegmentInfo>, u64)> = BTreeMap::new();
-        for placed in all_pieces(shards) {
-            live.entry(placed.segment.id).or_insert((&placed.segment, 0)).1 += placed.piece.len;
-        }
+    fn next_merge(&self, shards: &AllShards) -> Option<Merge> {
         let (me, state) = (self.catalog.wal_id(), self.catalog.read());
-        let is_ours =
-            |id: &SegmentId| state.wal(folder::uploader_of(id)).is_some_and(|wal| wal.rewriter == me);
-        let half_dead = live.iter().filter(|(id, (info, bytes))| bytes * 2 < info.payload_len && is_ours(id));
-        let part =
-            |(_, (info, bytes)): &(_, &(&Arc<SegmentInfo>, u64))| bytes * 1000 / info.payload_len.max(1);
-        half_dead.min_by_key(part).map(|(_, (info, _))| (*info).clone())
+        let is_ours = |id: &SegmentId| {
+            let uploader = state.wal(folder::uploader_of(id));
+            uploader.is_some_and(|wal| wal.rewriter == me) && !self.damaged.contains_key(&Place::Segment(*id))
+        };
+        let shards: Vec<_> = shards.values().map(|known| &*known.shard).collect();
+        next_merge(&shards, is_ours, &Sizes::of(&self.shared.settings))
+    }
+
+    /// One segment of these pieces. None: they are not there any more, we were late.
+    async fn merged(&self, inputs: &[Input]) -> Result<Option<Uploaded>, Stop> {
+        let Some(short) = self.cut(inputs).await? else { return Ok(None) };
+        let payload_len: u64 = short.iter().map(|(_, placed)| placed.piece.len).sum();
+        let mut builder =
+            SegmentBuilder::new(self.shared.settings.bucket_segment_bytes, payload_len as usize);
+        let mut rest = short.as_slice();
+        while !rest.is_empty() {
+            let (window, behind) = rest.split_at(inputs::window(rest));
+            match inputs::read(&self.bucket, window).await {
+                Ok(read) => {
+                    for ((id, _), bytes) in window.iter().zip(read) {
+                        builder.push(*id, bytes)?;
+                    }
+                }
+                Err(error) => return self.unreadable(error).await,
+            }
+            rest = behind;
+            if self.shared.closing.load(Ordering::Acquire) {
+                return Err(RewriteError::Closing.into());
+            }
+        }
+        let sources: BTreeSet<SegmentId> = inputs.iter().map(|(_, placed)| placed.segment.id).collect();
+        Ok(Some(self.upload(builder, sources.into_iter().map(SegmentSource::Segment).collect()).await?))
+    }
+
+    /// The inputs in pieces that can be read by themselves.
+    async fn cut(&self, inputs: &[Input]) -> Result<Option<Vec<Input>>, Stop> {
+        let index = &self.shared.medium.bucket().pieces;
+        let mut short = Vec::with_capacity(inputs.len());
+        for (id, placed) in inputs {
+            if !is_long(&placed.piece) {
+                short.push((*id, placed.clone()));
+                continue;
+            }
+            let segment = placed.segment.id;
+            match index.cut(&*self.bucket, id, placed).await {
+                Ok(cut) => short.extend(cut.into_iter().map(|placed| (*id, placed))),
+                Err(ReadError::Bucket(error)) => return Err(error.into()),
+                Err(ReadError::Missing { .. }) => return self.unreadable(InputError::Missing(segment)).await,
+                Err(error) => {
+                    return self.unreadable(InputError::Damaged(segment, error.to_string())).await;
+                }
+            }
+        }
+        Ok(Some(short))
+    }
+
+    /// What is missing is no damage before we know what others did (R15).
+    async fn unreadable<T>(&self, error: InputError) -> Result<Option<T>, Stop> {
+        match error {
+            InputError::Bucket(error) => Err(error.into()),
+            InputError::Damaged(id, detail) => Err(Stop::Damaged(Place::Segment(id), detail)),
+            InputError::Missing(id) => {
+                self.catch_up().await?;
+                let Some(shards) = self.shards().await? else { return Ok(None) };
+                match all_pieces(&shards).any(|placed| placed.segment.id == id) {
+                    true => Err(Stop::Damaged(Place::Segment(id), "it is missing".into())),
+                    false => Ok(None),
+                }
+            }
+        }
     }
 
     /// What is left of crashes and of late requests: slots below their mark, and uploads of fenced incarnations that nothing leads
     /// to (R8). What live ones uploaded is in use, or they remove it themselves.
-    async fn sweep(&self) -> Result<(), RewriteError> {
+    async fn sweep(&mut self) -> Result<(), Stop> {
         let mut gone = Vec::new();
+        // They are listed anyhow.
+        let mut all = Listing::default();
         // Of a WAL that somebody rewrites just now more is below the mark than we know, never less.
         let marks: Vec<(u64, u64)> = self
             .catalog
@@ -556,7 +750,7 @@ impl BucketRewriter {
         for (wal_id, mark) in marks {
             let folder = format!("wal/{wal_id:020}/");
             let below = slot_key(wal_id, mark);
-            gone.extend(self.list(&folder).await?.into_iter().take_while(|key| *key < below));
+            gone.extend(self.list(&folder, &mut all).await?.into_iter().take_while(|key| *key < below));
         }
         if broken::rule("slatedb-352") {
             let sealed: Vec<(u64, u64)> = self
@@ -566,12 +760,12 @@ impl BucketRewriter {
                 .filter_map(|(wal_id, wal)| Some((wal_id, wal.sealed_at?)))
                 .collect();
             for (wal_id, end) in sealed {
-                let listed = self.list(&format!("wal/{wal_id:020}/")).await?;
+                let listed = self.list(&format!("wal/{wal_id:020}/"), &mut Listing::default()).await?;
                 gone.extend(listed.into_iter().filter(|key| *key >= slot_key(wal_id, end)));
             }
         }
         for folder in [folder::SEGMENTS, folder::MANIFEST] {
-            let listed = self.list(folder).await?;
+            let listed = self.list(folder, &mut all).await?;
             let state = self.catalog.read();
             let is_controller = state.controller() == Some(self.catalog.node_id());
             let fenced = |wal_id: u64| is_controller && state.wal(wal_id).is_some_and(|wal| wal.is_fenced);
@@ -580,10 +774,17 @@ impl BucketRewriter {
             let may_go = |wal_id: u64| wal_id == self.catalog.wal_id() || fenced(wal_id) || anybodys;
             gone.extend(listed.into_iter().filter(|key| folder::uploader(key).is_some_and(may_go)));
         }
-        self.delete_unused(gone).await
+        self.shared.counters.bucket_objects.store(all.objects, Ordering::Relaxed);
+        self.shared.counters.bucket_bytes.store(all.bytes, Ordering::Relaxed);
+        let (slots, uploads): (Vec<String>, Vec<String>) =
+            gone.into_iter().partition(|key| folder::uploader(key).is_none());
+        self.let_go(slots).await;
+        let unused = self.unused(uploads).await?;
+        self.let_go(unused).await;
+        Ok(())
     }
 
-    async fn list(&self, folder: &str) -> Result<Vec<String>, BucketError> {
+    async fn list(&self, folder: &str, all: &mut Listing) -> Result<Vec<String>, BucketError> {
         let mut keys: Vec<String> = Vec::new();
         loop {
             let after = keys.last().cloned();
@@ -592,6 +793,8 @@ impl BucketRewriter {
             if listed.is_empty() {
                 return Ok(keys);
             }
+            all.objects += listed.len() as u64;
+            all.bytes += listed.iter().map(|listed| listed.len).sum::<u64>();
             keys.extend(listed.into_iter().map(|listed| listed.key));
         }
     }
@@ -609,65 +812,23 @@ impl BucketRewriter {
     }
 
     fn count(&self, shards: &AllShards) {
-        let mut segments: BTreeMap<SegmentId, u64> = BTreeMap::new();
         let mut live = 0;
+        // Of a petabyte there are millions: eight bytes name each well enough to count.
+        let mut segments: Vec<(u64, u64)> = Vec::new();
         for placed in all_pieces(shards) {
-            segments.insert(placed.segment.id, placed.segment.len);
             live += placed.piece.len;
-        }
-        let counters = &self.shared.counters;
-        counters.segments.store(segments.len() as u64, Ordering::Relaxed);
-        counters.segment_bytes.store(segments.values().sum(), Ordering::Relaxed);
-        counters.segment_live_bytes.store(live, Ordering::Relaxed);
-    }
-}
-
-/// Does the slot go on, for each partition, where the manifest and the slots before it end? An error: it begins before that.
-fn continues(
-    changes: &mut Changes,
-    extents: &[&FooterExtent],
-    footer: &Footer,
-    is_live: impl Fn(&TopicIdPartition) -> bool,
-) -> Result<bool, String> {
-    let mut ends: BTreeMap<TopicIdPartition, i64> = BTreeMap::new();
-    for extent in extents {
-        let end = match ends.get(&extent.id) {
-            Some(end) => *end,
-            None => changes.partition(extent.id).state.log_end,
-        };
-        match (extent.first_offset as i64).cmp(&end) {
-            std::cmp::Ordering::Equal => {}
-            std::cmp::Ordering::Greater => return Ok(false),
-            std::cmp::Ordering::Less => {
-                let first = extent.first_offset;
-                return Err(format!(
-                    "it brings offset {first} of {}, which the manifest has up to {end}",
-                    extent.id
-                ));
+            let name = u64::from_be_bytes(*placed.segment.id.last_chunk().expect("16 bytes"));
+            if segments.last().is_none_or(|(last, _)| *last != name) {
+                segments.push((name, placed.segment.len));
             }
         }
-        ends.insert(extent.id, extent.last_offset as i64 + 1);
+        segments.sort_unstable();
+        segments.dedup();
+        let counters = &self.shared.counters;
+        counters.segments.store(segments.len() as u64, Ordering::Relaxed);
+        counters.segment_bytes.store(segments.iter().map(|(_, len)| len).sum(), Ordering::Relaxed);
+        counters.segment_live_bytes.store(live, Ordering::Relaxed);
     }
-    // Of a topic that is gone nothing more will come before it.
-    for start in log_starts_of(footer)?.into_iter().filter(|start| is_live(&start.id)) {
-        let known = ends.get(&start.id).copied();
-        let end = known.unwrap_or_else(|| changes.partition(start.id).state.log_end);
-        if (start.offset as i64) > end {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn all_pieces(shards: &AllShards) -> impl Iterator<Item = &PlacedPiece> {
-    shards.values().flat_map(|known| known.shard.partitions.values()).flat_map(|partition| &partition.pieces)
-}
-
-/// Keys that the manifest leads to.
-fn used(shards: &AllShards) -> impl Iterator<Item = String> {
-    let objects = shards.values().map(|known| known.key.clone());
-    let segments: BTreeSet<SegmentId> = all_pieces(shards).map(|placed| placed.segment.id).collect();
-    objects.chain(segments.into_iter().map(|id| segment_key(&id)))
 }
 
 fn all_lead(state: &State, heads: &[(u32, Str)]) -> bool {
@@ -700,7 +861,7 @@ impl PartitionCheckpoint {
     }
 
     /// An epoch that ends below the log start is history; the one that holds it starts there.
-    fn trim_epochs(&mut self) {
+    pub(super) fn trim_epochs(&mut self) {
         let holds = self.epochs.partition_point(|(_, start)| *start <= self.log_start);
         if holds > 1 {
             self.epochs.drain(..holds - 1);
@@ -723,10 +884,8 @@ pub async fn rewrite(shared: Weak<Shared>, rewriter: Weak<tokio::sync::Mutex<Buc
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(RewriteError::Closing) => return,
-                Err(error @ RewriteError::Stopped(_)) => {
-                    tracing::error!("{error}; nothing is removed from the bucket any more");
-                    return;
-                }
+                // It is left alone from here on.
+                Err(error @ RewriteError::Damaged { .. }) => tracing::error!("{error}"),
                 Err(error) => {
                     tracing::warn!("rewriting: {error}");
                     break;

@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 use world::broken;
 use world::task;
 
-use super::blocks::Home;
+use super::blocks::{Home, Object};
 use super::loader::{check_place, log_starts_of};
 use super::medium::BucketMedium;
 use super::shards::{BucketShard, Head, ShardError, head};
@@ -476,7 +476,7 @@ async fn index_of(
     };
     let read = async |position: u64, len: u64| match medium
         .blocks
-        .read(&*medium.bucket, home, position, len)
+        .read(&medium.bucket, Object { home, len: None }, position, len)
         .await
     {
         Ok(bytes) => Ok(Some(bytes)),

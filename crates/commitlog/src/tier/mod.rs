@@ -25,7 +25,7 @@ use world::bucket::{Bucket, ProbeError, probe};
 use world::rng::Rng;
 use world::task;
 
-use crate::bucket::{Blocks, Home};
+use crate::bucket::{Blocks, Home, Object};
 use crate::error::ReadError;
 use crate::extent::Extent;
 use crate::segment::tier_folder;
@@ -89,7 +89,7 @@ impl Tier {
             uses: SegmentUses::default(),
             counters: Arc::default(),
             // A request that fails at once is tried again while somebody waits.
-            blocks: Arc::new(Blocks::new(settings.tier_cache_bytes, settings.tier_read_wait / 2)),
+            blocks: Arc::new(Blocks::new(settings.tier_cache_bytes, 0, settings.tier_read_wait / 2)),
             readers: Arc::new(Semaphore::new(settings.tier_reads_max)),
             limits: RwLock::new(TierLimits {
                 read_wait: settings.tier_read_wait,
@@ -149,7 +149,7 @@ impl Tier {
             let fetching = task::spawn(async move {
                 let mut read = Vec::with_capacity(ranges.len());
                 for (position, len) in &ranges {
-                    let bytes = blocks.read(&*bucket, home, *position, *len).await;
+                    let bytes = blocks.read(&bucket, Object { home, len: None }, *position, *len).await;
                     let count = bytes.as_ref().map_or(0, Bytes::len) as u64;
                     counters.bytes_read.fetch_add(count, Ordering::Relaxed);
                     counters.read_errors.fetch_add(u64::from(bytes.is_err()), Ordering::Relaxed);

@@ -42,6 +42,11 @@ pub fn settings() -> LogSettings {
         rewrite_job_bytes: 8 << 10,
         bucket_rewrite_slots: 4,
         bucket_rewrite_age: Duration::from_secs(20),
+        bucket_segment_bytes: 24 << 10,
+        segment_own_bytes: 4 << 10,
+        bucket_merge_segments: 3,
+        bucket_merge_interval: Duration::from_secs(1),
+        bucket_replaced_keep: Duration::ZERO,
         ..LogSettings::default()
     }
 }
@@ -318,6 +323,7 @@ struct Counts {
     segments: u64,
     /// At brokers that did not lead.
     read: usize,
+    merged: u64,
 }
 
 /// Deaths, takeovers and moves at any time, by anybody.
@@ -544,6 +550,7 @@ async fn told(seed: u64, story: Story) -> (Counts, u64) {
         counts.acknowledged = acknowledged.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         counts.segments = settled.segments;
         counts.read = read.load(Ordering::Relaxed);
+        counts.merged = settled.merged_segments;
         (counts, store.trace_hash())
     }
 }
@@ -607,8 +614,10 @@ fn what_was_acknowledged_is_there_whoever_led_it() {
         total.retired += counts.retired;
         total.stops += counts.stops;
         total.segments += counts.segments;
+        total.merged += counts.merged;
     }
     println!("{total:?}");
+    assert!(total.merged > 20, "{total:?}");
     assert!(
         total.acknowledged > 15_000 && total.takeovers > 25 && total.moves > 15 && total.retired > 5,
         "{total:?}"

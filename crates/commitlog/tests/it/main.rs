@@ -3,6 +3,7 @@
 
 mod bucket_cluster;
 mod bucket_log;
+mod bucket_merge;
 mod bucket_named;
 mod bucket_wal;
 mod controls;

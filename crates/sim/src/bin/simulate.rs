@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::Parser;
 use sim::upheaval::{Plan, Totals, simulate};
 
+/// In so many seeds some segments are merged, or something is wrong with the run.
+const MERGES_EXPECTED_FROM: u64 = 20;
+
 #[derive(Parser)]
 #[command(name = "sim", about = "The whole cluster on a seeded clock, network and bucket")]
 struct Arguments {
@@ -70,6 +73,10 @@ fn main() {
         "{seeds} seeds of {operations} operations in {:.1} s: {findings} findings in {seeds_with_findings} seeds",
         began.elapsed().as_secs_f64()
     );
+    if seeds >= MERGES_EXPECTED_FROM && totals.merged == 0 {
+        println!("no segment was merged in any of them: the run says nothing of merges");
+        std::process::exit(1);
+    }
     if findings > 0 {
         println!("replay one with: cargo xtask sim --seeds 1 --from SEED --operations {operations}");
         std::process::exit(1);
