@@ -108,8 +108,10 @@ pub fn write(files: &[PathBuf], docs: &Path) -> Result<()> {
         );
     }
     // Figures of examples in virtual time, which are the same on every machine: not measured here.
-    let costs = std::fs::read_to_string(docs.join(BUCKET_COSTS))?;
-    let _ = write!(text, "\n#{costs}");
+    if docs.join(BUCKET_COSTS).exists() {
+        let costs = std::fs::read_to_string(docs.join(BUCKET_COSTS))?;
+        let _ = write!(text, "\n#{costs}");
+    }
     std::fs::write(docs.join("performance.md"), text)?;
     Ok(())
 }
