@@ -272,7 +272,7 @@ impl Cluster {
             let due = task::timeout(left, breaks.changed()).await;
             if let Ok(Ok(())) = due {
                 // Somebody may have died just now. Its time counts from the look that finds its last renewal.
-                task::sleep(ttl / 24).await;
+                task::sleep(ttl / 60).await;
             }
             began = task::now();
             if self.is_leaving() || self.options.catalog.is_fenced() {

@@ -316,6 +316,7 @@ async fn round(
     follow_manifest(medium, progress, &heads, &all, new).await?;
     let mut news = News::default();
     let mut cursors = Vec::with_capacity(wals.len());
+    let mut ends: Vec<(u64, u64)> = Vec::new();
     for Followed { wal_id, certain, is_open } in wals {
         let known = progress.cursors.get(&wal_id).copied();
         let from = match known {
@@ -330,6 +331,19 @@ async fn round(
         })
         .await?;
         cursors.push((wal_id, cursor));
+        if is_open {
+            ends.push((wal_id, cursor.next));
+        }
+    }
+    // R15: what is missing at the end of a WAL may have been rewritten since, and there is more behind it.
+    if !ends.is_empty() {
+        medium.catalog.catch_up().await?;
+        let state = medium.catalog.read();
+        let rewritten =
+            ends.iter().find(|(wal_id, next)| state.wal(*wal_id).is_none_or(|wal| wal.mark > *next));
+        if let Some((wal_id, slot)) = rewritten {
+            return Err(RoundError::Behind { key: slot_key(*wal_id, *slot), view: None });
+        }
     }
     let result = news.apply(&all);
     // Readers may have what joined, whatever came of the rest.

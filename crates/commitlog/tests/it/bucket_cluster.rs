@@ -634,7 +634,7 @@ fn readers_at_brokers_that_do_not_lead_see_the_same_log() {
         total.moves += counts.moves;
     }
     println!("{total:?}");
-    assert!(total.read > 1_000 && total.takeovers > 10 && total.moves > 5, "{total:?}");
+    assert!(total.read > 500 && total.takeovers > 10 && total.moves > 5, "{total:?}");
 }
 
 /// A broker that was stopped for longer than its lease, or only does not know yet that others lead, is told nothing that they are not.
