@@ -469,18 +469,11 @@ impl Rewriter {
         shards: &BTreeSet<u32>,
         new: &BTreeMap<TopicIdPartition, Vec<PlacedPiece>>,
     ) -> Result<(), ManifestError> {
-        let mut changed: BTreeMap<u32, Shard> =
-            shards.iter().map(|number| (*number, Shard { number: *number, ..Shard::default() })).collect();
-        for partition in self.shared.all_partitions() {
-            let id = partition.id();
-            let Some(shard) = changed.get_mut(&shard_of(&id)) else { continue };
-            let pieces = partition.pieces_with(new.get(&id).map_or(&[], Vec::as_slice));
-            if !pieces.is_empty() {
-                shard.partitions.insert(id, pieces);
-            }
-        }
+        let changed = new_versions(shards, &self.shared.all_partitions(), |partition| {
+            partition.pieces_with(new.get(&partition.id()).map_or(&[], Vec::as_slice))
+        });
         let mentioned: Vec<(u32, BTreeSet<SegmentId>)> =
-            changed.values().map(|shard| (shard.number, shard.segments().into_keys().collect())).collect();
+            changed.iter().map(|shard| (shard.number, shard.segments().into_keys().collect())).collect();
         let wal_mark = self
             .shared
             .directory()
@@ -488,7 +481,7 @@ impl Rewriter {
             .iter()
             .find(|file| file.live_extents > 0)
             .map_or(0, |file| file.number);
-        self.manifest.commit(changed.into_values().collect(), wal_mark).await?;
+        self.manifest.commit(changed, wal_mark).await?;
         self.mentioned.extend(mentioned);
         Ok(())
     }
@@ -655,6 +648,25 @@ pub async fn rewrite(shared: Weak<Shared>, rewriter: Weak<tokio::sync::Mutex<Rew
 
 /// The number of shards is part of the format.
 const _: () = assert!(SHARDS == 16);
+
+/// Shards of the manifest with what their partitions have now.
+pub(crate) fn new_versions(
+    shards: &BTreeSet<u32>,
+    partitions: &[Arc<Partition>],
+    pieces_of: impl Fn(&Partition) -> Vec<PlacedPiece>,
+) -> Vec<Shard> {
+    let mut new: BTreeMap<u32, Shard> =
+        shards.iter().map(|number| (*number, Shard { number: *number, ..Shard::default() })).collect();
+    for partition in partitions {
+        let id = partition.id();
+        let Some(shard) = new.get_mut(&shard_of(&id)) else { continue };
+        let pieces = pieces_of(partition);
+        if !pieces.is_empty() {
+            shard.partitions.insert(id, pieces);
+        }
+    }
+    new.into_values().collect()
+}
 
 #[cfg(test)]
 mod tests {

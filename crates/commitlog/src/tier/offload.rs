@@ -31,8 +31,9 @@ use super::partition::{Waiting, batches_from, source_of};
 use crate::error::ReadError;
 use crate::extent::{Extent, read_together};
 use crate::log::{LogState, Shared};
-use crate::manifest::{Book, Manifest, ManifestError, PlacedPiece, Shard, shard_of};
+use crate::manifest::{Book, Manifest, ManifestError, PlacedPiece, shard_of};
 use crate::partition::Partition;
+use crate::rewrite::new_versions;
 use crate::segment::{
     SegmentBuilder, SegmentError, SegmentId, SegmentIdentity, SegmentSource, Written, file_id, tallies_of,
     tier_folder, tier_key,
@@ -575,19 +576,12 @@ impl Offloader {
         shards: &BTreeSet<u32>,
         new: &BTreeMap<TopicIdPartition, Vec<PlacedPiece>>,
     ) -> Result<Vec<SegmentId>, OffloadError> {
-        let mut changed: BTreeMap<u32, Shard> =
-            shards.iter().map(|number| (*number, Shard { number: *number, ..Shard::default() })).collect();
-        for partition in self.shared.all_partitions() {
-            let id = partition.id();
-            let Some(shard) = changed.get_mut(&shard_of(&id)) else { continue };
-            let pieces = partition.tiered_with(new.get(&id).map_or(&[], Vec::as_slice));
-            if !pieces.is_empty() {
-                shard.partitions.insert(id, pieces);
-            }
-        }
+        let changed = new_versions(shards, &self.shared.all_partitions(), |partition| {
+            partition.tiered_with(new.get(&partition.id()).map_or(&[], Vec::as_slice))
+        });
         let mentioned: Vec<(u32, BTreeSet<SegmentId>)> =
-            changed.values().map(|shard| (shard.number, shard.segments().into_keys().collect())).collect();
-        match self.manifest.commit(changed.into_values().collect(), 0).await {
+            changed.iter().map(|shard| (shard.number, shard.segments().into_keys().collect())).collect();
+        match self.manifest.commit(changed, 0).await {
             Ok(()) => {}
             Err(ManifestError::Catalog(why)) => {
                 // Whether the record counts is not known before the next start: neither side may go.
