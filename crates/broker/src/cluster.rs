@@ -259,6 +259,8 @@ impl Cluster {
         let mut watch = LeaseWatch::default();
         let no_breaks = world::watch::channel(0).0;
         let mut orphans = BTreeSet::new();
+        // Whose machines say that they have ended.
+        let mut ended = BTreeSet::new();
         let mut is_calm = false;
         let mut pause = ttl / 4;
         let mut breaks = match &self.options.others {
@@ -269,8 +271,8 @@ impl Cluster {
         loop {
             // From the start of a look to the start of the next one: where lists are slow, looks farther apart would not count.
             let left = (began + pause).saturating_duration_since(task::now());
-            let due = task::timeout(left, breaks.changed()).await;
-            if let Ok(Ok(())) = due {
+            let has_broken = matches!(task::timeout(left, breaks.changed()).await, Ok(Ok(())));
+            if has_broken {
                 // Somebody may have died just now. Its time counts from the look that finds its last renewal.
                 task::sleep(ttl / 60).await;
             }
@@ -291,22 +293,31 @@ impl Cluster {
                 (live.collect(), open.map(|(wal_id, _)| wal_id).collect())
             };
             watch.look(at, answered_at, ttl, live.iter().copied(), &leases);
-            let (gone, alive): (Vec<u64>, Vec<u64>) = live
-                .iter()
-                .copied()
-                .partition(|wal_id| *wal_id != self.me() && watch.is_expired(*wal_id, ttl));
-            let is_lively = |wal_id: &u64| *wal_id == self.me() || watch.is_lively(*wal_id, ttl);
+            let is_late = |wal_id: u64| watch.unchanged(wal_id) >= Some(ttl / 2);
+            let may_have_ended = |wal_id: u64| has_broken || ended.contains(&wal_id) || is_late(wal_id);
+            ended = self.ended(&may_have_ended, ttl / 24).await;
+            // A lease is renewed three times while it lives: of whom nobody listens any more, half of that time is proof enough.
+            let is_gone =
+                |wal_id: u64| watch.is_expired(wal_id, ttl) || is_late(wal_id) && ended.contains(&wal_id);
+            let (gone, alive): (Vec<u64>, Vec<u64>) =
+                live.iter().copied().partition(|wal_id| *wal_id != self.me() && is_gone(*wal_id));
+            let is_lively = |wal_id: &u64| {
+                *wal_id == self.me() || watch.is_lively(*wal_id, ttl) && !ended.contains(wal_id)
+            };
             let lively: BTreeSet<u64> = alive.iter().copied().filter(is_lively).collect();
             *self.lively.lock() = lively.clone();
             let rank = alive.iter().filter(|wal_id| **wal_id < self.me()).count();
-            let is_suspicious =
-                |wal_id: &u64| watch.unchanged(*wal_id) >= Some(ttl / 2) || is_calm && watch.is_same(*wal_id);
+            let is_suspicious = |wal_id: &u64| {
+                is_late(*wal_id) || ended.contains(wal_id) || is_calm && watch.is_same(*wal_id)
+            };
             // The first takes over, the second watches the first. The others look less often until something seems wrong.
             let suspicious: Vec<u64> = alive.iter().copied().filter(is_suspicious).collect();
             is_calm = rank > 1 && gone.is_empty() && suspicious.is_empty();
             // Clients wait for the moment at which its time has run out.
-            let left =
-                suspicious.iter().filter_map(|wal_id| Some(ttl.saturating_sub(watch.unchanged(*wal_id)?)));
+            let lasts = |wal_id: &u64| if ended.contains(wal_id) { ttl / 2 } else { ttl };
+            let left = suspicious
+                .iter()
+                .filter_map(|wal_id| Some(lasts(wal_id).saturating_sub(watch.unchanged(*wal_id)?)));
             pause = match left.min() {
                 _ if is_calm => ttl,
                 Some(left) => left.clamp(ttl / 24, ttl / 4),
@@ -325,6 +336,17 @@ impl Cluster {
             let this = self.clone();
             drop(task::spawn(async move { this.even_out(&lively).await }));
         }
+    }
+
+    /// Of the others that are asked, those whose machines say that nobody listens there any more. Those that say nothing have not ended,
+    /// as far as anybody knows.
+    async fn ended(&self, is_asked: &impl Fn(u64) -> bool, within: Duration) -> BTreeSet<u64> {
+        let Some(others) = &self.options.others else { return BTreeSet::new() };
+        let asked = self.others().into_iter().filter(|peer| is_asked(peer.wal_id)).map(|peer| async {
+            let wal_id = peer.wal_id;
+            others.peers.clone().refuses(peer, within).await.then_some(wal_id)
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     async fn take_over(&self, wal_id: u64) {

@@ -49,7 +49,9 @@ pub trait Peers: Send + Sync + 'static {
     fn hand_off(self: Arc<Self>, peer: Peer, requests: Bytes) -> BoxFuture<'static, HandedOff>;
     /// These are alive now: what is kept of others goes.
     fn follow(&self, live: &[Peer]);
-    /// Counts connections to others that ended: one of them may be gone.
+    /// Does its machine say that nobody listens there? Then its process has ended, most likely. Not asked where a connection stands.
+    fn refuses(self: Arc<Self>, peer: Peer, within: Duration) -> BoxFuture<'static, bool>;
+    /// Counts connections with others that ended: one of them may be gone.
     fn breaks(&self) -> watch::Receiver<u64>;
 }
 

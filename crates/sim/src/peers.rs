@@ -75,6 +75,10 @@ impl Peers for ShakyPeers {
         Box::pin(async move { answered.await.unwrap_or(HandedOff::Unknown) })
     }
 
+    fn refuses(self: Arc<Self>, peer: Peer, within: Duration) -> BoxFuture<'static, bool> {
+        self.inner.clone().refuses(peer, within)
+    }
+
     fn follow(&self, live: &[Peer]) {
         self.inner.follow(live);
     }

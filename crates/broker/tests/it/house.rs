@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, BrokerOptions, Connection, Endpoint, Handling, Outcome};
+use broker::{Broker, BrokerOptions, Connection, Endpoint, Handling, INTER_BROKER_LISTENER, Outcome, Peers};
 use bytes::{Bytes, BytesMut};
 use catalog::config::BrokerConfig;
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions, Levels};
@@ -94,19 +94,38 @@ impl House {
 
     /// One of several brokers that watch one another's leases and follow the metadata, in a rack. Whoever drops its process ends it.
     pub async fn among(bucket: &MemBucket, node_id: i32, rack: &str, process: &Process) -> House {
+        Self::among_peers(bucket, node_id, rack, process, None).await
+    }
+
+    /// The same, with a way to ask the others.
+    pub async fn among_peers(
+        bucket: &MemBucket,
+        node_id: i32,
+        rack: &str,
+        process: &Process,
+        peers: Option<Arc<dyn Peers>>,
+    ) -> House {
+        let host = format!("broker-{node_id}.test");
+        let for_brokers = BrokerEndpoint {
+            listener_name: INTER_BROKER_LISTENER.into(),
+            security_protocol: 1,
+            port: 9094,
+            ..endpoint(&host)
+        };
         let options = CatalogOptions {
             node_id: Some(node_id),
             rack: Some(rack.into()),
             lease_ttl: LEASE_TTL,
-            endpoints: vec![endpoint(&format!("broker-{node_id}.test"))],
+            endpoints: vec![endpoint(&host), for_brokers],
             follow_every: Duration::from_millis(500),
             ..CatalogOptions::default()
         };
         let (config, _) = BrokerConfig::new::<String, String>([]).expect("no properties");
         let (store, clock) = (Store::Bucket(bucket.clone()), Arc::new(SimClock::new(NOW_MS)));
         let seed = 100 + node_id as u64;
-        let opening =
-            async move { Opened::with(store, clock, Arc::new(config), seed, options).await.start().await };
+        let opening = async move {
+            Opened::with(store, clock, Arc::new(config), seed, options).await.start_among(peers).await
+        };
         process.spawn(opening).await.expect("nobody kills it yet")
     }
 
@@ -275,6 +294,10 @@ impl Opened {
     }
 
     pub async fn start(self) -> House {
+        self.start_among(None).await
+    }
+
+    async fn start_among(self, peers: Option<Arc<dyn Peers>>) -> House {
         let Opened { catalog, log, store, clock, config, seed, node_id } = self;
         let advertised = Endpoint {
             listener_name: "PLAINTEXT".into(),
@@ -290,7 +313,7 @@ impl Opened {
             config: config.clone(),
             node_id,
             advertised: vec![advertised],
-            peers: None,
+            peers,
         };
         let broker = Broker::start(options).await.expect("the broker starts");
         let connection = House::connection(1);

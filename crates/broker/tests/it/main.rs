@@ -12,5 +12,6 @@ mod limits;
 mod neighbours;
 mod offsets;
 mod produce;
+mod takeover;
 mod topics;
 mod update_features;

@@ -7,12 +7,21 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use world::net::Stream;
+use world::watch;
 
 use super::credentials::{Credentials, PeerId};
 use super::messages::PROTOCOL_VERSION;
 
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// One more connection has ended.
+pub(super) fn one_more(breaks: &watch::Sender<u64>) {
+    breaks.send_if_modified(|count| {
+        *count += 1;
+        true
+    });
+}
 
 /// How brokers know one another.
 #[derive(Clone)]

@@ -27,7 +27,7 @@ use world::watch;
 
 use super::counters::InterBrokerCounters;
 use super::credentials::PeerId;
-use super::link::{Duplex, Security};
+use super::link::{Duplex, Security, one_more};
 use super::messages::{self, Answer, Request};
 use crate::connection::LogBrake;
 use crate::server::BindError;
@@ -95,6 +95,7 @@ impl Serving {
         counters: Arc<InterBrokerCounters>,
         limits: InterBrokerLimits,
         clock: SharedClock,
+        breaks: Arc<watch::Sender<u64>>,
     ) -> Self {
         let (stop, _) = watch::channel(false);
         let shared = Arc::new(Shared {
@@ -108,6 +109,7 @@ impl Serving {
             brake: LogBrake::default(),
             limits,
             clock,
+            breaks,
         });
         Self { stop, acceptor: task::spawn(shared.accept(bound.listener)) }
     }
@@ -132,6 +134,8 @@ struct Shared {
     brake: LogBrake,
     limits: InterBrokerLimits,
     clock: SharedClock,
+    /// Counts connections that the others have ended.
+    breaks: Arc<watch::Sender<u64>>,
 }
 
 struct Open {
@@ -209,10 +213,12 @@ impl Shared {
             biased;
             _ = stop.wait_for(|stop| *stop) => {}
             _ = is_replaced.wait_for(|replaced| *replaced) => {}
-            ended = self.serve(stream, peer) => match ended {
-                Ok(()) => {}
-                Err(error) => tracing::debug!(%address, ?peer, "a connection of another broker ended: {error}"),
-            },
+            ended = self.serve(stream, peer) => {
+                if let Err(error) = ended {
+                    tracing::debug!(%address, ?peer, "a connection of another broker ended: {error}");
+                }
+                one_more(&self.breaks);
+            }
         }
         let mut connections = self.connections.lock();
         if connections.get(&peer.wal_id).is_some_and(|open| open.id == id) {

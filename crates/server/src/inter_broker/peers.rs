@@ -19,7 +19,7 @@ use world::watch;
 
 use super::counters::InterBrokerCounters;
 use super::credentials::PeerId;
-use super::link::{Duplex, Security};
+use super::link::{Duplex, Security, one_more};
 use super::listener::{BoundInterBroker, InterBrokerLimits, Serving};
 use super::messages::{self, Answer, Request};
 
@@ -91,7 +91,8 @@ impl InterBroker {
     /// Serves the listener from now on.
     pub fn serve(&self, bound: BoundInterBroker, calls: impl PeerCalls, limits: InterBrokerLimits) {
         let (security, counters) = (self.security.clone(), self.counters.clone());
-        let serving = Serving::start(bound, security, Arc::new(calls), counters, limits, self.clock.clone());
+        let (calls, clock, breaks) = (Arc::new(calls), self.clock.clone(), self.breaks.clone());
+        let serving = Serving::start(bound, security, calls, counters, limits, clock, breaks);
         *self.serving.lock() = Some(serving);
     }
 
@@ -183,10 +184,7 @@ impl InterBroker {
                 drop(task::spawn(async move {
                     if let Err(error) = talk(stream, queue).await {
                         tracing::debug!(?id, "the connection to another broker ended: {error}");
-                        breaks.send_if_modified(|count| {
-                            *count += 1;
-                            true
-                        });
+                        one_more(&breaks);
                     }
                 }));
                 Some(calls)
@@ -271,6 +269,22 @@ impl Peers for InterBroker {
                 Err(Failed::NotSent) => HandedOff::NotTaken,
                 Err(Failed::Unknown) => HandedOff::Unknown,
             }
+        })
+    }
+
+    fn refuses(self: Arc<Self>, peer: Peer, within: Duration) -> BoxFuture<'static, bool> {
+        Box::pin(async move {
+            let link = self.link(&peer);
+            // Whoever holds it is connecting, which has a time limit of its own.
+            let is_connected = link
+                .connection
+                .try_lock()
+                .map_or(true, |connection| connection.calls.as_ref().is_some_and(|calls| !calls.is_closed()));
+            if is_connected {
+                return false;
+            }
+            let connected = task::timeout(within, self.net.connect(&link.address)).await;
+            matches!(connected, Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused)
         })
     }
 

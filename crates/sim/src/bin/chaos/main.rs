@@ -107,6 +107,9 @@ pub struct Cluster {
     /// Without librdkafka and kafka-clients, which otherwise produce as well and read everything in the end.
     #[arg(long)]
     only_ottla_clients: bool,
+    /// How many of a hundred faults have the cluster for themselves, so that their pauses can be told; fewer give more takeovers.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=100))]
+    alone_percent: u32,
     /// One long outage of the store, half-way.
     #[arg(long, default_value_t = 0.0)]
     outage_minutes: f64,

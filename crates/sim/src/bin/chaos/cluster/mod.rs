@@ -399,7 +399,7 @@ async fn break_things(
     injected: &mut BTreeMap<&'static str, u32>,
 ) -> anyhow::Result<()> {
     let scene = stage.scene.clone();
-    let mut breaking = Breaking::new(scene.clone(), args.seed);
+    let mut breaking = Breaking::new(scene.clone(), args.seed, args.alone_percent);
     let forgotten_percent = if args.control.is_some() { FORGOTTEN_PERCENT } else { 0 };
     scene.nodes.iter().for_each(|node| node.to_store.change(|w| w.forgotten_percent = forgotten_percent));
     let (began, lasts, outage) = (Instant::now(), minutes(args.minutes), minutes(args.outage_minutes));
@@ -475,6 +475,7 @@ async fn nodes(args: &Cluster, work: &Path, store: &Store, ports: &[u16]) -> any
 struct Breaking {
     scene: Arc<Scene>,
     random: StdRng,
+    alone_percent: u32,
     count: usize,
     /// What a fault keeps busy: a broker, or the store (`None`).
     under_way: JoinSet<(Option<usize>, anyhow::Result<()>)>,
@@ -482,9 +483,9 @@ struct Breaking {
 }
 
 impl Breaking {
-    fn new(scene: Arc<Scene>, seed: u64) -> Breaking {
+    fn new(scene: Arc<Scene>, seed: u64, alone_percent: u32) -> Breaking {
         let random = StdRng::seed_from_u64(seed);
-        Breaking { scene, random, count: 0, under_way: JoinSet::new(), busy: Vec::new() }
+        Breaking { scene, random, alone_percent, count: 0, under_way: JoinSet::new(), busy: Vec::new() }
     }
 
     /// One more fault, and a pause. Gives its kind; nothing when all that could break is broken.
@@ -492,7 +493,7 @@ impl Breaking {
         while let Some(done) = self.under_way.try_join_next() {
             self.take(done?)?;
         }
-        let is_alone = self.random.random_ratio(3, 5);
+        let is_alone = self.random.random_ratio(self.alone_percent, 100);
         if is_alone {
             self.healed().await?;
         }

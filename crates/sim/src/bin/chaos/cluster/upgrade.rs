@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use client::{Feature, NewTopic};
+use client::{Client, Feature, NewTopic};
 use protocol::ErrorCode;
 
 use super::faults::{SETTLE, Scene};
@@ -20,7 +20,7 @@ use super::{CALM, Clients, load};
 use crate::Cluster;
 
 const LEVEL: &str = "ottla.version";
-/// Made when the level is raised: from then on the newer release says something about each topic.
+/// Such are made when the level is raised: from then on the newer release says something about each topic.
 const NEW_TOPIC: &str = "after-the-raise";
 /// What it says, as it stands in the metadata log.
 const REMARK: &[u8] = b"remark-on-after-the-raise";
@@ -64,8 +64,7 @@ pub async fn roll(
     }
     say(&format!("the level is {to}"));
     let ended = last.ended_by_itself.load(Ordering::Relaxed);
-    client.admin().create_topic(NewTopic::new(NEW_TOPIC).partitions(2)).await?;
-    ensure!(stands_in_the_metadata(work)?, "the newer release does not use its record");
+    newer_record_is_used(&client, work).await?;
     last.signal("CONT").await;
     let deadline = Instant::now() + END_MAX;
     while last.ended_by_itself.load(Ordering::Relaxed) == ended {
@@ -87,6 +86,21 @@ pub async fn roll(
     let before = scene.told.count();
     tokio::time::sleep(SETTLE + CALM).await;
     ensure!(scene.told.count() > before, "nothing is acknowledged after the upgrade");
+    Ok(())
+}
+
+/// A broker that has not read of the raise yet makes a topic as before: it is asked again until its record stands there.
+async fn newer_record_is_used(client: &Client, work: &Path) -> anyhow::Result<()> {
+    let deadline = Instant::now() + END_MAX;
+    for number in 0.. {
+        let topic = NewTopic::new(format!("{NEW_TOPIC}-{number}")).partitions(2);
+        client.admin().create_topic(topic).await?;
+        if stands_in_the_metadata(work)? {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "the newer release does not use its record");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     Ok(())
 }
 

@@ -1,0 +1,85 @@
+//! How soon others have what a broker led that is gone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use broker::{HandedOff, Peer, Peers, Progress};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use protocol::TopicIdPartition;
+use world::bucket::MemBucket;
+use world::process::Process;
+use world::{task, watch};
+
+use crate::house::{House, story};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What `bucket.lease.ttl.ms` is when nobody sets it.
+const TTL: Duration = Duration::from_secs(6);
+
+/// Brokers that say nothing to one another; but the machine of a broker whose process has ended says so.
+struct Machines {
+    /// Node 1.
+    has_ended: AtomicBool,
+    /// Otherwise it is silent, as one without power.
+    says_so: bool,
+    breaks: watch::Sender<u64>,
+}
+
+impl Peers for Machines {
+    fn log_moved(self: Arc<Self>, _: Peer, _: u64, _: Duration) -> BoxFuture<'static, Option<Progress>> {
+        Box::pin(std::future::ready(None))
+    }
+
+    fn hand_off(self: Arc<Self>, _: Peer, _: Bytes) -> BoxFuture<'static, HandedOff> {
+        Box::pin(std::future::ready(HandedOff::NotTaken))
+    }
+
+    fn refuses(self: Arc<Self>, peer: Peer, _: Duration) -> BoxFuture<'static, bool> {
+        let refuses =
+            self.says_so && peer.address.starts_with("broker-1.") && self.has_ended.load(Ordering::Relaxed);
+        Box::pin(std::future::ready(refuses))
+    }
+
+    fn follow(&self, _: &[Peer]) {}
+
+    fn breaks(&self) -> watch::Receiver<u64> {
+        self.breaks.subscribe()
+    }
+}
+
+/// From the death of a broker until node 2 leads its partition.
+async fn until_it_is_led(says_so: bool) -> Duration {
+    let store = MemBucket::new(1);
+    let (first, second) = (Process::new(), Process::new());
+    let machines =
+        Arc::new(Machines { has_ended: AtomicBool::new(false), says_so, breaks: watch::channel(0).0 });
+    let bucket = store.client();
+    let house = House::among(&bucket, 1, "a", &first).await;
+    let id = house.create_topic("t", 1, &[]).await;
+    let other = House::among_peers(&store.client(), 2, "b", &second, Some(machines.clone())).await;
+    // It has looked at the lease more than once.
+    task::sleep(TTL * 2).await;
+    first.kill();
+    bucket.kill();
+    let died = task::now();
+    machines.has_ended.store(true, Ordering::Relaxed);
+    machines.breaks.send_replace(1);
+    let place = TopicIdPartition::new(id, 0);
+    while other.log.partition(&place).is_none() {
+        assert!(died.elapsed() < PATIENCE, "nobody takes over");
+        task::sleep(Duration::from_millis(10)).await;
+    }
+    died.elapsed()
+}
+
+#[test]
+fn a_process_that_its_machine_calls_ended_has_half_the_time_of_a_lease() {
+    story(|| async {
+        let (told, silent) = (until_it_is_led(true).await, until_it_is_led(false).await);
+        // A renewal may be a third of that time old when its broker dies.
+        assert!(told >= TTL / 2 - TTL / 3 && told < TTL / 2 + TTL / 6, "{told:?}");
+        assert!(silent >= TTL - TTL / 3 && silent < TTL + TTL / 6, "{silent:?}");
+    });
+}
