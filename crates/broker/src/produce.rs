@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use catalog::config::{TimestampType as TopicTimestampType, TopicCompression, TopicConfig};
 use catalog::{State, Topic};
-use commitlog::{Append, AppendOptions};
+use commitlog::{Append, AppendError, AppendOptions, Partition};
 use protocol::ErrorCode;
 use protocol::batch::TimestampType;
 use protocol::batch::produce::{Accepted, ProduceRules, RecordError, validate};
@@ -49,12 +49,26 @@ pub(crate) struct Appended {
 }
 
 /// Why a partition's records are not in the log.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Refused {
     pub code: ErrorCode,
     pub message: Option<String>,
     pub record_errors: Vec<RecordError>,
     pub log_start_offset: i64,
+    /// That what this partition knows of producers made it so.
+    judged_by: Option<Arc<Partition>>,
+}
+
+impl Refused {
+    /// What a leader knows of producers is told by leaders only (R20): one that others have taken over from, and that has not heard of
+    /// it, would end a producer for good that has written elsewhere since.
+    pub async fn confirmed(self, broker: &Broker) -> Refused {
+        let Some(partition) = &self.judged_by else { return self };
+        let is_known = broker.know_ends().await.is_ok();
+        let now = broker.log.partition(&partition.id());
+        let leads = now.is_some_and(|now| Arc::ptr_eq(&now, partition)) && !partition.is_leaving();
+        if is_known && leads { self } else { Refused::from(ErrorCode::NotLeaderOrFollower) }
+    }
 }
 
 impl From<ErrorCode> for Refused {
@@ -124,6 +138,7 @@ impl ProduceTopic {
             message: Some(error.to_string()),
             record_errors: error.record_errors().to_vec(),
             log_start_offset: partition.offsets().log_start,
+            judged_by: None,
         })?;
         let Accepted { batch, log_append_time_ms, rewritten } = accepted;
         if batch.header.is_transactional() {
@@ -143,6 +158,7 @@ impl ProduceTopic {
             message: Some(error.to_string()),
             record_errors: Vec::new(),
             log_start_offset: partition.offsets().log_start,
+            judged_by: is_of_producers(&error).then(|| partition.clone()),
         })?;
         Ok(Appended { append, log_append_time_ms })
     }
@@ -174,6 +190,17 @@ impl Appended {
             }),
         }
     }
+}
+
+/// Does it say something of what other batches there are?
+fn is_of_producers(error: &AppendError) -> bool {
+    matches!(
+        error,
+        AppendError::OutOfOrderSequence { .. }
+            | AppendError::InvalidProducerEpoch { .. }
+            | AppendError::UnknownProducerId { .. }
+            | AppendError::NotInTransaction { .. }
+    )
 }
 
 fn produce_rules(config: &TopicConfig, terms: ProduceTerms<'_>) -> ProduceRules {

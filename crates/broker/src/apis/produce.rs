@@ -8,7 +8,8 @@
 //! replicas and have no effect here. Transactional batches are refused until there are transactions.
 //!
 //! A topic or a leadership that we have not heard of yet is refused at once, and we catch up behind the answer: batches are
-//! queued in the order in which they come, so none may wait for news while the next one does not. Producers try again.
+//! queued in the order in which they come, so none may wait for news while the next one does not. Producers try again. What
+//! is refused for the producer's sequence or epoch waits until we are known to lead still, and is NOT_LEADER_OR_FOLLOWER otherwise.
 //!
 //! 5: log start offset · 7: zstd (KIP-110) · 8: errors of records (KIP-467) · 9: flexible · 10: current leader
 //! (KIP-951) · 11, 12: transactions (KIP-890) · 13: topic ids (KIP-516).
@@ -121,6 +122,7 @@ async fn answer(context: RequestContext, topics: Vec<TopicAppends>) -> Outcome {
             let result = match queued {
                 Ok(appended) => appended.committed().await,
                 Err(refused) => {
+                    let refused = refused.confirmed(&context.broker).await;
                     if may_be_stale(refused.code) {
                         context.broker.freshness.catch_up_soon();
                     }

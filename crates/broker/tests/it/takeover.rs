@@ -7,12 +7,14 @@ use std::time::Duration;
 use broker::{HandedOff, Peer, Peers, Progress};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use protocol::TopicIdPartition;
+use protocol::batch::BatchBuilder;
+use protocol::messages::ProduceRequest;
+use protocol::{ErrorCode, TopicIdPartition};
 use world::bucket::MemBucket;
 use world::process::Process;
 use world::{task, watch};
 
-use crate::house::{House, story};
+use crate::house::{House, NOW_MS, code, only_partition, produce_request, story};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What `bucket.lease.ttl.ms` is when nobody sets it.
@@ -81,5 +83,48 @@ fn a_process_that_its_machine_calls_ended_has_half_the_time_of_a_lease() {
         // A renewal may be a third of that time old when its broker dies.
         assert!(told >= TTL / 2 - TTL / 3 && told < TTL / 2 + TTL / 6, "{told:?}");
         assert!(silent >= TTL - TTL / 3 && silent < TTL + TTL / 6, "{silent:?}");
+    });
+}
+
+/// Records of an idempotent producer.
+fn numbered(sequence: i32, values: &[&str]) -> ProduceRequest {
+    let mut builder = BatchBuilder::new().producer(9, 0, sequence);
+    for value in values {
+        builder.append(NOW_MS, None, Some(value.as_bytes()), &[]).unwrap();
+    }
+    produce_request("t", 0, builder.build().unwrap())
+}
+
+async fn told(house: &House, request: ProduceRequest) -> ErrorCode {
+    code(only_partition(&house.ask(12, request).await).error_code)
+}
+
+/// Cut off from the bucket, a broker does not know that others have its partitions, and clients that it can still reach may come back to
+/// it. A producer that has written elsewhere since is not told that its sequence is wrong, which would be its end.
+#[test]
+fn a_deposed_leader_does_not_judge_producers() {
+    story(|| async {
+        let store = MemBucket::new(1);
+        let (first, second) = (Process::new(), Process::new());
+        let bucket = store.client();
+        let deposed = House::among(&bucket, 1, "a", &first).await;
+        let id = deposed.create_topic("t", 1, &[]).await;
+        assert_eq!(told(&deposed, numbered(0, &["a", "b"])).await, ErrorCode::None);
+        assert_eq!(
+            told(&deposed, numbered(3, &["d"])).await,
+            ErrorCode::OutOfOrderSequenceNumber,
+            "it leads"
+        );
+        let heir = House::among(&store.client(), 2, "b", &second).await;
+        bucket.kill();
+        let (place, since) = (TopicIdPartition::new(id, 0), task::now());
+        while heir.log.partition(&place).is_none() {
+            assert!(since.elapsed() < PATIENCE, "nobody takes over");
+            task::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(told(&heir, numbered(2, &["c"])).await, ErrorCode::None);
+        assert!(deposed.log.partition(&place).is_some(), "it knows nothing of that");
+        assert_eq!(told(&deposed, numbered(3, &["d"])).await, ErrorCode::NotLeaderOrFollower);
+        assert_eq!(told(&heir, numbered(3, &["d"])).await, ErrorCode::None);
     });
 }

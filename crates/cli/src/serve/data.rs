@@ -140,14 +140,20 @@ pub enum Fenced {
     Ended(Failure),
 }
 
-/// Resolves when this broker does not count any more.
-pub async fn fenced(catalog: Arc<Catalog>, log: Arc<CommitLog>) -> Fenced {
+/// Whether somebody gave this broker its id.
+pub fn has_chosen_id(config: &BrokerConfig) -> bool {
+    config.started_with().contains_key("node.id")
+}
+
+/// Resolves when this broker does not count any more. With an id that nobody gave it, it has nothing to fight for with another broker
+/// that has this id now.
+pub async fn fenced(catalog: Arc<Catalog>, log: Arc<CommitLog>, has_chosen_id: bool) -> Fenced {
     const LOOK: Duration = Duration::from_secs(1);
     let mut changes = catalog.changes();
     loop {
         if catalog.is_fenced() {
             let newest = catalog.read().broker(catalog.node_id()).map(|broker| broker.wal_id);
-            return match newest == Some(catalog.wal_id()) {
+            return match newest == Some(catalog.wal_id()) || !has_chosen_id {
                 true => Fenced::TakenOver,
                 false => {
                     Fenced::Ended(Failure::failed("another process was started as this node: this one ends"))
@@ -237,7 +243,7 @@ pub fn tier_limits(config: &BrokerConfig) -> TierLimits {
 
 fn catalog_options(config: &BrokerConfig, advertised: &[Endpoint]) -> CatalogOptions {
     CatalogOptions {
-        node_id: config.started_with().contains_key("node.id").then(|| config.node_id()),
+        node_id: has_chosen_id(config).then(|| config.node_id()),
         rack: config.broker_rack().map(|rack| rack.as_str().into()),
         endpoints: advertised.iter().map(endpoint).collect(),
         partitions_max: config.cluster_partitions_max() as u64,

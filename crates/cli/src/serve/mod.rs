@@ -190,6 +190,7 @@ struct Running {
     server: Arc<Server>,
     /// Of a bucket.
     others: Option<Arc<InterBroker>>,
+    has_chosen_id: bool,
 }
 
 /// How a broker ends.
@@ -264,7 +265,8 @@ async fn start(
             },
         )?;
     }
-    Ok(Running { lock, catalog, log, broker, server, others })
+    let has_chosen_id = data::has_chosen_id(&plan.config);
+    Ok(Running { lock, catalog, log, broker, server, others, has_chosen_id })
 }
 
 /// What an operator changes of them holds from then on, without a restart.
@@ -300,7 +302,7 @@ impl Running {
                 Ok(()) => Ok(End::Stopped),
                 Err(error) => Err(Failure::failed(format!("no signals: {error}"))),
             },
-            end = data::fenced(self.catalog.clone(), self.log.clone()), if is_shared => match end {
+            end = data::fenced(self.catalog.clone(), self.log.clone(), self.has_chosen_id), if is_shared => match end {
                 data::Fenced::TakenOver => Ok(End::TakenOver),
                 data::Fenced::Ended(failure) => Err(failure),
             },
