@@ -271,9 +271,11 @@ impl Running {
         }
     }
 
-    /// Refused for its order while an earlier record of the same partition still waited to be sent again?
+    /// Refused for its order while an earlier record of the same partition still waited to be sent again? Of that one it has said so, or
+    /// nothing at all when it ended.
     fn has_gone_on_too_early(&self) -> anyhow::Result<bool> {
         let complaints = std::fs::read_to_string(&self.complaints)?;
+        let told = std::fs::read_to_string(&self.told)?;
         let mut lines = complaints.lines().filter_map(|line| {
             let (record, why) = line.strip_prefix("record ")?.split_once(": ")?;
             let (partition, number) = record.split_once(' ')?;
@@ -281,8 +283,16 @@ impl Running {
         });
         let first = lines.next().filter(|(.., why)| why.contains("out of order sequence number"));
         Ok(first.is_some_and(|(partition, number, _)| {
-            lines
-                .any(|(other, earlier, why)| other == partition && earlier < number && why.contains("Purged"))
+            let last_told = told.lines().rev().find_map(|line| {
+                let (of, rest) = line.split_once(' ')?;
+                of.parse().ok().filter(|of: &i32| *of == partition)?;
+                rest.split(' ').next()?.parse::<u64>().ok()
+            });
+            let all_are_told = number == last_told.map_or(0, |last| last + 1);
+            !all_are_told
+                || lines.any(|(other, earlier, why)| {
+                    other == partition && earlier < number && why.contains("Purged")
+                })
         }))
     }
 
