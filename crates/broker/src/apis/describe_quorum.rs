@@ -34,7 +34,13 @@ pub(super) async fn handle(
         topics: topics.collect(),
         ..DescribeQuorumResponse::default()
     };
-    if context.api_version >= NODES_SINCE {
+    // Kafka names the nodes only beside the one partition that there is.
+    let is_the_partition = |topic: &AskedTopic| {
+        let mut partitions = topic.partitions.iter().map(|partition| partition.partition_index);
+        topic.topic_name == METADATA_TOPIC && partitions.next() == Some(0) && partitions.next().is_none()
+    };
+    let is_asked_well = matches!(&request.topics[..], [topic] if is_the_partition(topic));
+    if context.api_version >= NODES_SINCE && is_asked_well {
         let node_id = broker.controller_id(&state);
         response.nodes = vec![Node { node_id, listeners: listeners(broker, &state, node_id) }];
     }

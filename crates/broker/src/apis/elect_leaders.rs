@@ -25,13 +25,16 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 pub(super) async fn handle(context: RequestContext, request: ElectLeadersRequest) -> ElectLeadersResponse {
     if !matches!(request.election_type, PREFERRED | UNCLEAN) {
-        let error_code = ErrorCode::InvalidRequest.code();
-        return ElectLeadersResponse { error_code, ..ElectLeadersResponse::default() };
+        return refused(&request, ErrorCode::InvalidRequest);
     }
     let broker = &context.broker;
     broker.freshness.catch_up().await;
     let asked = asked(&broker.catalog.read(), &request);
-    let mut results: BTreeMap<Str, Vec<PartitionResult>> = BTreeMap::new();
+    // Every topic that was looked at is in the answer, also with nothing to say of it.
+    let mut results: BTreeMap<Str, Vec<PartitionResult>> = match &request.topic_partitions {
+        Some(topics) => topics.iter().map(|asked| (asked.topic.clone(), Vec::new())).collect(),
+        None => broker.catalog.read().topics().map(|topic| (topic.name.clone(), Vec::new())).collect(),
+    };
     let mut add = |topic: &Str, partition_id: i32, error: ApiError| {
         let result =
             PartitionResult { partition_id, error_code: error.code.code(), error_message: error.message };
@@ -58,6 +61,24 @@ pub(super) async fn handle(context: RequestContext, request: ElectLeadersRequest
     let results = results.into_iter();
     let results = results.map(|(topic, partition_result)| ReplicaElectionResult { topic, partition_result });
     ElectLeadersResponse { replica_election_results: results.collect(), ..ElectLeadersResponse::default() }
+}
+
+/// The whole request, and each partition that it names.
+fn refused(request: &ElectLeadersRequest, code: ErrorCode) -> ElectLeadersResponse {
+    let partition = |partition_id: &i32| PartitionResult {
+        partition_id: *partition_id,
+        error_code: code.code(),
+        error_message: None,
+    };
+    let results = request.topic_partitions.iter().flatten().map(|asked| ReplicaElectionResult {
+        topic: asked.topic.clone(),
+        partition_result: asked.partitions.iter().map(partition).collect(),
+    });
+    ElectLeadersResponse {
+        error_code: code.code(),
+        replica_election_results: results.collect(),
+        ..ElectLeadersResponse::default()
+    }
 }
 
 fn asked(state: &State, request: &ElectLeadersRequest) -> Vec<(Str, i32)> {

@@ -129,7 +129,8 @@ fn wanted(context: &RequestContext, topics: &[FetchTopic]) -> Vec<Wanted> {
                 partition: partition.partition,
                 fetch_offset: partition.fetch_offset,
                 max_bytes: partition.partition_max_bytes,
-                current_leader_epoch: partition.current_leader_epoch,
+                // Kafka takes every negative epoch for none.
+                current_leader_epoch: partition.current_leader_epoch.max(NO_EPOCH),
                 last_fetched_epoch: partition.last_fetched_epoch,
             })
         })
@@ -451,7 +452,7 @@ impl Fetch {
     /// A fetcher that says which epoch it read last is told when its log goes another way than ours.
     fn diverging(&self, source: &Source, wanted: &Wanted) -> Option<PartitionData> {
         // Only what is committed is ever seen, so nobody has to go back, and a replica that is behind must not say so (F10).
-        if wanted.last_fetched_epoch == NO_EPOCH || source.is_elsewhere {
+        if wanted.last_fetched_epoch <= NO_EPOCH || source.is_elsewhere {
             return None;
         }
         let (epoch, end_offset) =
@@ -546,7 +547,9 @@ fn refused(partition: i32, code: ErrorCode) -> PartitionData {
         high_watermark: -1,
         last_stable_offset: -1,
         log_start_offset: -1,
-        aborted_transactions: None,
+        // Kafka's two ways to refuse differ in this: what does not exist has an empty list, what cannot be read has none.
+        aborted_transactions: matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
+            .then(Vec::new),
         // librdkafka and others read an empty record set here, not null.
         records: Some(Records::new()),
         ..PartitionData::default()

@@ -1,6 +1,6 @@
 //! ListGroups v0–5: all groups there are.
 //!
-//! v3 is flexible · v4 filters by state (KIP-518) · v5 filters by type (KIP-848); all our groups are "Classic".
+//! v3 is flexible · v4 filters by state (KIP-518) · v5 filters by type (KIP-848); all our groups are "classic".
 //! Names in filters may be written in any case; an unknown one matches nothing.
 
 use protocol::messages::list_groups_response::ListedGroup;
@@ -9,7 +9,7 @@ use protocol::{ErrorCode, Str};
 
 use crate::request::RequestContext;
 
-const CLASSIC: &str = "Classic";
+const CLASSIC: &str = "classic";
 
 pub(crate) async fn handle(context: RequestContext, request: ListGroupsRequest) -> ListGroupsResponse {
     let listed = match context.broker.groups.list() {

@@ -123,10 +123,15 @@ async fn find(
     };
     let at =
         |offset: i64| Found { timestamp: -1, offset, leader_epoch: partition.epoch_at(offset).unwrap_or(-1) };
+    // Where there are no records the next one will be this leader's.
+    let earliest = |offset: i64| match offset == offsets.high_watermark {
+        true => Found { timestamp: -1, offset, leader_epoch: led.leader_epoch },
+        false => at(offset),
+    };
     Ok(match asked.timestamp {
         LATEST => Found { timestamp: -1, offset: end, leader_epoch: led.leader_epoch },
-        EARLIEST => at(offsets.log_start),
-        EARLIEST_LOCAL => at(partition.tiered_offsets().local_start),
+        EARLIEST => earliest(offsets.log_start),
+        EARLIEST_LOCAL => earliest(partition.tiered_offsets().local_start),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD if !partition.settings().tier.enabled => NOTHING,
         LATEST_TIERED => partition.tiered_offsets().tiered_end.map_or(NOTHING, |end| at(end - 1)),
         EARLIEST_PENDING_UPLOAD => {
