@@ -26,6 +26,7 @@ use crate::limits::Limits;
 use crate::peers::{Others, Peers};
 use crate::producer_ids::ProducerIds;
 use crate::request::{CloseReason, Handling, Outcome, RequestContext};
+use crate::telemetry::Telemetry;
 use crate::topics::Topics;
 
 /// How long a request waits for a bucket that does not say whether another broker has taken over.
@@ -77,6 +78,7 @@ pub struct Broker {
     /// None: the broker is alone.
     pub(crate) cluster: Option<Arc<Cluster>>,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) telemetry: Telemetry,
     counters: Arc<Counters>,
     is_shutting_down: AtomicBool,
 }
@@ -126,9 +128,11 @@ impl Broker {
             others: peers.map(|peers| Arc::new(Others { peers })),
             lease_ttl,
         });
+        let telemetry = Telemetry::new(clock.clone(), rng.clone(), catalog.clone());
         let fetch_sessions = FetchSessions::new(clock.clone(), rng, limits.clone());
         Ok(Arc::new(Broker {
             producer_ids: ProducerIds::new(catalog.clone()),
+            telemetry,
             clock,
             catalog,
             log,
@@ -191,6 +195,11 @@ impl Broker {
 
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What clients have pushed of their own metrics.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
     /// What this broker runs with now, dynamic overrides included.

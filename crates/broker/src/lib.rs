@@ -30,6 +30,7 @@ mod produce;
 mod producer_ids;
 mod request;
 mod resources;
+pub mod telemetry;
 mod topics;
 
 pub use apis::{Api, TABLE as APIS};

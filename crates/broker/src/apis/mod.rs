@@ -29,6 +29,7 @@ mod describe_topic_partitions;
 mod elect_leaders;
 mod fetch;
 mod find_coordinator;
+mod get_telemetry_subscriptions;
 mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
@@ -44,7 +45,9 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod push_telemetry;
 mod sync_group;
+mod unregister_broker;
 mod update_features;
 
 type Handler = fn(RequestContext, Reader) -> Result<Handling, DecodeError>;
@@ -120,6 +123,13 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::DescribeProducers, 0..=0, |context, body| {
         sequential(context, body, describe_producers::handle)
     }),
+    api(ApiKey::UnregisterBroker, 0..=0, |context, body| {
+        sequential(context, body, unregister_broker::handle)
+    }),
+    api(ApiKey::GetTelemetrySubscriptions, 0..=0, |context, body| {
+        sequential(context, body, get_telemetry_subscriptions::handle)
+    }),
+    api(ApiKey::PushTelemetry, 0..=0, |context, body| sequential(context, body, push_telemetry::handle)),
     api(ApiKey::ListConfigResources, 0..=1, |context, body| {
         sequential(context, body, list_config_resources::handle)
     }),

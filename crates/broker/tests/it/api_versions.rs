@@ -73,6 +73,9 @@ fn the_table_is_kafkas_and_explicit() {
         "UpdateFeatures 0-2",
         "DescribeCluster 0-2",
         "DescribeProducers 0-0",
+        "UnregisterBroker 0-0",
+        "GetTelemetrySubscriptions 0-0",
+        "PushTelemetry 0-0",
         "ListConfigResources 0-1",
         "DescribeTopicPartitions 0-0",
     ];

@@ -13,5 +13,6 @@ mod neighbours;
 mod offsets;
 mod produce;
 mod takeover;
+mod telemetry;
 mod topics;
 mod update_features;

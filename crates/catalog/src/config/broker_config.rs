@@ -295,6 +295,7 @@ accessors! {
     request_partitions_max: "request.partitions.max" int,
     max_request_partition_size_limit: "max.request.partition.size.limit" int,
     message_max_bytes: "message.max.bytes" int,
+    telemetry_max_bytes: "telemetry.max.bytes" int,
     message_decompressed_max_bytes: "max.decompressed.message.bytes" long,
     fetch_max_bytes: "fetch.max.bytes" int,
     fetch_sessions_max: "max.incremental.fetch.session.cache.slots" int,

@@ -1973,7 +1973,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         .per_broker()
         .no_effect(TLS),
     key("ssl.truststore.type", String, "JKS", "Format of the trust store.").per_broker().no_effect(TLS),
-    key("telemetry.max.bytes", Int, "1048576", "Largest push of client metrics.").min(1).no_effect(TELEMETRY),
+    key("telemetry.max.bytes", Int, "1048576", "Largest push of client metrics.").min(1),
     key(
         "transaction.abort.timed.out.transaction.cleanup.interval.ms",
         Int,

@@ -161,9 +161,7 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
 ];
 
 pub static CLIENT_METRICS_KEYS: &[ConfigKey] = &[
-    key("interval.ms", Int, "300000", "Time between two pushes of client metrics.").no_effect(TELEMETRY),
-    key("match", List, "", "Which clients a subscription is for, as name=pattern pairs.")
-        .list()
-        .no_effect(TELEMETRY),
-    key("metrics", List, "", "Prefixes of the metrics that clients push.").list().no_effect(TELEMETRY),
+    key("interval.ms", Int, "300000", "Time between two pushes of client metrics."),
+    key("match", List, "", "Which clients a subscription is for, as name=pattern pairs.").list(),
+    key("metrics", List, "", "Prefixes of the metrics that clients push.").list(),
 ];

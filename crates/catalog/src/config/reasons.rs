@@ -24,7 +24,6 @@ pub const SOCKET: &str = "buffers and backlog of sockets are left to the operati
 pub const START: &str = "a start takes as long as its recovery";
 pub const STREAMS: &str = "streams groups (KIP-1071) are not there yet";
 pub const SYNC: &str = "every commit is synced; see log.sync";
-pub const TELEMETRY: &str = "client metrics (KIP-714) are not there yet";
 pub const THREADS: &str = "Ottla sizes its own threads and bounds memory, not queues";
 pub const TIER: &str = "the second tier is built in: one task copies, and there is nothing of this kind";
 pub const TIER_LAG: &str = "what is sealed is copied to the second tier at its next round";

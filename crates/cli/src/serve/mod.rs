@@ -4,6 +4,7 @@
 //! got, and clients that come during recovery wait in the kernel's queue instead of being refused.
 
 mod bucket_cost;
+mod client_metrics;
 mod data;
 mod idle_memory;
 mod inter_broker;

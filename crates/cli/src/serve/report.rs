@@ -16,6 +16,7 @@ use world::clock::SharedClock;
 use world::disk::DiskCounters;
 
 use super::bucket_cost::{BucketCost, Requests};
+use super::client_metrics::write_client_metrics;
 use super::data::MediumCounters;
 
 /// Partitions with series of their own; a page of 100,000 partitions would be 30 MB.
@@ -110,6 +111,7 @@ impl Report for Progress {
         let Some(rooms) = rooms.as_ref() else { return };
         server::write_server_metrics(text, &rooms.server, self.clock.monotonic());
         write_topic_metrics(text, &rooms.broker);
+        write_client_metrics(text, rooms.broker.telemetry());
         write_cluster_metrics(text, &rooms.catalog);
         if let Some(others) = &rooms.others {
             server::write_inter_broker_metrics(text, others);
