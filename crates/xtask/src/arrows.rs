@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cargo;
 
 /// A room and all that its code (tests aside) may import of this repository.
-const MAY_IMPORT: [(&str, &[&str]); 11] = [
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("protocol", &[]),
     ("world", &[]),
     ("catalog", &["protocol", "world"]),
@@ -20,6 +20,7 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("cli", &["protocol", "world", "catalog", "commitlog", "broker", "server", "client"]),
     ("sim", &["protocol", "world", "catalog", "commitlog", "broker", "server", "client", "cli"]),
     ("bench", &["protocol", "client"]),
+    ("conformance", &["protocol", "bench"]),
     ("xtask", &[]),
 ];
 

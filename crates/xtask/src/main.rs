@@ -50,6 +50,11 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Send the same requests to Apache Kafka and to Ottla, and compare the answers (crates/conformance, docs/differences.md).
+    Conformance {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Measure Ottla beside Apache Kafka, or (--quick) against bounds; `bench report FILE…` writes docs/performance.md
     /// (crates/bench).
     Bench {
@@ -80,6 +85,7 @@ fn main() -> Result<()> {
                 cargo(&root, ["run", "--quiet", "--release", "--package", "sim", "--bin", "simulate", "--"]);
             started(sim.args(arguments))
         }
+        Verb::Conformance { arguments } => conformance(&root, arguments),
         Verb::Bench { arguments } => bench(&root, arguments),
     }
 }
@@ -112,6 +118,16 @@ fn bench(root: &Path, arguments: Vec<OsString>) -> Result<()> {
     in_our_place(bench.arg("run").args(arguments))
 }
 
+/// Builds the broker for its developers, unless OTTLA_BIN names one: what is compared is what it says, not how fast.
+fn conformance(root: &Path, arguments: Vec<OsString>) -> Result<()> {
+    let mut conformance = cargo(root, ["run", "--quiet", "--package", "conformance", "--"]);
+    if std::env::var_os("OTTLA_BIN").is_none() {
+        started(&mut cargo(root, ["build", "--quiet", "--package", "cli"]))?;
+        conformance.env("OTTLA_BIN", target(root).join("debug/ottla"));
+    }
+    in_our_place(conformance.args(arguments))
+}
+
 /// The release build of `ottla` in OTTLA_BIN of `of`, unless ours names one.
 fn build_subject(root: &Path, of: &mut Command) -> Result<()> {
     if std::env::var_os("OTTLA_BIN").is_none() {
@@ -135,8 +151,11 @@ fn build_newer(root: &Path, of: &mut Command) -> Result<()> {
 }
 
 fn release(root: &Path) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    target.join("release")
+    target(root).join("release")
+}
+
+fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 /// In the place of this process: whoever ends it ends the program, and that takes what it started with it.

@@ -1,0 +1,132 @@
+//! `cargo xtask conformance`: starts Apache Kafka from Maven's jars and Ottla on a fresh directory, asks both the same, and says where
+//! they differ. Exit code 1: they differ where `docs/differences.md` does not say so, or do not where it does.
+#![allow(clippy::disallowed_methods)]
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use bench::subject::{Kind, Places, Subject, jars};
+use clap::Parser;
+use conformance::Choice;
+use conformance::declared::Declared;
+use conformance::report::report;
+use protocol::ApiKey;
+
+#[derive(Parser)]
+#[command(
+    name = "conformance",
+    about = "The same requests to Apache Kafka and to Ottla, and where their answers differ"
+)]
+struct Arguments {
+    /// Only the scripts of these APIs, by Kafka's names.
+    #[arg(long = "api", value_name = "NAME", num_args = 1.., value_parser = api)]
+    apis: Vec<ApiKey>,
+    /// Only scripts with this in their names.
+    #[arg(long, value_name = "TEXT")]
+    script: Option<String>,
+    /// Of each API only the lowest, the first flexible and the highest version.
+    #[arg(long)]
+    few_versions: bool,
+    /// Say which scripts take long.
+    #[arg(long)]
+    verbose: bool,
+    /// A Kafka that is up already [default: one is started].
+    #[arg(long, value_name = "ADDR")]
+    kafka: Option<String>,
+    /// An Ottla that is up already [default: one is started].
+    #[arg(long, value_name = "ADDR")]
+    ottla: Option<String>,
+    /// Where differences are declared.
+    #[arg(long, default_value = "docs/differences.md")]
+    declared: PathBuf,
+    /// Where those that are started have their data.
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    work: PathBuf,
+    #[arg(long, env = "OTTLA_BIN")]
+    bin: Option<PathBuf>,
+    /// Where Kafka's jars are kept.
+    #[arg(long, env = "CLIENTS_HOME")]
+    clients_home: Option<PathBuf>,
+}
+
+/// What both are started with. Kafka's defaults are for three brokers and for people who wait.
+const PROPERTIES: [(&str, &str); 6] = [
+    ("num.partitions", "1"),
+    ("offsets.topic.num.partitions", "2"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("group.min.session.timeout.ms", "1000"),
+    ("auto.create.topics.enable", "true"),
+    ("log.message.timestamp.after.max.ms", "9223372036854775807"),
+];
+
+/// What Kafka alone needs for the answers that Ottla gives without being told.
+const KAFKA_PROPERTIES: [(&str, &str); 9] = [
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("transaction.state.log.num.partitions", "2"),
+    ("share.coordinator.state.topic.replication.factor", "1"),
+    ("share.coordinator.state.topic.min.isr", "1"),
+    ("share.coordinator.state.topic.num.partitions", "2"),
+    ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+    ("super.users", "User:ANONYMOUS"),
+    ("allow.everyone.if.no.acl.found", "true"),
+];
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let declared = Declared::read(&arguments.declared)?;
+    let home = arguments.clients_home.clone().unwrap_or_else(|| {
+        PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/ottla-clients")
+    });
+    let mut started = Vec::new();
+    let mut address = |kind: Kind, up: &Option<String>| -> Result<String> {
+        if let Some(address) = up {
+            return Ok(address.clone());
+        }
+        let mut properties = PROPERTIES.to_vec();
+        if kind.is_kafka() {
+            properties.extend(KAFKA_PROPERTIES);
+        }
+        let places = Places {
+            ottla: match kind.is_kafka() {
+                true => PathBuf::new(),
+                false => arguments
+                    .bin
+                    .clone()
+                    .context("no binary: OTTLA_BIN, --bin, or cargo xtask conformance")?,
+            },
+            jars: if kind.is_kafka() { Some(jars(&home)?) } else { None },
+            work: arguments.work.clone(),
+        };
+        let mut subject = Subject::new(kind, &places, &properties)?;
+        subject.start()?;
+        let address = subject.address.clone();
+        started.push(subject);
+        Ok(address)
+    };
+    let began = Instant::now();
+    let kafka = address(Kind::Kafka, &arguments.kafka)?;
+    let ottla = address(Kind::Ottla, &arguments.ottla)?;
+    println!("Kafka at {kafka}, Ottla at {ottla}, after {:.1} s", began.elapsed().as_secs_f64());
+    let choice = Choice {
+        apis: arguments.apis,
+        script: arguments.script,
+        few_versions: arguments.few_versions,
+        verbose: arguments.verbose,
+    };
+    let findings = conformance::run(&kafka, &ottla, &choice)?;
+    let is_whole = choice.script.is_none() && !choice.few_versions;
+    let report = report(&findings, &declared, is_whole);
+    print!("{}", report.text);
+    println!("{:.1} s", began.elapsed().as_secs_f64());
+    if !report.failures.is_empty() {
+        println!("{}", report.failures.join("\n"));
+        bail!("{} differences that {} does not tell", report.failures.len(), arguments.declared.display());
+    }
+    Ok(())
+}
+
+fn api(name: &str) -> Result<ApiKey, String> {
+    ApiKey::all().find(|key| key.name() == name).ok_or_else(|| format!("Kafka has no API {name}"))
+}

@@ -1,0 +1,186 @@
+//! Log directories, the quorum, features, brokers that go, telemetry.
+
+use bytes::Bytes;
+use protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
+use protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
+use protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use protocol::messages::update_features_request::FeatureUpdateKey;
+use protocol::messages::{
+    AddRaftVoterRequest, AlterReplicaLogDirsRequest, DescribeLogDirsRequest, DescribeQuorumRequest,
+    GetTelemetrySubscriptionsRequest, PushTelemetryRequest, RemoveRaftVoterRequest, UnregisterBrokerRequest,
+    UpdateFeaturesRequest,
+};
+use protocol::{ApiKey, Str, Uuid};
+
+use super::setup::batch;
+use super::{Script, script};
+use crate::conversation::Conversation;
+
+pub(super) const SCRIPTS: &[Script] = &[
+    script(ApiKey::DescribeLogDirs, "topics", log_dirs),
+    script(ApiKey::AlterReplicaLogDirs, "elsewhere", move_dirs),
+    script(ApiKey::DescribeQuorum, "the metadata's", quorum),
+    script(ApiKey::UpdateFeatures, "wrong ones", features),
+    script(ApiKey::UnregisterBroker, "brokers", unregister),
+    script(ApiKey::AddRaftVoter, "a voter", add_voter),
+    script(ApiKey::RemoveRaftVoter, "a voter", remove_voter),
+    script(ApiKey::GetTelemetrySubscriptions, "subscriptions", subscriptions),
+    script(ApiKey::PushTelemetry, "without a subscription", push),
+];
+
+fn log_dirs(c: &mut Conversation) {
+    let a = c.topic("a", 2);
+    c.write(&a, 0, batch(&["1"]));
+    let of = |topics: Option<&[(&Str, &[i32])]>| DescribeLogDirsRequest {
+        topics: topics.map(|topics| {
+            let topic = |(topic, partitions): &(&Str, &[i32])| DescribableLogDirTopic {
+                topic: (*topic).clone(),
+                partitions: partitions.to_vec(),
+                ..Default::default()
+            };
+            topics.iter().map(topic).collect()
+        }),
+        ..Default::default()
+    };
+    c.ask("all", &of(None));
+    c.ask("one partition", &of(Some(&[(&a.name, &[0])])));
+    c.ask("an unknown partition", &of(Some(&[(&a.name, &[7])])));
+    c.ask("an unknown topic", &of(Some(&[(&c.name("unknown"), &[0])])));
+    c.ask("none", &of(Some(&[])));
+}
+
+fn move_dirs(c: &mut Conversation) {
+    let a = c.topic("a", 1);
+    let of = |path: &str, name: &Str, partitions: &[i32]| AlterReplicaLogDirsRequest {
+        dirs: vec![AlterReplicaLogDir {
+            path: path.into(),
+            topics: vec![AlterReplicaLogDirTopic {
+                name: name.clone(),
+                partitions: partitions.to_vec(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    c.ask("no such directory", &of("/no/such", &a.name, &[0]));
+    c.ask("a path that is none", &of("no/such", &a.name, &[0]));
+    c.ask("an unknown topic", &of("/no/such", &c.name("unknown"), &[0]));
+    c.ask("no partitions", &of("/no/such", &a.name, &[]));
+    c.ask("nothing", &AlterReplicaLogDirsRequest::default());
+}
+
+fn quorum(c: &mut Conversation) {
+    let of = |topic_name: &str, partitions: &[i32]| DescribeQuorumRequest {
+        topics: vec![TopicData {
+            topic_name: topic_name.into(),
+            partitions: partitions
+                .iter()
+                .map(|partition_index| PartitionData {
+                    partition_index: *partition_index,
+                    ..Default::default()
+                })
+                .collect(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    c.ask("the partition", &of("__cluster_metadata", &[0]));
+    c.ask("another partition", &of("__cluster_metadata", &[1]));
+    c.ask("another topic", &of("x", &[0]));
+    c.ask("nothing", &DescribeQuorumRequest::default());
+}
+
+fn features(c: &mut Conversation) {
+    let of = |features: &[(&str, i16, i8)]| {
+        let version = c.version();
+        let update = |(feature, max_version_level, upgrade_type): &(&str, i16, i8)| FeatureUpdateKey {
+            feature: (*feature).into(),
+            max_version_level: *max_version_level,
+            upgrade_type: if version == 0 { 1 } else { *upgrade_type },
+            ..Default::default()
+        };
+        UpdateFeaturesRequest {
+            timeout_ms: 10_000,
+            feature_updates: features.iter().map(update).collect(),
+            ..Default::default()
+        }
+    };
+    let (unknown, twice, nothing) = (of(&[("x", 1, 1)]), of(&[("x", 1, 1), ("x", 2, 1)]), of(&[]));
+    let (no_name, too_high) = (of(&[("", 1, 1)]), of(&[("metadata.version", 999, 1)]));
+    let (below, kind) = (of(&[("metadata.version", -1, 1)]), of(&[("metadata.version", 30, 9)]));
+    let lower = of(&[("metadata.version", 7, 1)]);
+    c.ask("an unknown one", &unknown);
+    c.ask("one twice", &twice);
+    c.ask("nothing", &nothing);
+    c.ask("no name", &no_name);
+    c.ask("too high", &too_high);
+    c.ask("below 0", &below);
+    c.ask("an unknown kind", &kind);
+    c.ask("an upgrade downwards", &lower);
+}
+
+fn unregister(c: &mut Conversation) {
+    let of = |broker_id| UnregisterBrokerRequest { broker_id };
+    c.ask("an unknown one", &of(77));
+    c.ask("below 0", &of(-1));
+}
+
+fn add_voter(c: &mut Conversation) {
+    let plain = AddRaftVoterRequest {
+        timeout_ms: 1000,
+        voter_id: 77,
+        voter_directory_id: Uuid::from_u128(1),
+        ..AddRaftVoterRequest::default()
+    };
+    c.ask("one", &plain);
+    c.ask("of another cluster", &AddRaftVoterRequest { cluster_id: Some("x".into()), ..plain });
+}
+
+fn remove_voter(c: &mut Conversation) {
+    let plain =
+        RemoveRaftVoterRequest { voter_id: 77, voter_directory_id: Uuid::from_u128(1), ..Default::default() };
+    c.ask("one", &plain);
+    c.ask("of another cluster", &RemoveRaftVoterRequest { cluster_id: Some("x".into()), ..plain });
+}
+
+fn subscriptions(c: &mut Conversation) {
+    let of = |client_instance_id| GetTelemetrySubscriptionsRequest { client_instance_id };
+    let Some(first) = c.ask("a new client", &of(Uuid::ZERO)) else { return };
+    c.ask("the same at once", &of(first.client_instance_id));
+    c.ask("another new one", &of(Uuid::ZERO));
+    c.ask("an id of its own", &of(Uuid::from_u128(0x77)));
+    let push =
+        |client_instance_id, subscription_id, compression_type, metrics: &'static [u8], terminating| {
+            PushTelemetryRequest {
+                client_instance_id,
+                subscription_id,
+                terminating,
+                compression_type,
+                metrics: Bytes::from_static(metrics),
+            }
+        };
+    let (id, subscription) = (first.client_instance_id, first.subscription_id);
+    c.ask("a push", &push(id, subscription, 0, b"", false));
+    c.ask("a push at once", &push(id, subscription, 0, b"", false));
+    let second = c.help(&of(Uuid::ZERO));
+    let Some(second) = second else { return };
+    c.ask(
+        "an unknown subscription",
+        &push(second.client_instance_id, second.subscription_id.wrapping_add(1), 0, b"", false),
+    );
+    let third = c.help(&of(Uuid::ZERO));
+    let Some(third) = third else { return };
+    c.ask("an unknown codec", &push(third.client_instance_id, third.subscription_id, 9, b"", false));
+    let fourth = c.help(&of(Uuid::ZERO));
+    let Some(fourth) = fourth else { return };
+    c.ask("the last", &push(fourth.client_instance_id, fourth.subscription_id, 0, b"", true));
+    c.ask("after the last", &push(fourth.client_instance_id, fourth.subscription_id, 0, b"", true));
+}
+
+fn push(c: &mut Conversation) {
+    let of =
+        |client_instance_id| PushTelemetryRequest { client_instance_id, ..PushTelemetryRequest::default() };
+    c.ask("no id", &of(Uuid::ZERO));
+    c.ask("an unknown id", &of(Uuid::from_u128(0x1234_5678)));
+}
