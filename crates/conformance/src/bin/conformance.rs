@@ -116,7 +116,7 @@ fn main() -> Result<()> {
         verbose: arguments.verbose,
     };
     let findings = conformance::run(&kafka, &ottla, &choice)?;
-    let is_whole = choice.script.is_none() && !choice.few_versions;
+    let is_whole = choice.script.is_none();
     let report = report(&findings, &declared, is_whole);
     print!("{}", report.text);
     println!("{:.1} s", began.elapsed().as_secs_f64());

@@ -4,6 +4,7 @@
 mod api_versions;
 mod cluster;
 mod configs;
+mod consumer_groups;
 mod fetch;
 mod group_admin;
 mod group_membership;
@@ -11,8 +12,10 @@ mod group_offsets;
 mod metadata;
 mod offsets;
 mod produce;
+mod security;
 mod setup;
 mod topics;
+mod transactions;
 
 use protocol::ApiKey;
 
@@ -42,6 +45,9 @@ pub fn all() -> impl Iterator<Item = &'static Script> {
         group_membership::SCRIPTS,
         group_offsets::SCRIPTS,
         group_admin::SCRIPTS,
+        consumer_groups::SCRIPTS,
+        transactions::SCRIPTS,
+        security::SCRIPTS,
         cluster::SCRIPTS,
     ];
     FAMILIES.iter().copied().flatten()
