@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +13,7 @@ use conformance::Choice;
 use conformance::declared::Declared;
 use conformance::report::report;
 use protocol::ApiKey;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 #[command(
@@ -76,38 +78,18 @@ const KAFKA_PROPERTIES: [(&str, &str); 9] = [
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let declared = Declared::read(&arguments.declared)?;
-    let home = arguments.clients_home.clone().unwrap_or_else(|| {
-        PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/ottla-clients")
-    });
-    let mut started = Vec::new();
-    let mut address = |kind: Kind, up: &Option<String>| -> Result<String> {
-        if let Some(address) = up {
-            return Ok(address.clone());
-        }
-        let mut properties = PROPERTIES.to_vec();
-        if kind.is_kafka() {
-            properties.extend(KAFKA_PROPERTIES);
-        }
-        let places = Places {
-            ottla: match kind.is_kafka() {
-                true => PathBuf::new(),
-                false => arguments
-                    .bin
-                    .clone()
-                    .context("no binary: OTTLA_BIN, --bin, or cargo xtask conformance")?,
-            },
-            jars: if kind.is_kafka() { Some(jars(&home)?) } else { None },
-            work: arguments.work.clone(),
-        };
-        let mut subject = Subject::new(kind, &places, &properties)?;
-        subject.start()?;
-        let address = subject.address.clone();
-        started.push(subject);
-        Ok(address)
-    };
+    let started = Arc::new(Mutex::new(Vec::new()));
+    end_on_signal(started.clone())?;
+    let outcome = compared(arguments, &declared, &started);
+    // Ends those that were started, and takes their folders away.
+    lock(&started).clear();
+    outcome
+}
+
+fn compared(arguments: Arguments, declared: &Declared, started: &Mutex<Vec<Subject>>) -> Result<()> {
     let began = Instant::now();
-    let kafka = address(Kind::Kafka, &arguments.kafka)?;
-    let ottla = address(Kind::Ottla, &arguments.ottla)?;
+    let kafka = address(Kind::Kafka, &arguments.kafka, &arguments, started)?;
+    let ottla = address(Kind::Ottla, &arguments.ottla, &arguments, started)?;
     println!("Kafka at {kafka}, Ottla at {ottla}, after {:.1} s", began.elapsed().as_secs_f64());
     let choice = Choice {
         apis: arguments.apis,
@@ -117,7 +99,7 @@ fn main() -> Result<()> {
     };
     let findings = conformance::run(&kafka, &ottla, &choice)?;
     let is_whole = choice.script.is_none();
-    let report = report(&findings, &declared, is_whole);
+    let report = report(&findings, declared, is_whole);
     print!("{}", report.text);
     println!("{:.1} s", began.elapsed().as_secs_f64());
     if !report.failures.is_empty() {
@@ -125,6 +107,61 @@ fn main() -> Result<()> {
         bail!("{} differences that {} does not tell", report.failures.len(), arguments.declared.display());
     }
     Ok(())
+}
+
+/// Of the one that is up, or of one that is started now.
+fn address(
+    kind: Kind,
+    up: &Option<String>,
+    arguments: &Arguments,
+    started: &Mutex<Vec<Subject>>,
+) -> Result<String> {
+    if let Some(address) = up {
+        return Ok(address.clone());
+    }
+    let mut properties = PROPERTIES.to_vec();
+    let mut places = Places { ottla: PathBuf::new(), jars: None, work: arguments.work.clone() };
+    if kind.is_kafka() {
+        properties.extend(KAFKA_PROPERTIES);
+        let home = arguments.clients_home.clone();
+        let home = home.or_else(|| Some(std::env::home_dir()?.join(".cache/ottla-clients")));
+        places.jars = Some(jars(&home.context("no home folder")?)?);
+    } else {
+        let bin = arguments.bin.clone();
+        places.ottla = bin.context("no binary: OTTLA_BIN, --bin, or cargo xtask conformance")?;
+    }
+    // Held while it starts: a signal that comes now waits, and then ends it too.
+    let mut started = lock(started);
+    let mut subject = Subject::new(kind, &places, &properties)?;
+    subject.start()?;
+    let address = subject.address.clone();
+    started.push(subject);
+    Ok(address)
+}
+
+/// SIGTERM and SIGINT end what was started as well; a Kafka that is left behind takes a gigabyte.
+fn end_on_signal(started: Arc<Mutex<Vec<Subject>>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        let heard = runtime.block_on(async {
+            let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+            let (mut terminate, mut interrupt) = (signal(terminate)?, signal(interrupt)?);
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            std::io::Result::Ok(())
+        });
+        if heard.is_ok() {
+            lock(&started).clear();
+            std::process::exit(1);
+        }
+    });
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn api(name: &str) -> Result<ApiKey, String> {
