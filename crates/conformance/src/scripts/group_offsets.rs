@@ -97,9 +97,10 @@ fn commit_wrongly(c: &mut Conversation) {
     c.ask("an unknown partition", &commit(&g, &a, &[(7, 5, None)]));
     c.ask("a partition below 0", &commit(&g, &a, &[(-1, 5, None)]));
     c.ask("no group", &commit(&"".into(), &a, &[(0, 5, None)]));
-    let mut mixed = commit(&g, &a, &[(0, 5, None)]);
-    mixed.topics.extend(commit(&g, &unknown, &[(0, 5, None)]).topics);
-    c.ask("a known and an unknown topic", &mixed);
+    // Kafka answers those that are wrong first.
+    let mut mixed = commit(&g, &unknown, &[(0, 5, None)]);
+    mixed.topics.extend(commit(&g, &a, &[(0, 5, None)]).topics);
+    c.ask("an unknown and a known topic", &mixed);
     if c.version() < COMMIT_IDS_SINCE {
         let wrong = Topic { name: "a b".into(), id: Uuid::ZERO };
         c.ask("a wrong name", &commit(&g, &wrong, &[(0, 5, None)]));
