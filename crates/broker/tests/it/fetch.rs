@@ -94,6 +94,7 @@ fn errors_are_of_the_partition_that_has_them() {
             ("t", partition(5, 0), ErrorCode::UnknownTopicOrPartition),
             ("nowhere", partition(0, 0), ErrorCode::UnknownTopicOrPartition),
             ("t", epoch(0), ErrorCode::None),
+            ("t", epoch(-2), ErrorCode::None),
             ("t", epoch(3), ErrorCode::UnknownLeaderEpoch),
         ] {
             let response = house.ask(12, request(topic, vec![wanted.clone()])).await;
@@ -102,6 +103,8 @@ fn errors_are_of_the_partition_that_has_them() {
             if expected != ErrorCode::None {
                 assert_eq!((data.high_watermark, data.log_start_offset), (-1, -1));
                 assert!(data.records.as_ref().unwrap().is_empty());
+                let exists = expected != ErrorCode::UnknownTopicOrPartition;
+                assert_eq!(data.aborted_transactions.is_none(), exists, "as Kafka: {expected:?}");
             }
         }
         let mut by_id = request("", vec![partition(0, 0)]);

@@ -398,9 +398,18 @@ fn the_cluster_is_one_broker() {
         }
         for version in 0..=2 {
             let all = ElectLeadersRequest { topic_partitions: None, ..ElectLeadersRequest::default() };
-            assert!(house.ask(version, all).await.replica_election_results.is_empty());
+            let all = house.ask(version, all).await.replica_election_results;
+            assert_eq!(all[0].topic, "t", "every topic was looked at");
+            assert!(all[0].partition_result.is_empty(), "and has the leader that it should");
             let named = TopicPartitions { topic: "t".into(), partitions: vec![0, 7] };
             let named = ElectLeadersRequest { topic_partitions: Some(vec![named]), ..Default::default() };
+            if version > 0 {
+                let unknown = ElectLeadersRequest { election_type: 9, ..named.clone() };
+                let refused = house.ask(version, unknown).await;
+                assert_eq!(code(refused.error_code), ErrorCode::InvalidRequest);
+                let partitions = &refused.replica_election_results[0].partition_result;
+                assert_eq!(code(partitions[1].error_code), ErrorCode::InvalidRequest, "each one too");
+            }
             let response = house.ask(version, named).await;
             let codes: Vec<_> = response.replica_election_results[0]
                 .partition_result
@@ -443,7 +452,9 @@ fn the_cluster_is_one_broker() {
                 (ErrorCode::None, 1, 1)
             );
             assert!(log.high_watermark > 0);
+            assert_eq!(response.nodes.len(), usize::from(version >= 2));
             let other = house.ask(version, ask("t")).await;
+            assert!(other.nodes.is_empty(), "nodes stand beside the one partition only");
             let code = code(other.topics[0].partitions[0].error_code);
             assert_eq!(code, ErrorCode::UnknownTopicOrPartition);
         }
