@@ -439,6 +439,7 @@ fn the_leader_of_its_partition_looks_after_a_group() {
         assert_eq!(join_error(&house, &own).await, ErrorCode::MemberIdRequired);
         assert_eq!(join_error(&house, &others).await, ErrorCode::NotCoordinator);
         let listed = house.ask(5, ListGroupsRequest::default()).await;
+        assert!(listed.groups.iter().all(|group| group.group_type == "classic"), "{listed:?}");
         let listed: Vec<&str> = listed.groups.iter().map(|group| &*group.group_id).collect();
         assert_eq!(listed, [own.as_str()]);
 
