@@ -26,9 +26,13 @@ pub fn report(findings: &Findings, declared: &Declared, is_whole: bool) -> Repor
         }
     }
     let is_scripted = |name: &str| findings.scripted.iter().any(|code| name_of(*code) == name);
+    // A line about all APIs may show in any of them.
+    let is_every_api = crate::scripts::all()
+        .map(|script| script.api.code())
+        .all(|code| findings.scripted.contains(&code) || !findings.kafka.contains_key(&code));
     if is_whole {
         for (index, pattern) in declared.patterns.iter().enumerate() {
-            if !used.contains(&index) && (pattern.api == "*" || is_scripted(&pattern.api)) {
+            if !used.contains(&index) && (is_scripted(&pattern.api) || (pattern.api == "*" && is_every_api)) {
                 failures.push(format!("declared and no longer so, {pattern}"));
             }
         }
