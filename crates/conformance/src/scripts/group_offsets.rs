@@ -179,7 +179,6 @@ fn fetch_several(c: &mut Conversation) {
     c.ask("two", &of(vec![one.clone(), group_of(c, &h, None)]));
     c.ask("one twice", &of(vec![one.clone(), one.clone()]));
     c.ask("none", &of(Vec::new()));
-    c.ask("a good one beside no name", &of(vec![group_of(c, &"".into(), None), one.clone()]));
     c.ask(
         "a member that is none",
         &of(vec![OffsetFetchRequestGroup {
