@@ -13,5 +13,6 @@ mod neighbours;
 mod offsets;
 mod produce;
 mod takeover;
+mod sasl;
 mod topics;
 mod update_features;
