@@ -88,8 +88,7 @@ pub struct Broker {
 
 impl Broker {
     pub async fn start(options: BrokerOptions) -> Result<Arc<Broker>, StartError> {
-        let BrokerOptions { clock, rng, catalog, log, config, node_id, advertised, peers, sasl } =
-            options;
+        let BrokerOptions { clock, rng, catalog, log, config, node_id, advertised, peers, sasl } = options;
         if advertised.is_empty() {
             return Err(StartError::NoEndpoint);
         }
@@ -133,14 +132,7 @@ impl Broker {
             lease_ttl,
         });
         let tokens = Tokens::new(configs.started_with().get("delegation.token.secret.key"));
-        let authn = Authn::new(
-            clock.clone(),
-            rng.clone(),
-            catalog.clone(),
-            freshness.clone(),
-            sasl,
-            tokens,
-        );
+        let authn = Authn::new(clock.clone(), rng.clone(), catalog.clone(), freshness.clone(), sasl, tokens);
         let authn = Arc::new(authn);
         if authn.tokens.are_enabled() {
             let every = Duration::from_millis(

@@ -97,6 +97,11 @@ impl Connection {
         self.sasl.as_ref()
     }
 
+    /// Is it of a listener with SASL?
+    pub fn has_sasl(&self) -> bool {
+        self.sasl.is_some()
+    }
+
     /// Does it owe a proof of who it is?
     pub fn owes_proof(&self) -> bool {
         self.sasl.as_ref().is_some_and(|sasl| !sasl.is_authenticated())

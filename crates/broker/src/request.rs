@@ -63,7 +63,10 @@ pub enum CloseReason {
 impl CloseReason {
     /// Is it for want of a proof of who the client is?
     pub fn is_authentication(&self) -> bool {
-        matches!(self, Self::NotAuthenticated { .. } | Self::SessionExpired | Self::AuthenticationFailed { .. })
+        matches!(
+            self,
+            Self::NotAuthenticated { .. } | Self::SessionExpired | Self::AuthenticationFailed { .. }
+        )
     }
 }
 
@@ -81,7 +84,9 @@ impl fmt::Display for CloseReason {
             CloseReason::ProduceWithoutAcksFailed => f.write_str("a produce request with acks=0 failed"),
             CloseReason::Unanswerable { api } => write!(f, "no answer to {api} could be made"),
             CloseReason::ShuttingDown => f.write_str("the broker shuts down"),
-            CloseReason::NotAuthenticated { api } => write!(f, "{api} came before the client proved who it is"),
+            CloseReason::NotAuthenticated { api } => {
+                write!(f, "{api} came before the client proved who it is")
+            }
             CloseReason::SessionExpired => {
                 f.write_str("the client did not prove again who it is (connections.max.reauth.ms)")
             }

@@ -499,10 +499,9 @@ impl MetadataRecord {
             kind::REMOVE_SCRAM_CREDENTIAL => {
                 Self::RemoveScramCredential { user: bytes.str()?, mechanism: decode_mechanism(bytes)? }
             }
-            kind::PUT_DELEGATION_TOKEN => Self::PutDelegationToken {
-                expected_ms: bytes.i64()?,
-                token: DelegationToken::decode(bytes)?,
-            },
+            kind::PUT_DELEGATION_TOKEN => {
+                Self::PutDelegationToken { expected_ms: bytes.i64()?, token: DelegationToken::decode(bytes)? }
+            }
             kind::REMOVE_DELEGATION_TOKEN => Self::RemoveDelegationToken { token_id: bytes.str()? },
             #[cfg(any(test, feature = "next-level"))]
             kind::REMARK => Self::Remark { text: bytes.str()? },

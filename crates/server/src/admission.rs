@@ -191,8 +191,11 @@ mod tests {
 
     #[test]
     fn places_are_counted_and_given_back() {
-        let admission =
-            Admission::new(ConnectionLimits { max: 3, unauthenticated_per_ip_max: 2, ..ConnectionLimits::default() });
+        let admission = Admission::new(ConnectionLimits {
+            max: 3,
+            unauthenticated_per_ip_max: 2,
+            ..ConnectionLimits::default()
+        });
         let now = Duration::from_secs(100);
         let first = admission.admit(FAR, now).unwrap();
         let _second = admission.admit(FAR, now).unwrap();
@@ -210,11 +213,8 @@ mod tests {
 
     #[test]
     fn a_client_that_has_proved_who_it_is_makes_room_for_one_that_has_not() {
-        let limits = ConnectionLimits {
-            per_ip_max: 3,
-            unauthenticated_per_ip_max: 1,
-            ..ConnectionLimits::default()
-        };
+        let limits =
+            ConnectionLimits { per_ip_max: 3, unauthenticated_per_ip_max: 1, ..ConnectionLimits::default() };
         let admission = Admission::new(limits);
         let now = Duration::from_secs(100);
         let mut first = admission.admit(FAR, now).unwrap().0;
@@ -233,8 +233,10 @@ mod tests {
 
     #[test]
     fn a_rush_is_slowed_down_and_a_flood_refused_but_not_on_loopback() {
-        let admission =
-            Admission::new(ConnectionLimits { unauthenticated_per_ip_max: 10_000, ..ConnectionLimits::default() });
+        let admission = Admission::new(ConnectionLimits {
+            unauthenticated_per_ip_max: 10_000,
+            ..ConnectionLimits::default()
+        });
         let now = Duration::from_secs(100);
         let mut open = Vec::new();
         let (mut at_once, mut later, mut refused) = (0, 0, 0);

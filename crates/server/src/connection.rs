@@ -78,7 +78,9 @@ impl fmt::Display for End {
             End::PeerBroke(error) => write!(f, "reading: {error}"),
             End::Garbage(error) => write!(f, "{error}"),
             End::Refused(reason) | End::Unauthenticated(reason) => f.write_str(reason),
-            End::NotProvedInTime => f.write_str("it did not prove in time who it is (connection.handshake.timeout.ms)"),
+            End::NotProvedInTime => {
+                f.write_str("it did not prove in time who it is (connection.handshake.timeout.ms)")
+            }
             End::Idle => f.write_str("idle for too long (connections.max.idle.ms)"),
             End::FirstRequestTooSlow => f.write_str("its first request did not become complete in time"),
             End::FrameStalled => f.write_str("a request stopped in the middle"),
@@ -169,12 +171,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// Gives the stream back too: TLS has a word of farewell.
-    pub async fn run(mut self) -> (End, S) {
+    pub async fn run(&mut self) -> End {
         let end = poll_fn(|cx| self.poll(cx)).await;
         self.connection.hang_up();
-        self.forget_requests();
-        (end, self.stream)
+        end
+    }
+
+    /// Once it has run: TLS has a word of farewell.
+    pub fn stream(&mut self) -> &mut S {
+        &mut self.stream
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -537,6 +542,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Deadline::Proof => Some(End::NotProvedInTime),
             Deadline::Idle => Some(End::Idle),
         }
+    }
+}
+
+impl<S> Drop for Session<S> {
+    fn drop(&mut self) {
+        self.shared.counters.requests_under_way.fetch_sub(self.under_way.len() as u64, Ordering::Relaxed);
     }
 }
 

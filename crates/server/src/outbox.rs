@@ -27,7 +27,14 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub fn new(account: Arc<MemoryAccount>) -> Self {
-        Self { account, segments: VecDeque::new(), bytes: 0, share: None, is_own_copy: false, is_unflushed: false }
+        Self {
+            account,
+            segments: VecDeque::new(),
+            bytes: 0,
+            share: None,
+            is_own_copy: false,
+            is_unflushed: false,
+        }
     }
 
     pub fn is_empty(&self) -> bool {

@@ -39,8 +39,7 @@ pub(super) async fn handle(
     let until = broker.clock.monotonic() + WITHDRAWN_MAX;
     let plan = plan(&broker.catalog.read(), &request);
     let records: Vec<MetadataRecord> = plan.values().filter_map(|planned| planned.clone().ok()).collect();
-    let removes =
-        records.iter().any(|record| matches!(record, MetadataRecord::RemoveScramCredential { .. }));
+    let removes = records.iter().any(|record| matches!(record, MetadataRecord::RemoveScramCredential { .. }));
     let done = match records.is_empty() {
         true => ApiError::NONE,
         false => match broker.catalog.append(records).await {
@@ -155,7 +154,6 @@ fn setting(upsertion: &ScramCredentialUpsertion) -> Result<MetadataRecord, ApiEr
     if !(1..=SALT_LEN_MAX).contains(&upsertion.salt.len()) {
         return unacceptable("the salt is empty or too long");
     }
-    let credential =
-        scram::credential(mechanism, &upsertion.salted_password, &upsertion.salt, iterations);
+    let credential = scram::credential(mechanism, &upsertion.salted_password, &upsertion.salt, iterations);
     Ok(MetadataRecord::PutScramCredential { user: upsertion.name.clone(), mechanism, credential })
 }

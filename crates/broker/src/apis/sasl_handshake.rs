@@ -25,8 +25,7 @@ async fn handshake(context: RequestContext, request: SaslHandshakeRequest) -> Ou
     let Some(sasl) = context.connection.sasl() else {
         return context.answer(&response(ErrorCode::IllegalSaslState, &settings));
     };
-    let chosen =
-        settings.mechanisms.iter().find(|settings| settings.mechanism.name() == &*request.mechanism);
+    let chosen = settings.mechanisms.iter().find(|settings| settings.mechanism.name() == &*request.mechanism);
     let is_raw = context.api_version < AUTHENTICATE_SINCE;
     let (code, reason) = match sasl.begin(chosen, is_raw, authn.clock.monotonic()) {
         Ok(()) => return context.answer(&response(ErrorCode::None, &settings)),

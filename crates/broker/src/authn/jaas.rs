@@ -33,7 +33,9 @@ enum Token {
 /// Why not is for whoever wrote it, and has nothing of the text in it, which is a secret.
 pub fn parse(text: &str) -> Result<JaasEntry, &'static str> {
     let mut tokens = tokens(text)?.into_iter();
-    let Some(Token::Word(module)) = tokens.next() else { return Err("it does not begin with a login module") };
+    let Some(Token::Word(module)) = tokens.next() else {
+        return Err("it does not begin with a login module");
+    };
     match tokens.next() {
         Some(Token::Word(flag)) if FLAGS.contains(&flag.to_lowercase().as_str()) => {}
         _ => return Err("behind the login module comes required, requisite, sufficient or optional"),
@@ -108,14 +110,23 @@ mod tests {
         )
         .unwrap();
         assert_eq!(entry.module, "org.apache.kafka.common.security.plain.PlainLoginModule");
-        let options: Vec<_> = entry.options.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let options: Vec<_> =
+            entry.options.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let expected =
             [("password", "a;b=\"c\""), ("refresh", "true"), ("user_alice", "x y"), ("username", "admin")];
         assert_eq!(options, expected);
         assert!(!format!("{entry:?}").contains("x y"));
         for wrong in [
-            "", "M", "M required", "M maybe;", "M required a;", "M required a=;", "M required a=\"b;", "= required;",
-            "M required; N required;", "M required =a;",
+            "",
+            "M",
+            "M required",
+            "M maybe;",
+            "M required a;",
+            "M required a=;",
+            "M required a=\"b;",
+            "= required;",
+            "M required; N required;",
+            "M required =a;",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -223,8 +223,7 @@ impl Authn {
             return self.tokens.credential(&self.catalog, mechanism, &first.user, now_ms);
         }
         let credential = self.catalog.read().credentials().scram(&first.user, mechanism)?.as_ref().clone();
-        let identity =
-            session::Authenticated { user: first.user.clone(), expires_ms: None, is_token: false };
+        let identity = session::Authenticated { user: first.user.clone(), expires_ms: None, is_token: false };
         Some(session::Found { credential, identity })
     }
 

@@ -11,6 +11,7 @@
 //! signature and those signed with a secret that both sides have are refused.
 
 use std::fmt;
+use std::sync::Arc;
 
 use jsonwebtoken::jwk::{self, AlgorithmParameters, EllipticCurve, JwkSet, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -145,7 +146,7 @@ pub struct TokenRules {
     /// The claim with the user's name, "sub".
     pub subject_claim: String,
     pub clock_skew_ms: i64,
-    pub keys: Jwks,
+    pub keys: Arc<Jwks>,
 }
 
 /// Who a token proves to be, and until when.
@@ -298,7 +299,7 @@ mod tests {
                 audiences: vec!["kafka".to_owned(), "other".to_owned()],
                 subject_claim: "sub".to_owned(),
                 clock_skew_ms: 30_000,
-                keys: Jwks::default(),
+                keys: Arc::default(),
             };
             assert_eq!(rules.keys.replace(set.to_string().as_bytes()), Ok(1));
             Self { key: EncodingKey::from_ec_der(document.as_ref()), jwk, rules }

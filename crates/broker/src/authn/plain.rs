@@ -75,8 +75,19 @@ mod tests {
         assert_eq!(check("\0alice\0wonder\u{e9}").as_deref(), Some("alice"));
         assert_eq!(check("bob\0bob\0builder").as_deref(), Some("bob"));
         for wrong in [
-            "", "\0", "\0\0", "\0alice\0", "\0\0builder", "\0bob\0Builder", "\0bob\0builder\0", "\0carol\0builder",
-            "alice\0bob\0builder", "\0empty\0", "\0carol\0", "bob\0builder", "\0alice\0builder",
+            "",
+            "\0",
+            "\0\0",
+            "\0alice\0",
+            "\0\0builder",
+            "\0bob\0Builder",
+            "\0bob\0builder\0",
+            "\0carol\0builder",
+            "alice\0bob\0builder",
+            "\0empty\0",
+            "\0carol\0",
+            "bob\0builder",
+            "\0alice\0builder",
         ] {
             assert_eq!(check(wrong), None, "{wrong:?}");
         }

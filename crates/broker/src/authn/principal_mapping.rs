@@ -184,7 +184,9 @@ mod tests {
         ] {
             assert_eq!(name(rules, "CN=a").as_deref(), Some(expected), "{rules}");
         }
-        for wrong in ["RULE:CN=(.*)", "RULE:CN=(.*)/$1", "RULE:((/x/", "OTHER", "DEFAULT DEFAULT", "RULE:a/b/LX"] {
+        for wrong in
+            ["RULE:CN=(.*)", "RULE:CN=(.*)/$1", "RULE:((/x/", "OTHER", "DEFAULT DEFAULT", "RULE:a/b/LX"]
+        {
             assert!(PrincipalMapping::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -104,7 +104,9 @@ impl ClientFirst {
         }
         let authzid = match authzid {
             "" => None,
-            _ => Some(sasl_name(authzid.strip_prefix("a=").ok_or_else(|| malformed("the header is wrong"))?)?),
+            _ => {
+                Some(sasl_name(authzid.strip_prefix("a=").ok_or_else(|| malformed("the header is wrong"))?)?)
+            }
         };
         let mut attributes = bare.split(',');
         let name = attributes.next().and_then(|part| part.strip_prefix("n="));
@@ -275,12 +277,16 @@ mod tests {
     }
 
     /// The client's side, written from the RFC's formulas, for what no RFC has a vector for.
-    fn client_last(mechanism: ScramMechanism, password: &str, bare: &str, challenge: &str) -> (String, String) {
+    fn client_last(
+        mechanism: ScramMechanism,
+        password: &str,
+        bare: &str,
+        challenge: &str,
+    ) -> (String, String) {
         let value =
             |key: &str| challenge.split(',').find_map(|part| part.strip_prefix(key)).unwrap().to_owned();
         let salt = BASE64.decode(value("s=")).unwrap();
-        let salted =
-            salted_password(mechanism, password.as_bytes(), &salt, value("i=").parse().unwrap());
+        let salted = salted_password(mechanism, password.as_bytes(), &salt, value("i=").parse().unwrap());
         let without_proof = format!("c=biws,r={}", value("r="));
         let message = format!("{bare},{challenge},{without_proof}");
         let client_key = hmac_of(mechanism, &salted, b"Client Key");
@@ -319,7 +325,10 @@ mod tests {
                 let (last, verifier) = client_last(mechanism, password, "n=alice,r=abc", &challenge);
                 let answer = server.finish(last.as_bytes());
                 assert_eq!(answer.is_ok(), is_right, "{password}");
-                assert_eq!(answer.ok().map(|bytes| String::from_utf8(bytes).unwrap()), is_right.then_some(verifier));
+                assert_eq!(
+                    answer.ok().map(|bytes| String::from_utf8(bytes).unwrap()),
+                    is_right.then_some(verifier)
+                );
                 assert!(!expected.is_empty());
             }
         }

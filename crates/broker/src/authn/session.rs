@@ -203,8 +203,7 @@ impl SaslSession {
         }
         if !self.is_authenticated() {
             // What it speaks is asked before the handshake, never within.
-            let is_first =
-                api_key == ApiKey::ApiVersions && matches!(*self.phase.lock(), Phase::Handshake);
+            let is_first = api_key == ApiKey::ApiVersions && matches!(*self.phase.lock(), Phase::Handshake);
             return if is_first { Ok(()) } else { Err(NotOpen::NotAuthenticated) };
         }
         let expires_at = self.expires_at.load(Ordering::Relaxed);

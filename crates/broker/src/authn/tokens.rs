@@ -77,12 +77,8 @@ impl Tokens {
             let password = BASE64.encode(&secret);
             // Never told to anybody but the client; the id makes it one of its own.
             let salt = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), b"salt");
-            let salted = scram::salted_password(
-                mechanism,
-                password.as_bytes(),
-                salt.as_ref(),
-                scram::ITERATIONS_MIN,
-            );
+            let salted =
+                scram::salted_password(mechanism, password.as_bytes(), salt.as_ref(), scram::ITERATIONS_MIN);
             scram::credential(mechanism, &salted, salt.as_ref(), scram::ITERATIONS_MIN)
         });
         let mut credentials = self.credentials.lock();

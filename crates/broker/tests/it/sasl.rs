@@ -217,7 +217,8 @@ fn a_wrong_proof_waits_is_told_and_ends_the_connection() {
             client.handshake(mechanism).await;
             let began = world::task::now();
             let auth_bytes = Bytes::copy_from_slice(message.as_bytes());
-            let outcome = client.outcome(2, SaslAuthenticateRequest { auth_bytes, ..Default::default() }).await;
+            let outcome =
+                client.outcome(2, SaslAuthenticateRequest { auth_bytes, ..Default::default() }).await;
             assert!(world::task::now() - began >= DELAY);
             let Outcome::AnswerAndClose(_, reason) = &outcome else { panic!("{message:?} is refused") };
             assert!(matches!(reason, CloseReason::AuthenticationFailed { .. }));
@@ -301,7 +302,10 @@ fn users_of_scram_come_and_go() {
         assert_eq!(codes.collect::<Vec<_>>(), expected);
         // A restart keeps them; a removal does not.
         let house = house.restarted().await;
-        assert_eq!(alter(&house, &[deletion("carol", 1)], &[]).await, [("carol".to_owned(), ErrorCode::None)]);
+        assert_eq!(
+            alter(&house, &[deletion("carol", 1)], &[]).await,
+            [("carol".to_owned(), ErrorCode::None)]
+        );
         let left = house.ask(0, describe(None)).await.results;
         assert_eq!(left.iter().map(|result| &*result.user).collect::<Vec<_>>(), ["dave"]);
     });
@@ -383,8 +387,11 @@ fn whoever_has_to_prove_it_again_stays_who_it_was() {
 }
 
 async fn make_token(client: &Client<'_>, max_lifetime_ms: i64) -> CreateDelegationTokenResponse {
-    let renewer =
-        CreatableRenewers { principal_type: "User".into(), principal_name: "bob".into(), ..Default::default() };
+    let renewer = CreatableRenewers {
+        principal_type: "User".into(),
+        principal_name: "bob".into(),
+        ..Default::default()
+    };
     let request =
         CreateDelegationTokenRequest { max_lifetime_ms, renewers: vec![renewer], ..Default::default() };
     client.ask(3, request).await
@@ -423,13 +430,24 @@ fn a_delegation_token_acts_for_its_owner_until_it_ends() {
             client.ask(3, request).await.tokens.len()
         };
         assert_eq!((described(&alice).await, described(&bob).await), (1, 1));
-        let renewal = RenewDelegationTokenRequest { hmac: token.hmac.clone(), renew_period_ms: 60_000, ..Default::default() };
+        let renewal = RenewDelegationTokenRequest {
+            hmac: token.hmac.clone(),
+            renew_period_ms: 60_000,
+            ..Default::default()
+        };
         let renewed = bob.ask(2, renewal.clone()).await;
-        assert_eq!((code(renewed.error_code), renewed.expiry_timestamp_ms), (ErrorCode::None, house.clock.now_ms() + 60_000));
+        assert_eq!(
+            (code(renewed.error_code), renewed.expiry_timestamp_ms),
+            (ErrorCode::None, house.clock.now_ms() + 60_000)
+        );
         let mut other = renewal;
         other.hmac = Bytes::from_static(&[7; 64]);
         assert_eq!(code(bob.ask(2, other).await.error_code), ErrorCode::DelegationTokenNotFound);
-        let end = ExpireDelegationTokenRequest { hmac: token.hmac.clone(), expiry_time_period_ms: -1, ..Default::default() };
+        let end = ExpireDelegationTokenRequest {
+            hmac: token.hmac.clone(),
+            expiry_time_period_ms: -1,
+            ..Default::default()
+        };
         let not_mine = make_token(&bob, -1).await;
         let foreign = ExpireDelegationTokenRequest { hmac: not_mine.hmac.clone(), ..end.clone() };
         assert_eq!(code(alice.ask(2, end).await.error_code), ErrorCode::None);
@@ -461,8 +479,12 @@ fn garbage_lets_nobody_in() {
     story(|| async {
         let house = house(Duration::ZERO, &[]).await;
         alter(&house, &[], &[upsertion("carol", 1, "secret", 4096)]).await;
-        let good: [&[u8]; 4] =
-            [b"\0alice\0wonde", b"n,,n=carol,r=abcdef", b"n,a=carol,n=carol,r=x,tokenauth=true", b"c=biws,r=abcdef,p=AAAA"];
+        let good: [&[u8]; 4] = [
+            b"\0alice\0wonde",
+            b"n,,n=carol,r=abcdef",
+            b"n,a=carol,n=carol,r=x,tokenauth=true",
+            b"c=biws,r=abcdef,p=AAAA",
+        ];
         for round in 0..400u32 {
             let client = Client::of(&house);
             let is_raw = round % 3 == 0;

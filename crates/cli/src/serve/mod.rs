@@ -5,16 +5,18 @@
 
 mod bucket_cost;
 mod data;
+pub mod first_users;
 mod idle_memory;
 mod inter_broker;
 pub mod properties;
 mod report;
+mod security;
 mod welcome;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use broker::{Broker, BrokerOptions, Endpoint, Peers};
+use broker::{Broker, BrokerOptions, Endpoint, Peers, SecurityProtocol};
 use catalog::Catalog;
 use catalog::config::BrokerConfig;
 use commitlog::CommitLog;
@@ -28,8 +30,10 @@ use world::rng::RealRng;
 use crate::arguments::{Output, Serve};
 use crate::exit::{Done, Failure};
 use data::Place;
+use first_users::FirstUser;
 use properties::ListenerAddress;
 use report::Progress;
+use security::Security;
 
 const DEFAULT_DATA: &str = "./ottla-data";
 const DEFAULT_LISTEN: &str = "127.0.0.1:9092";
@@ -46,6 +50,7 @@ struct Plan {
     brokers: Option<inter_broker::Addresses>,
     admin: Admin,
     limits: server::Limits,
+    first_users: Vec<FirstUser>,
     insecure: bool,
 }
 
@@ -92,7 +97,8 @@ fn plan(arguments: Serve) -> Result<Plan, Failure> {
     }
     let plain = |option: &str, address: &str| {
         let (host, port) = properties::host_and_port(option, address)?;
-        Ok::<_, Failure>(ListenerAddress { name: "PLAINTEXT".to_owned(), host, port })
+        let name = "PLAINTEXT".to_owned();
+        Ok::<_, Failure>(ListenerAddress { name, protocol: SecurityProtocol::Plaintext, host, port })
     };
     let listeners = match arguments.listen {
         Some(address) => vec![plain("--listen", &address)?],
@@ -122,7 +128,8 @@ fn plan(arguments: Serve) -> Result<Plan, Failure> {
         None => Admin::Default,
     };
     let limits = properties::limits(&config, world::machine::memory_bytes());
-    Ok(Plan { config, data, listeners, advertised, brokers, admin, limits, insecure: arguments.insecure })
+    let (first_users, insecure) = (arguments.add_scram, arguments.insecure);
+    Ok(Plan { config, data, listeners, advertised, brokers, admin, limits, first_users, insecure })
 }
 
 async fn serve(mut plan: Plan, output: Output) -> Done {
@@ -130,7 +137,7 @@ async fn serve(mut plan: Plan, output: Output) -> Done {
     // Polled once, so that a signal is ours from here on.
     std::future::poll_fn(|cx| std::task::Poll::Ready(termination.as_mut().poll(cx).is_ready())).await;
     let net = Net::tcp();
-    let mut bound = bind(&net, &plan).await?;
+    let (mut bound, mut security) = bind(&net, &plan).await?;
     let mut brokers = bind_inter_broker(&net, &plan).await?;
     let admin = bind_admin(&net, &plan).await?;
     let progress = Arc::new(Progress::new(RealClock::shared()));
@@ -146,7 +153,7 @@ async fn serve(mut plan: Plan, output: Output) -> Done {
     loop {
         let running = tokio::select! {
             biased;
-            started = start(&plan, bound, brokers, &progress, &admin, output.take()) => started?,
+            started = start(&plan, bound, security, brokers, &progress, &admin, output.take()) => started?,
             // Recovery changes nothing that a later start does not find again.
             _ = termination.as_mut() => {
                 tracing::info!("stopped while starting");
@@ -159,20 +166,22 @@ async fn serve(mut plan: Plan, output: Output) -> Done {
                 return Ok(());
             }
             End::TakenOver => {
-                bound = bind(&net, &plan).await?;
+                (bound, security) = bind(&net, &plan).await?;
                 brokers = bind_inter_broker(&net, &plan).await?;
             }
         }
     }
 }
 
-async fn bind(net: &Net, plan: &Plan) -> Result<Vec<BoundListener>, Failure> {
+async fn bind(net: &Net, plan: &Plan) -> Result<(Vec<BoundListener>, Security), Failure> {
+    let security = Security::open(&plan.config, &plan.listeners, plan.insecure, &RealClock::shared())?;
     let mut listeners = Vec::new();
     for listener in &plan.listeners {
-        let bound = BoundListener::bind(net, &listener.name, &listener.to_bind(), plan.insecure).await;
+        let (name, address) = (&listener.name, listener.to_bind());
+        let bound = BoundListener::bind_with(net, name, &address, security.of(name), plan.insecure).await;
         listeners.push(bound.map_err(bind_failure)?);
     }
-    Ok(listeners)
+    Ok((listeners, security))
 }
 
 async fn bind_inter_broker(net: &Net, plan: &Plan) -> Result<Option<BoundInterBroker>, Failure> {
@@ -203,6 +212,7 @@ enum End {
 async fn start(
     plan: &Plan,
     listeners: Vec<BoundListener>,
+    security: Security,
     brokers: Option<BoundInterBroker>,
     progress: &Progress,
     admin: &server::Admin,
@@ -222,6 +232,8 @@ async fn start(
         Some(_) => Some(inter_broker::open(&plan.data, &catalog, &clock).await?),
         None => None,
     };
+    first_users::add(&plan.first_users, &catalog, &rng).await?;
+    security.fetch_keys().await;
     let broker = Broker::start(BrokerOptions {
         clock: clock.clone(),
         rng,
@@ -231,6 +243,7 @@ async fn start(
         config: Arc::new(config),
         advertised: advertised.clone(),
         peers: others.clone().map(|others| others as Arc<dyn Peers>),
+        sasl: security.sasl.clone(),
     })
     .await
     .map_err(|error| Failure::failed(format!("the broker does not start: {error}")))?;
@@ -248,6 +261,7 @@ async fn start(
         others: others.clone(),
     });
     // They end with the broker.
+    drop(world::task::spawn(security.follow(Arc::downgrade(&broker), Arc::downgrade(&server))));
     drop(world::task::spawn(idle_memory::watch(Arc::downgrade(&server))));
     let followed = follow_limits(broker.clone(), catalog.clone(), server.clone(), log.clone());
     drop(world::task::spawn(followed));
@@ -411,7 +425,7 @@ fn endpoints(plan: &Plan, listeners: &[BoundListener]) -> Vec<Endpoint> {
         let port = said.map(|said| said.port).filter(|port| *port != 0).unwrap_or(bound.port());
         Endpoint {
             listener_name: listener.name().into(),
-            security_protocol: 0,
+            security_protocol: listener.protocol().code(),
             host: host.as_str().into(),
             port,
         }

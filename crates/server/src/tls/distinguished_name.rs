@@ -58,7 +58,9 @@ fn shown(kind: &[u8], value: &[u8]) -> Option<String> {
                 Some(keyword) => format!("{keyword}=#"),
                 None => format!("{}=#", dotted(kind)?),
             };
-            value.iter().for_each(|byte| drop(write!(out, "{byte:02x}")));
+            for byte in value {
+                let _ = write!(out, "{byte:02x}");
+            }
             Some(out)
         }
     }
@@ -114,7 +116,9 @@ fn dotted(kind: &[u8]) -> Option<String> {
     let first = *numbers.first()?;
     let (one, two) = if first < 80 { (first / 40, first % 40) } else { (2, first - 80) };
     let mut out = format!("{one}.{two}");
-    numbers[1..].iter().for_each(|number| drop(write!(out, ".{number}")));
+    for number in &numbers[1..] {
+        let _ = write!(out, ".{number}");
+    }
     Some(out)
 }
 

@@ -86,6 +86,7 @@ pub struct ListenerTls {
 struct Current {
     config: Arc<ServerConfig>,
     principals: PrincipalMapping,
+    client_auth: ClientAuth,
 }
 
 impl ListenerTls {
@@ -99,6 +100,11 @@ impl ListenerTls {
         let current = current(settings, &self.clock)?;
         *self.current.write() = current;
         Ok(())
+    }
+
+    /// Must every client show one?
+    pub fn requires_certificates(&self) -> bool {
+        self.current.read().client_auth == ClientAuth::Required
     }
 
     /// Also who the client is, `User:…`; None without a certificate.
@@ -127,7 +133,11 @@ fn principal(certificate: &CertificateDer<'_>, principals: &PrincipalMapping) ->
 fn current(settings: &TlsSettings, clock: &SharedClock) -> Result<Arc<Current>, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = Arc::new(config(settings, clock, provider)?);
-    Ok(Arc::new(Current { config, principals: settings.principals.clone() }))
+    Ok(Arc::new(Current {
+        config,
+        principals: settings.principals.clone(),
+        client_auth: settings.client_auth,
+    }))
 }
 
 fn config(
@@ -145,9 +155,8 @@ fn config(
         false => TlsError::Key(error.to_string()),
     })?;
     let versions = versions(&settings.versions)?;
-    let builder =
-        ServerConfig::builder_with_details(provider.clone(), Arc::new(WorldTime(clock.clone())))
-            .with_protocol_versions(&versions)?;
+    let builder = ServerConfig::builder_with_details(provider.clone(), Arc::new(WorldTime(clock.clone())))
+        .with_protocol_versions(&versions)?;
     let builder = match settings.client_auth {
         ClientAuth::None => builder.with_no_client_auth(),
         asked => {
