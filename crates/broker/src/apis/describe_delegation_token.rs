@@ -1,5 +1,5 @@
 //! DescribeDelegationToken (key 41), versions 1–3 (KIP-48): the tokens that the client owns, asked for or may renew; with owners named,
-//! those of these owners among them.
+//! those that one of them owns or may renew.
 //!
 //! Differences: any broker answers; until there is an authorizer nobody sees others' tokens. Expired ones are left out.
 //!
@@ -44,7 +44,8 @@ async fn describe(
     });
     let state = broker.catalog.read();
     let mine = state.credentials().tokens().filter(|token| {
-        let is_asked = owners.as_ref().is_none_or(|owners| owners.iter().any(|owner| *owner == *token.owner));
+        let is_of = |owner: &String| *owner == *token.owner || token.renewers.iter().any(|r| **r == **owner);
+        let is_asked = owners.as_ref().is_none_or(|owners| owners.iter().any(is_of));
         let is_mine = token.owner == me || token.requester == me || token.renewers.contains(&me);
         is_asked && is_mine && !token.is_expired(now_ms)
     });

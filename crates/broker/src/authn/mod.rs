@@ -28,7 +28,7 @@ use world::rng::Rng;
 
 use crate::freshness::Freshness;
 
-pub use oauthbearer::{JWKS_BYTES_MAX, Jwks, TokenRules};
+pub use oauthbearer::{Bearer, JWKS_BYTES_MAX, Jwks, TokenRules};
 pub use plain::PlainUsers;
 pub use principal_mapping::PrincipalMapping;
 pub(crate) use session::{BeginError, Finished, NotOpen, SaslSession, Step};

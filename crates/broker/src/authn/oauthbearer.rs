@@ -151,14 +151,14 @@ pub struct TokenRules {
 
 /// Who a token proves to be, and until when.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Bearer {
+pub struct Bearer {
     pub user: Str,
     pub expires_ms: i64,
 }
 
 impl TokenRules {
     /// The client's first message. The inner error is the token's: it is answered before the end.
-    pub(super) fn check(&self, bytes: &[u8], now_ms: i64) -> Result<Result<Bearer, String>, Refusal> {
+    pub fn check(&self, bytes: &[u8], now_ms: i64) -> Result<Result<Bearer, String>, Refusal> {
         let (authzid, token) = first_message(bytes)?;
         let bearer = match self.verify(&token, now_ms) {
             Ok(bearer) => bearer,

@@ -35,7 +35,7 @@ impl PlainUsers {
     }
 
     /// Who the one message of a client proves to be.
-    pub(super) fn check(&self, bytes: &[u8]) -> Result<Str, Refusal> {
+    pub fn check(&self, bytes: &[u8]) -> Result<Str, Refusal> {
         let wrong = |why: &'static str| Refusal::told(format!("Authentication failed: {why}"));
         let text = std::str::from_utf8(bytes).map_err(|_| wrong("the message is not UTF-8"))?;
         let parts: Vec<&str> = text.splitn(4, '\0').collect();

@@ -6,6 +6,7 @@ mod configs;
 mod elsewhere;
 mod fetch;
 mod fetch_sessions;
+mod fuzz_entries;
 mod groups;
 mod house;
 mod limits;

@@ -137,6 +137,11 @@ impl BrokerConfig {
         &self.started_with
     }
 
+    /// Must this property not be shown? What nobody knows may be a password with a typing error in its name.
+    pub fn is_sensitive(&self, name: &str) -> bool {
+        find_with_listener(name).is_none_or(ConfigKey::is_sensitive)
+    }
+
     /// The effective value of any key, as text; none = null or no such key.
     pub fn get(&self, name: &str) -> Option<String> {
         match self.values.get(name) {

@@ -10,7 +10,7 @@ mod idle_memory;
 mod inter_broker;
 pub mod properties;
 mod report;
-mod security;
+pub mod security;
 mod welcome;
 
 use std::path::PathBuf;
@@ -128,7 +128,11 @@ fn plan(arguments: Serve) -> Result<Plan, Failure> {
         None => Admin::Default,
     };
     let limits = properties::limits(&config, world::machine::memory_bytes());
-    let (first_users, insecure) = (arguments.add_scram, arguments.insecure);
+    let insecure = arguments.insecure;
+    // Not by clap, which would print what it cannot read, password and all.
+    let first_users = arguments.add_scram.iter().map(|text| text.parse::<FirstUser>());
+    let first_users = first_users.collect::<Result<_, _>>();
+    let first_users = first_users.map_err(|why| Failure::usage(format!("--add-scram: {why}")))?;
     Ok(Plan { config, data, listeners, advertised, brokers, admin, limits, first_users, insecure })
 }
 
