@@ -25,7 +25,9 @@ use protocol::messages::{
     SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use protocol::{ErrorCode, Request, Str};
+use world::bucket::MemBucket;
 use world::clock::Clock;
+use world::process::Process;
 
 use crate::house::{House, NOW_MS, answer, code, frame_of, story};
 
@@ -35,6 +37,11 @@ const DELAY: Duration = Duration::from_millis(100);
 /// A house with a listener that asks for a proof, and its two users of PLAIN.
 async fn house(reauth_max: Duration, properties: &[(&str, &str)]) -> House {
     let house = House::with(properties).await;
+    ask_for_proof(&house, reauth_max);
+    house
+}
+
+fn ask_for_proof(house: &House, reauth_max: Duration) {
     let users = [("alice", "wonder"), ("bob", "builder")];
     let users = PlainUsers::new(users.map(|(user, password)| (user.to_owned(), password.to_owned())));
     let mechanisms = [
@@ -44,7 +51,6 @@ async fn house(reauth_max: Duration, properties: &[(&str, &str)]) -> House {
     ];
     let mechanisms = mechanisms.map(|mechanism| MechanismSettings { mechanism, reauth_max }).to_vec();
     house.sasl.set(LISTENER, SaslSettings { mechanisms, failed_delay: DELAY });
-    house
 }
 
 struct Client<'a> {
@@ -383,6 +389,31 @@ fn whoever_has_to_prove_it_again_stays_who_it_was() {
         let refused = client.handshake("SCRAM-SHA-256").await;
         assert_eq!(code(refused.error_code), ErrorCode::IllegalSaslState);
         assert!(!client.is_let_in().await);
+    });
+}
+
+#[test]
+fn a_user_is_known_to_all_brokers_and_a_removal_too() {
+    story(|| async {
+        let bucket = MemBucket::new(3);
+        let processes = [Process::new(), Process::new()];
+        let one = House::among(&bucket.client(), 1, "a", &processes[0]).await;
+        let two = House::among(&bucket.client(), 2, "b", &processes[1]).await;
+        // Each has looked at the lease of the other.
+        world::task::sleep(Duration::from_secs(5)).await;
+        ask_for_proof(&one, Duration::ZERO);
+        ask_for_proof(&two, Duration::ZERO);
+        let enters = async |house: &House| {
+            let told = Client::of(house).scram(ScramMechanism::Sha256, "carol", "secret", "").await;
+            code(told.error_code) == ErrorCode::None
+        };
+        assert!(!enters(&two).await);
+        alter(&one, &[], &[upsertion("carol", 1, "secret", 4096)]).await;
+        assert!(enters(&two).await, "a broker that does not know her looks");
+        let removed = alter(&one, &[deletion("carol", 1)], &[]).await;
+        assert_eq!(removed, [("carol".to_owned(), ErrorCode::None)]);
+        assert!(two.catalog.read().credentials().scram_user("carol").is_none(), "answered when all know");
+        assert!(!enters(&two).await && !enters(&one).await);
     });
 }
 
