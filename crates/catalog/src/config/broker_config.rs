@@ -122,14 +122,18 @@ impl BrokerConfig {
         Self { started_with: self.started_with.clone(), of_listeners, values: Arc::new(values) }
     }
 
-    /// What holds for one listener, and one of its SASL mechanisms: `listener.name.<listener>.<mechanism>.<key>`, else
-    /// `listener.name.<listener>.<key>`, else the key as it is for all.
+    /// What holds for one listener, and one of its SASL mechanisms: what is said of it alone, else the key as it is for all.
     pub fn of_listener(&self, listener: &str, mechanism: Option<&str>, key: &str) -> Option<String> {
+        self.of_listener_alone(listener, mechanism, key).or_else(|| self.get(key))
+    }
+
+    /// `listener.name.<listener>.<mechanism>.<key>`, else `listener.name.<listener>.<key>`.
+    pub fn of_listener_alone(&self, listener: &str, mechanism: Option<&str>, key: &str) -> Option<String> {
         let prefix = format!("{LISTENER_PREFIX}{}.", listener.to_lowercase());
         let narrow = mechanism.map(|mechanism| format!("{prefix}{}.{key}", mechanism.to_lowercase()));
         let names = narrow.into_iter().chain([format!("{prefix}{key}")]);
         let mut set = names.filter_map(|name| self.of_listeners.get(&name).or(self.started_with.get(&name)));
-        set.next().cloned().or_else(|| self.get(key))
+        set.next().cloned()
     }
 
     /// The properties given at start, checked.

@@ -300,10 +300,9 @@ fn tls_source(
         }
     };
     // As in Kafka: with SASL only what is said of this very listener counts (KIP-684).
-    let own = config.of_listener(listener, None, "ssl.client.auth");
     let client_auth = match protocol.has_sasl() {
-        true => own.filter(|asked| config.get("ssl.client.auth").as_ref() != Some(asked)),
-        false => own,
+        true => config.of_listener_alone(listener, None, "ssl.client.auth"),
+        false => config.of_listener(listener, None, "ssl.client.auth"),
     };
     let client_auth = match client_auth.as_deref() {
         Some("required") => ClientAuth::Required,
@@ -592,6 +591,24 @@ mod tests {
         assert!(set(&plain_http).unwrap_err().contains("https://"));
         plain_http[1].1 = "http://127.0.0.1:1/keys";
         assert!(set(&plain_http).is_ok());
+    }
+
+    #[test]
+    fn with_sasl_a_certificate_is_asked_for_only_where_that_is_said() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("store.pem");
+        std::fs::write(&file, "-----BEGIN X-----").unwrap();
+        let auth = |protocol, more: &[(&str, &str)]| {
+            let mut pairs = vec![("ssl.keystore.location", file.to_str().unwrap())];
+            pairs.extend(more);
+            tls_source(&config(&pairs), "OUTER", protocol).unwrap().client_auth
+        };
+        let all = ("ssl.client.auth", "required");
+        let own = ("listener.name.outer.ssl.client.auth", "required");
+        assert_eq!(auth(SecurityProtocol::Ssl, &[]), ClientAuth::None);
+        assert_eq!(auth(SecurityProtocol::Ssl, &[all]), ClientAuth::Required);
+        assert_eq!(auth(SecurityProtocol::SaslSsl, &[all]), ClientAuth::None);
+        assert_eq!(auth(SecurityProtocol::SaslSsl, &[all, own]), ClientAuth::Required);
     }
 
     #[test]
