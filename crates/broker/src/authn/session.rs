@@ -63,7 +63,7 @@ enum Turn {
 }
 
 pub(crate) enum Step {
-    Challenge(Exchange, Vec<u8>),
+    Challenge(Box<Exchange>, Vec<u8>),
     Done(Finished),
 }
 
@@ -90,7 +90,7 @@ impl Exchange {
     }
 
     /// Takes the client's next message.
-    pub async fn step(mut self, authn: &Authn, bytes: &[u8]) -> Result<Step, Refusal> {
+    pub async fn step(mut self: Box<Self>, authn: &Authn, bytes: &[u8]) -> Result<Step, Refusal> {
         if bytes.len() > super::TOKEN_BYTES_MAX {
             return Err(Refusal::invalid("a message is too long"));
         }
@@ -247,10 +247,10 @@ impl SaslSession {
     }
 
     /// The conversation that is under way, to be given back with [`SaslSession::go_on`] or ended.
-    pub fn take_exchange(&self) -> Option<Exchange> {
+    pub fn take_exchange(&self) -> Option<Box<Exchange>> {
         let mut phase = self.phase.lock();
         match std::mem::replace(&mut *phase, Phase::Failed) {
-            Phase::Exchange(exchange) => Some(*exchange),
+            Phase::Exchange(exchange) => Some(exchange),
             other => {
                 *phase = other;
                 None
@@ -258,8 +258,8 @@ impl SaslSession {
         }
     }
 
-    pub fn go_on(&self, exchange: Exchange) {
-        *self.phase.lock() = Phase::Exchange(Box::new(exchange));
+    pub fn go_on(&self, exchange: Box<Exchange>) {
+        *self.phase.lock() = Phase::Exchange(exchange);
     }
 
     pub fn succeed(&self, finished: &Finished, now: Duration) {
