@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{
-    Broker, BrokerOptions, Connection, Endpoint, Handling, INTER_BROKER_LISTENER, Outcome, Peers, SaslListeners,
+    Broker, BrokerOptions, Connection, Endpoint, Handling, INTER_BROKER_LISTENER, Outcome, Peers,
+    SaslListeners,
 };
 use bytes::{Bytes, BytesMut};
 use catalog::config::BrokerConfig;
