@@ -142,6 +142,7 @@ async fn start(directory: &Path) -> House {
         node_id: 1,
         advertised: vec![endpoint],
         peers: None,
+        sasl: Arc::default(),
     };
     House { broker: Broker::start(options).await.expect("broker"), catalog, log }
 }

@@ -15,6 +15,8 @@ use world::clock::SharedClock;
 use world::rng::Rng;
 
 use crate::apis;
+use crate::authn::tokens::{self, Tokens};
+use crate::authn::{Authn, AuthnCounters, NotOpen, SaslListeners};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::configs::Configs;
 use crate::connection::Connection;
@@ -53,6 +55,8 @@ pub struct BrokerOptions {
     pub advertised: Vec<Endpoint>,
     /// Calls to other brokers of the cluster. Without them everything takes a little longer.
     pub peers: Option<Arc<dyn Peers>>,
+    /// What listeners with SASL ask of their clients; whoever has it may change it while the broker runs.
+    pub sasl: Arc<SaslListeners>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -79,13 +83,14 @@ pub struct Broker {
     pub(crate) cluster: Option<Arc<Cluster>>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) telemetry: Telemetry,
+    pub(crate) authn: Arc<Authn>,
     counters: Arc<Counters>,
     is_shutting_down: AtomicBool,
 }
 
 impl Broker {
     pub async fn start(options: BrokerOptions) -> Result<Arc<Broker>, StartError> {
-        let BrokerOptions { clock, rng, catalog, log, config, node_id, advertised, peers } = options;
+        let BrokerOptions { clock, rng, catalog, log, config, node_id, advertised, peers, sasl } = options;
         if advertised.is_empty() {
             return Err(StartError::NoEndpoint);
         }
@@ -129,10 +134,20 @@ impl Broker {
             lease_ttl,
         });
         let telemetry = Telemetry::new(clock.clone(), rng.clone(), catalog.clone());
+        let tokens = Tokens::new(configs.started_with().get("delegation.token.secret.key"));
+        let authn = Authn::new(clock.clone(), rng.clone(), catalog.clone(), freshness.clone(), sasl, tokens);
+        let authn = Arc::new(authn);
+        if authn.tokens.are_enabled() {
+            let every = Duration::from_millis(
+                configs.started_with().delegation_token_expiry_check_interval_ms().max(1) as u64,
+            );
+            drop(world::task::spawn(tokens::sweep(Arc::downgrade(&authn), node_id, every)));
+        }
         let fetch_sessions = FetchSessions::new(clock.clone(), rng, limits.clone());
         Ok(Arc::new(Broker {
             producer_ids: ProducerIds::new(catalog.clone()),
             telemetry,
+            authn,
             clock,
             catalog,
             log,
@@ -155,6 +170,9 @@ impl Broker {
         if self.is_shutting_down.load(Ordering::Relaxed) {
             return close(CloseReason::ShuttingDown);
         }
+        if connection.sends_raw_token() {
+            return apis::sasl_authenticate::raw(self.clone(), connection.clone(), frame);
+        }
         let api_key = frame.get(..2).map(|key| i16::from_be_bytes([key[0], key[1]]));
         let undecodable = |error| close(CloseReason::Undecodable { api_key, error });
         let mut body = Reader::new(frame);
@@ -166,6 +184,17 @@ impl Broker {
             Ok(api_key) => api_key,
             Err(error) => return undecodable(error),
         };
+        if let Some(sasl) = connection.sasl()
+            && let Err(why) = sasl.check(api_key, || self.clock.monotonic())
+        {
+            return close(match why {
+                NotOpen::NotAuthenticated => CloseReason::NotAuthenticated { api: api_key.name() },
+                NotOpen::Expired => {
+                    self.authn.count(|counters| &counters.expired);
+                    CloseReason::SessionExpired
+                }
+            });
+        }
         let context = RequestContext {
             broker: self.clone(),
             connection: connection.clone(),
@@ -200,6 +229,10 @@ impl Broker {
     /// What clients have pushed of their own metrics.
     pub fn telemetry(&self) -> &Telemetry {
         &self.telemetry
+    }
+
+    pub fn authn_counters(&self) -> &AuthnCounters {
+        &self.authn.counters
     }
 
     /// What this broker runs with now, dynamic overrides included.

@@ -4,8 +4,13 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::RwLock;
 use protocol::Str;
 use world::watch;
+
+use crate::authn::SaslSession;
+
+const ANONYMOUS: &str = "User:ANONYMOUS";
 
 /// Name and version of the client library, as it said in ApiVersions (KIP-511).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,26 +25,91 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Name of the listener it came in on; Metadata answers with the endpoint of the same listener.
     pub listener: Str,
-    /// Kafka's `KafkaPrincipal`, `User:ANONYMOUS` without authentication.
-    pub principal: Str,
+    /// Changes when the client proves who it is.
+    principal: RwLock<Principal>,
+    /// Of listeners with SASL.
+    sasl: Option<SaslSession>,
     software: OnceLock<ClientSoftware>,
     hung_up: watch::Sender<bool>,
 }
 
+#[derive(Debug, Clone)]
+struct Principal {
+    name: Str,
+    is_token_authenticated: bool,
+}
+
 impl Connection {
+    /// Of a listener that asks for no proof.
     pub fn new(id: u64, peer: SocketAddr, listener: &str) -> Arc<Self> {
-        Self::with_principal(id, peer, listener, "User:ANONYMOUS")
+        Self::with_principal(id, peer, listener, ANONYMOUS)
     }
 
+    /// TLS has found out who it is.
     pub fn with_principal(id: u64, peer: SocketAddr, listener: &str, principal: &str) -> Arc<Self> {
+        Self::made(id, peer, listener, principal, None)
+    }
+
+    /// Of a listener with SASL: nothing is answered before the client has proved who it is.
+    pub fn with_sasl(id: u64, peer: SocketAddr, listener: &str) -> Arc<Self> {
+        Self::made(id, peer, listener, ANONYMOUS, Some(SaslSession::new()))
+    }
+
+    fn made(
+        id: u64,
+        peer: SocketAddr,
+        listener: &str,
+        principal: &str,
+        sasl: Option<SaslSession>,
+    ) -> Arc<Self> {
+        let principal = Principal { name: principal.into(), is_token_authenticated: false };
         Arc::new(Self {
             id,
             peer,
             listener: listener.into(),
-            principal: principal.into(),
+            principal: RwLock::new(principal),
+            sasl,
             software: OnceLock::new(),
             hung_up: watch::channel(false).0,
         })
+    }
+
+    /// Kafka's `KafkaPrincipal`, `User:ANONYMOUS` without authentication.
+    pub fn principal(&self) -> Str {
+        self.principal.read().name.clone()
+    }
+
+    pub fn is_anonymous(&self) -> bool {
+        self.principal.read().name == ANONYMOUS
+    }
+
+    /// By a delegation token, which must not beget others.
+    pub fn is_token_authenticated(&self) -> bool {
+        self.principal.read().is_token_authenticated
+    }
+
+    pub(crate) fn set_user(&self, user: &str, is_token_authenticated: bool) {
+        let name = Str::from(format!("User:{user}"));
+        *self.principal.write() = Principal { name, is_token_authenticated };
+    }
+
+    pub(crate) fn sasl(&self) -> Option<&SaslSession> {
+        self.sasl.as_ref()
+    }
+
+    /// Is it of a listener with SASL?
+    pub fn has_sasl(&self) -> bool {
+        self.sasl.is_some()
+    }
+
+    /// Does it owe a proof of who it is?
+    pub fn owes_proof(&self) -> bool {
+        self.sasl.as_ref().is_some_and(|sasl| !sasl.is_authenticated())
+    }
+
+    /// Is its next frame a message of SASL without a header (SaslHandshake 0)?
+    pub fn sends_raw_token(&self) -> bool {
+        self.sasl.as_ref().is_some_and(SaslSession::is_raw)
     }
 
     /// The client's address without its port, with the slash in front that Kafka shows (`/10.0.0.7`).

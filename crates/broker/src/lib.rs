@@ -2,6 +2,7 @@
 //!
 //! It does: one file per Kafka API in `apis/`, and the nouns they call: topics, configs, produce rules, fetch
 //! sessions, groups. It owns: the dispatch table, fetch sessions, group state, counters of topics.
+//! `authn/` says who a client is.
 //! It never sees: sockets, TLS, disk paths, bucket keys. A request frame comes in, segments of an answer go out.
 //!
 //! Start reading at `broker.rs` (one frame from header to answer), then `apis/mod.rs` (the table of APIs and
@@ -9,6 +10,7 @@
 //! become Kafka's error codes; `limits.rs` names every bound.
 
 mod apis;
+pub mod authn;
 mod authorized_operations;
 mod broker;
 mod cluster;
@@ -34,6 +36,10 @@ pub mod telemetry;
 mod topics;
 
 pub use apis::{Api, TABLE as APIS};
+pub use authn::{
+    AuthnCounters, Jwks, Mechanism, MechanismSettings, PlainUsers, PrincipalMapping, SaslListeners,
+    SaslSettings, SecurityProtocol, TokenRules,
+};
 pub use broker::{Broker, BrokerOptions, Endpoint, StartError};
 pub use catalog::HandedOff;
 pub use connection::{ClientSoftware, Connection};

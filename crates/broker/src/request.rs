@@ -26,6 +26,8 @@ pub enum Outcome {
     /// No answer is owed (`acks=0`).
     Silent,
     Close(CloseReason),
+    /// The same segments, and then the end: what failed is told first.
+    AnswerAndClose(Vec<Bytes>, CloseReason),
 }
 
 /// Why a connection is ended without an answer. Kafka does the same in each of these cases.
@@ -46,6 +48,26 @@ pub enum CloseReason {
         api: &'static str,
     },
     ShuttingDown,
+    /// A request that needs to know who asks came before the proof, or a proof that was not asked for.
+    NotAuthenticated {
+        api: &'static str,
+    },
+    /// The time for which the proof counts is up (KIP-368).
+    SessionExpired,
+    AuthenticationFailed {
+        mechanism: Str,
+        reason: String,
+    },
+}
+
+impl CloseReason {
+    /// Is it for want of a proof of who the client is?
+    pub fn is_authentication(&self) -> bool {
+        matches!(
+            self,
+            Self::NotAuthenticated { .. } | Self::SessionExpired | Self::AuthenticationFailed { .. }
+        )
+    }
 }
 
 impl fmt::Display for CloseReason {
@@ -62,6 +84,15 @@ impl fmt::Display for CloseReason {
             CloseReason::ProduceWithoutAcksFailed => f.write_str("a produce request with acks=0 failed"),
             CloseReason::Unanswerable { api } => write!(f, "no answer to {api} could be made"),
             CloseReason::ShuttingDown => f.write_str("the broker shuts down"),
+            CloseReason::NotAuthenticated { api } => {
+                write!(f, "{api} came before the client proved who it is")
+            }
+            CloseReason::SessionExpired => {
+                f.write_str("the client did not prove again who it is (connections.max.reauth.ms)")
+            }
+            CloseReason::AuthenticationFailed { mechanism, reason } => {
+                write!(f, "authentication with {mechanism:?} failed: {reason}")
+            }
         }
     }
 }
@@ -81,6 +112,14 @@ impl RequestContext {
     /// The whole answer to this request in the version it was asked in.
     pub fn answer<M: Message>(&self, response: &M) -> Outcome {
         self.answer_in(response, self.api_version)
+    }
+
+    /// The answer, and then the end of the connection.
+    pub fn answer_and_close<M: Message>(&self, response: &M, reason: CloseReason) -> Outcome {
+        match self.answer(response) {
+            Outcome::Answer(segments) => Outcome::AnswerAndClose(segments, reason),
+            other => other,
+        }
     }
 
     pub fn answer_in<M: Message>(&self, response: &M, version: i16) -> Outcome {

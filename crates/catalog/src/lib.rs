@@ -1,7 +1,7 @@
 //! The room `catalog`: the metadata of the cluster, and the log that makes it durable.
 //!
 //! It owns the metadata state machine (brokers, topics, partitions, leaders, epochs, configs, producer-id blocks,
-//! feature levels, the heads of the segment manifest), its log with snapshots, and [`config`]: the one table of
+//! feature levels, credentials of users, the heads of the segment manifest), its log with snapshots, and [`config`]: the one table of
 //! every config key.
 //! It never sees record batches, groups or sockets, and it decides nothing about policy: callers propose records,
 //! the state machine accepts or rejects them by preconditions that any replay gives again.
@@ -13,6 +13,7 @@ mod authorities;
 mod bucket_log;
 pub mod catalog;
 pub mod config;
+pub mod credentials;
 mod directory_log;
 mod encoding;
 mod frame;
@@ -30,6 +31,7 @@ pub mod topic_name;
 
 pub use authorities::{Authorities, Authority, AuthorityError};
 pub use catalog::{Catalog, CatalogError, CatalogOpenError, CatalogOptions, Counters, read_bucket};
+pub use credentials::{Credentials, DelegationToken, ScramCredential, ScramMechanism};
 pub use hand_off::{HandOff, HandOffFuture, HandedOff};
 pub use lease::{Lease, LeaseWatch, Leases};
 pub use level::{LevelUnknown, Levels, OTTLA_VERSION};

@@ -86,6 +86,12 @@ pub enum Precondition {
         "{OTTLA_VERSION} goes from {from} up, not to {to}: records of the level that it has may be in the log"
     )]
     LevelLowered { from: i16, to: i16 },
+    #[error("there is no credential of {name}")]
+    UnknownCredential { name: Str },
+    #[error("there are {max} credentials of this kind, which is the limit")]
+    TooManyCredentials { max: usize },
+    #[error("delegation token {token_id} was changed meanwhile")]
+    TokenChanged { token_id: Str },
     /// Only the code of an earlier rejection is kept in the state; this is that rejection told again.
     #[error("the request was rejected before (reason {code})")]
     RejectedBefore { code: u16 },
@@ -130,6 +136,9 @@ impl Precondition {
             Self::LevelTooLow { .. } => 31,
             Self::LevelNotKnown { .. } => 32,
             Self::LevelLowered { .. } => 33,
+            Self::UnknownCredential { .. } => 60,
+            Self::TooManyCredentials { .. } => 61,
+            Self::TokenChanged { .. } => 62,
             Self::RejectedBefore { code } => *code,
         }
     }
@@ -148,13 +157,15 @@ impl Precondition {
                 ErrorCode::InvalidPartitions
             }
             Self::InvalidReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
-            Self::TooManyPartitions { .. } => ErrorCode::PolicyViolation,
+            Self::TooManyPartitions { .. } | Self::TooManyCredentials { .. } => ErrorCode::PolicyViolation,
+            Self::UnknownCredential { .. } => ErrorCode::ResourceNotFound,
             Self::LevelTooLow { .. } => ErrorCode::UnsupportedVersion,
             Self::LevelNotKnown { .. } | Self::LevelLowered { .. } => ErrorCode::InvalidUpdateVersion,
             // Somebody was faster, or this broker is no longer who it was: the client may try again.
             Self::ProducerIdsMoved { .. }
             | Self::ManifestMoved { .. }
             | Self::FeatureMoved { .. }
+            | Self::TokenChanged { .. }
             | Self::WriterFenced { .. }
             | Self::UnknownWal { .. }
             | Self::WalBegun { .. }

@@ -6,6 +6,7 @@
 
 use protocol::{Str, Uuid};
 
+use crate::credentials::{DelegationToken, ScramCredential, ScramMechanism, decode_mechanism};
 use crate::encoding::{DecodeError, Decoder, Encoder};
 use crate::level::{self, Levels};
 
@@ -156,6 +157,24 @@ pub enum MetadataRecord {
         rewriter: u64,
         heirs: Vec<u64>,
     },
+    /// A user's SCRAM credential is this one from now on.
+    PutScramCredential {
+        user: Str,
+        mechanism: ScramMechanism,
+        credential: ScramCredential,
+    },
+    RemoveScramCredential {
+        user: Str,
+        mechanism: ScramMechanism,
+    },
+    /// A delegation token is made or renewed. Void unless the one of that id expires at `expected_ms` now, 0 = there is none.
+    PutDelegationToken {
+        expected_ms: i64,
+        token: DelegationToken,
+    },
+    RemoveDelegationToken {
+        token_id: Str,
+    },
     /// Of the level that only tests know: what a record of the next release will be to this one.
     #[cfg(any(test, feature = "next-level"))]
     Remark {
@@ -209,6 +228,10 @@ mod kind {
     pub const RETIRE_WAL: u16 = 15;
     pub const TIER_SHARD: u16 = 17;
     pub const ASSIGN_REPLICAS: u16 = 25;
+    pub const PUT_SCRAM_CREDENTIAL: u16 = 30;
+    pub const REMOVE_SCRAM_CREDENTIAL: u16 = 31;
+    pub const PUT_DELEGATION_TOKEN: u16 = 32;
+    pub const REMOVE_DELEGATION_TOKEN: u16 = 33;
     /// Far from what releases will have.
     #[cfg(any(test, feature = "next-level"))]
     pub const REMARK: u16 = 60_000;
@@ -234,6 +257,10 @@ impl MetadataRecord {
             Self::MovePartitions { .. } => kind::MOVE_PARTITIONS,
             Self::RetireWal { .. } => kind::RETIRE_WAL,
             Self::AssignReplicas { .. } => kind::ASSIGN_REPLICAS,
+            Self::PutScramCredential { .. } => kind::PUT_SCRAM_CREDENTIAL,
+            Self::RemoveScramCredential { .. } => kind::REMOVE_SCRAM_CREDENTIAL,
+            Self::PutDelegationToken { .. } => kind::PUT_DELEGATION_TOKEN,
+            Self::RemoveDelegationToken { .. } => kind::REMOVE_DELEGATION_TOKEN,
             #[cfg(any(test, feature = "next-level"))]
             Self::Remark { .. } => kind::REMARK,
         }
@@ -358,6 +385,20 @@ impl MetadataRecord {
                     nodes.iter().for_each(|node_id| out.i32(*node_id));
                 }
             }
+            Self::PutScramCredential { user, mechanism, credential } => {
+                out.str(user);
+                out.u8(*mechanism as u8);
+                credential.encode(out);
+            }
+            Self::RemoveScramCredential { user, mechanism } => {
+                out.str(user);
+                out.u8(*mechanism as u8);
+            }
+            Self::PutDelegationToken { expected_ms, token } => {
+                out.i64(*expected_ms);
+                token.encode(out);
+            }
+            Self::RemoveDelegationToken { token_id } => out.str(token_id),
             #[cfg(any(test, feature = "next-level"))]
             Self::Remark { text } => out.str(text),
         }
@@ -450,6 +491,18 @@ impl MetadataRecord {
                     Ok((bytes.u32()?, decode_list(bytes, 4, |bytes| bytes.i32())?))
                 })?,
             },
+            kind::PUT_SCRAM_CREDENTIAL => Self::PutScramCredential {
+                user: bytes.str()?,
+                mechanism: decode_mechanism(bytes)?,
+                credential: ScramCredential::decode(bytes)?,
+            },
+            kind::REMOVE_SCRAM_CREDENTIAL => {
+                Self::RemoveScramCredential { user: bytes.str()?, mechanism: decode_mechanism(bytes)? }
+            }
+            kind::PUT_DELEGATION_TOKEN => {
+                Self::PutDelegationToken { expected_ms: bytes.i64()?, token: DelegationToken::decode(bytes)? }
+            }
+            kind::REMOVE_DELEGATION_TOKEN => Self::RemoveDelegationToken { token_id: bytes.str()? },
             #[cfg(any(test, feature = "next-level"))]
             kind::REMARK => Self::Remark { text: bytes.str()? },
             _ => return Err(DecodeError::UnknownRecord { record_type, version }),

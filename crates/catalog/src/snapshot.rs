@@ -157,7 +157,9 @@ pub fn encode_state(state: &State) -> Vec<u8> {
     // Each of these parts is left out when neither it nor a later one says anything: older states keep the bytes, and so the hash,
     // that they always had.
     let said = |broker: &&Broker| broker.levels != Levels::FIRST_ONLY;
+    let further = further_parts(state);
     let (levels, is_tiered) = (state.brokers.values().filter(said).count(), !state.tier.is_empty());
+    let is_tiered = is_tiered || !further.is_empty();
     if !state.wals.is_empty() || levels > 0 || is_tiered {
         out.count(state.wals.len());
         for (wal_id, wal) in &state.wals {
@@ -185,7 +187,45 @@ pub fn encode_state(state: &State) -> Vec<u8> {
             out.str(&head.object);
         }
     }
+    for (part, bytes) in further {
+        out.u16(part);
+        out.count(bytes.len());
+        out.raw(&bytes);
+    }
     out.finish()
+}
+
+/// Parts with a number and a length, in the order of their numbers; each is left out when it says nothing, whatever comes behind.
+mod part {
+    pub const SCRAM_CREDENTIALS: u16 = 30;
+    pub const DELEGATION_TOKENS: u16 = 32;
+}
+
+fn further_parts(state: &State) -> Vec<(u16, Vec<u8>)> {
+    let mut parts = Vec::new();
+    let mut add = |part: u16, count: usize, encode: &dyn Fn(&mut Encoder)| {
+        if count > 0 {
+            let mut out = Encoder::default();
+            encode(&mut out);
+            parts.push((part, out.finish()));
+        }
+    };
+    let credentials = &state.credentials;
+    add(part::SCRAM_CREDENTIALS, credentials.scram_count(), &|out| credentials.encode_scram(out));
+    add(part::DELEGATION_TOKENS, credentials.token_count(), &|out| credentials.encode_tokens(out));
+    parts
+}
+
+fn decode_further_part(state: &mut State, bytes: &mut Decoder<'_>) -> Result<(), DecodeError> {
+    let part = bytes.u16()?;
+    let count = bytes.count(1)?;
+    let mut inner = Decoder::new(bytes.take(count)?, "part of a snapshot");
+    match part {
+        part::SCRAM_CREDENTIALS => state.credentials.decode_scram(&mut inner)?,
+        part::DELEGATION_TOKENS => state.credentials.decode_tokens(&mut inner)?,
+        _ => return Err(bytes.impossible(u64::from(part))),
+    }
+    inner.end()
 }
 
 fn encode_topic(topic: &Topic, out: &mut Encoder) {
@@ -278,7 +318,9 @@ pub(crate) fn decode_body(bytes: &[u8]) -> Result<State, DecodeError> {
             state.tier.insert(shard, head);
         }
     }
-    bytes.end()?;
+    while bytes.left() > 0 {
+        decode_further_part(&mut state, &mut bytes)?;
+    }
     Ok(state)
 }
 

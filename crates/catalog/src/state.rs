@@ -11,6 +11,7 @@ use protocol::{Str, Uuid};
 
 use world::broken;
 
+use crate::credentials::{Credentials, UndoCredential};
 use crate::encoding;
 use crate::level::{self, Levels, OTTLA_VERSION};
 use crate::precondition::Precondition;
@@ -158,6 +159,7 @@ pub struct State {
     pub(crate) partition_count: u64,
     /// Of buckets only. A node whose WALs are several leads its partitions with the oldest that is not sealed.
     pub(crate) wals: BTreeMap<u64, Wal>,
+    pub(crate) credentials: Credentials,
 }
 
 impl State {
@@ -333,6 +335,11 @@ impl State {
         self.tier.get(&shard)
     }
 
+    /// Of users who prove with SCRAM or a delegation token who they are.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
     /// Names the state: equal for all brokers that replayed the same log to the same position.
     pub fn hash(&self) -> u128 {
         encoding::hash(&snapshot::encode_state(self))
@@ -489,6 +496,22 @@ impl State {
             }
             MetadataRecord::FeatureLevel { name, from_level, to_level } if name == OTTLA_VERSION => {
                 self.raise_level(*from_level, *to_level, undo)
+            }
+            MetadataRecord::PutScramCredential { user, mechanism, credential } => {
+                undo.push(Undo::Credential(self.credentials.put_scram(user, *mechanism, credential)?));
+                Ok(())
+            }
+            MetadataRecord::RemoveScramCredential { user, mechanism } => {
+                undo.push(Undo::Credential(self.credentials.remove_scram(user, *mechanism)?));
+                Ok(())
+            }
+            MetadataRecord::PutDelegationToken { expected_ms, token } => {
+                undo.push(Undo::Credential(self.credentials.put_token(*expected_ms, token)?));
+                Ok(())
+            }
+            MetadataRecord::RemoveDelegationToken { token_id } => {
+                undo.push(Undo::Credential(self.credentials.remove_token(token_id)?));
+                Ok(())
             }
             #[cfg(any(test, feature = "next-level"))]
             MetadataRecord::Remark { text } => {
@@ -1001,6 +1024,7 @@ impl State {
                     self.features.remove(&name);
                     self.features.extend(old.map(|old| (name, old)));
                 }
+                Undo::Credential(step) => self.credentials.roll_back(step),
                 Undo::Writer { wal_id, old } => {
                     self.writers.insert(wal_id, old);
                 }
@@ -1027,6 +1051,7 @@ enum Undo {
     Feature { name: Str, old: Option<i16> },
     Writer { wal_id: u64, old: LastRequest },
     Wal { wal_id: u64, old: Option<Wal> },
+    Credential(UndoCredential),
 }
 
 /// A copy of its own: a `Str` from a request is a slice of the whole frame and would keep it alive.

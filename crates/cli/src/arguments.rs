@@ -81,7 +81,11 @@ pub struct Serve {
     pub admin: Option<String>,
     #[command(flatten)]
     pub properties: Properties,
-    /// Let plain TCP without authentication listen on an address that others can reach
+    /// A first user, unless it is there already: SCRAM-SHA-512=[name=NAME,password=PASSWORD]; may be repeated. OTTLA_ADD_SCRAM
+    /// has one that other users of the machine do not see
+    #[arg(long = "add-scram", value_name = "USER", env = "OTTLA_ADD_SCRAM", hide_env_values = true)]
+    pub add_scram: Vec<String>,
+    /// Let a listener without TLS or without authentication be on an address that others can reach
     #[arg(long)]
     pub insecure: bool,
 }

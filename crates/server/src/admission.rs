@@ -19,6 +19,7 @@ const FORMER_ADDRESSES: usize = 4096;
 pub enum Refusal {
     Connections { max: usize },
     PerAddress { max: usize },
+    UnauthenticatedPerAddress { max: usize },
     Rate { per_second: u32 },
     RatePerAddress { per_second: u32 },
 }
@@ -30,6 +31,11 @@ impl fmt::Display for Refusal {
             Refusal::PerAddress { max } => {
                 write!(f, "its address has {max} connections open (max.connections.per.ip)")
             }
+            Refusal::UnauthenticatedPerAddress { max } => write!(
+                f,
+                "its address has {max} connections open whose clients have not proved who they are \
+                 (connection.unauthenticated.max.per.ip)"
+            ),
             Refusal::Rate { per_second } => {
                 write!(
                     f,
@@ -59,6 +65,7 @@ struct State {
 #[derive(Default)]
 struct Address {
     open: usize,
+    unauthenticated: usize,
     rate: Rate,
 }
 
@@ -112,14 +119,17 @@ impl Admission {
         if state.addresses.len() >= FORMER_ADDRESSES + limits.max {
             state.addresses.retain(|_, address| address.open > 0);
         }
-        let per_ip_max = match limits.per_ip_overrides.get(&ip) {
-            Some(max) => *max,
-            None if ip.is_loopback() => usize::MAX,
-            None => limits.per_ip_max,
+        let (per_ip_max, unauthenticated_max) = match limits.per_ip_overrides.get(&ip) {
+            Some(max) => (*max, *max),
+            None if ip.is_loopback() => (usize::MAX, usize::MAX),
+            None => (limits.per_ip_max, limits.unauthenticated_per_ip_max),
         };
         let address = state.addresses.entry(ip).or_default();
         if address.open >= per_ip_max {
             return Err(Refusal::PerAddress { max: per_ip_max });
+        }
+        if address.unauthenticated >= unauthenticated_max {
+            return Err(Refusal::UnauthenticatedPerAddress { max: unauthenticated_max });
         }
         let mut wait = Duration::ZERO;
         if !ip.is_loopback() {
@@ -136,7 +146,8 @@ impl Admission {
         }
         state.open += 1;
         address.open += 1;
-        Ok((Place { admission: self.clone(), ip }, wait))
+        address.unauthenticated += 1;
+        Ok((Place { admission: self.clone(), ip, is_unauthenticated: true }, wait))
     }
 }
 
@@ -144,6 +155,18 @@ impl Admission {
 pub struct Place {
     admission: Arc<Admission>,
     ip: IpAddr,
+    is_unauthenticated: bool,
+}
+
+impl Place {
+    /// The client has proved who it is.
+    pub fn authenticated(&mut self) {
+        if std::mem::replace(&mut self.is_unauthenticated, false) {
+            let mut state = self.admission.state.lock();
+            let address = state.addresses.get_mut(&self.ip).expect("an open connection's address is known");
+            address.unauthenticated -= 1;
+        }
+    }
 }
 
 impl Drop for Place {
@@ -152,6 +175,7 @@ impl Drop for Place {
         state.open -= 1;
         let address = state.addresses.get_mut(&self.ip).expect("an open connection's address is known");
         address.open -= 1;
+        address.unauthenticated -= usize::from(self.is_unauthenticated);
         if address.open == 0 && self.ip.is_loopback() {
             state.addresses.remove(&self.ip);
         }
@@ -167,12 +191,16 @@ mod tests {
 
     #[test]
     fn places_are_counted_and_given_back() {
-        let admission =
-            Admission::new(ConnectionLimits { max: 3, per_ip_max: 2, ..ConnectionLimits::default() });
+        let admission = Admission::new(ConnectionLimits {
+            max: 3,
+            unauthenticated_per_ip_max: 2,
+            ..ConnectionLimits::default()
+        });
         let now = Duration::from_secs(100);
         let first = admission.admit(FAR, now).unwrap();
         let _second = admission.admit(FAR, now).unwrap();
-        assert_eq!(admission.admit(FAR, now).err(), Some(Refusal::PerAddress { max: 2 }));
+        let refused = Some(Refusal::UnauthenticatedPerAddress { max: 2 });
+        assert_eq!(admission.admit(FAR, now).err(), refused);
         let _third = admission.admit(HOME, now).unwrap();
         assert_eq!(admission.admit(HOME, now).err(), Some(Refusal::Connections { max: 3 }));
         drop(first);
@@ -184,9 +212,31 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_has_proved_who_it_is_makes_room_for_one_that_has_not() {
+        let limits =
+            ConnectionLimits { per_ip_max: 3, unauthenticated_per_ip_max: 1, ..ConnectionLimits::default() };
+        let admission = Admission::new(limits);
+        let now = Duration::from_secs(100);
+        let mut first = admission.admit(FAR, now).unwrap().0;
+        assert!(admission.admit(FAR, now).is_err());
+        first.authenticated();
+        first.authenticated();
+        let mut second = admission.admit(FAR, now).unwrap().0;
+        assert!(admission.admit(FAR, now).is_err());
+        second.authenticated();
+        let _third = admission.admit(FAR, now).unwrap();
+        drop(first);
+        assert!(admission.admit(FAR, now).is_err(), "the third has proved nothing");
+        drop(second);
+        assert_eq!(admission.open(), 1);
+    }
+
+    #[test]
     fn a_rush_is_slowed_down_and_a_flood_refused_but_not_on_loopback() {
-        let admission =
-            Admission::new(ConnectionLimits { per_ip_max: 10_000, ..ConnectionLimits::default() });
+        let admission = Admission::new(ConnectionLimits {
+            unauthenticated_per_ip_max: 10_000,
+            ..ConnectionLimits::default()
+        });
         let now = Duration::from_secs(100);
         let mut open = Vec::new();
         let (mut at_once, mut later, mut refused) = (0, 0, 0);

@@ -20,12 +20,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use broker::{Connection, Handling, Outcome};
+use broker::{CloseReason, Connection, Handling, Outcome};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use protocol::api_key::ApiKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::admission::Place;
 use crate::counters::Counters;
 use crate::dispatch::Dispatch;
 use crate::frame::{Frame, FrameError, FrameReader};
@@ -58,6 +59,9 @@ pub(crate) enum End {
     PeerBroke(FrameError),
     Garbage(FrameError),
     Refused(String),
+    /// The client did not prove who it is.
+    Unauthenticated(String),
+    NotProvedInTime,
     Idle,
     FirstRequestTooSlow,
     FrameStalled,
@@ -73,7 +77,10 @@ impl fmt::Display for End {
             End::PeerClosed => f.write_str("the client closed it"),
             End::PeerBroke(error) => write!(f, "reading: {error}"),
             End::Garbage(error) => write!(f, "{error}"),
-            End::Refused(reason) => f.write_str(reason),
+            End::Refused(reason) | End::Unauthenticated(reason) => f.write_str(reason),
+            End::NotProvedInTime => {
+                f.write_str("it did not prove in time who it is (connection.handshake.timeout.ms)")
+            }
             End::Idle => f.write_str("idle for too long (connections.max.idle.ms)"),
             End::FirstRequestTooSlow => f.write_str("its first request did not become complete in time"),
             End::FrameStalled => f.write_str("a request stopped in the middle"),
@@ -105,6 +112,9 @@ struct Held {
 pub(crate) struct Session<S> {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
+    place: Place,
+    /// Has it proved who it is, where that is asked for?
+    has_proved: bool,
     stream: S,
     frames: FrameReader,
     held: Option<Held>,
@@ -131,14 +141,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         connection: Arc<Connection>,
         id: u64,
         stream: S,
+        place: Place,
         server_stops: BoxFuture<'static, ()>,
     ) -> Self {
         let frames = FrameReader::new(shared.request_memory.clone(), id, shared.limits.request_bytes_max);
         let outbox = Outbox::new(shared.answer_memory.clone());
         let last_progress = shared.clock.monotonic();
+        let has_proved = !connection.has_sasl();
         Self {
             shared,
             connection,
+            place,
+            has_proved,
             stream,
             frames,
             held: None,
@@ -157,10 +171,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    pub async fn run(mut self) -> End {
+    pub async fn run(&mut self) -> End {
         let end = poll_fn(|cx| self.poll(cx)).await;
         self.connection.hang_up();
         end
+    }
+
+    /// Once it has run: TLS has a word of farewell.
+    pub fn stream(&mut self) -> &mut S {
+        &mut self.stream
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -234,13 +253,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             match outcome {
                 Outcome::Answer(segments) => self.outbox.push(segments),
                 Outcome::Silent => {}
-                Outcome::Close(reason) => {
-                    self.forget_requests();
-                    self.finish(End::Refused(reason.to_string()), now + FAREWELL);
+                Outcome::AnswerAndClose(segments, reason) => {
+                    self.outbox.push(segments);
+                    self.refuse(&reason, now);
                 }
+                Outcome::Close(reason) => self.refuse(&reason, now),
             }
         }
         moved
+    }
+
+    fn refuse(&mut self, reason: &CloseReason, now: Duration) {
+        self.forget_requests();
+        let end = match reason.is_authentication() {
+            true => End::Unauthenticated(reason.to_string()),
+            false => End::Refused(reason.to_string()),
+        };
+        self.finish(end, now + FAREWELL);
     }
 
     fn close_account(&mut self, done: &UnderWay, outcome: &Outcome) {
@@ -250,7 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         counters.requests_under_way.fetch_sub(1, Ordering::Relaxed);
         if let Some(api) = counters.api(done.api_key) {
             api.answered_after.record(self.shared.clock.monotonic().saturating_sub(done.arrived));
-            if let Outcome::Answer(segments) = outcome {
+            if let Outcome::Answer(segments) | Outcome::AnswerAndClose(segments, _) = outcome {
                 api.answer_bytes
                     .fetch_add(segments.iter().map(Bytes::len).sum::<usize>() as u64, Ordering::Relaxed);
             }
@@ -295,6 +324,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 Poll::Pending => Poll::Pending,
             }
         } else if self.may_take_request() {
+            self.look_for_proof();
             self.frames.poll_frame(cx, &mut self.stream, &mut received)
         } else {
             Poll::Pending
@@ -306,6 +336,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Poll::Ready(Err(error)) => self.peer_is_gone(error, now),
         }
         Poll::Ready(())
+    }
+
+    /// What the next frame may be follows from what the client has proved.
+    fn look_for_proof(&mut self) {
+        if !self.connection.has_sasl() {
+            return;
+        }
+        let owes_proof = self.connection.owes_proof();
+        let limits = &self.shared.limits;
+        let bytes_max = match owes_proof {
+            true => limits.unauthenticated_request_bytes_max.min(limits.request_bytes_max),
+            false => limits.request_bytes_max,
+        };
+        self.frames.set_bounds(self.connection.sends_raw_token(), bytes_max);
+        if !owes_proof && !std::mem::replace(&mut self.has_proved, true) {
+            self.place.authenticated();
+        }
     }
 
     fn may_take_request(&self) -> bool {
@@ -332,8 +379,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn take_request(&mut self, frame: Frame, now: Duration) {
-        let api_key = i16::from_be_bytes([frame.bytes[0], frame.bytes[1]]);
-        let version = i16::from_be_bytes([frame.bytes[2], frame.bytes[3]]);
+        let (api_key, version) = match self.connection.sends_raw_token() {
+            // It has no header; that is what it is.
+            true => (ApiKey::SaslAuthenticate as i16, 0),
+            false => (
+                i16::from_be_bytes([frame.bytes[0], frame.bytes[1]]),
+                i16::from_be_bytes([frame.bytes[2], frame.bytes[3]]),
+            ),
+        };
         if api_key == ApiKey::Produce as i16
             && let Some(room) = self.shared.dispatch.produce_room()
         {
@@ -456,18 +509,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if let Some(began) = self.memory_wait_began {
             return (began + limits.request_memory_wait, Deadline::NoRequestMemory);
         }
-        if self.frames.is_within_frame() {
-            let stalled = (self.last_progress + limits.frame_stall, Deadline::FrameStalled);
-            return match self.first_byte {
-                Some(first) if !self.has_had_request => std::cmp::min_by_key(
-                    stalled,
-                    (first + limits.first_request, Deadline::FirstRequest),
-                    |(at, _)| *at,
-                ),
-                _ => stalled,
-            };
+        let (mut at, mut what) = match self.frames.is_within_frame() {
+            true => (self.last_progress + limits.frame_stall, Deadline::FrameStalled),
+            false => (self.last_progress + limits.connection_idle, Deadline::Idle),
+        };
+        if let Some(first) = self.first_byte {
+            let until = first + limits.first_request;
+            if !self.has_had_request && self.frames.is_within_frame() && until < at {
+                (at, what) = (until, Deadline::FirstRequest);
+            }
+            if !self.has_proved && until < at {
+                (at, what) = (until, Deadline::Proof);
+            }
         }
-        (self.last_progress + limits.connection_idle, Deadline::Idle)
+        (at, what)
     }
 
     fn deadline_passed(&mut self, what: Deadline) -> Option<End> {
@@ -484,6 +539,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Deadline::NoRequestMemory => Some(End::NoRequestMemory),
             Deadline::FrameStalled => Some(End::FrameStalled),
             Deadline::FirstRequest => Some(End::FirstRequestTooSlow),
+            Deadline::Proof => Some(End::NotProvedInTime),
             Deadline::Idle => Some(End::Idle),
         }
     }
@@ -504,6 +560,7 @@ enum Deadline {
     NoRequestMemory,
     FrameStalled,
     FirstRequest,
+    Proof,
     Idle,
 }
 

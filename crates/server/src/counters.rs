@@ -19,6 +19,10 @@ pub struct Counters {
     pub connections_closed_idle: AtomicU64,
     pub connections_closed_for_garbage: AtomicU64,
     pub connections_closed_for_stall: AtomicU64,
+    /// For want of a proof of who the client is; TLS that came to nothing.
+    pub connections_closed_unauthenticated: AtomicU64,
+    pub tls_handshakes_failed: AtomicU64,
+    pub tls_handshakes: AtomicU64,
     /// Times a connection waited because the request memory was full, and because the log had too much to flush.
     pub waits_for_request_memory: AtomicU64,
     pub waits_for_log_room: AtomicU64,
@@ -48,6 +52,9 @@ impl Default for Counters {
             connections_closed_idle: AtomicU64::new(0),
             connections_closed_for_garbage: AtomicU64::new(0),
             connections_closed_for_stall: AtomicU64::new(0),
+            connections_closed_unauthenticated: AtomicU64::new(0),
+            tls_handshakes_failed: AtomicU64::new(0),
+            tls_handshakes: AtomicU64::new(0),
             waits_for_request_memory: AtomicU64::new(0),
             waits_for_log_room: AtomicU64::new(0),
             waits_for_answer_memory: AtomicU64::new(0),

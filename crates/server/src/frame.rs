@@ -61,6 +61,7 @@ pub(crate) struct Frame {
 pub(crate) struct FrameReader {
     account: Arc<MemoryAccount>,
     connection: u64,
+    request_bytes_min: usize,
     request_bytes_max: usize,
     received: BytesMut,
     /// Body length of the frame at the start of `received`, once its prefix was taken off.
@@ -79,6 +80,7 @@ impl FrameReader {
         Self {
             account,
             connection,
+            request_bytes_min: REQUEST_BYTES_MIN,
             request_bytes_max,
             received: BytesMut::new(),
             body: None,
@@ -86,6 +88,12 @@ impl FrameReader {
             proven: 0,
             waits_for_memory: false,
         }
+    }
+
+    /// For the frames whose length was not read yet. `is_bare`: they are messages without the header of a request.
+    pub fn set_bounds(&mut self, is_bare: bool, request_bytes_max: usize) {
+        self.request_bytes_min = if is_bare { 0 } else { REQUEST_BYTES_MIN };
+        self.request_bytes_max = request_bytes_max;
     }
 
     /// Whether a frame has begun and is not complete.
@@ -148,7 +156,7 @@ impl FrameReader {
     fn take_length(&mut self) -> Result<usize, FrameError> {
         let length = self.received.get_i32();
         match usize::try_from(length) {
-            Ok(body) if (REQUEST_BYTES_MIN..=self.request_bytes_max).contains(&body) => Ok(body),
+            Ok(body) if (self.request_bytes_min..=self.request_bytes_max).contains(&body) => Ok(body),
             _ => Err(FrameError::Length { length, max: self.request_bytes_max }),
         }
     }

@@ -5,7 +5,7 @@
 //! It never sees: what a request means (that is `broker`), the log, files on disk.
 //!
 //! Start reading at `connection.rs`: one request goes `frame` → `dispatch` → broker → `outbox`. `server.rs` accepts, `admission.rs`
-//! says who may connect, `memory.rs` holds the accounts that make readers wait, `limits.rs` names every bound,
+//! says who may connect, `tls/` has the certificates of listeners, `memory.rs` holds the accounts that make readers wait, `limits.rs` names every bound,
 //! `admin.rs` and `metrics.rs` are what an operator sees.
 
 mod admin;
@@ -21,6 +21,8 @@ mod memory;
 mod metrics;
 mod outbox;
 mod server;
+mod tls;
+mod world_time;
 
 pub use admin::{Admin, BoundAdmin, Readiness, Report};
 pub use counters::{ApiCounters, Counters};
@@ -33,4 +35,5 @@ pub use inter_broker::{
 pub use limits::{ConnectionLimits, Limits};
 pub use memory::{MemoryAccount, MemoryShare};
 pub use metrics::{MetricsText, write_inter_broker_metrics, write_server_metrics};
-pub use server::{BindError, BoundListener, Server};
+pub use server::{BindError, BoundListener, ListenerSecurity, Server};
+pub use tls::{ClientAuth, ListenerTls, TlsError, TlsSettings};

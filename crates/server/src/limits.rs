@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Largest request frame, without its length prefix (`socket.request.max.bytes`).
     pub request_bytes_max: usize,
+    /// The same before a client of a listener with SASL has proved who it is.
+    pub unauthenticated_request_bytes_max: usize,
     /// All request frames in memory together, half-received ones included (`queued.max.request.bytes`; Kafka's default is no
     /// limit, ours is a quarter of the memory). Above it the server stops reading.
     pub request_memory_bytes_max: u64,
@@ -18,8 +20,8 @@ pub struct Limits {
     pub connections: ConnectionLimits,
     /// A connection with nothing under way is closed after this time (`connections.max.idle.ms`).
     pub connection_idle: Duration,
-    /// Once its first byte is here, a connection's first request must be complete within this time
-    /// (`connection.handshake.timeout.ms`).
+    /// A TLS handshake must be done within this time. Once its first byte is here, a connection's first request must be complete within
+    /// it, and where a proof is asked for the proof too (`connection.handshake.timeout.ms`).
     pub first_request: Duration,
     /// A later frame may pause this long between two pieces.
     pub frame_stall: Duration,
@@ -43,10 +45,12 @@ pub struct Limits {
 pub struct ConnectionLimits {
     /// Open connections (`max.connections`).
     pub max: usize,
-    /// Open connections of one address that is not loopback (`max.connections.per.ip`, and without authentication also
-    /// `connection.unauthenticated.max.per.ip`).
+    /// Open connections of one address that is not loopback (`max.connections.per.ip`).
     pub per_ip_max: usize,
-    /// Exceptions from the line above (`max.connections.per.ip.overrides`); they hold for loopback too.
+    /// Those of them whose clients have not proved who they are (`connection.unauthenticated.max.per.ip`); where no proof is asked for that
+    /// is all of them.
+    pub unauthenticated_per_ip_max: usize,
+    /// Exceptions from both (`max.connections.per.ip.overrides`); they hold for loopback too.
     pub per_ip_overrides: BTreeMap<IpAddr, usize>,
     /// New connections per second, loopback not counted (`max.connection.creation.rate`).
     pub per_second_max: u32,
@@ -58,7 +62,8 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             max: 10_000,
-            per_ip_max: 1_000,
+            per_ip_max: usize::MAX,
+            unauthenticated_per_ip_max: 1_000,
             per_ip_overrides: BTreeMap::new(),
             per_second_max: u32::MAX,
             per_ip_per_second_max: 200,
@@ -70,6 +75,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             request_bytes_max: 100 << 20,
+            unauthenticated_request_bytes_max: 64 << 10,
             request_memory_bytes_max: 1 << 30,
             answer_memory_bytes_max: 1 << 30,
             connections: ConnectionLimits::default(),

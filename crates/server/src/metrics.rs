@@ -130,9 +130,16 @@ pub fn write_server_metrics(text: &mut MetricsText, server: &Server, now: Durati
         ("idle", &counters.connections_closed_idle),
         ("garbage", &counters.connections_closed_for_garbage),
         ("stalled", &counters.connections_closed_for_stall),
+        ("unauthenticated", &counters.connections_closed_unauthenticated),
+        ("tls", &counters.tls_handshakes_failed),
     ] {
         text.sample("ottla_connections_closed_total", &[("reason", reason)], load(count));
     }
+    text.counter(
+        "ottla_tls_handshakes_total",
+        "TLS handshakes that came to an end.",
+        load(&counters.tls_handshakes),
+    );
     text.counter("ottla_received_bytes_total", "Bytes read from clients.", load(&counters.bytes_received));
     text.counter("ottla_sent_bytes_total", "Bytes written to clients.", load(&counters.bytes_sent));
     text.gauge("ottla_request_memory_bytes", "Request frames in memory.", server.request_memory().used());

@@ -21,15 +21,24 @@ pub(crate) struct Outbox {
     bytes: usize,
     share: Option<MemoryShare>,
     is_own_copy: bool,
+    /// TLS may hold back what it took.
+    is_unflushed: bool,
 }
 
 impl Outbox {
     pub fn new(account: Arc<MemoryAccount>) -> Self {
-        Self { account, segments: VecDeque::new(), bytes: 0, share: None, is_own_copy: false }
+        Self {
+            account,
+            segments: VecDeque::new(),
+            bytes: 0,
+            share: None,
+            is_own_copy: false,
+            is_unflushed: false,
+        }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.segments.is_empty()
+        self.segments.is_empty() && !self.is_unflushed
     }
 
     pub fn bytes(&self) -> usize {
@@ -57,8 +66,11 @@ impl Outbox {
     ) -> Poll<io::Result<()>> {
         let result = loop {
             if self.segments.is_empty() {
-                break Poll::Ready(Ok(()));
+                let flushed = Pin::new(&mut *stream).poll_flush(cx);
+                self.is_unflushed = flushed.is_pending();
+                break flushed;
             }
+            self.is_unflushed = true;
             match self.poll_send_some(cx, stream) {
                 Poll::Ready(Ok(count)) => *sent += count as u64,
                 Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),

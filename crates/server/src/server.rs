@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use broker::Connection;
+use broker::{Connection, SecurityProtocol};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use world::clock::SharedClock;
 use world::net::{Listener, Net, Stream};
 use world::task;
@@ -18,19 +19,63 @@ use crate::counters::Counters;
 use crate::dispatch::Dispatch;
 use crate::limits::{ConnectionLimits, Limits};
 use crate::memory::MemoryAccount;
+use crate::tls::ListenerTls;
 
 /// After an accept that failed for want of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// For the last word of TLS.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error("{address}: {source}")]
     Io { address: String, source: io::Error },
-    #[error(
-        "{address} is not a loopback address and plain TCP has no authentication: whoever reaches it may read and write everything. \
-         Bind to 127.0.0.1, or say --insecure"
-    )]
-    Insecure { address: String },
+    #[error("{address} is not a loopback address, and {what}. Bind to 127.0.0.1, or say --insecure")]
+    Insecure { address: String, what: &'static str },
+}
+
+/// What a listener asks of its clients before they may ask for anything.
+#[derive(Clone)]
+pub enum ListenerSecurity {
+    Plaintext,
+    /// What SASL asks for knows the broker.
+    SaslPlaintext,
+    Ssl(Arc<ListenerTls>),
+    SaslSsl(Arc<ListenerTls>),
+}
+
+impl ListenerSecurity {
+    pub fn protocol(&self) -> SecurityProtocol {
+        match self {
+            Self::Plaintext => SecurityProtocol::Plaintext,
+            Self::SaslPlaintext => SecurityProtocol::SaslPlaintext,
+            Self::Ssl(_) => SecurityProtocol::Ssl,
+            Self::SaslSsl(_) => SecurityProtocol::SaslSsl,
+        }
+    }
+
+    fn tls(&self) -> Option<&Arc<ListenerTls>> {
+        match self {
+            Self::Ssl(tls) | Self::SaslSsl(tls) => Some(tls),
+            Self::Plaintext | Self::SaslPlaintext => None,
+        }
+    }
+
+    /// What others on the network could do.
+    fn weakness(&self) -> Option<&'static str> {
+        match self {
+            Self::Plaintext => {
+                Some("plain TCP has no authentication: whoever reaches it may read and write everything")
+            }
+            Self::SaslPlaintext => {
+                Some("without TLS whoever is on the way reads everything, passwords of PLAIN as well")
+            }
+            Self::Ssl(tls) if !tls.requires_certificates() => Some(
+                "without SASL or ssl.client.auth=required nobody has to prove who he is: whoever reaches it may read and write everything",
+            ),
+            Self::Ssl(_) | Self::SaslSsl(_) => None,
+        }
+    }
 }
 
 /// Bound, not yet served: its port is known, and what connects meanwhile waits in the kernel's queue.
@@ -38,25 +83,55 @@ pub struct BoundListener {
     name: String,
     listener: Listener,
     address: SocketAddr,
+    security: ListenerSecurity,
+    is_insecure: bool,
 }
 
 impl BoundListener {
     /// Binds plain TCP on `HOST:PORT`; port 0 takes a free one. An address that others can reach needs `insecure`.
     pub async fn bind(net: &Net, name: &str, address: &str, insecure: bool) -> Result<Self, BindError> {
+        Self::bind_with(net, name, address, ListenerSecurity::Plaintext, insecure).await
+    }
+
+    /// The same for any listener; one that others can reach and that has both TLS and authentication needs no `insecure`.
+    pub async fn bind_with(
+        net: &Net,
+        name: &str,
+        address: &str,
+        security: ListenerSecurity,
+        insecure: bool,
+    ) -> Result<Self, BindError> {
         let failed = |source| BindError::Io { address: address.to_owned(), source };
         let listener = net.bind(address).await.map_err(failed)?;
         let local = listener.local_addr().map_err(failed)?;
-        if !is_loopback(local.ip()) {
-            if !insecure {
-                return Err(BindError::Insecure { address: address.to_owned() });
-            }
-            tracing::warn!(listener = name, address = %local, "--insecure: plain TCP without authentication on an address that others can reach");
+        let weakness = security.weakness().filter(|_| !is_loopback(local.ip()));
+        if let Some(what) = weakness.filter(|_| !insecure) {
+            return Err(BindError::Insecure { address: address.to_owned(), what });
         }
-        Ok(Self { name: name.to_owned(), listener, address: local })
+        let bound = Self {
+            name: name.to_owned(),
+            listener,
+            address: local,
+            security,
+            is_insecure: weakness.is_some(),
+        };
+        bound.warn();
+        Ok(bound)
+    }
+
+    /// Says what `--insecure` lets through, if it does. To be repeated now and then.
+    pub fn warn(&self) {
+        if self.is_insecure {
+            warn_insecure(&self.name, self.address, &self.security);
+        }
     }
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub fn protocol(&self) -> SecurityProtocol {
+        self.security.protocol()
     }
 
     pub(crate) fn into_parts(self) -> (Listener, SocketAddr) {
@@ -68,12 +143,20 @@ impl BoundListener {
     }
 }
 
+fn warn_insecure(name: &str, address: SocketAddr, security: &ListenerSecurity) {
+    if let Some(what) = security.weakness() {
+        tracing::warn!(listener = name, %address, "--insecure: an address that others can reach, and {what}");
+    }
+}
+
 fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
 pub struct Server {
     addresses: Vec<SocketAddr>,
+    /// Listeners that are only there because of `--insecure`.
+    insecure: Vec<(String, SocketAddr, ListenerSecurity)>,
     shared: Arc<Shared>,
     admission: Arc<Admission>,
     stop: watch::Sender<bool>,
@@ -100,12 +183,17 @@ impl Server {
         });
         let (stop, _) = watch::channel(false);
         let addresses = listeners.iter().map(BoundListener::address).collect();
+        let insecure = listeners.iter().filter(|listener| listener.is_insecure);
+        let insecure =
+            insecure.map(|listener| (listener.name.clone(), listener.address, listener.security.clone()));
+        let insecure = insecure.collect();
         let ids = Arc::new(AtomicU64::new(1));
         let acceptors = listeners
             .into_iter()
             .map(|listener| {
                 let acceptor = Acceptor {
                     name: Arc::from(listener.name),
+                    security: listener.security,
                     shared: shared.clone(),
                     admission: admission.clone(),
                     stop: stop.clone(),
@@ -115,12 +203,26 @@ impl Server {
                 task::spawn(acceptor.run(listener.listener))
             })
             .collect();
-        Arc::new(Self { addresses, shared, admission, stop, acceptors: parking_lot::Mutex::new(acceptors) })
+        Arc::new(Self {
+            addresses,
+            insecure,
+            shared,
+            admission,
+            stop,
+            acceptors: parking_lot::Mutex::new(acceptors),
+        })
     }
 
     /// Where it listens, in the order of the listeners.
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Says again what `--insecure` lets through; nothing where it lets nothing through.
+    pub fn warn_insecure(&self) {
+        for (name, address, security) in &self.insecure {
+            warn_insecure(name, *address, security);
+        }
     }
 
     pub fn counters(&self) -> &Arc<Counters> {
@@ -170,6 +272,7 @@ impl Server {
 
 struct Acceptor {
     name: Arc<str>,
+    security: ListenerSecurity,
     shared: Arc<Shared>,
     admission: Arc<Admission>,
     stop: watch::Sender<bool>,
@@ -210,7 +313,9 @@ impl Acceptor {
             Err(refusal) => {
                 let counter = match refusal {
                     Refusal::Connections { .. } => &counters.connections_refused_for_number,
-                    Refusal::PerAddress { .. } => &counters.connections_refused_for_address,
+                    Refusal::PerAddress { .. } | Refusal::UnauthenticatedPerAddress { .. } => {
+                        &counters.connections_refused_for_address
+                    }
                     Refusal::Rate { .. } | Refusal::RatePerAddress { .. } => {
                         &counters.connections_refused_for_rate
                     }
@@ -224,47 +329,114 @@ impl Acceptor {
         };
         counters.connections_accepted.fetch_add(1, Ordering::Relaxed);
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection::new(id, peer, &self.name);
-        let served = serve(
-            self.shared.clone(),
-            connection,
+        let arrival = Arrival {
+            shared: self.shared.clone(),
+            security: self.security.clone(),
+            listener: self.name.clone(),
+            peer,
             id,
-            stream,
             place,
             wait,
-            self.stop.subscribe(),
-            self.brake.clone(),
-        );
-        drop(task::spawn(served));
+            stop: self.stop.subscribe(),
+            brake: self.brake.clone(),
+        };
+        drop(task::spawn(arrival.serve(stream)));
     }
 }
 
-#[allow(clippy::too_many_arguments)] // the parts of one connection, named where it begins
-async fn serve(
+/// A connection that was let in.
+struct Arrival {
     shared: Arc<Shared>,
-    connection: Arc<Connection>,
+    security: ListenerSecurity,
+    listener: Arc<str>,
+    peer: SocketAddr,
     id: u64,
-    stream: Stream,
     place: Place,
     wait: Duration,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
     brake: Arc<LogBrake>,
-) {
-    if !wait.is_zero() {
-        task::sleep(wait).await;
+}
+
+impl Arrival {
+    async fn serve(self, stream: Stream) {
+        if !self.wait.is_zero() {
+            task::sleep(self.wait).await;
+        }
+        if let Some(tls) = self.security.tls().cloned() {
+            // Not within this future: a connection without TLS would be as large.
+            return Box::pin(self.serve_tls(tls, stream)).await;
+        }
+        let connection = match self.security.protocol().has_sasl() {
+            true => Connection::with_sasl(self.id, self.peer, &self.listener),
+            false => Connection::new(self.id, self.peer, &self.listener),
+        };
+        self.run(connection, stream).await
     }
-    let alive = stop.clone();
-    let stops = Box::pin(async move {
-        // An error means that the server itself is gone, which is a stop as well.
-        let _ = stop.wait_for(|stop| *stop).await;
-    });
-    let peer = connection.peer;
-    let end = Session::new(shared.clone(), connection, id, stream, stops).run().await;
-    drop(place);
+
+    async fn serve_tls(mut self, tls: Arc<ListenerTls>, stream: Stream) {
+        let Self { peer, id, .. } = self;
+        let handshake = task::timeout(self.shared.limits.first_request, tls.accept(stream));
+        let accepted = tokio::select! {
+            biased;
+            _ = self.stop.wait_for(|stop| *stop) => return,
+            accepted = handshake => accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        };
+        let counters = &self.shared.counters;
+        let (stream, principal) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                counters.tls_handshakes_failed.fetch_add(1, Ordering::Relaxed);
+                if self.brake.allows(self.shared.clock.monotonic()) {
+                    tracing::warn!(listener = %self.listener, %peer, id, "no TLS with a client: {error}");
+                }
+                return;
+            }
+        };
+        counters.tls_handshakes.fetch_add(1, Ordering::Relaxed);
+        let connection = match (self.security.protocol().has_sasl(), principal) {
+            (true, _) => Connection::with_sasl(id, peer, &self.listener),
+            (false, None) => Connection::new(id, peer, &self.listener),
+            (false, Some(principal)) => {
+                self.place.authenticated();
+                Connection::with_principal(id, peer, &self.listener, &principal)
+            }
+        };
+        self.run(connection, stream).await;
+    }
+
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, connection: Arc<Connection>, stream: S) {
+        let Self { shared, security, id, place, mut stop, brake, .. } = self;
+        let alive = stop.clone();
+        let stops = Box::pin(async move {
+            // An error means that the server itself is gone, which is a stop as well.
+            let _ = stop.wait_for(|stop| *stop).await;
+        });
+        let peer = connection.peer;
+        let end = {
+            let mut session = Session::new(shared.clone(), connection, id, stream, place, stops);
+            let end = session.run().await;
+            if security.tls().is_some() {
+                // So that the client knows that nobody has cut it off. If it does not take it, it does not.
+                let _ = task::timeout(FAREWELL, session.stream().shutdown()).await;
+            }
+            end
+        };
+        say_end(&shared, &brake, peer, id, &end);
+        drop(alive);
+    }
+}
+
+fn say_end(shared: &Shared, brake: &LogBrake, peer: SocketAddr, id: u64, end: &End) {
     let counters = &shared.counters;
-    match &end {
+    match end {
         End::Garbage(_) | End::Refused(_) => {
             counters.connections_closed_for_garbage.fetch_add(1, Ordering::Relaxed);
+            if brake.allows(shared.clock.monotonic()) {
+                tracing::warn!(%peer, id, "connection closed: {end}");
+            }
+        }
+        End::Unauthenticated(_) | End::NotProvedInTime => {
+            counters.connections_closed_unauthenticated.fetch_add(1, Ordering::Relaxed);
             if brake.allows(shared.clock.monotonic()) {
                 tracing::warn!(%peer, id, "connection closed: {end}");
             }
@@ -283,5 +455,4 @@ async fn serve(
             tracing::debug!(%peer, id, "connection closed: {end}");
         }
     }
-    drop(alive);
 }

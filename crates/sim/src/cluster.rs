@@ -382,6 +382,7 @@ async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<R
         node_id,
         advertised: vec![endpoint],
         peers: Some(Arc::new(shaky)),
+        sasl: Arc::default(),
     });
     let broker = match broker.await {
         Ok(broker) => broker,

@@ -168,6 +168,7 @@ impl Machine {
             node_id: 1,
             advertised: vec![endpoint],
             peers: None,
+            sasl: Arc::default(),
         })
         .await?;
         let listener = BoundListener::bind(&self.net, "PLAINTEXT", ADDRESS, false).await?;

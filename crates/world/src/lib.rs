@@ -24,3 +24,5 @@ pub mod process;
 pub mod rng;
 pub mod task;
 pub mod watch;
+#[cfg(feature = "web")]
+pub mod web;

@@ -8,6 +8,9 @@ mod counting;
 #[allow(dead_code)]
 mod fuzz_entries;
 
+#[path = "../../../crates/broker/tests/it/fuzz_entries.rs"]
+#[allow(dead_code)]
+mod broker_entries;
 #[path = "../../../crates/catalog/tests/it/fuzz_entries.rs"]
 #[allow(dead_code)]
 mod catalog_entries;
@@ -55,6 +58,9 @@ fn main() -> std::io::Result<()> {
     for (index, line) in batches.enumerate() {
         let hex = line.rsplit(' ').next().expect("the bytes stand last");
         write(&corpus.join("record_batches"), index, &from_hex(hex))?;
+    }
+    for (index, seed) in broker_entries::seeds().into_iter().enumerate() {
+        write(&corpus.join("sasl"), index, &seed)?;
     }
     for (index, (target, seed)) in commitlog_entries::seeds(WAL, SEGMENT, SHARD).into_iter().enumerate() {
         write(&corpus.join(target), index, &seed)?;

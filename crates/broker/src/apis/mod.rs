@@ -13,7 +13,9 @@ use crate::request::{Handling, RequestContext, sequential};
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
+mod alter_user_scram_credentials;
 pub(crate) mod api_versions;
+mod create_delegation_token;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -21,12 +23,15 @@ mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_delegation_token;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
+mod describe_user_scram_credentials;
 mod elect_leaders;
+mod expire_delegation_token;
 mod fetch;
 mod find_coordinator;
 mod get_telemetry_subscriptions;
@@ -46,6 +51,9 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod push_telemetry;
+mod renew_delegation_token;
+pub(crate) mod sasl_authenticate;
+mod sasl_handshake;
 mod sync_group;
 mod unregister_broker;
 mod update_features;
@@ -88,6 +96,7 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::SyncGroup, 0..=5, |context, body| sequential(context, body, sync_group::handle)),
     api(ApiKey::DescribeGroups, 0..=6, |context, body| sequential(context, body, describe_groups::handle)),
     api(ApiKey::ListGroups, 0..=5, |context, body| sequential(context, body, list_groups::handle)),
+    api(ApiKey::SaslHandshake, 0..=1, sasl_handshake::handle),
     api(ApiKey::ApiVersions, 0..=5, |context, body| sequential(context, body, api_versions::handle)),
     api(ApiKey::CreateTopics, 2..=7, |context, body| sequential(context, body, create_topics::handle)),
     api(ApiKey::DeleteTopics, 1..=6, |context, body| sequential(context, body, delete_topics::handle)),
@@ -102,8 +111,21 @@ pub static TABLE: &[Api] = &[
         sequential(context, body, alter_replica_log_dirs::handle)
     }),
     api(ApiKey::DescribeLogDirs, 1..=5, |context, body| sequential(context, body, describe_log_dirs::handle)),
+    api(ApiKey::SaslAuthenticate, 0..=2, sasl_authenticate::handle),
     api(ApiKey::CreatePartitions, 0..=3, |context, body| {
         sequential(context, body, create_partitions::handle)
+    }),
+    api(ApiKey::CreateDelegationToken, 1..=3, |context, body| {
+        sequential(context, body, create_delegation_token::handle)
+    }),
+    api(ApiKey::RenewDelegationToken, 1..=2, |context, body| {
+        sequential(context, body, renew_delegation_token::handle)
+    }),
+    api(ApiKey::ExpireDelegationToken, 1..=2, |context, body| {
+        sequential(context, body, expire_delegation_token::handle)
+    }),
+    api(ApiKey::DescribeDelegationToken, 1..=3, |context, body| {
+        sequential(context, body, describe_delegation_token::handle)
     }),
     api(ApiKey::DeleteGroups, 0..=3, |context, body| sequential(context, body, delete_groups::handle)),
     api(ApiKey::ElectLeaders, 0..=2, |context, body| sequential(context, body, elect_leaders::handle)),
@@ -117,6 +139,12 @@ pub static TABLE: &[Api] = &[
         sequential(context, body, list_partition_reassignments::handle)
     }),
     api(ApiKey::OffsetDelete, 0..=0, |context, body| sequential(context, body, offset_delete::handle)),
+    api(ApiKey::DescribeUserScramCredentials, 0..=0, |context, body| {
+        sequential(context, body, describe_user_scram_credentials::handle)
+    }),
+    api(ApiKey::AlterUserScramCredentials, 0..=0, |context, body| {
+        sequential(context, body, alter_user_scram_credentials::handle)
+    }),
     api(ApiKey::DescribeQuorum, 0..=2, |context, body| sequential(context, body, describe_quorum::handle)),
     api(ApiKey::UpdateFeatures, 0..=2, |context, body| sequential(context, body, update_features::handle)),
     api(ApiKey::DescribeCluster, 0..=2, |context, body| sequential(context, body, describe_cluster::handle)),

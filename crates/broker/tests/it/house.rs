@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, BrokerOptions, Connection, Endpoint, Handling, INTER_BROKER_LISTENER, Outcome, Peers};
+use broker::{
+    Broker, BrokerOptions, Connection, Endpoint, Handling, INTER_BROKER_LISTENER, Outcome, Peers,
+    SaslListeners,
+};
 use bytes::{Bytes, BytesMut};
 use catalog::config::BrokerConfig;
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions, Levels};
@@ -32,10 +35,11 @@ pub const LEASE_TTL: Duration = Duration::from_secs(3);
 pub struct House {
     pub broker: Arc<Broker>,
     pub connection: Arc<Connection>,
+    pub sasl: Arc<SaslListeners>,
     pub log: Arc<CommitLog>,
     pub catalog: Arc<Catalog>,
     store: Store,
-    clock: Arc<SimClock>,
+    pub clock: Arc<SimClock>,
     config: Arc<BrokerConfig>,
     /// Each start has randomness of its own, as each process has.
     seed: u64,
@@ -305,6 +309,7 @@ impl Opened {
             host: "broker.test".into(),
             port: 9092,
         };
+        let sasl: Arc<SaslListeners> = Arc::default();
         let options = BrokerOptions {
             clock: clock.clone(),
             rng: SeededRng::shared(seed ^ 0xb0b),
@@ -314,10 +319,11 @@ impl Opened {
             node_id,
             advertised: vec![advertised],
             peers,
+            sasl: sasl.clone(),
         };
         let broker = Broker::start(options).await.expect("the broker starts");
         let connection = House::connection(1);
-        House { broker, connection, log, catalog, store, clock, config, seed }
+        House { broker, connection, sasl, log, catalog, store, clock, config, seed }
     }
 }
 
@@ -355,7 +361,9 @@ pub fn frame_of<R: Request>(version: i16, request: &R) -> Bytes {
 }
 
 pub fn answer<R: Request>(version: i16, outcome: Outcome) -> R::Response {
-    let Outcome::Answer(segments) = outcome else { panic!("an answer was expected") };
+    let (Outcome::Answer(segments) | Outcome::AnswerAndClose(segments, _)) = outcome else {
+        panic!("an answer was expected")
+    };
     let joined = join(segments);
     let length = u32::from_be_bytes(joined[..4].try_into().expect("four bytes"));
     assert_eq!(length as usize, joined.len() - 4, "the length prefix is wrong");

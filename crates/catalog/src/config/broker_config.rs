@@ -41,13 +41,24 @@ pub enum LogSync {
     Interval,
 }
 
+const LISTENER_PREFIX: &str = "listener.name.";
+
 pub(super) const OVERRIDES_RULE: &str = "must be a list of IP-address:count (host names are not resolved)";
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct BrokerConfig {
     started_with: Arc<BTreeMap<String, String>>,
+    /// Dynamic overrides of single listeners, by name.
+    of_listeners: Arc<BTreeMap<String, String>>,
     /// Effective values of all known keys, by name.
     values: Arc<BTreeMap<&'static str, Value>>,
+}
+
+/// Passwords are among them.
+impl std::fmt::Debug for BrokerConfig {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "BrokerConfig(started with {} properties)", self.started_with.len())
+    }
 }
 
 impl Default for BrokerConfig {
@@ -94,18 +105,45 @@ impl BrokerConfig {
 
     fn from_known(started_with: BTreeMap<String, String>) -> Self {
         let values = effective_values(&Layers::of_start(&started_with));
-        Self { started_with: Arc::new(started_with), values: Arc::new(values) }
+        Self { started_with: Arc::new(started_with), of_listeners: Arc::default(), values: Arc::new(values) }
     }
 
     /// The same broker with the dynamic overrides of the state on top. Ask again when the catalog changes.
     pub fn effective(&self, state: &State) -> Self {
-        let values = effective_values(&Layers::new(state, self));
-        Self { started_with: self.started_with.clone(), values: Arc::new(values) }
+        let layers = Layers::new(state, self);
+        let values = effective_values(&layers);
+        let names = layers.dynamic_broker().chain(layers.dynamic_default());
+        let names = names.filter(|name| name.starts_with(LISTENER_PREFIX));
+        let of_listeners = names.filter_map(|name| {
+            let found = layers.all(&[name]).into_iter().next()?;
+            Some((name.to_string(), found.text.to_owned()))
+        });
+        let of_listeners = Arc::new(of_listeners.collect());
+        Self { started_with: self.started_with.clone(), of_listeners, values: Arc::new(values) }
+    }
+
+    /// What holds for one listener, and one of its SASL mechanisms: what is said of it alone, else the key as it is for all.
+    pub fn of_listener(&self, listener: &str, mechanism: Option<&str>, key: &str) -> Option<String> {
+        self.of_listener_alone(listener, mechanism, key).or_else(|| self.get(key))
+    }
+
+    /// `listener.name.<listener>.<mechanism>.<key>`, else `listener.name.<listener>.<key>`.
+    pub fn of_listener_alone(&self, listener: &str, mechanism: Option<&str>, key: &str) -> Option<String> {
+        let prefix = format!("{LISTENER_PREFIX}{}.", listener.to_lowercase());
+        let narrow = mechanism.map(|mechanism| format!("{prefix}{}.{key}", mechanism.to_lowercase()));
+        let names = narrow.into_iter().chain([format!("{prefix}{key}")]);
+        let mut set = names.filter_map(|name| self.of_listeners.get(&name).or(self.started_with.get(&name)));
+        set.next().cloned()
     }
 
     /// The properties given at start, checked.
     pub fn started_with(&self) -> &BTreeMap<String, String> {
         &self.started_with
+    }
+
+    /// Must this property not be shown? What nobody knows may be a password with a typing error in its name.
+    pub fn is_sensitive(&self, name: &str) -> bool {
+        find_with_listener(name).is_none_or(ConfigKey::is_sensitive)
     }
 
     /// The effective value of any key, as text; none = null or no such key.
@@ -330,6 +368,9 @@ accessors! {
     max_connections_per_ip_overrides: "max.connections.per.ip.overrides" words,
     max_connection_creation_rate: "max.connection.creation.rate" int,
     connections_max_idle_ms: "connections.max.idle.ms" long,
+    delegation_token_expiry_check_interval_ms: "delegation.token.expiry.check.interval.ms" long,
+    delegation_token_expiry_time_ms: "delegation.token.expiry.time.ms" long,
+    delegation_token_max_lifetime_ms: "delegation.token.max.lifetime.ms" long,
     connection_handshake_timeout_ms: "connection.handshake.timeout.ms" int,
     connection_unauthenticated_max_per_ip: "connection.unauthenticated.max.per.ip" int,
     connection_unauthenticated_creation_rate_per_ip: "connection.unauthenticated.creation.rate.per.ip" int,
@@ -344,7 +385,7 @@ pub(super) fn find_with_listener(name: &str) -> Option<&'static ConfigKey> {
     if let Some(key) = find(Scope::Broker, name) {
         return Some(key);
     }
-    let (_, base) = name.strip_prefix("listener.name.")?.split_once('.')?;
+    let (_, base) = name.strip_prefix(LISTENER_PREFIX)?.split_once('.')?;
     find(Scope::Broker, base).or_else(|| base.split_once('.').and_then(|(_, base)| find(Scope::Broker, base)))
 }
 
@@ -396,6 +437,26 @@ mod tests {
         assert!(config.auto_create_topics_enable());
         assert_eq!(config.log_sync(), LogSync::Commit);
         assert_eq!(config.broker_rack(), None);
+    }
+
+    #[test]
+    fn a_listener_has_values_of_its_own_and_passwords_are_not_printed() {
+        let given = [
+            ("ssl.client.auth", "requested"),
+            ("listener.name.outer.ssl.client.auth", "required"),
+            ("listener.name.outer.plain.sasl.jaas.config", "secret of PLAIN"),
+            ("listener.name.outer.sasl.jaas.config", "secret of others"),
+        ];
+        let (config, warnings) = BrokerConfig::new(given).unwrap();
+        assert_eq!(warnings, []);
+        let of = |listener, mechanism, key| config.of_listener(listener, mechanism, key);
+        assert_eq!(of("OUTER", None, "ssl.client.auth").as_deref(), Some("required"));
+        assert_eq!(of("INNER", None, "ssl.client.auth").as_deref(), Some("requested"));
+        assert_eq!(of("INNER", None, "ssl.truststore.type").as_deref(), Some("JKS"));
+        assert_eq!(of("OUTER", Some("PLAIN"), "sasl.jaas.config").as_deref(), Some("secret of PLAIN"));
+        assert_eq!(of("OUTER", Some("X"), "sasl.jaas.config").as_deref(), Some("secret of others"));
+        assert_eq!(of("INNER", Some("PLAIN"), "sasl.jaas.config"), None);
+        assert!(!format!("{config:?}").contains("secret"));
     }
 
     #[test]

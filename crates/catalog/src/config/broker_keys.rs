@@ -117,11 +117,9 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "100",
         "Pause before a connection is closed whose authentication failed.",
     )
-    .min(0)
-    .no_effect(SASL),
+    .min(0),
     key("connections.max.idle.ms", Long, "600000", "Closes a connection that was silent for this long."),
-    key("connections.max.reauth.ms", Long, "0", "Time after which a client must authenticate again.")
-        .no_effect(SASL),
+    key("connections.max.reauth.ms", Long, "0", "Time after which a client must authenticate again."),
     key("controlled.shutdown.enable", Boolean, "true", "Hands leadership over before a broker stops.")
         .no_effect(CLUSTER),
     key("controller.listener.names", List, "CONTROLLER", "Names of the listeners that controllers use.")
@@ -259,17 +257,13 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "3600000",
         "Time between two searches for expired delegation tokens.",
     )
-    .min(1)
-    .no_effect(TOKENS),
+    .min(1),
     key("delegation.token.expiry.time.ms", Long, "86400000", "Life of a delegation token between renewals.")
-        .min(1)
-        .no_effect(TOKENS),
+        .min(1),
     key("delegation.token.max.lifetime.ms", Long, "604800000", "Longest life of a delegation token.")
-        .min(1)
-        .no_effect(TOKENS),
+        .min(1),
     key("delegation.token.secret.key", Password, "", "Secret that delegation tokens are made with.")
-        .null()
-        .no_effect(TOKENS),
+        .null(),
     key(
         "delete.records.purgatory.purge.interval.requests",
         Int,
@@ -1549,12 +1543,10 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     .no_effect(JAVA),
     key("sasl.enabled.mechanisms", List, "GSSAPI", "SASL mechanisms that are switched on.")
         .list()
-        .per_broker()
-        .no_effect(SASL),
+        .per_broker(),
     key("sasl.jaas.config", Password, "", "Login data of a SASL mechanism.")
         .null()
-        .per_broker()
-        .no_effect(SASL),
+        .per_broker(),
     key("sasl.kerberos.kinit.cmd", String, "/usr/bin/kinit", "Path of the kinit command.")
         .per_broker()
         .no_effect(KERBEROS),
@@ -1596,10 +1588,10 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     key("sasl.login.class", Class, "", "Class that logs in.").null().no_effect(JAVA),
     key("sasl.login.connect.timeout.ms", Int, "", "Longest wait for a connection to the token provider.")
         .null()
-        .no_effect(SASL),
+        .no_effect(PROVIDER),
     key("sasl.login.read.timeout.ms", Int, "", "Longest wait for an answer of the token provider.")
         .null()
-        .no_effect(SASL),
+        .no_effect(PROVIDER),
     key(
         "sasl.login.refresh.buffer.seconds",
         Short,
@@ -1607,10 +1599,10 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Time before its end at which a token is refreshed at the latest.",
     )
     .per_broker()
-    .no_effect(SASL),
+    .no_effect(PROVIDER),
     key("sasl.login.refresh.min.period.seconds", Short, "60", "Shortest time before a token is refreshed.")
         .per_broker()
-        .no_effect(SASL),
+        .no_effect(PROVIDER),
     key(
         "sasl.login.refresh.window.factor",
         Double,
@@ -1618,7 +1610,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Share of a token's life after which it is refreshed.",
     )
     .per_broker()
-    .no_effect(SASL),
+    .no_effect(PROVIDER),
     key(
         "sasl.login.refresh.window.jitter",
         Double,
@@ -1626,16 +1618,16 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Random part of the time before a token is refreshed.",
     )
     .per_broker()
-    .no_effect(SASL),
+    .no_effect(PROVIDER),
     key(
         "sasl.login.retry.backoff.max.ms",
         Long,
         "10000",
         "Longest pause between two logins at the token provider.",
     )
-    .no_effect(SASL),
+    .no_effect(PROVIDER),
     key("sasl.login.retry.backoff.ms", Long, "100", "First pause between two logins at the token provider.")
-        .no_effect(SASL),
+        .no_effect(PROVIDER),
     key("sasl.mechanism.controller.protocol", String, "GSSAPI", "SASL mechanism for talking to controllers.")
         .no_effect(QUORUM),
     key("sasl.mechanism.inter.broker.protocol", String, "GSSAPI", "SASL mechanism between brokers.")
@@ -1647,14 +1639,14 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "false",
         "Accepts tokens whose audience is not checked.",
     )
-    .no_effect(SASL),
+    .no_effect(VERIFIED),
     key(
         "sasl.oauthbearer.allow.unverified.issuer",
         Boolean,
         "false",
         "Accepts tokens whose issuer is not checked.",
     )
-    .no_effect(SASL),
+    .no_effect(VERIFIED),
     key(
         "sasl.oauthbearer.assertion.algorithm",
         String,
@@ -1662,23 +1654,23 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Algorithm that signs the assertion of a token request.",
     )
     .check(Validator::OneOfIgnoreCase(&["ES256", "RS256"]))
-    .no_effect(SASL),
+    .no_effect(PROVIDER),
     key("sasl.oauthbearer.assertion.claim.aud", String, "", "Audience claim of the assertion.")
         .null()
-        .no_effect(SASL),
+        .no_effect(PROVIDER),
     key("sasl.oauthbearer.assertion.claim.exp.seconds", Int, "300", "Life of the assertion.")
         .range(0, 86400)
-        .no_effect(SASL),
+        .no_effect(PROVIDER),
     key("sasl.oauthbearer.assertion.claim.iss", String, "", "Issuer claim of the assertion.")
         .null()
-        .no_effect(SASL),
+        .no_effect(PROVIDER),
     key(
         "sasl.oauthbearer.assertion.claim.jti.include",
         Boolean,
         "false",
         "Whether the assertion carries an id of its own.",
     )
-    .no_effect(SASL),
+    .no_effect(PROVIDER),
     key(
         "sasl.oauthbearer.assertion.claim.nbf.seconds",
         Int,
@@ -1686,11 +1678,11 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "How far in the past the assertion becomes valid.",
     )
     .range(0, 3600)
-    .no_effect(SASL),
+    .no_effect(PROVIDER),
     key("sasl.oauthbearer.assertion.claim.sub", String, "", "Subject claim of the assertion.")
         .null()
-        .no_effect(SASL),
-    key("sasl.oauthbearer.assertion.file", String, "", "File with a ready assertion.").null().no_effect(SASL),
+        .no_effect(PROVIDER),
+    key("sasl.oauthbearer.assertion.file", String, "", "File with a ready assertion.").null().no_effect(PROVIDER),
     key(
         "sasl.oauthbearer.assertion.private.key.file",
         String,
@@ -1698,10 +1690,10 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "File with the key that signs the assertion.",
     )
     .null()
-    .no_effect(SASL),
+    .no_effect(PROVIDER),
     key("sasl.oauthbearer.assertion.private.key.passphrase", Password, "", "Passphrase of that key.")
         .null()
-        .no_effect(SASL),
+        .no_effect(PROVIDER),
     key(
         "sasl.oauthbearer.assertion.template.file",
         String,
@@ -1709,10 +1701,10 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "File with headers and claims for the assertion.",
     )
     .null()
-    .no_effect(SASL),
+    .no_effect(PROVIDER),
     key("sasl.oauthbearer.client.credentials.client.id", String, "", "Client id for the token provider.")
         .null()
-        .no_effect(SASL),
+        .no_effect(PROVIDER),
     key(
         "sasl.oauthbearer.client.credentials.client.secret",
         Password,
@@ -1720,37 +1712,31 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Client secret for the token provider.",
     )
     .null()
-    .no_effect(SASL),
-    key("sasl.oauthbearer.clock.skew.seconds", Int, "30", "Difference of clocks that token checks allow.")
-        .no_effect(SASL),
+    .no_effect(PROVIDER),
+    key("sasl.oauthbearer.clock.skew.seconds", Int, "30", "Difference of clocks that token checks allow."),
     key("sasl.oauthbearer.expected.audience", List, "", "Audiences a token must name one of.")
-        .list()
-        .no_effect(SASL),
-    key("sasl.oauthbearer.expected.issuer", String, "", "Issuer a token must name.").null().no_effect(SASL),
+        .list(),
+    key("sasl.oauthbearer.expected.issuer", String, "", "Issuer a token must name.").null(),
     key(
         "sasl.oauthbearer.jwks.endpoint.refresh.ms",
         Long,
         "3600000",
         "Time between two fetches of the provider's keys.",
-    )
-    .no_effect(SASL),
+    ),
     key(
         "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms",
         Long,
         "10000",
         "Longest pause before the keys are fetched again.",
-    )
-    .no_effect(SASL),
+    ),
     key(
         "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms",
         Long,
         "100",
         "First pause before the keys are fetched again.",
-    )
-    .no_effect(SASL),
+    ),
     key("sasl.oauthbearer.jwks.endpoint.url", String, "", "Where the provider's keys are.")
-        .null()
-        .no_effect(SASL),
+        .null(),
     key(
         "sasl.oauthbearer.jwt.retriever.class",
         Class,
@@ -1765,17 +1751,17 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Class that checks tokens.",
     )
     .no_effect(JAVA),
-    key("sasl.oauthbearer.scope", String, "", "Scope to ask the token provider for.").null().no_effect(SASL),
-    key("sasl.oauthbearer.scope.claim.name", String, "scope", "Claim that holds the scope.").no_effect(SASL),
-    key("sasl.oauthbearer.sub.claim.name", String, "sub", "Claim that holds the subject.").no_effect(SASL),
+    key("sasl.oauthbearer.scope", String, "", "Scope to ask the token provider for.").null().no_effect(PROVIDER),
+    key("sasl.oauthbearer.scope.claim.name", String, "scope", "Claim that holds the scope.").no_effect(SCOPES),
+    key("sasl.oauthbearer.sub.claim.name", String, "sub", "Claim that holds the subject."),
     key("sasl.oauthbearer.token.endpoint.url", String, "", "Where tokens are fetched.")
         .null()
-        .no_effect(SASL),
+        .no_effect(PROVIDER),
     key("sasl.server.callback.handler.class", Class, "", "Class that checks SASL data on the server's side.")
         .null()
         .no_effect(JAVA),
     key("sasl.server.max.receive.size", Int, "524288", "Largest SASL message before authentication.")
-        .no_effect(SASL),
+        .no_effect(PREAUTH),
     key("security.inter.broker.protocol", String, "PLAINTEXT", "Security protocol between brokers.")
         .one_of(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])
         .no_effect(CLUSTER),
@@ -1908,18 +1894,16 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .no_effect(SOCKET),
     key("ssl.allow.dn.changes", Boolean, "false", "Lets a new certificate have another distinguished name.")
-        .no_effect(TLS),
+        .no_effect(RELOAD),
     key("ssl.allow.san.changes", Boolean, "false", "Lets a new certificate have other alternative names.")
-        .no_effect(TLS),
-    key("ssl.cipher.suites", List, "", "Cipher suites that are allowed.").list().per_broker().no_effect(TLS),
+        .no_effect(RELOAD),
+    key("ssl.cipher.suites", List, "", "Cipher suites that are allowed.").list().per_broker().no_effect(RUSTLS),
     key("ssl.client.auth", String, "none", "Whether clients must show a certificate.")
         .one_of(&["required", "requested", "none"])
-        .per_broker()
-        .no_effect(TLS),
+        .per_broker(),
     key("ssl.enabled.protocols", List, "TLSv1.2,TLSv1.3", "TLS versions that are allowed.")
         .list()
-        .per_broker()
-        .no_effect(TLS),
+        .per_broker(),
     key(
         "ssl.endpoint.identification.algorithm",
         String,
@@ -1927,34 +1911,32 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "How the name in a server's certificate is checked.",
     )
     .per_broker()
-    .no_effect(TLS),
+    .no_effect(CLUSTER_TLS),
     key("ssl.engine.factory.class", Class, "", "Class that makes TLS engines.")
         .null()
         .per_broker()
         .no_effect(JAVA),
-    key("ssl.key.password", Password, "", "Password of the private key.").null().per_broker().no_effect(TLS),
+    key("ssl.key.password", Password, "", "Password of the private key.").null().per_broker().no_effect(PEM),
     key("ssl.keymanager.algorithm", String, "SunX509", "Java algorithm of key managers.")
         .per_broker()
         .no_effect(JAVA),
     key("ssl.keystore.certificate.chain", Password, "", "Certificate chain as PEM text.")
         .null()
-        .per_broker()
-        .no_effect(TLS),
-    key("ssl.keystore.key", Password, "", "Private key as PEM text.").null().per_broker().no_effect(TLS),
-    key("ssl.keystore.location", String, "", "File of the key store.").null().per_broker().no_effect(TLS),
+        .per_broker(),
+    key("ssl.keystore.key", Password, "", "Private key as PEM text.").null().per_broker(),
+    key("ssl.keystore.location", String, "", "File of the key store.").null().per_broker(),
     key("ssl.keystore.password", Password, "", "Password of the key store.")
         .null()
         .per_broker()
-        .no_effect(TLS),
-    key("ssl.keystore.type", String, "JKS", "Format of the key store.").per_broker().no_effect(TLS),
+        .no_effect(PEM),
+    key("ssl.keystore.type", String, "JKS", "Format of the key store.").per_broker(),
     key(
         "ssl.principal.mapping.rules",
         String,
         "DEFAULT",
         "Rules that turn certificate names into principals.",
-    )
-    .no_effect(TLS),
-    key("ssl.protocol", String, "TLSv1.3", "TLS version to start with.").per_broker().no_effect(TLS),
+    ),
+    key("ssl.protocol", String, "TLSv1.3", "TLS version to start with.").per_broker().no_effect(RUSTLS),
     key("ssl.provider", String, "", "Java security provider for TLS.").null().per_broker().no_effect(JAVA),
     key("ssl.secure.random.implementation", String, "", "Java source of randomness for TLS.")
         .null()
@@ -1965,14 +1947,13 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         .no_effect(JAVA),
     key("ssl.truststore.certificates", Password, "", "Trusted certificates as PEM text.")
         .null()
-        .per_broker()
-        .no_effect(TLS),
-    key("ssl.truststore.location", String, "", "File of the trust store.").null().per_broker().no_effect(TLS),
+        .per_broker(),
+    key("ssl.truststore.location", String, "", "File of the trust store.").null().per_broker(),
     key("ssl.truststore.password", Password, "", "Password of the trust store.")
         .null()
         .per_broker()
-        .no_effect(TLS),
-    key("ssl.truststore.type", String, "JKS", "Format of the trust store.").per_broker().no_effect(TLS),
+        .no_effect(PEM),
+    key("ssl.truststore.type", String, "JKS", "Format of the trust store.").per_broker(),
     key("telemetry.max.bytes", Int, "1048576", "Largest push of client metrics.").min(1),
     key(
         "transaction.abort.timed.out.transaction.cleanup.interval.ms",

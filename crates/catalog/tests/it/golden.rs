@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use catalog::{BrokerEndpoint, Catalog, CatalogOptions, MetadataRecord, ResourceType, ShardChange};
+use catalog::{
+    BrokerEndpoint, Catalog, CatalogOptions, DelegationToken, MetadataRecord, ResourceType, ScramCredential,
+    ScramMechanism, ShardChange,
+};
 use protocol::{Str, Uuid};
 use world::clock::ManualClock;
 use world::disk::{Disk, MemDisk, OpenMode};
@@ -138,5 +141,71 @@ fn a_directory_with_a_second_tier_is_read_and_still_written() {
         assert!(state.has_tier());
         assert_eq!(state.tier(5).unwrap().object, "0005-1.manifest");
         assert!(state.manifest(5).is_none());
+    });
+}
+
+#[test]
+fn credentials_of_users_are_read_and_still_written() {
+    run(async {
+        let disk = MemDisk::new(1);
+        let put = |user: &str, mechanism: ScramMechanism, byte: u8| MetadataRecord::PutScramCredential {
+            user: Str::from(user),
+            mechanism,
+            credential: ScramCredential {
+                salt: vec![byte; 10],
+                stored_key: vec![byte + 1; mechanism.key_bytes()],
+                server_key: vec![byte + 2; mechanism.key_bytes()],
+                iterations: 4096,
+            },
+        };
+        let token = DelegationToken {
+            token_id: Str::from("t1"),
+            owner: Str::from("User:alice"),
+            requester: Str::from("User:bob"),
+            renewers: vec![Str::from("User:carol")],
+            issued_ms: 1,
+            expires_ms: 20,
+            max_ms: 300,
+        };
+        let renewed = DelegationToken { expires_ms: 40, ..token.clone() };
+        let other = DelegationToken { token_id: Str::from("t2"), ..token.clone() };
+        let remove = MetadataRecord::RemoveScramCredential {
+            user: Str::from("gone"),
+            mechanism: ScramMechanism::Sha512,
+        };
+        let before_snapshot = [
+            put("alice", ScramMechanism::Sha256, 10),
+            put("alice", ScramMechanism::Sha512, 20),
+            put("gone", ScramMechanism::Sha512, 30),
+            MetadataRecord::PutDelegationToken { expected_ms: 0, token: token.clone() },
+            MetadataRecord::PutDelegationToken { expected_ms: 0, token: other },
+            MetadataRecord::PutDelegationToken { expected_ms: 20, token: renewed.clone() },
+        ];
+        let behind = [
+            remove.clone(),
+            MetadataRecord::RemoveDelegationToken { token_id: Str::from("t2") },
+            put("alice", ScramMechanism::Sha256, 40),
+        ];
+        write(&disk, &[before_snapshot.as_slice(), &behind].concat()).await;
+        let old = as_ever(&disk, &vectors().join("credentials")).await;
+        let catalog = open_with(&old, options()).await.unwrap();
+        {
+            let state = catalog.read();
+            let credentials = state.credentials();
+            assert_eq!((credentials.scram_count(), credentials.token_count()), (2, 1));
+            let alice = credentials.scram_user("alice").unwrap();
+            assert_eq!(alice[&ScramMechanism::Sha256].salt, [40; 10]);
+            assert_eq!(alice[&ScramMechanism::Sha512].server_key, [22; 64]);
+            assert_eq!(**credentials.token("t1").unwrap(), renewed);
+        }
+        // What is not there cannot be removed, and a token that was changed meanwhile stays as it is.
+        assert!(catalog.append(vec![remove]).await.is_err());
+        let late = MetadataRecord::PutDelegationToken { expected_ms: 20, token };
+        let both = vec![put("alice", ScramMechanism::Sha256, 50), late];
+        let refused = catalog.append(both).await.unwrap_err();
+        assert_eq!(refused.error_code(), protocol::ErrorCode::NotController);
+        let state = catalog.read();
+        assert_eq!(state.credentials().scram("alice", ScramMechanism::Sha256).unwrap().salt, [40; 10]);
+        assert_eq!(**state.credentials().token("t1").unwrap(), renewed);
     });
 }

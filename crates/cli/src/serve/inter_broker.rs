@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use broker::{Endpoint, INTER_BROKER_LISTENER};
+use broker::{Endpoint, INTER_BROKER_LISTENER, SecurityProtocol};
 use catalog::{Authorities, Catalog};
 use futures_util::future::BoxFuture;
 use server::{Authority, AuthorityStore, Credentials, InterBroker, PeerId, Security};
@@ -14,9 +14,6 @@ use world::net::Net;
 use super::data::Place;
 use super::properties::{self, ListenerAddress};
 use crate::exit::Failure;
-
-/// Kafka's `SecurityProtocol` SSL.
-const SSL: i16 = 1;
 
 /// What the properties say, or the addresses of clients where they say nothing.
 pub struct Addresses {
@@ -28,8 +25,12 @@ pub struct Addresses {
 pub fn addresses(all: &BTreeMap<String, String>, clients: &[ListenerAddress]) -> Result<Addresses, Failure> {
     let listen = properties::inter_broker("listeners", all)?;
     let advertised = properties::inter_broker("advertised.listeners", all)?;
-    let by_clients =
-        || ListenerAddress { name: INTER_BROKER_LISTENER.to_owned(), port: 0, ..clients[0].clone() };
+    let by_clients = || ListenerAddress {
+        name: INTER_BROKER_LISTENER.to_owned(),
+        protocol: SecurityProtocol::Ssl,
+        port: 0,
+        ..clients[0].clone()
+    };
     Ok(Addresses { listen: listen.unwrap_or_else(by_clients), advertised })
 }
 
@@ -44,7 +45,7 @@ impl Addresses {
         };
         Endpoint {
             listener_name: INTER_BROKER_LISTENER.into(),
-            security_protocol: SSL,
+            security_protocol: SecurityProtocol::Ssl.code(),
             host: host.unwrap_or(&own).into(),
             port: said.map(|said| said.port).filter(|port| *port != 0).unwrap_or(bound.port()),
         }

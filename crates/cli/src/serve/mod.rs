@@ -6,16 +6,18 @@
 mod bucket_cost;
 mod client_metrics;
 mod data;
+pub mod first_users;
 mod idle_memory;
 mod inter_broker;
 pub mod properties;
 mod report;
+pub mod security;
 mod welcome;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use broker::{Broker, BrokerOptions, Endpoint, Peers};
+use broker::{Broker, BrokerOptions, Endpoint, Peers, SecurityProtocol};
 use catalog::Catalog;
 use catalog::config::BrokerConfig;
 use commitlog::CommitLog;
@@ -29,8 +31,10 @@ use world::rng::RealRng;
 use crate::arguments::{Output, Serve};
 use crate::exit::{Done, Failure};
 use data::Place;
+use first_users::FirstUser;
 use properties::ListenerAddress;
 use report::Progress;
+use security::Security;
 
 const DEFAULT_DATA: &str = "./ottla-data";
 const DEFAULT_LISTEN: &str = "127.0.0.1:9092";
@@ -47,6 +51,7 @@ struct Plan {
     brokers: Option<inter_broker::Addresses>,
     admin: Admin,
     limits: server::Limits,
+    first_users: Vec<FirstUser>,
     insecure: bool,
 }
 
@@ -93,7 +98,8 @@ fn plan(arguments: Serve) -> Result<Plan, Failure> {
     }
     let plain = |option: &str, address: &str| {
         let (host, port) = properties::host_and_port(option, address)?;
-        Ok::<_, Failure>(ListenerAddress { name: "PLAINTEXT".to_owned(), host, port })
+        let name = "PLAINTEXT".to_owned();
+        Ok::<_, Failure>(ListenerAddress { name, protocol: SecurityProtocol::Plaintext, host, port })
     };
     let listeners = match arguments.listen {
         Some(address) => vec![plain("--listen", &address)?],
@@ -123,7 +129,12 @@ fn plan(arguments: Serve) -> Result<Plan, Failure> {
         None => Admin::Default,
     };
     let limits = properties::limits(&config, world::machine::memory_bytes());
-    Ok(Plan { config, data, listeners, advertised, brokers, admin, limits, insecure: arguments.insecure })
+    let insecure = arguments.insecure;
+    // Not by clap, which would print what it cannot read, password and all.
+    let first_users = arguments.add_scram.iter().map(|text| text.parse::<FirstUser>());
+    let first_users = first_users.collect::<Result<_, _>>();
+    let first_users = first_users.map_err(|why| Failure::usage(format!("--add-scram: {why}")))?;
+    Ok(Plan { config, data, listeners, advertised, brokers, admin, limits, first_users, insecure })
 }
 
 async fn serve(mut plan: Plan, output: Output) -> Done {
@@ -131,7 +142,7 @@ async fn serve(mut plan: Plan, output: Output) -> Done {
     // Polled once, so that a signal is ours from here on.
     std::future::poll_fn(|cx| std::task::Poll::Ready(termination.as_mut().poll(cx).is_ready())).await;
     let net = Net::tcp();
-    let mut bound = bind(&net, &plan).await?;
+    let (mut bound, mut security) = bind(&net, &plan).await?;
     let mut brokers = bind_inter_broker(&net, &plan).await?;
     let admin = bind_admin(&net, &plan).await?;
     let progress = Arc::new(Progress::new(RealClock::shared()));
@@ -147,7 +158,7 @@ async fn serve(mut plan: Plan, output: Output) -> Done {
     loop {
         let running = tokio::select! {
             biased;
-            started = start(&plan, bound, brokers, &progress, &admin, output.take()) => started?,
+            started = start(&plan, bound, security, brokers, &progress, &admin, output.take()) => started?,
             // Recovery changes nothing that a later start does not find again.
             _ = termination.as_mut() => {
                 tracing::info!("stopped while starting");
@@ -160,20 +171,22 @@ async fn serve(mut plan: Plan, output: Output) -> Done {
                 return Ok(());
             }
             End::TakenOver => {
-                bound = bind(&net, &plan).await?;
+                (bound, security) = bind(&net, &plan).await?;
                 brokers = bind_inter_broker(&net, &plan).await?;
             }
         }
     }
 }
 
-async fn bind(net: &Net, plan: &Plan) -> Result<Vec<BoundListener>, Failure> {
+async fn bind(net: &Net, plan: &Plan) -> Result<(Vec<BoundListener>, Security), Failure> {
+    let security = Security::open(&plan.config, &plan.listeners, plan.insecure, &RealClock::shared())?;
     let mut listeners = Vec::new();
     for listener in &plan.listeners {
-        let bound = BoundListener::bind(net, &listener.name, &listener.to_bind(), plan.insecure).await;
+        let (name, address) = (&listener.name, listener.to_bind());
+        let bound = BoundListener::bind_with(net, name, &address, security.of(name), plan.insecure).await;
         listeners.push(bound.map_err(bind_failure)?);
     }
-    Ok(listeners)
+    Ok((listeners, security))
 }
 
 async fn bind_inter_broker(net: &Net, plan: &Plan) -> Result<Option<BoundInterBroker>, Failure> {
@@ -204,6 +217,7 @@ enum End {
 async fn start(
     plan: &Plan,
     listeners: Vec<BoundListener>,
+    security: Security,
     brokers: Option<BoundInterBroker>,
     progress: &Progress,
     admin: &server::Admin,
@@ -223,6 +237,8 @@ async fn start(
         Some(_) => Some(inter_broker::open(&plan.data, &catalog, &clock).await?),
         None => None,
     };
+    first_users::add(&plan.first_users, &catalog, &rng).await?;
+    security.fetch_keys().await;
     let broker = Broker::start(BrokerOptions {
         clock: clock.clone(),
         rng,
@@ -232,6 +248,7 @@ async fn start(
         config: Arc::new(config),
         advertised: advertised.clone(),
         peers: others.clone().map(|others| others as Arc<dyn Peers>),
+        sasl: security.sasl.clone(),
     })
     .await
     .map_err(|error| Failure::failed(format!("the broker does not start: {error}")))?;
@@ -249,6 +266,7 @@ async fn start(
         others: others.clone(),
     });
     // They end with the broker.
+    drop(world::task::spawn(security.follow(Arc::downgrade(&broker), Arc::downgrade(&server))));
     drop(world::task::spawn(idle_memory::watch(Arc::downgrade(&server))));
     let followed = follow_limits(broker.clone(), catalog.clone(), server.clone(), log.clone());
     drop(world::task::spawn(followed));
@@ -412,7 +430,7 @@ fn endpoints(plan: &Plan, listeners: &[BoundListener]) -> Vec<Endpoint> {
         let port = said.map(|said| said.port).filter(|port| *port != 0).unwrap_or(bound.port());
         Endpoint {
             listener_name: listener.name().into(),
-            security_protocol: 0,
+            security_protocol: listener.protocol().code(),
             host: host.as_str().into(),
             port,
         }

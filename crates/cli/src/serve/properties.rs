@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use broker::INTER_BROKER_LISTENER;
+use broker::{INTER_BROKER_LISTENER, SecurityProtocol};
 use catalog::config::BrokerConfig;
 use server::{ConnectionLimits, Limits};
 
@@ -29,6 +29,7 @@ pub fn gather(properties: &Properties, file: Option<&Path>) -> Result<BTreeMap<S
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerAddress {
     pub name: String,
+    pub protocol: SecurityProtocol,
     pub host: String,
     pub port: u16,
 }
@@ -87,7 +88,7 @@ pub fn inter_broker(key: &str, all: &BTreeMap<String, String>) -> Result<Option<
         [(_, address)] => {
             let (host, port) = host_and_port("listeners", address)
                 .map_err(|_| wrong(format!("{address} is not HOST:PORT")))?;
-            Ok(Some(ListenerAddress { name, host, port }))
+            Ok(Some(ListenerAddress { name, protocol: SecurityProtocol::Ssl, host, port }))
         }
         _ => Err(wrong(format!("{name} is there twice"))),
     }
@@ -110,15 +111,15 @@ pub fn listeners(key: &str, all: &BTreeMap<String, String>) -> Result<Vec<Listen
             continue;
         }
         let protocol = protocols.get(&name).unwrap_or(&name);
-        if protocol != "PLAINTEXT" {
-            return Err(wrong(format!("listener {name} wants {protocol}; only PLAINTEXT is here yet")));
-        }
+        let protocol = SecurityProtocol::from_name(protocol).ok_or_else(|| {
+            wrong(format!("listener {name}: {protocol} is none of PLAINTEXT, SSL, SASL_PLAINTEXT and SASL_SSL (listener.security.protocol.map)"))
+        })?;
         let (host, port) =
             host_and_port("listeners", address).map_err(|_| wrong(format!("{address} is not HOST:PORT")))?;
         if found.iter().any(|other| other.name == name) {
             return Err(wrong(format!("{name} is there twice")));
         }
-        found.push(ListenerAddress { name, host, port });
+        found.push(ListenerAddress { name, protocol, host, port });
     }
     if found.is_empty() {
         return Err(wrong("no listener is left for clients".to_owned()));
@@ -151,14 +152,15 @@ pub fn connection_limits(config: &BrokerConfig) -> ConnectionLimits {
     // Kafka's default, where it says nothing against the bound for connections without authentication.
     let unlimited = config.max_connections_per_ip() == i32::MAX
         && !config.started_with().contains_key("max.connections.per.ip");
-    let per_ip = if unlimited {
+    let unauthenticated = if unlimited {
         config.connection_unauthenticated_max_per_ip()
     } else {
         config.max_connections_per_ip()
     };
     ConnectionLimits {
         max: config.max_connections() as usize,
-        per_ip_max: per_ip as usize,
+        per_ip_max: config.max_connections_per_ip() as usize,
+        unauthenticated_per_ip_max: unauthenticated as usize,
         per_ip_overrides: config
             .connections_per_ip_overrides()
             .into_iter()
@@ -193,9 +195,21 @@ mod tests {
             found.iter().map(|l| (l.name.as_str(), l.to_bind())).collect::<Vec<_>>(),
             [("PLAINTEXT", "0.0.0.0:9092".to_owned()), ("INTERNAL", "[::1]:0".to_owned())]
         );
-        for wrong in ["SSL://:9093", "PLAINTEXT:9092", "PLAINTEXT://x", "A://:1,A://:2", ""] {
+        for wrong in ["OTHER://:9093", "PLAINTEXT:9092", "PLAINTEXT://x", "A://:1,A://:2", ""] {
             assert!(listeners("listeners", &all(&[("listeners", wrong)])).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn listeners_have_protocols_of_their_own() {
+        let file = all(&[
+            ("listeners", "SSL://:1,INNER://:2,outer://:3"),
+            ("listener.security.protocol.map", "SSL:SSL,INNER:SASL_PLAINTEXT,OUTER:sasl_ssl"),
+        ]);
+        let found = listeners("listeners", &file).unwrap();
+        let protocols: Vec<_> = found.iter().map(|listener| listener.protocol).collect();
+        let expected = [SecurityProtocol::Ssl, SecurityProtocol::SaslPlaintext, SecurityProtocol::SaslSsl];
+        assert_eq!(protocols, expected);
     }
 
     #[test]
@@ -229,6 +243,9 @@ mod tests {
         let limits = limits(&config, 4 << 30);
         assert_eq!((limits.connections.max, limits.request_memory_bytes_max), (5, 1 << 30));
         assert_eq!(limits.connections.per_ip_overrides.len(), 1);
-        assert_eq!((limits.connections.per_ip_max, limits.connection_idle.as_secs()), (1000, 600));
+        assert_eq!(
+            (limits.connections.unauthenticated_per_ip_max, limits.connection_idle.as_secs()),
+            (1000, 600)
+        );
     }
 }

@@ -452,6 +452,20 @@ fn write_topic_metrics(text: &mut MetricsText, broker: &Broker) {
         "Partitions that this broker leads and cannot open now: the bucket does not answer, or something of them is damaged.",
         load(&counters.partitions_not_open),
     );
+    let authn = broker.authn_counters();
+    text.family(
+        "ottla_authentications_total",
+        "counter",
+        "Proofs with SASL of who a client is, by what became of them.",
+    );
+    for (outcome, count) in [
+        ("success", &authn.succeeded),
+        ("failure", &authn.failed),
+        ("again", &authn.reauthenticated),
+        ("expired", &authn.expired),
+    ] {
+        text.sample("ottla_authentications_total", &[("outcome", outcome)], load(count));
+    }
     let sessions = broker.fetch_session_counts();
     text.gauge(
         "kafka_server_fetchsessioncache_numincrementalfetchsessions",

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 
-use broker::Endpoint;
+use broker::{Endpoint, SecurityProtocol};
 use serde_json::json;
 
 use crate::arguments::Output;
@@ -55,11 +55,14 @@ fn text(started: &Started<'_>, colour: bool) -> String {
     line("admin", format!("http://{0}/metrics, http://{0}/health/ready", started.admin));
     line("data", started.data.shown());
     line("cluster", format!("{}, broker {}", started.cluster_id, started.node_id));
-    let broker = &advertised[0];
-    let to = if broker == super::DEFAULT_LISTEN { String::new() } else { format!(" -b {broker}") };
-    text.push_str(&format!(
-        "\nTry next:\n  echo hello | ottla produce -t greetings{to}\n  ottla consume -t greetings -e{to}\n\
-         or any Kafka client with {broker} as its bootstrap server.\n\n"
-    ));
+    // The verbs speak plain TCP.
+    let plain = |endpoint: &&Endpoint| endpoint.security_protocol == SecurityProtocol::Plaintext.code();
+    if let Some(broker) = started.advertised.iter().find(plain).map(address) {
+        let to = if broker == super::DEFAULT_LISTEN { String::new() } else { format!(" -b {broker}") };
+        text.push_str(&format!(
+            "\nTry next:\n  echo hello | ottla produce -t greetings{to}\n  ottla consume -t greetings -e{to}\n\
+             or any Kafka client with {broker} as its bootstrap server.\n\n"
+        ));
+    }
     text
 }

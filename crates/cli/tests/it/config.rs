@@ -26,6 +26,11 @@ fn config_check_reads_a_file_and_answers_in_json() {
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["properties"]["num.partitions"], "5");
     assert_eq!(answer["warnings"].as_array().unwrap().len(), 1);
+    // Passwords are not shown, nor what may be one with a typing error in its name.
+    let secrets = ["--set", "sasl.jaas.config=secret", "--set", "sasl.jas.config=secret"];
+    let output = ottla(&[&["config", "check", "--output", "json"][..], &secrets].concat());
+    let shown = stdout(&output);
+    assert!(shown.contains("[hidden]") && !shown.contains("secret"), "{shown}");
 }
 
 #[test]

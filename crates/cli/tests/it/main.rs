@@ -4,5 +4,6 @@
 mod broker;
 mod config;
 mod scripts;
+mod security;
 mod serve;
 mod verbs;

@@ -19,13 +19,15 @@ use rcgen::{
 };
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use time::OffsetDateTime;
 use world::clock::SharedClock;
+
+use crate::world_time::WorldTime;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// For readers of the certificate: verifiers do not hold the time against what they trust anyway.
@@ -288,22 +290,6 @@ fn configs(
         .with_client_auth_cert(vec![certificate], key)?;
     client.resumption = Resumption::disabled();
     Ok(Configs { server: Arc::new(server), client: Arc::new(client) })
-}
-
-/// The time that certificates are held against.
-struct WorldTime(SharedClock);
-
-impl std::fmt::Debug for WorldTime {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("WorldTime")
-    }
-}
-
-impl TimeProvider for WorldTime {
-    fn current_time(&self) -> Option<UnixTime> {
-        let ms = u64::try_from(self.0.now_ms()).ok()?;
-        Some(UnixTime::since_unix_epoch(Duration::from_millis(ms)))
-    }
 }
 
 #[cfg(test)]

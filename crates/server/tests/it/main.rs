@@ -9,3 +9,4 @@ mod limits;
 mod order;
 mod script;
 mod shutdown;
+mod tls;

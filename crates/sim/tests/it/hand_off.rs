@@ -228,6 +228,7 @@ async fn start(store: &MemBucket) -> Running {
             port: 9092,
         }],
         peers: Some(others.clone()),
+        sasl: Arc::default(),
     });
     let broker = broker.await.unwrap();
     others.serve(bound, broker.clone(), InterBrokerLimits::default());

@@ -1,0 +1,159 @@
+//! AlterUserScramCredentials (key 51), version 0 (KIP-554): sets and removes SCRAM credentials.
+//!
+//! The client sends the salted password; the catalog gets the two keys that follow from it. All changes that are possible are made
+//! together. UNACCEPTABLE_CREDENTIAL: no name, or fewer than 4,096 or more than 16,384 iterations; UNSUPPORTED_SASL_MECHANISM: an unknown
+//! mechanism; RESOURCE_NOT_FOUND: there is nothing to remove; DUPLICATE_RESOURCE: a user is named twice. A removal is answered when no
+//! live broker lets the user in any more; REQUEST_TIMED_OUT: it is made, and some broker did not say in time that it knows.
+//!
+//! Differences: any broker answers. A salted password that has not the mechanism's length and a salt that is empty are
+//! UNACCEPTABLE_CREDENTIAL too; Kafka takes them, and nobody could use them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use catalog::{CatalogError, MetadataRecord, Precondition, ScramMechanism, State};
+use protocol::messages::alter_user_scram_credentials_request::{
+    ScramCredentialDeletion, ScramCredentialUpsertion,
+};
+use protocol::messages::alter_user_scram_credentials_response::AlterUserScramCredentialsResult;
+use protocol::messages::{AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse};
+use protocol::{ErrorCode, Str};
+
+use crate::authn::scram::{self, ITERATIONS_MAX, ITERATIONS_MIN};
+use crate::error::ApiError;
+use crate::request::RequestContext;
+
+const USER_LEN_MAX: usize = 1024;
+const SALT_LEN_MAX: usize = 1024;
+/// The request has no time of its own.
+const WITHDRAWN_MAX: Duration = Duration::from_secs(30);
+
+type Plan = BTreeMap<Str, Result<MetadataRecord, ApiError>>;
+
+pub(super) async fn handle(
+    context: RequestContext,
+    request: AlterUserScramCredentialsRequest,
+) -> AlterUserScramCredentialsResponse {
+    let broker = &context.broker;
+    broker.freshness.catch_up().await;
+    let until = broker.clock.monotonic() + WITHDRAWN_MAX;
+    let plan = plan(&broker.catalog.read(), &request);
+    let records: Vec<MetadataRecord> = plan.values().filter_map(|planned| planned.clone().ok()).collect();
+    let removes = records.iter().any(|record| matches!(record, MetadataRecord::RemoveScramCredential { .. }));
+    let done = match records.is_empty() {
+        true => ApiError::NONE,
+        false => match broker.catalog.append(records).await {
+            Ok(position) if removes => match broker.applied_everywhere(position, until).await {
+                true => ApiError::NONE,
+                false => ErrorCode::RequestTimedOut.into(),
+            },
+            Ok(_) => {
+                broker.tell_others().await;
+                ApiError::NONE
+            }
+            Err(CatalogError::Rejected(Precondition::UnknownCredential { .. })) => ApiError::new(
+                ErrorCode::ResourceNotFound,
+                "Attempt to delete a user credential that does not exist",
+            ),
+            Err(error) => error.into(),
+        },
+    };
+    let results = plan.into_iter().map(|(user, planned)| {
+        let error = match planned {
+            Ok(record) => {
+                if done.code == ErrorCode::None {
+                    log(&context, &user, &record);
+                }
+                done.clone()
+            }
+            Err(error) => error,
+        };
+        AlterUserScramCredentialsResult {
+            user,
+            error_code: error.code.code(),
+            error_message: error.message,
+            ..AlterUserScramCredentialsResult::default()
+        }
+    });
+    AlterUserScramCredentialsResponse {
+        results: results.collect(),
+        ..AlterUserScramCredentialsResponse::default()
+    }
+}
+
+fn log(context: &RequestContext, user: &str, record: &MetadataRecord) {
+    let by = context.connection.principal();
+    match record {
+        MetadataRecord::RemoveScramCredential { mechanism, .. } => {
+            tracing::info!(user, %by, "{} credential removed", mechanism.name());
+        }
+        MetadataRecord::PutScramCredential { mechanism, .. } => {
+            tracing::info!(user, %by, "{} credential set", mechanism.name());
+        }
+        _ => {}
+    }
+}
+
+fn plan(state: &State, request: &AlterUserScramCredentialsRequest) -> Plan {
+    let mut plan = Plan::new();
+    let mut add = |user: &Str, planned: Result<MetadataRecord, ApiError>| {
+        let twice = ApiError::new(
+            ErrorCode::DuplicateResource,
+            "A user credential cannot be altered twice in the same request",
+        );
+        match plan.get_mut(user) {
+            None => drop(plan.insert(user.clone(), planned)),
+            // What was wrong first stays what is told.
+            Some(Err(_)) => {}
+            Some(before) => *before = Err(twice),
+        }
+    };
+    for deletion in &request.deletions {
+        add(&deletion.name, removal(state, deletion));
+    }
+    for upsertion in &request.upsertions {
+        add(&upsertion.name, setting(upsertion));
+    }
+    plan
+}
+
+fn named(user: &Str, mechanism: i8) -> Result<ScramMechanism, ApiError> {
+    if user.is_empty() {
+        return Err(ApiError::new(ErrorCode::UnacceptableCredential, "Username must not be empty"));
+    }
+    if user.len() > USER_LEN_MAX {
+        let why = format!("a name has {USER_LEN_MAX} bytes at most");
+        return Err(ApiError::new(ErrorCode::UnacceptableCredential, why));
+    }
+    let unknown = || ApiError::new(ErrorCode::UnsupportedSaslMechanism, "Unknown SCRAM mechanism");
+    ScramMechanism::from_code(mechanism).ok_or_else(unknown)
+}
+
+fn removal(state: &State, deletion: &ScramCredentialDeletion) -> Result<MetadataRecord, ApiError> {
+    let mechanism = named(&deletion.name, deletion.mechanism)?;
+    if state.credentials().scram(&deletion.name, mechanism).is_none() {
+        return Err(ApiError::new(
+            ErrorCode::ResourceNotFound,
+            "Attempt to delete a user credential that does not exist",
+        ));
+    }
+    Ok(MetadataRecord::RemoveScramCredential { user: deletion.name.clone(), mechanism })
+}
+
+fn setting(upsertion: &ScramCredentialUpsertion) -> Result<MetadataRecord, ApiError> {
+    let mechanism = named(&upsertion.name, upsertion.mechanism)?;
+    let unacceptable = |why: &str| Err(ApiError::new(ErrorCode::UnacceptableCredential, why.to_owned()));
+    let iterations = match u32::try_from(upsertion.iterations) {
+        Ok(iterations) if iterations > ITERATIONS_MAX => return unacceptable("Too many iterations"),
+        Ok(iterations) if iterations >= ITERATIONS_MIN => iterations,
+        _ => return unacceptable("Too few iterations"),
+    };
+    if upsertion.salted_password.len() != mechanism.key_bytes() {
+        return unacceptable("the salted password has not the mechanism's length");
+    }
+    if !(1..=SALT_LEN_MAX).contains(&upsertion.salt.len()) {
+        return unacceptable("the salt is empty or too long");
+    }
+    let credential = scram::credential(mechanism, &upsertion.salted_password, &upsertion.salt, iterations);
+    Ok(MetadataRecord::PutScramCredential { user: upsertion.name.clone(), mechanism, credential })
+}
