@@ -85,7 +85,7 @@ impl Changes {
     pub fn trim(&mut self, state: &State, producers_max: usize) {
         for shard in self.new.values_mut() {
             shard.partitions.retain(|id, _| state.topic_by_id(id.topic_id).is_some());
-            for ShardPartition { pieces, state } in shard.partitions.values_mut() {
+            for ShardPartition { pieces, state, .. } in shard.partitions.values_mut() {
                 let dead =
                     pieces.partition_point(|placed| is_below(placed.piece.last_offset, state.log_start));
                 pieces.drain(..dead);

@@ -111,8 +111,8 @@ impl<E: Into<RewriteError>> From<E> for Stop {
     }
 }
 
-/// Runs of batches of one partition, with the bytes that they lie in.
-type Run = (TopicIdPartition, Bytes);
+/// Batches of one partition: the first of their offsets, and the bytes that they lie in.
+type Run = (TopicIdPartition, i64, Bytes);
 
 /// What a slot adds to the manifest, of topics that were there when it was read.
 struct SlotIndex {
@@ -255,9 +255,9 @@ impl BucketRewriter {
             true => None,
             false => {
                 let mut builder =
-                    SegmentBuilder::new(PIECE_BYTES, runs.iter().map(|(_, run)| run.len()).sum());
-                for (id, run) in runs {
-                    builder.push(id, run)?;
+                    SegmentBuilder::new(PIECE_BYTES, runs.iter().map(|(_, _, run)| run.len()).sum());
+                for (id, from, run) in runs {
+                    builder.push(id, from, run)?;
                 }
                 Some(self.upload(builder, vec![source]).await?)
             }
@@ -309,7 +309,7 @@ impl BucketRewriter {
         let mut changes = Changes::of(old);
         let mut ends = BTreeMap::new();
         let mut job = Job { to: slots.start, slots: Vec::new(), runs: Vec::new() };
-        let mut runs: BTreeMap<(u32, TopicIdPartition), Vec<(i64, Bytes)>> = BTreeMap::new();
+        let mut runs: BTreeMap<(u32, TopicIdPartition), Vec<(FooterExtent, Bytes)>> = BTreeMap::new();
         let mut bytes = 0;
         let fetch = async |slot: u64| {
             let key = slot_key(wal_id, slot);
@@ -339,7 +339,7 @@ impl BucketRewriter {
                 let at = extent.position as usize;
                 let run = object.slice(at..at + extent.len as usize);
                 let place = (shard_of(&extent.id), extent.id);
-                runs.entry(place).or_default().push((extent.last_offset as i64, run));
+                runs.entry(place).or_default().push((*extent, run));
             }
             job.slots.push(index);
             bytes += object.len() as u64;
@@ -350,9 +350,8 @@ impl BucketRewriter {
         }
         for ((_, id), some) in runs {
             let log_start = changes.partition(id).expect("it was taken").state.log_start;
-            job.runs.extend(
-                some.into_iter().filter(|(last, _)| !is_below(*last, log_start)).map(|(_, run)| (id, run)),
-            );
+            let live = some.into_iter().filter(|(extent, _)| !is_below(extent.last_offset as i64, log_start));
+            job.runs.extend(live.map(|(extent, run)| (id, extent.first_offset as i64, run)));
         }
         Ok(Some(job))
     }
@@ -680,8 +679,8 @@ impl BucketRewriter {
             let (window, behind) = rest.split_at(inputs::window(rest));
             match inputs::read(&self.bucket, window).await {
                 Ok(read) => {
-                    for ((id, _), bytes) in window.iter().zip(read) {
-                        builder.push(*id, bytes)?;
+                    for ((id, placed), bytes) in window.iter().zip(read) {
+                        builder.push(*id, placed.piece.first_offset, bytes)?;
                     }
                 }
                 Err(error) => return self.unreadable(error).await,

@@ -1,0 +1,656 @@
+//! Log compaction against a plain list of everything that was ever appended: whatever the log goes through, of each key the newest
+//! record is there, nothing older comes back, nothing of an aborted transaction is ever visible, and offsets stay what they were.
+//!
+//! ```text
+//!   a1 b1 a2 [c1 b2 C] a- …      keys, tombstones (-), transactions; rounds of any size, restarts, deaths and trims in between
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use catalog::{Catalog, CatalogOptions, MetadataRecord};
+use commitlog::{
+    AppendOptions, CommitLog, CompactionLimits, CompactionPolicy, EndTransaction, Isolation, LogSettings,
+    OpenError, Partition, PartitionSettings, ReadRequest,
+};
+use protocol::batch::{Batch, BatchBuilder, ControlRecord, Header, Record, split_batches};
+use protocol::compression::Compression;
+use protocol::{Str, TopicIdPartition};
+use world::bucket::{Bucket, MemBucket};
+use world::clock::SimClock;
+use world::disk::{MemDisk, MemFaults};
+use world::rng::{Rng, SeededRng};
+use world::task;
+
+use crate::house::{TOPIC, run, small};
+
+const NOW_MS: i64 = 1_700_000_000_000;
+const DELETE_RETENTION_MS: i64 = 5_000;
+const PRODUCERS: u64 = 3;
+const KEYS: u64 = 9;
+const CODECS: [Compression; 3] = [Compression::None, Compression::Lz4, Compression::Zstd];
+
+enum Home {
+    Directory(Arc<MemDisk>),
+    Bucket(MemBucket),
+}
+
+struct Open {
+    log: Arc<CommitLog>,
+    catalog: Arc<Catalog>,
+    client: Option<MemBucket>,
+    clock: Arc<SimClock>,
+}
+
+fn id() -> TopicIdPartition {
+    TopicIdPartition::new(TOPIC, 0)
+}
+
+fn settings(limits: CompactionLimits) -> LogSettings {
+    LogSettings {
+        // WAL files go on the way, and are not rewritten before they have to be.
+        wal_retain_bytes: 24 << 10,
+        rewrite_bytes_per_second: 0,
+        // By hand.
+        rewrite_interval: Duration::from_secs(1_000_000),
+        segment_own_bytes: 8 << 10,
+        segment_bytes_max: 6 << 10,
+        rewrite_job_bytes: 8 << 10,
+        bucket_rewrite_slots: 3,
+        bucket_segment_bytes: 24 << 10,
+        bucket_merge_segments: 3,
+        bucket_merge_interval: Duration::ZERO,
+        bucket_replaced_keep: Duration::ZERO,
+        puts_per_second: 100,
+        linger: Duration::from_millis(5),
+        compaction: limits,
+        ..small()
+    }
+}
+
+/// A table of a few keys, or of all; little read at a time.
+fn limits(rng: &SeededRng) -> CompactionLimits {
+    CompactionLimits {
+        keys_bytes_max: [24 * 5, 24 * 9, 1 << 20][rng.below(3) as usize],
+        read_bytes: [1, 700, 1 << 20][rng.below(3) as usize],
+        backoff: Duration::ZERO,
+        ..CompactionLimits::default()
+    }
+}
+
+fn compacted() -> PartitionSettings {
+    let compaction = CompactionPolicy {
+        enabled: true,
+        delete_retention_ms: DELETE_RETENTION_MS,
+        dirty_ratio_min: 0.0,
+        segment_ms: 100,
+        ..CompactionPolicy::default()
+    };
+    PartitionSettings { compaction, ..PartitionSettings::default() }
+}
+
+impl Home {
+    async fn open(&self, rng: &SeededRng, clock: &Arc<SimClock>) -> Open {
+        self.try_open(rng, clock, 1).await.expect("it opens")
+    }
+
+    async fn try_open(
+        &self,
+        rng: &SeededRng,
+        clock: &Arc<SimClock>,
+        node_id: i32,
+    ) -> Result<Open, OpenError> {
+        let clock = clock.clone();
+        let own = SeededRng::shared(rng.below(u64::MAX));
+        let settings = settings(limits(rng));
+        let format = |error: String| OpenError::Format { path: "/".into(), detail: error };
+        let (log, catalog, client) = match self {
+            Home::Directory(disk) => {
+                let root = PathBuf::from("/data");
+                let options = CatalogOptions::default();
+                let catalog =
+                    Catalog::open(disk.clone(), root.join("meta"), clock.clone(), own.clone(), options)
+                        .await
+                        .map_err(|error| format(error.to_string()))?;
+                create_topic(&catalog).await.map_err(format)?;
+                let log = CommitLog::open(disk.clone(), root, clock.clone(), own, settings, catalog.clone());
+                (log.await?, catalog, None)
+            }
+            Home::Bucket(store) => {
+                let client = store.client();
+                let shared: Arc<dyn Bucket> = Arc::new(client.clone());
+                let options = CatalogOptions {
+                    node_id: Some(node_id),
+                    lease_ttl: Duration::ZERO,
+                    ..CatalogOptions::default()
+                };
+                let catalog = Catalog::open_bucket(shared.clone(), own.clone(), options)
+                    .await
+                    .map_err(|error| format(error.to_string()))?;
+                let log =
+                    CommitLog::open_bucket(shared, clock.clone(), own, settings, catalog.clone()).await?;
+                create_topic(&catalog).await.map_err(format)?;
+                (log, catalog, Some(client))
+            }
+        };
+        if node_id == 1 {
+            log.create_partitions(&[(id(), compacted())]);
+        }
+        Ok(Open { log, catalog, client, clock })
+    }
+
+    /// Dies, or ends in order.
+    async fn end(&self, open: Open, dies: bool) {
+        if dies {
+            if let Some(client) = &open.client {
+                client.kill();
+            }
+            drop(open.log);
+            open.catalog.close().await;
+            if let Home::Directory(disk) = self {
+                disk.kill();
+            }
+            return;
+        }
+        open.log.close().await;
+        open.catalog.close().await;
+    }
+}
+
+async fn create_topic(catalog: &Catalog) -> Result<(), String> {
+    if catalog.read().topic("t").is_some() {
+        return Ok(());
+    }
+    let topic = MetadataRecord::CreateTopic {
+        id: TOPIC,
+        name: Str::from("t"),
+        partition_count: 1,
+        replication_factor: 1,
+        configs: vec![],
+    };
+    catalog.append(vec![topic]).await.map(drop).map_err(|error| error.to_string())
+}
+
+impl Open {
+    fn partition(&self) -> Arc<Partition> {
+        self.log.partition(&id()).expect("the topic has one")
+    }
+
+    async fn rewrite_all(&self) -> Result<(), commitlog::RewriteError> {
+        for _ in 0..1000 {
+            if !self.log.rewrite().await? {
+                return Ok(());
+            }
+        }
+        panic!("there is always more to do");
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Open,
+    Committed,
+    Aborted,
+}
+
+#[derive(Clone, Debug)]
+struct Line {
+    record: Record,
+    /// None: it belongs to no transaction.
+    transaction: Option<usize>,
+}
+
+/// The plain list.
+#[derive(Default)]
+struct Model {
+    /// By offset. Without markers.
+    lines: BTreeMap<i64, Line>,
+    /// Producer, first offset, fate.
+    transactions: Vec<(i64, i64, Fate)>,
+    end: i64,
+    log_start: i64,
+    epochs: Vec<(i32, i64)>,
+}
+
+impl Model {
+    fn open(&self, producer: i64) -> Option<usize> {
+        self.transactions.iter().position(|known| known.0 == producer && known.2 == Fate::Open)
+    }
+
+    fn last_stable(&self) -> i64 {
+        let open = self.transactions.iter().filter(|known| known.2 == Fate::Open).map(|known| known.1);
+        open.min().map_or(self.end, |first| first.max(self.log_start))
+    }
+
+    fn fate(&self, line: &Line) -> Fate {
+        line.transaction.map_or(Fate::Committed, |transaction| self.transactions[transaction].2)
+    }
+
+    /// Newest offsets by key, of committed records below an offset.
+    fn newest_below(&self, end: i64) -> BTreeMap<bytes::Bytes, i64> {
+        let committed = self.lines.range(..end).filter(|(_, line)| self.fate(line) == Fate::Committed);
+        committed.filter_map(|(offset, line)| Some((line.record.key.clone()?, *offset))).collect()
+    }
+}
+
+/// Everything that is readable, batch by batch.
+async fn batches(
+    partition: &Partition,
+    isolation: Isolation,
+    max_bytes: usize,
+) -> (Vec<Batch>, BTreeSet<(i64, i64)>) {
+    let (mut all, mut aborted) = (Vec::new(), BTreeSet::new());
+    let offsets = partition.offsets();
+    let end = match isolation {
+        Isolation::ReadUncommitted => offsets.high_watermark,
+        Isolation::ReadCommitted => offsets.last_stable,
+    };
+    let mut offset = offsets.log_start;
+    while offset < end {
+        let request = ReadRequest { offset, max_bytes, min_one_batch: true, isolation };
+        let read = partition.read(request).await.expect("readable");
+        assert!(!read.records.is_empty(), "nothing at {offset} below {end}");
+        aborted.extend(read.aborted.iter().map(|aborted| (aborted.first_offset, aborted.producer_id)));
+        for batch in split_batches(&read.records.to_bytes()) {
+            let batch = batch.expect("whole batches");
+            batch.verify_crc().expect("a good checksum");
+            assert!(batch.header.last_offset() >= offset, "{:?} for {offset}", batch.header);
+            offset = batch.header.next_offset();
+            all.push(batch);
+        }
+    }
+    (all, aborted)
+}
+
+fn records_of(batch: &Batch) -> Vec<Record> {
+    batch.records(1 << 20).map(|record| record.expect("a record")).collect()
+}
+
+/// As Kafka's consumers do it.
+fn committed(batches: &[Batch], aborted: &BTreeSet<(i64, i64)>, log_start: i64) -> Vec<Record> {
+    let mut waiting: Vec<(i64, i64)> = aborted.iter().rev().copied().collect();
+    let mut skipped = BTreeSet::new();
+    let mut records = Vec::new();
+    for batch in batches {
+        while waiting.last().is_some_and(|(first, _)| *first <= batch.header.last_offset()) {
+            skipped.insert(waiting.pop().expect("one is there").1);
+        }
+        let producer = batch.header.producer_id;
+        if batch.header.is_control() {
+            let record = records_of(batch).into_iter().next();
+            let control =
+                record.and_then(|record| ControlRecord::parse(&record.key?, record.value.as_deref()));
+            if matches!(control, Some(ControlRecord::Abort { .. })) {
+                skipped.remove(&producer);
+            }
+            continue;
+        }
+        if !(batch.header.is_transactional() && skipped.contains(&producer)) {
+            records.extend(records_of(batch).into_iter().filter(|record| record.offset >= log_start));
+        }
+    }
+    records
+}
+
+/// `doubtful`: offsets from there on may be there though nobody was told.
+async fn check(partition: &Partition, model: &Model, now_ms: i64, rng: &SeededRng, what: &str) {
+    let offsets = partition.offsets();
+    assert_eq!(
+        (offsets.log_start, offsets.high_watermark, offsets.last_stable),
+        (model.log_start, model.end, model.last_stable()),
+        "{what}"
+    );
+    let max_bytes = [1, 500, 4_000, 1 << 20][rng.below(4) as usize];
+    let (all, _) = batches(partition, Isolation::ReadUncommitted, max_bytes).await;
+    let mut found = BTreeMap::new();
+    let mut times = Vec::new();
+    for batch in &all {
+        for record in records_of(batch).into_iter().filter(|record| record.offset >= model.log_start) {
+            times.push((record.offset, record.timestamp));
+            if !batch.header.is_control() {
+                let line = model.lines.get(&record.offset).unwrap_or_else(|| panic!("{what}: {record:?}"));
+                assert_eq!(line.record, record, "{what}");
+                assert!(found.insert(record.offset, record).is_none(), "{what}: an offset twice");
+            }
+        }
+    }
+    let compacted_to = partition.compacted_to();
+    assert!(compacted_to <= model.last_stable(), "{what}: beyond the last stable offset");
+    let newest = model.newest_below(compacted_to);
+    for (offset, line) in model.lines.range(model.log_start..) {
+        let is_there = found.contains_key(offset);
+        if *offset >= compacted_to {
+            assert!(is_there, "{what}: {offset} is not compacted and is missing");
+            continue;
+        }
+        let key = line.record.key.as_ref().expect("all have keys");
+        let is_newest = model.fate(line) == Fate::Committed && newest.get(key) == Some(offset);
+        let may_be_gone =
+            line.record.value.is_none() && now_ms - line.record.timestamp >= DELETE_RETENTION_MS;
+        assert!(!is_there || is_newest, "{what}: {offset} came back, below {compacted_to}");
+        assert!(is_there || !is_newest || may_be_gone, "{what}: {offset} is lost, the newest of {key:?}");
+    }
+    // What a consumer of committed data ends up with, from offset 0 on.
+    let (all, aborted) = batches(partition, Isolation::ReadCommitted, max_bytes).await;
+    let seen = committed(&all, &aborted, model.log_start);
+    let expected: Vec<i64> = found
+        .keys()
+        .filter(|offset| {
+            **offset < model.last_stable() && model.fate(&model.lines[offset]) == Fate::Committed
+        })
+        .copied()
+        .collect();
+    assert_eq!(seen.iter().map(|record| record.offset).collect::<Vec<_>>(), expected, "{what}: {aborted:?}");
+    let newest_now = |model: &Model| -> BTreeMap<bytes::Bytes, bytes::Bytes> {
+        let newest = model.newest_below(model.last_stable()).into_iter();
+        let above = newest.filter(|(_, offset)| *offset >= model.log_start);
+        above.filter_map(|(key, offset)| Some((key, model.lines[&offset].record.value.clone()?))).collect()
+    };
+    let mut state = BTreeMap::new();
+    for record in seen {
+        match record.value {
+            Some(value) => drop(state.insert(record.key.expect("a key"), value)),
+            None => drop(state.remove(&record.key.expect("a key"))),
+        }
+    }
+    assert_eq!(state, newest_now(model), "{what}: the final state");
+    // Finding by time.
+    for _ in 0..4 {
+        let at = NOW_MS + rng.below((now_ms - NOW_MS + 2) as u64) as i64;
+        let expected = times.iter().find(|(_, time)| *time >= at).copied();
+        let got = partition.offset_for_timestamp(at).await.expect("found");
+        assert_eq!(got.map(|found| (found.offset, found.timestamp)), expected, "{what}: at {at}");
+    }
+    let largest = times.iter().map(|(_, time)| *time).max();
+    let expected = largest.and_then(|at| times.iter().find(|(_, time)| *time == at).copied());
+    let got = partition.max_timestamp().await.expect("found");
+    assert_eq!(got.map(|found| (found.offset, found.timestamp)), expected, "{what}: the newest");
+    // Epochs are where they began.
+    for (index, (epoch, _)) in model.epochs.iter().enumerate() {
+        let current = model.epochs.last().expect("one").0;
+        let (found, end) = partition.end_offset_for_epoch(*epoch, current);
+        let next = model.epochs.get(index + 1).map_or(model.end, |(_, start)| *start);
+        if next > model.log_start {
+            assert_eq!((found, end), (*epoch, next), "{what}: epoch {epoch}");
+        }
+    }
+}
+
+struct Story {
+    model: Model,
+    sequences: BTreeMap<i64, i32>,
+    epoch: i32,
+}
+
+impl Story {
+    async fn append(
+        &mut self,
+        open: &Open,
+        producer: Option<i64>,
+        transactional: bool,
+        rng: &SeededRng,
+        step: u64,
+    ) {
+        let (partition, now_ms) = (open.partition(), open.now_ms());
+        let is_append_time = rng.below(5) == 0;
+        let mut builder =
+            BatchBuilder::new().transactional(transactional).compression(CODECS[rng.below(3) as usize]);
+        if is_append_time {
+            builder = builder.log_append_time(now_ms);
+        }
+        if let Some(id) = producer {
+            builder = builder.producer(id, 0, self.sequences.get(&id).copied().unwrap_or_default());
+        }
+        let first = self.model.end;
+        let mut lines = Vec::new();
+        for n in 0..=rng.below(5) {
+            let key = format!("key-{}", rng.below(KEYS));
+            let value =
+                (rng.below(4) > 0).then(|| format!("{step}-{n}-{}", "x".repeat(rng.below(60) as usize)));
+            let headers: Vec<Header> = (0..rng.below(2)).map(|_| Header::new("h", Some("v"))).collect();
+            let timestamp = now_ms - rng.below(50) as i64;
+            let bytes = value.as_ref().map(String::as_bytes);
+            builder.append(timestamp, Some(key.as_bytes()), bytes, &headers).expect("a record");
+            let timestamp = if is_append_time { now_ms } else { timestamp };
+            let (key, value) = (Some(key.into()), value.map(Into::into));
+            lines.push(Record { offset: first + n as i64, timestamp, key, value, headers });
+        }
+        let batch = Batch::parse(builder.build().expect("a batch")).expect("our own batch");
+        let options = AppendOptions {
+            leader_epoch: self.epoch,
+            transaction_stamp: 1_000 + step as i64,
+            ..AppendOptions::default()
+        };
+        let sent = partition.append(batch, options).expect("taken");
+        assert_eq!(sent.base_offset, first);
+        sent.committed().await.expect("committed");
+        if let Some(id) = producer {
+            *self.sequences.entry(id).or_default() += lines.len() as i32;
+        }
+        let transaction = producer.filter(|_| transactional).map(|id| {
+            self.model.open(id).unwrap_or_else(|| {
+                self.model.transactions.push((id, first, Fate::Open));
+                self.model.transactions.len() - 1
+            })
+        });
+        self.begin_epoch(first);
+        self.model.end += lines.len() as i64;
+        self.model
+            .lines
+            .extend(lines.into_iter().map(|record| (record.offset, Line { record, transaction })));
+    }
+
+    fn begin_epoch(&mut self, offset: i64) {
+        if self.model.epochs.last().is_none_or(|(last, _)| self.epoch > *last) {
+            self.model.epochs.push((self.epoch, offset));
+        }
+    }
+
+    async fn end_transaction(&mut self, open: &Open, producer: i64, commit: bool) {
+        let Some(index) = self.model.open(producer) else { return };
+        let marker = EndTransaction {
+            producer_id: producer,
+            producer_epoch: 0,
+            coordinator_epoch: 1,
+            commit,
+            transaction_stamp: -1,
+        };
+        let ended = open.log.end_transaction(&id(), marker, self.epoch).await.expect("ended");
+        assert_eq!(ended, Some(self.model.end));
+        self.begin_epoch(self.model.end);
+        self.model.end += 1;
+        self.model.transactions[index].2 = if commit { Fate::Committed } else { Fate::Aborted };
+    }
+}
+
+impl Open {
+    fn now_ms(&self) -> i64 {
+        use world::clock::Clock;
+        self.clock.now_ms()
+    }
+}
+
+async fn story(home: Home, seed: u64) -> u64 {
+    let rng = SeededRng::new(seed);
+    // Restarts do not turn it back.
+    let clock = Arc::new(SimClock::new(NOW_MS));
+    let mut story = Story { model: Model::default(), sequences: BTreeMap::new(), epoch: 0 };
+    let mut open = home.open(&rng, &clock).await;
+    let reader = match &home {
+        Home::Directory(_) => None,
+        Home::Bucket(_) => Some(home.try_open(&rng, &clock, 2).await.expect("it opens")),
+    };
+    let mut rounds = 0;
+    for step in 0..rng.below(80) + 60 {
+        let producer = 100 + rng.below(PRODUCERS) as i64;
+        match rng.below(24) {
+            0..6 => story.append(&open, None, false, &rng, step).await,
+            // An idempotent one that has no transactions.
+            6..8 => story.append(&open, Some(99), false, &rng, step).await,
+            8..14 => story.append(&open, Some(producer), true, &rng, step).await,
+            14..17 => story.end_transaction(&open, producer, rng.below(2) == 0).await,
+            17..20 => {
+                task::sleep(Duration::from_millis([101, 1_000, 6_000][rng.below(3) as usize])).await;
+                open.rewrite_all().await.expect("rewritten");
+            }
+            20 => {
+                rounds += open.log.counters().compaction.rounds.load(Ordering::Relaxed);
+                home.end(open, rng.below(2) == 0).await;
+                open = home.open(&rng, &clock).await;
+            }
+            21 if matches!(home, Home::Directory(_)) => story.epoch += 1,
+            22 if rng.below(3) == 0 => {
+                let model = &mut story.model;
+                let before = model.log_start + rng.below((model.end - model.log_start) as u64 / 3 + 1) as i64;
+                model.log_start = open.partition().delete_records(before).await.expect("trimmed");
+            }
+            _ => task::sleep(Duration::from_millis(rng.below(300))).await,
+        }
+        let uncleanable = open.log.counters().compaction.uncleanable_partitions.load(Ordering::Relaxed);
+        assert_eq!(uncleanable, 0, "seed {seed} step {step}");
+        if step % 3 == 0 {
+            let what = format!("seed {seed} step {step}");
+            check(&open.partition(), &story.model, open.now_ms(), &rng, &what).await;
+        }
+        if step % 7 == 0
+            && let Some(reader) = &reader
+        {
+            reader.catalog.catch_up().await.expect("caught up");
+            reader.log.open_views(&[id()]).await.expect("open");
+            reader.log.refresh_views().await.expect("fresh");
+            let view = reader.log.view(&id()).expect("it is open");
+            let what = format!("seed {seed} step {step}, elsewhere");
+            check(&view, &story.model, open.now_ms(), &rng, &what).await;
+        }
+    }
+    task::sleep(Duration::from_millis(DELETE_RETENTION_MS as u64 + 200)).await;
+    open.rewrite_all().await.expect("rewritten");
+    check(&open.partition(), &story.model, open.now_ms(), &rng, &format!("seed {seed} in the end")).await;
+    rounds += open.log.counters().compaction.rounds.load(Ordering::Relaxed);
+    home.end(open, true).await;
+    let open = home.open(&rng, &clock).await;
+    check(&open.partition(), &story.model, open.now_ms(), &rng, &format!("seed {seed} after the end")).await;
+    home.end(open, false).await;
+    if let Some(reader) = reader {
+        reader.log.close().await;
+    }
+    rounds
+}
+
+#[test]
+fn the_newest_record_of_each_key_stays_in_a_directory() {
+    let rounds: u64 = (1..=80).map(|seed| run(seed, story(Home::Directory(MemDisk::new(seed)), seed))).sum();
+    assert!(rounds > 400, "only {rounds} rounds");
+}
+
+/// Keys that were acknowledged, with their newest offsets and values, and what nobody was told about.
+#[derive(Default)]
+struct Told {
+    newest: BTreeMap<String, (i64, Option<String>)>,
+    acknowledged: BTreeMap<i64, (String, Option<String>)>,
+}
+
+/// Traffic and compaction, in turn. Stops at the first error.
+async fn deadly(home: &Home, rng: &SeededRng, clock: &Arc<SimClock>, told: &mut Told) -> Result<(), String> {
+    let open = home.try_open(rng, clock, 1).await.map_err(|error| error.to_string())?;
+    for round in 0..4 {
+        for i in 0..8 {
+            let mut builder = BatchBuilder::new().compression(CODECS[i % 3]);
+            let mut records = Vec::new();
+            for r in 0..3 {
+                let key = format!("key-{}", (i * 3 + r + round) % 7);
+                let value = ((i + r + round) % 5 > 0).then(|| format!("{round}/{i}/{r}/{}", "x".repeat(200)));
+                let bytes = value.as_ref().map(String::as_bytes);
+                builder.append(open.now_ms(), Some(key.as_bytes()), bytes, &[]).expect("a record");
+                records.push((key, value));
+            }
+            let batch = Batch::parse(builder.build().expect("a batch")).expect("our own batch");
+            let sent = open.partition().append(batch, AppendOptions::default());
+            let sent = sent.map_err(|error| error.to_string())?;
+            let first = sent.base_offset;
+            sent.committed().await.map_err(|error| error.to_string())?;
+            for (offset, (key, value)) in (first..).zip(records) {
+                told.newest.insert(key.clone(), (offset, value.clone()));
+                told.acknowledged.insert(offset, (key, value));
+            }
+        }
+        task::sleep(Duration::from_millis(200)).await;
+        open.rewrite_all().await.map_err(|error| error.to_string())?;
+    }
+    home.end(open, false).await;
+    Ok(())
+}
+
+/// The newest value of every key is there, and nothing that was compacted away has come back.
+async fn check_told(open: &Open, told: &Told, what: &str) {
+    let partition = open.partition();
+    let (all, _) = batches(&partition, Isolation::ReadUncommitted, 1 << 20).await;
+    let mut state: BTreeMap<String, (i64, Option<String>)> = BTreeMap::new();
+    let compacted_to = partition.compacted_to();
+    let text = |bytes: bytes::Bytes| String::from_utf8(bytes.to_vec()).expect("text");
+    let mut below = BTreeSet::new();
+    for record in all.iter().flat_map(records_of) {
+        let (key, value) = (text(record.key.expect("a key")), record.value.map(text));
+        assert!(
+            record.offset >= compacted_to || below.insert(key.clone()),
+            "{what}: {key} twice below {compacted_to}"
+        );
+        if let Some(told) = told.acknowledged.get(&record.offset) {
+            assert_eq!(*told, (key.clone(), value.clone()), "{what}: {}", record.offset);
+        }
+        state.insert(key, (record.offset, value));
+    }
+    for (key, (offset, value)) in &told.newest {
+        match state.get(key) {
+            // Nobody was told of what came last.
+            Some((newer, _)) if newer > offset => {
+                assert!(!told.acknowledged.contains_key(newer), "{what}: {key}")
+            }
+            Some(found) => assert_eq!(*found, (*offset, value.clone()), "{what}: {key}"),
+            None => assert_eq!(*value, None, "{what}: {key} is lost"),
+        }
+    }
+}
+
+#[test]
+fn power_cut_at_every_step_of_a_compaction_loses_nothing() {
+    let story = |seed: u64, cut_at: Option<u64>| {
+        run(seed, async move {
+            let (disk, rng) = (MemDisk::new(seed), SeededRng::new(seed));
+            disk.set_faults(MemFaults { power_lost_at: cut_at, ..MemFaults::default() });
+            let (home, clock) = (Home::Directory(disk.clone()), Arc::new(SimClock::new(NOW_MS)));
+            let mut told = Told::default();
+            let result = deadly(&home, &rng, &clock, &mut told).await;
+            let Some(step) = cut_at else {
+                result.expect("nothing is wrong");
+                return disk.changes();
+            };
+            // Tasks of the dead process see that the disk is gone.
+            task::sleep(Duration::from_secs(60)).await;
+            match step % 3 {
+                0 => disk.kill(),
+                _ => disk.crash(step),
+            }
+            disk.set_faults(MemFaults::default());
+            let open = match home.try_open(&rng, &clock, 1).await {
+                Ok(open) => open,
+                Err(error) => panic!("step {step} ({result:?}): no start: {error}"),
+            };
+            check_told(&open, &told, &format!("step {step}")).await;
+            task::sleep(Duration::from_millis(DELETE_RETENTION_MS as u64)).await;
+            open.rewrite_all().await.expect("rewritten");
+            check_told(&open, &told, &format!("step {step}, compacted again")).await;
+            home.end(open, true).await;
+            let open = home.open(&rng, &clock).await;
+            check_told(&open, &told, &format!("step {step}, started again")).await;
+            u64::from(open.partition().compacted_to() > 0)
+        })
+    };
+    let changes = story(1, None);
+    assert!(changes > 150, "the story makes {changes} changes only");
+    let compacted: u64 = (1..=changes).map(|step| story(1, Some(step))).sum();
+    assert!(compacted > changes / 2, "{compacted} of {changes} ends were compacted");
+}
