@@ -803,6 +803,10 @@ impl CommitLog {
         }
     }
 
+    pub fn compaction_limits(&self) -> CompactionLimits {
+        self.shared.compaction_limits()
+    }
+
     pub fn set_compaction_limits(&self, limits: CompactionLimits) {
         *self.shared.compaction.write() = limits;
     }

@@ -3,7 +3,7 @@
 pub const AUTH: &str = "authentication and authorization are not there yet";
 pub const CLUSTER: &str = "there is one broker so far";
 pub const COMMIT: &str = "internal topics share the group commit of the write-ahead log";
-pub const COMPACT: &str = "log compaction is not there yet";
+pub const COMPACT: &str = "one task compacts, one partition after the other";
 pub const CONSUMER: &str = "groups of the new consumer protocol (KIP-848) are not there yet";
 pub const DIRS: &str = "a broker has one data directory";
 pub const FILES: &str = "partitions share one write-ahead log and have no files of this kind";
@@ -18,7 +18,6 @@ pub const QUORUM: &str = "there is no controller quorum, the metadata log needs 
 pub const QUOTA: &str = "quotas are not there yet";
 pub const REPL: &str = "brokers do not copy partitions from one another";
 pub const SASL: &str = "SASL is not there yet";
-pub const SEGMENT: &str = "the log decides itself where rewriting into segments pays";
 pub const SHARE: &str = "share groups (KIP-932) are not there yet";
 pub const SOCKET: &str = "buffers and backlog of sockets are left to the operating system";
 pub const START: &str = "a start takes as long as its recovery";

@@ -70,6 +70,13 @@ impl Changes {
         is_there
     }
 
+    /// Below `to` it is compacted, and nothing of transactions that were aborted is left there (F6). What was put in its place says so.
+    pub fn compacted(&mut self, id: TopicIdPartition, to: i64) {
+        let known = self.partition(id).expect("pieces were put into it");
+        known.compacted_to = known.compacted_to.max(to);
+        known.state.transactions.trim(to);
+    }
+
     /// All shards that have something of topics that are gone.
     pub fn with_dead_topics(&mut self, state: &State) {
         let is_dead = |id: &TopicIdPartition| state.topic_by_id(id.topic_id).is_none();

@@ -24,7 +24,7 @@ pub struct CompactionCounters {
 }
 
 impl CompactionCounters {
-    pub(super) fn count(&self, cleaned: &Cleaned, took: Duration, now_ms: i64) {
+    pub(crate) fn count(&self, cleaned: &Cleaned, took: Duration, now_ms: i64) {
         let add = |counter: &AtomicU64, by: u64| {
             counter.fetch_add(by, Ordering::Relaxed);
         };

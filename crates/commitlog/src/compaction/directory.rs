@@ -15,7 +15,7 @@ use world::task;
 
 use super::cleaner::{Cleaned, Cleaner, Keys, Unclean};
 use super::offset_map::OffsetMap;
-use super::partition::{Candidate, Readable, Round};
+use super::partition::{Readable, Round};
 use crate::error::ReadError;
 use crate::extent::{Extent, read_together};
 use crate::manifest::PlacedPiece;
@@ -23,56 +23,6 @@ use crate::partition::Partition;
 use crate::rewrite::{RewriteError, Rewriter};
 use crate::segment::{SegmentSource, SegmentWriter, Written};
 use crate::settings::{CompactionLimits, SyncMode};
-
-/// What is compacted when.
-#[derive(Default)]
-pub struct Schedule {
-    /// There was nothing to do: until then it is not looked again.
-    resting_until: Option<Duration>,
-    /// Damaged, or something that we do not understand: left alone until the next start, as Kafka does.
-    uncleanable: BTreeMap<TopicIdPartition, u64>,
-}
-
-impl Schedule {
-    pub fn is_resting(&self, now: Duration) -> bool {
-        self.resting_until.is_some_and(|until| now < until)
-    }
-
-    pub fn rest(&mut self, until: Duration) {
-        self.resting_until = Some(until);
-    }
-
-    /// The one with the largest dirty part of those that are due.
-    pub fn filthiest(
-        &self,
-        partitions: Vec<Arc<Partition>>,
-        now_ms: i64,
-        readable: Readable,
-        room: u64,
-    ) -> Option<(Arc<Partition>, Candidate)> {
-        let candidate = |partition: Arc<Partition>| {
-            let candidate = partition.compaction_candidate(now_ms, readable)?;
-            Some((partition, candidate))
-        };
-        let is_due = |(partition, candidate): &(Arc<Partition>, Candidate)| {
-            candidate.is_due
-                && candidate.clean_bytes + candidate.cleanable_bytes <= room
-                && !self.uncleanable.contains_key(&partition.id())
-        };
-        let due = partitions.into_iter().filter_map(candidate).filter(is_due);
-        due.max_by(|(_, one), (_, other)| one.ratio().total_cmp(&other.ratio()))
-    }
-
-    pub fn give_up(&mut self, partition: &Partition, why: &dyn std::fmt::Display) {
-        tracing::error!("{} is not compacted until the next start: {why}", partition.id());
-        self.uncleanable.insert(partition.id(), partition.size_bytes());
-    }
-
-    /// How many partitions are left alone, and their bytes when they were given up.
-    pub fn uncleanable(&self) -> (u64, u64) {
-        (self.uncleanable.len() as u64, self.uncleanable.values().sum())
-    }
-}
 
 /// Why a round ends early. Nothing of it counts then.
 enum Stop {
@@ -113,30 +63,26 @@ impl Rewriter {
         let cleaned = self.clean(&partition, now_ms, readable, &limits, &mut written).await;
         let counters = &self.shared.counters.compaction;
         counters.keys_bytes.store(0, Ordering::Relaxed);
-        let (count, bytes) = match cleaned {
+        match cleaned {
             Ok(cleaned) => {
                 let took = self.shared.clock.monotonic().saturating_sub(now);
                 counters.count(&cleaned, took, self.shared.clock.now_ms());
-                return Ok(true);
             }
-            Err(Stop::Moved) => return Ok(true),
+            Err(Stop::Moved) => {}
             Err(Stop::Error(error)) => return Err(error),
-            Err(Stop::Uncleanable(why)) => {
-                self.compaction.give_up(&partition, &why);
-                self.compaction.uncleanable()
-            }
-        };
-        counters.uncleanable_partitions.store(count, Ordering::Relaxed);
-        counters.uncleanable_bytes.store(bytes, Ordering::Relaxed);
+            Err(Stop::Uncleanable(why)) => self.compaction.give_up(&partition, &why, counters),
+        }
         Ok(true)
     }
 
     fn readable(&self) -> Readable {
-        let current = self.shared.directory().current_file.load(Ordering::Acquire);
-        Readable::WalFilesBelow(match self.shared.settings.sync {
-            SyncMode::Commit => u64::MAX,
-            SyncMode::Interval(_) => current,
-        })
+        match self.shared.settings.sync {
+            SyncMode::Commit => Readable::ALL,
+            SyncMode::Interval(_) => {
+                let current = &self.shared.directory().current_file;
+                Readable::WalFilesBelow(current.load(Ordering::Acquire))
+            }
+        }
     }
 
     async fn clean(

@@ -23,6 +23,10 @@ mod counters;
 mod directory;
 mod offset_map;
 mod partition;
+mod schedule;
 
+pub use cleaner::{Cleaned, Cleaner, Keys, Unclean};
 pub use counters::CompactionCounters;
-pub use directory::Schedule;
+pub use offset_map::OffsetMap;
+pub use partition::{Readable, Round};
+pub use schedule::Schedule;

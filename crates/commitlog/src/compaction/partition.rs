@@ -26,6 +26,9 @@ pub enum Readable {
 }
 
 impl Readable {
+    /// If everything were where it can be read.
+    pub const ALL: Readable = Readable::WalFilesBelow(u64::MAX);
+
     fn has(self, extent: &Extent) -> bool {
         match (&extent.source, self) {
             (Source::Segment(_), _) => true,

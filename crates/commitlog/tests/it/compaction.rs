@@ -546,6 +546,16 @@ fn the_newest_record_of_each_key_stays_in_a_directory() {
     assert!(rounds > 400, "only {rounds} rounds");
 }
 
+#[test]
+fn the_newest_record_of_each_key_stays_in_a_bucket() {
+    let story = |seed: u64| async move {
+        let story = story(Home::Bucket(MemBucket::new(seed)), seed);
+        task::timeout(Duration::from_secs(100_000), story).await.expect("it ends")
+    };
+    let rounds: u64 = (1..=60).map(|seed| run(seed, story(seed))).sum();
+    assert!(rounds > 200, "only {rounds} rounds");
+}
+
 /// Keys that were acknowledged, with their newest offsets and values, and what nobody was told about.
 #[derive(Default)]
 struct Told {
