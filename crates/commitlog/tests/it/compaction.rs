@@ -12,6 +12,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogOptions, MetadataRecord};
+use commitlog::bucket::Named;
+use commitlog::container::SectionKind;
+use commitlog::manifest::Shard;
+use commitlog::segment::{decode_runs, fuzz_segment};
 use commitlog::{
     AppendOptions, CommitLog, CompactionLimits, CompactionPolicy, EndTransaction, Isolation, LogSettings,
     OpenError, Partition, PartitionSettings, ReadRequest,
@@ -25,7 +29,8 @@ use world::disk::{MemDisk, MemFaults};
 use world::rng::{Rng, SeededRng};
 use world::task;
 
-use crate::house::{TOPIC, run, small};
+use crate::bucket_merge::{self, Node, Trouble, audited, rewrite};
+use crate::house::{TOPIC, append, partition, run, small};
 
 const NOW_MS: i64 = 1_700_000_000_000;
 const DELETE_RETENTION_MS: i64 = 5_000;
@@ -663,4 +668,251 @@ fn power_cut_at_every_step_of_a_compaction_loses_nothing() {
     assert!(changes > 150, "the story makes {changes} changes only");
     let compacted: u64 = (1..=changes).map(|step| story(1, Some(step))).sum();
     assert!(compacted > changes / 2, "{compacted} of {changes} ends were compacted");
+}
+
+fn keyed(records: &[(&str, Option<String>)], timestamp: i64) -> Batch {
+    let mut builder = BatchBuilder::new();
+    for (key, value) in records {
+        let value = value.as_ref().map(String::as_bytes);
+        builder.append(timestamp, Some(key.as_bytes()), value, &[]).expect("a record");
+    }
+    Batch::parse(builder.build().expect("a batch")).expect("our own batch")
+}
+
+/// Of each key of each partition what was acknowledged last is there, and below "compacted to" nothing else.
+async fn check_versions(log: &CommitLog, newest: &BTreeMap<(i32, &str), i64>, what: &str) {
+    for index in 0..3 {
+        let partition = partition(log, index);
+        let (all, _) = batches(&partition, Isolation::ReadUncommitted, 700).await;
+        let (mut found, mut below) = (BTreeMap::new(), BTreeSet::new());
+        for record in all.iter().flat_map(records_of) {
+            let key = String::from_utf8(record.key.expect("a key").to_vec()).expect("text");
+            let value = String::from_utf8(record.value.expect("a value").to_vec()).expect("text");
+            let version: i64 = value.split('-').next().and_then(|version| version.parse().ok()).expect("a number");
+            assert!(found.insert(key.clone(), version).is_none_or(|before| before < version), "{what}: {key}");
+            let is_old = record.offset < partition.compacted_to();
+            assert!(!is_old || below.insert(key.clone()), "{what}: {key} twice");
+        }
+        for ((_, key), version) in newest.iter().filter(|((at, _), _)| *at == index) {
+            assert_eq!(found.get(*key), Some(version), "{what}: {key} of partition {index}");
+        }
+    }
+}
+
+/// True: the trouble came.
+fn compaction_in_a_bucket(trouble: Trouble, step: u64) -> bool {
+    const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
+    run(step + 1, async {
+        let what = format!("{trouble:?} at step {step}");
+        let (store, rng) = (MemBucket::new(step + 1), SeededRng::new(step + 1));
+        let limits = CompactionLimits { backoff: Duration::ZERO, ..CompactionLimits::default() };
+        let settings = LogSettings { compaction: limits, ..bucket_merge::settings() };
+        let open = async || {
+            let node = bucket_merge::start(&store, &rng, trouble, settings.clone()).await;
+            (0..3).for_each(|index| node.log.update_settings(&TopicIdPartition::new(TOPIC, index), compacted()));
+            node
+        };
+        let mut newest = BTreeMap::new();
+        let mut write = async |node: &Node, from: i64, to: i64| {
+            for at in from..to {
+                for index in 0..3 {
+                    let key = KEYS[(at * 3 % 7 % 5) as usize];
+                    let value = Some(format!("{at}-{}", "v".repeat(60)));
+                    let sent = append(&partition(&node.log, index), keyed(&[(key, value)], NOW_MS - 9_000));
+                    sent.unwrap().committed().await.unwrap();
+                    newest.insert((index, key), at);
+                }
+            }
+            newest.clone()
+        };
+        let one = open().await;
+        for job in 0..3 {
+            write(&one, job * 8, job * 8 + 8).await;
+            one.at.store(if job == 2 { step + 1 } else { 0 }, Ordering::Relaxed);
+            rewrite(&one).await;
+        }
+        if one.at.load(Ordering::Relaxed) > 0 {
+            let rounds = one.log.counters().compaction.rounds.load(Ordering::Relaxed);
+            assert!(rounds >= 9, "{what}: {rounds} rounds");
+            return false;
+        }
+        let two = open().await;
+        check_versions(&two.log, &write(&two, 0, 0).await, &what).await;
+        let newest = write(&two, 24, 32).await;
+        assert!(rewrite(&two).await, "{what}");
+        if trouble == Trouble::Sleeps {
+            one.process.resume();
+            let log = one.log.clone();
+            one.process.spawn(async move { while log.rewrite().await.unwrap_or(false) {} });
+            task::sleep(Duration::from_secs(30)).await;
+            assert!(one.catalog.is_fenced(), "{what}");
+        }
+        check_versions(&two.log, &newest, &what).await;
+        // What the first one left behind is found by a sweep.
+        task::sleep(Duration::from_secs(3601)).await;
+        assert!(rewrite(&two).await, "{what}");
+        check_versions(&two.log, &newest, &what).await;
+        let settled = audited(&store).await;
+        let nothing = Named::default();
+        assert_eq!((&settled.problems, &settled.unknown), (&nothing, &nothing), "{what}");
+        assert!(settled.segment_records <= 3 * KEYS.len() as u64, "{what}: {settled:?}");
+        true
+    })
+}
+
+#[test]
+fn a_compaction_in_a_bucket_may_end_or_sleep_at_any_step() {
+    for trouble in [Trouble::Dies, Trouble::DiesBehind, Trouble::Sleeps] {
+        let steps = (0..400).take_while(|step| compaction_in_a_bucket(trouble, *step)).count();
+        println!("{trouble:?}: {steps} steps");
+        assert!((20..400).contains(&steps), "{steps} steps");
+    }
+}
+
+/// A log in a directory that compacts by hand.
+async fn one_partition(disk: &Arc<MemDisk>, clock: &Arc<SimClock>, policy: PartitionSettings) -> Open {
+    let (home, rng) = (Home::Directory(disk.clone()), SeededRng::new(3));
+    let open = home.open(&rng, clock).await;
+    open.log.update_settings(&id(), policy);
+    let limits = CompactionLimits { backoff: Duration::ZERO, ..CompactionLimits::default() };
+    open.log.set_compaction_limits(limits);
+    open
+}
+
+async fn send(open: &Open, records: &[(&str, Option<String>)]) {
+    let sent = append(&open.partition(), keyed(records, open.now_ms()));
+    sent.expect("taken").committed().await.expect("committed");
+}
+
+#[test]
+fn compact_and_delete_removes_what_is_too_old_as_well() {
+    run(1, async {
+        let (disk, clock) = (MemDisk::new(1), Arc::new(SimClock::new(NOW_MS)));
+        let policy = PartitionSettings { delete: true, retention_ms: 60_000, ..compacted() };
+        let open = one_partition(&disk, &clock, policy).await;
+        for round in 0..4 {
+            send(&open, &[("a", Some(format!("{round}"))), ("b", Some(format!("{round}")))]).await;
+        }
+        task::sleep(Duration::from_secs(1)).await;
+        open.rewrite_all().await.unwrap();
+        let partition = open.partition();
+        let left = batches(&partition, Isolation::ReadUncommitted, 1 << 20).await.0;
+        assert_eq!(left.iter().flat_map(records_of).map(|record| record.offset).collect::<Vec<_>>(), [6, 7]);
+        assert_eq!((partition.offsets().log_start, partition.compacted_to()), (0, 8), "offsets stay");
+        // Housekeeping looks every 30 s.
+        task::sleep(Duration::from_secs(70)).await;
+        send(&open, &[("c", Some("new".into()))]).await;
+        task::sleep(Duration::from_secs(31)).await;
+        assert_eq!(partition.offsets().log_start, 8);
+        // Without compaction nothing of that happens, whatever the topic says.
+        let rounds = || open.log.counters().compaction.rounds.load(Ordering::Relaxed);
+        let before = rounds();
+        open.log.set_compaction_limits(CompactionLimits { enabled: false, ..CompactionLimits::default() });
+        send(&open, &[("c", Some("newer".into()))]).await;
+        task::sleep(Duration::from_secs(1)).await;
+        open.rewrite_all().await.unwrap();
+        assert_eq!(rounds(), before);
+        open.log.close().await;
+    });
+}
+
+#[test]
+fn what_is_young_or_too_little_is_left_alone() {
+    run(1, async {
+        let (disk, clock) = (MemDisk::new(1), Arc::new(SimClock::new(NOW_MS)));
+        let mut policy = compacted();
+        policy.compaction.min_lag_ms = 10_000;
+        let open = one_partition(&disk, &clock, policy.clone()).await;
+        let partition = open.partition();
+        for round in 0..3 {
+            send(&open, &[("a", Some(format!("{round}")))]).await;
+        }
+        task::sleep(Duration::from_secs(5)).await;
+        open.rewrite_all().await.unwrap();
+        assert_eq!(partition.compacted_to(), 0, "min.compaction.lag.ms");
+        task::sleep(Duration::from_secs(6)).await;
+        open.rewrite_all().await.unwrap();
+        assert_eq!(partition.compacted_to(), 3);
+        policy.compaction.min_lag_ms = 0;
+        policy.compaction.dirty_ratio_min = 0.9;
+        open.log.update_settings(&id(), policy.clone());
+        send(&open, &[("a", Some("3".into()))]).await;
+        task::sleep(Duration::from_secs(5)).await;
+        open.rewrite_all().await.unwrap();
+        assert_eq!(partition.compacted_to(), 3, "min.cleanable.dirty.ratio");
+        policy.compaction.max_lag_ms = 4_000;
+        open.log.update_settings(&id(), policy);
+        open.rewrite_all().await.unwrap();
+        assert_eq!(partition.compacted_to(), 4, "max.compaction.lag.ms");
+        open.log.close().await;
+    });
+}
+
+/// P7: damage is not spread, and nothing is removed because of it.
+#[test]
+fn a_partition_with_damage_is_left_alone() {
+    run(1, async {
+        let (disk, clock) = (MemDisk::new(1), Arc::new(SimClock::new(NOW_MS)));
+        let open = one_partition(&disk, &clock, compacted()).await;
+        for round in 0..3 {
+            send(&open, &[("a", Some(format!("{round}"))), ("b", Some("x".repeat(300)))]).await;
+        }
+        task::sleep(Duration::from_secs(1)).await;
+        open.rewrite_all().await.unwrap();
+        let segment = disk.files().into_iter().find(|path| path.starts_with("/data/segments")).expect("one");
+        disk.flip_bit(&segment, 250, 3);
+        send(&open, &[("a", Some("3".into()))]).await;
+        task::sleep(Duration::from_secs(1)).await;
+        open.rewrite_all().await.unwrap();
+        let counters = &open.log.counters().compaction;
+        assert_eq!(counters.uncleanable_partitions.load(Ordering::Relaxed), 1);
+        assert!(counters.uncleanable_bytes.load(Ordering::Relaxed) > 300);
+        assert_eq!(open.partition().compacted_to(), 6, "as far as it was");
+        assert!(disk.files().contains(&segment));
+        open.log.close().await;
+    });
+}
+
+/// A segment and a manifest object of a compacted partition that must stay readable for ever: `tests/golden/v2`.
+/// `OTTLA_GOLDEN=write` makes them anew, which is right only for a new version beside the old one.
+#[test]
+fn what_compaction_wrote_is_still_what_we_write_and_read() {
+    let (segment, object) = run(1, async {
+        let (disk, clock) = (MemDisk::new(1), Arc::new(SimClock::new(NOW_MS)));
+        let open = one_partition(&disk, &clock, compacted()).await;
+        for round in 0..4 {
+            send(&open, &[("a", Some(format!("{round}"))), ("b", None), (["c", "d"][round % 2], Some("x".into()))]).await;
+        }
+        task::sleep(Duration::from_secs(1)).await;
+        open.rewrite_all().await.unwrap();
+        let first = |dir: &str| {
+            let dir = PathBuf::from("/data").join(dir);
+            disk.content(&disk.files().into_iter().find(|path| path.starts_with(&dir)).expect("one")).expect("there")
+        };
+        let written = (first("segments"), first("manifest"));
+        open.log.close().await;
+        written
+    });
+    let golden = |name: &str, fresh: &[u8]| {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v2").join(name);
+        if std::env::var_os("OTTLA_GOLDEN").is_some_and(|value| value == "write") {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, fresh).unwrap();
+        }
+        let stored = std::fs::read(&path).unwrap();
+        assert!(stored == fresh, "the bytes changed: that takes a new version, and this file stays readable");
+        stored
+    };
+    let footer = fuzz_segment(&golden("compacted.seg", &segment)).unwrap();
+    let runs = decode_runs(footer.section(SectionKind::Runs).unwrap()).unwrap();
+    assert_eq!(runs.iter().map(|run| (run.first_offset, run.position)).collect::<Vec<_>>(), [(0, 128)]);
+    // c of the third batch, and the fourth one: its tombstone has a horizon now.
+    let entries: Vec<_> = footer.entries.iter().map(|entry| (entry.base_offset, entry.record_count)).collect();
+    assert_eq!(entries, [(6, 1), (9, 3)]);
+    assert_eq!(footer.entries[0].delete_horizon_ms, None);
+    assert!(footer.entries[1].delete_horizon_ms.is_some_and(|at| at > NOW_MS + DELETE_RETENTION_MS));
+    let shard = Shard::decode(&golden("compacted.manifest", &object)).unwrap();
+    assert_eq!(shard.compacted, BTreeMap::from([(id(), 12)]));
+    let piece = &shard.partitions[&id()][0].piece;
+    assert_eq!((piece.first_offset, piece.last_offset, piece.record_count), (0, 11, 4));
 }
