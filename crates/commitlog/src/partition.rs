@@ -1435,7 +1435,9 @@ impl Inner {
     /// and the transaction were still named, readers would take what its producer wrote afterwards for aborted.
     fn compacted(&mut self, to: i64) {
         self.compacted_to = self.compacted_to.max(to);
-        self.transactions.trim(to);
+        if !broken::rule("compaction-forgets-late") {
+            self.transactions.trim(to);
+        }
     }
 
     pub fn start_epoch(&mut self, epoch: i32, offset: i64) {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use protocol::batch::{Batch, RecordRef, RecordsRef, emptied, retained};
+use world::broken;
 
 use super::offset_map::OffsetMap;
 use crate::container::Entry;
@@ -238,7 +239,8 @@ impl Cleaner {
             return Ok(Verdict::AsItIs);
         }
         let may_go = self.met.may_go(batch);
-        let has_had_its_time = header.delete_horizon_ms().is_some_and(|horizon| horizon <= self.facts.now_ms);
+        let has_had_its_time = header.delete_horizon_ms().is_some_and(|horizon| horizon <= self.facts.now_ms)
+            || broken::rule("compaction-tombstones-at-once");
         let is_dropped = may_go && (!header.is_control() || has_had_its_time);
         let stays_empty = self.stays_empty(batch);
         let is_undated = header.delete_horizon_ms().is_none();

@@ -10,6 +10,8 @@
 
 use std::collections::BTreeMap;
 
+use world::broken;
+
 use super::cleaner::{Facts, LastOf};
 use crate::extent::{Extent, Source};
 use crate::partition::{Inner, Partition};
@@ -115,7 +117,10 @@ fn cleanable(inner: &Inner, now_ms: i64, readable: Readable) -> Option<(usize, u
     }
     let first_dirty = inner.extents.partition_point(|extent| extent.last_offset < inner.compacted_to);
     let dirty = || inner.extents.range(first_dirty..);
-    let last_stable = inner.offsets().last_stable;
+    let last_stable = match broken::rule("compaction-past-stable") {
+        true => inner.high_watermark,
+        false => inner.offsets().last_stable,
+    };
     let is_old_enough = |extent: &Extent| {
         policy.min_lag_ms <= 0 || now_ms.saturating_sub(extent.max_timestamp.max(0)) >= policy.min_lag_ms
     };

@@ -27,7 +27,7 @@ use world::bucket::{Bucket, MemBucket};
 use world::clock::SimClock;
 use world::disk::{MemDisk, MemFaults};
 use world::rng::{Rng, SeededRng};
-use world::task;
+use world::{broken, task};
 
 use crate::bucket_merge::{self, Node, Trouble, audited, rewrite};
 use crate::house::{TOPIC, append, partition, run, small};
@@ -561,6 +561,24 @@ fn the_newest_record_of_each_key_stays_in_a_bucket() {
     assert!(rounds > 200, "only {rounds} rounds");
 }
 
+/// A story that could not fail would prove nothing.
+#[test]
+fn broken_rules_of_compaction_are_noticed() {
+    for rule in ["compaction-forgets-late", "compaction-past-stable", "compaction-tombstones-at-once"] {
+        let is_noticed = |seed: &u64| {
+            broken::set(Some(rule));
+            let home = Home::Directory(MemDisk::new(*seed));
+            let ended =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(*seed, story(home, *seed))));
+            broken::set(None);
+            ended.is_err()
+        };
+        let noticed = (1..=20).filter(is_noticed).count();
+        println!("{rule}: {noticed} of 20 seeds");
+        assert!(noticed > 0, "{rule} is not noticed");
+    }
+}
+
 /// Keys that were acknowledged, with their newest offsets and values, and what nobody was told about.
 #[derive(Default)]
 struct Told {
@@ -688,8 +706,12 @@ async fn check_versions(log: &CommitLog, newest: &BTreeMap<(i32, &str), i64>, wh
         for record in all.iter().flat_map(records_of) {
             let key = String::from_utf8(record.key.expect("a key").to_vec()).expect("text");
             let value = String::from_utf8(record.value.expect("a value").to_vec()).expect("text");
-            let version: i64 = value.split('-').next().and_then(|version| version.parse().ok()).expect("a number");
-            assert!(found.insert(key.clone(), version).is_none_or(|before| before < version), "{what}: {key}");
+            let version: i64 =
+                value.split('-').next().and_then(|version| version.parse().ok()).expect("a number");
+            assert!(
+                found.insert(key.clone(), version).is_none_or(|before| before < version),
+                "{what}: {key}"
+            );
             let is_old = record.offset < partition.compacted_to();
             assert!(!is_old || below.insert(key.clone()), "{what}: {key} twice");
         }
@@ -709,7 +731,9 @@ fn compaction_in_a_bucket(trouble: Trouble, step: u64) -> bool {
         let settings = LogSettings { compaction: limits, ..bucket_merge::settings() };
         let open = async || {
             let node = bucket_merge::start(&store, &rng, trouble, settings.clone()).await;
-            (0..3).for_each(|index| node.log.update_settings(&TopicIdPartition::new(TOPIC, index), compacted()));
+            (0..3).for_each(|index| {
+                node.log.update_settings(&TopicIdPartition::new(TOPIC, index), compacted())
+            });
             node
         };
         let mut newest = BTreeMap::new();
@@ -881,13 +905,18 @@ fn what_compaction_wrote_is_still_what_we_write_and_read() {
         let (disk, clock) = (MemDisk::new(1), Arc::new(SimClock::new(NOW_MS)));
         let open = one_partition(&disk, &clock, compacted()).await;
         for round in 0..4 {
-            send(&open, &[("a", Some(format!("{round}"))), ("b", None), (["c", "d"][round % 2], Some("x".into()))]).await;
+            send(
+                &open,
+                &[("a", Some(format!("{round}"))), ("b", None), (["c", "d"][round % 2], Some("x".into()))],
+            )
+            .await;
         }
         task::sleep(Duration::from_secs(1)).await;
         open.rewrite_all().await.unwrap();
         let first = |dir: &str| {
             let dir = PathBuf::from("/data").join(dir);
-            disk.content(&disk.files().into_iter().find(|path| path.starts_with(&dir)).expect("one")).expect("there")
+            disk.content(&disk.files().into_iter().find(|path| path.starts_with(&dir)).expect("one"))
+                .expect("there")
         };
         let written = (first("segments"), first("manifest"));
         open.log.close().await;
@@ -907,7 +936,8 @@ fn what_compaction_wrote_is_still_what_we_write_and_read() {
     let runs = decode_runs(footer.section(SectionKind::Runs).unwrap()).unwrap();
     assert_eq!(runs.iter().map(|run| (run.first_offset, run.position)).collect::<Vec<_>>(), [(0, 128)]);
     // c of the third batch, and the fourth one: its tombstone has a horizon now.
-    let entries: Vec<_> = footer.entries.iter().map(|entry| (entry.base_offset, entry.record_count)).collect();
+    let entries: Vec<_> =
+        footer.entries.iter().map(|entry| (entry.base_offset, entry.record_count)).collect();
     assert_eq!(entries, [(6, 1), (9, 3)]);
     assert_eq!(footer.entries[0].delete_horizon_ms, None);
     assert!(footer.entries[1].delete_horizon_ms.is_some_and(|at| at > NOW_MS + DELETE_RETENTION_MS));

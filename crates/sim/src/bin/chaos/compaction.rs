@@ -223,7 +223,9 @@ async fn produce(
                 ledger.sent[*key].store(version + 1, Ordering::Release);
                 waiting.push_back((*key, version, producer.send(record).await?));
             }
-            while waiting.len() > IN_FLIGHT_MAX || waiting.front().is_some_and(|(.., sent)| sent.now().is_some()) {
+            while waiting.len() > IN_FLIGHT_MAX
+                || waiting.front().is_some_and(|(.., sent)| sent.now().is_some())
+            {
                 let Some((key, version, delivery)) = waiting.pop_front() else { break };
                 delivery.wait().await.with_context(|| format!("version {version} of key {key}"))?;
                 ledger.acknowledged[key].store(version + 1, Ordering::Release);
@@ -333,7 +335,8 @@ fn check(reading: &Reading, acknowledged: Vec<u32>, ledger: &Ledger) -> anyhow::
             None => deleted(),
         };
         // A deletion does not say which one it is, so it may be an older one than it was taken for.
-        let is_right = is_right || reading.newest[key].is_some_and(|found| is_tombstone(key, found - 1)) && deleted();
+        let is_right =
+            is_right || reading.newest[key].is_some_and(|found| is_tombstone(key, found - 1)) && deleted();
         if !is_right {
             bail!(
                 "key {key}: version {before} was acknowledged, {sent} sent, and {:?} is what is there",
