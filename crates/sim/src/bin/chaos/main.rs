@@ -161,8 +161,8 @@ pub struct Compaction {
     keys: usize,
     #[arg(long, default_value_t = 20)]
     kills: u32,
-    /// The longest time between two kills.
-    #[arg(long, default_value_t = 8000)]
+    /// The longest time between two kills. A broker looks for something to compact five seconds after its start.
+    #[arg(long, default_value_t = 15_000)]
     between_ms: u64,
     /// After every so many kills everything is read and checked.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
