@@ -128,6 +128,14 @@ pub struct CompactionLimits {
     pub backoff: Duration,
 }
 
+impl CompactionLimits {
+    /// How long reading so much may take.
+    pub fn time_for(&self, bytes: u64) -> Duration {
+        let micros = bytes.saturating_mul(1_000_000).checked_div(self.bytes_per_second);
+        Duration::from_micros(micros.unwrap_or(0))
+    }
+}
+
 impl Default for CompactionLimits {
     fn default() -> Self {
         CompactionLimits {

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use protocol::batch::split_batches;
 use world::task;
@@ -231,8 +230,7 @@ impl BucketRewriter {
         }
         let bytes: u64 = window.iter().map(|(_, placed)| placed.piece.len).sum();
         if limits.bytes_per_second > 0 {
-            task::sleep(Duration::from_micros(bytes.saturating_mul(1_000_000) / limits.bytes_per_second))
-                .await;
+            task::sleep(limits.time_for(bytes)).await;
         }
         match inputs::read(&self.bucket, window).await {
             Ok(read) => Ok(read),

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use protocol::TopicIdPartition;
@@ -221,8 +220,7 @@ impl Rewriter {
         self.check_open()?;
         let bytes: u64 = group.iter().map(|extent| extent.len).sum();
         if limits.bytes_per_second > 0 {
-            task::sleep(Duration::from_micros(bytes.saturating_mul(1_000_000) / limits.bytes_per_second))
-                .await;
+            task::sleep(limits.time_for(bytes)).await;
         }
         match self.read(partition, group).await {
             Ok(all) => Ok(all),
