@@ -243,6 +243,8 @@ impl BucketRewriter {
                     let many =
                         own.slots >= settings.bucket_rewrite_slots || own.bytes >= settings.rewrite_job_bytes;
                     let old = own.age >= settings.bucket_rewrite_age;
+                    // Each rewrite costs requests, so what compaction waits for is not fetched commit by commit.
+                    let is_wanted = is_wanted && own.age >= self.shared.compaction_limits().backoff;
                     if own.slots > 0 && (many || old || is_wanted || wal.moved_to > wal.mark) {
                         due.push((wal_id, wal.mark..wal.mark + own.slots));
                     }

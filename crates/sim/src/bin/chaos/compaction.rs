@@ -29,6 +29,8 @@ const IN_FLIGHT_MAX: usize = 20_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long compaction may take to come to rest when nobody writes any more.
 const SETTLE_MAX: Duration = Duration::from_secs(180);
+/// Times as many kills as were asked for, at most.
+const MORE_KILLS_MAX: u32 = 5;
 const POLL: Duration = Duration::from_millis(500);
 /// Records beyond the keys that may be left then: each partition's newest stretch, empty batches, tombstones.
 const LEFT_OVER_PART: usize = 10;
@@ -101,7 +103,10 @@ async fn story(args: &Compaction) -> anyhow::Result<()> {
     let mut random = rand::rngs::StdRng::seed_from_u64(args.seed);
     let (mut gone, mut memory) = (Gone::default(), 0);
     let began = Instant::now();
-    for kill in 1..=args.kills {
+    let mut kills = 0;
+    // Kills before the first round is through prove little: then there are more of them.
+    while kills < args.kills || gone.count() == 0 && kills < args.kills * MORE_KILLS_MAX {
+        kills += 1;
         let wait = match random.random_ratio(1, 5) {
             true => random.random_range(0..50),
             false => random.random_range(500..args.between_ms.max(501)),
@@ -110,14 +115,14 @@ async fn story(args: &Compaction) -> anyhow::Result<()> {
         memory = memory.max(broker.memory_max()?);
         broker.kill()?;
         broker = Broker::start(&settings, &[])?;
-        ensure!(broker.ready(port)?, "kill {kill}: it does not come back: {}", last_words(&settings.log));
-        if kill % args.check_every == 0 || kill == args.kills {
+        ensure!(broker.ready(port)?, "kill {kills}: it does not come back: {}", last_words(&settings.log));
+        if kills.is_multiple_of(args.check_every) || kills == args.kills {
             let before = ledger.acknowledged.iter().map(|version| version.load(Ordering::Acquire)).collect();
             let reading = read(&client, args.partitions, args.keys).await?;
             gone.check(&reading)?;
             check(&reading, before, &ledger)?;
             eprintln!(
-                "{kill} kills in {:?}: {} records for {} keys, {} offsets gone, at most {} MiB",
+                "{kills} kills in {:?}: {} records for {} keys, {} offsets gone, at most {} MiB",
                 began.elapsed(),
                 reading.records,
                 reading.newest.iter().filter(|newest| newest.is_some()).count(),
@@ -126,6 +131,7 @@ async fn story(args: &Compaction) -> anyhow::Result<()> {
             );
         }
     }
+    ensure!(gone.count() > 0, "nothing was compacted between {kills} kills, so nothing is proved");
     stop.store(true, Ordering::Release);
     while let Some(done) = producers.join_next().await {
         done??;
@@ -160,7 +166,6 @@ async fn story(args: &Compaction) -> anyhow::Result<()> {
     check(&again, last.clone(), &ledger)?;
     memory = memory.max(broker.memory_max()?);
     broker.stop()?;
-    ensure!(gone.count() > 0, "nothing was compacted between the kills, so nothing is proved");
     ensure!(
         memory <= args.memory_max_mib << 20,
         "the broker took {} MiB, more than {}",
@@ -169,7 +174,7 @@ async fn story(args: &Compaction) -> anyhow::Result<()> {
     );
     println!(
         "compaction, {} kills: {} keys, newest versions {} to {}, {} records left of {} offsets; 0 lost, 0 came back; at most {} MiB",
-        args.kills,
+        kills,
         args.keys,
         last.iter().min().unwrap_or(&0),
         last.iter().max().unwrap_or(&0),
