@@ -176,7 +176,7 @@ pub struct Compaction {
     #[arg(long, default_value_t = 4)]
     partitions: i32,
     /// Memory of the broker for keys (log.cleaner.dedupe.buffer.size): far too little for a partition's, so that it takes several rounds.
-    #[arg(long, default_value_t = 2 << 20)]
+    #[arg(long, default_value_t = 3 << 20)]
     keys_bytes: u64,
     /// A broker that takes more fails the run.
     #[arg(long, default_value_t = 700)]
