@@ -10,7 +10,7 @@ use crate::topics::Topics;
 
 /// `__consumer_offsets`, made on first use with `offsets.topic.num.partitions` partitions. The configs are those
 /// Kafka gives it. It is kept short by snapshots of the coordinator's state (`groups/snapshot.rs`), which a reader
-/// cannot tell from compaction but for the offsets that are gone.
+/// cannot tell from compaction but for the offsets that are gone, and is compacted besides.
 pub(crate) async fn ensure_consumer_offsets(
     topics: &Topics,
     config: &BrokerConfig,
@@ -25,5 +25,5 @@ pub(crate) async fn ensure_consumer_offsets(
         .await
 }
 
-/// Kafka's default of `offsets.topic.segment.bytes`. It is shown to tools and has no effect.
+/// Kafka's default of `offsets.topic.segment.bytes`: so much of its newest part compaction leaves alone.
 const OFFSETS_SEGMENT_BYTES: u64 = 100 << 20;

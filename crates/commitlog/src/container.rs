@@ -356,13 +356,23 @@ pub enum SectionKind {
     Sources = 6,
     /// Segment: offsets and times to positions.
     TimeIndex = 7,
+    /// Segment: where runs of offsets begin, when compaction took some of them away.
+    Runs = 8,
 }
 
 impl SectionKind {
     fn from_u16(kind: u16) -> Option<Self> {
         use SectionKind::*;
-        let all =
-            [LogStarts, AbortedTransactions, OpenTransactions, Producers, EpochStarts, Sources, TimeIndex];
+        let all = [
+            LogStarts,
+            AbortedTransactions,
+            OpenTransactions,
+            Producers,
+            EpochStarts,
+            Sources,
+            TimeIndex,
+            Runs,
+        ];
         all.into_iter().find(|known| *known as u16 == kind)
     }
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::manifest::PlacedPiece;
-use crate::segment::{Piece, SegmentInfo};
+use crate::segment::{Piece, SegmentInfo, is_sparse};
 
 /// What one hand-over reads at most: so many extents, so many bytes.
 const READ_EXTENTS: usize = 4096;
@@ -75,6 +75,18 @@ impl Extent {
             Source::Tier(place) => Some(place),
             Source::Wal(_) | Source::Segment(_) => None,
         }
+    }
+
+    /// How many records it has, where that is known: compaction may have taken some away, never from the WAL.
+    pub fn record_count(&self) -> Option<u32> {
+        match &self.source {
+            Source::Wal(_) => None,
+            Source::Segment(place) | Source::Tier(place) => Some(place.record_count),
+        }
+    }
+
+    pub fn is_sparse(&self) -> bool {
+        self.record_count().is_some_and(|count| is_sparse(self.first_offset, self.last_offset, count))
     }
 
     pub fn position(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! The room of the log: append, read, trim, recover.
 //!
 //! It does: one write-ahead log for all partitions of a broker, with group commit; the tail in memory; offsets,
-//! producers and epochs of each partition; checkpoints and recovery; rewriting into segments; retention; a second tier in a bucket.
+//! producers and epochs of each partition; checkpoints and recovery; rewriting into segments; retention; compaction; a second tier in a bucket.
 //! It owns: the container format, the WAL files, the checkpoints, segments and manifest objects.
 //! It never sees: groups, ACLs, sockets.
 //!
@@ -12,6 +12,7 @@ pub mod bucket;
 mod checkpoint;
 mod checkpointer;
 mod commit;
+mod compaction;
 pub mod container;
 pub mod encoding;
 mod error;
@@ -46,4 +47,6 @@ pub use partition::{
 pub use rewrite::RewriteError;
 #[cfg(feature = "negative-controls")]
 pub use settings::NegativeControl;
-pub use settings::{LogSettings, PartitionSettings, SyncMode, TierPolicy};
+pub use settings::{
+    CompactionLimits, CompactionPolicy, LogSettings, PartitionSettings, SyncMode, TierPolicy,
+};

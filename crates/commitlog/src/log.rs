@@ -24,6 +24,7 @@ use crate::bucket::{
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::checkpointer::{CheckpointRequest, Checkpointer};
 use crate::commit::CommitGroup;
+use crate::compaction::CompactionCounters;
 use crate::container::{ContainerHeader, Footer, HEADER_LEN, LogStart, SectionKind};
 use crate::encoding::{Decoder, Encoder, FormatError};
 use crate::error::{AppendError, CommitError, EndTransactionError, OpenError};
@@ -35,7 +36,7 @@ use crate::next_file::prepare_files;
 use crate::partition::{AppendOptions, EndTransaction, Origin, Partition, extent_of};
 use crate::recovery::{self, Walked};
 use crate::rewrite::{RewriteError, Rewriter, rewrite};
-use crate::settings::{LogSettings, PartitionSettings};
+use crate::settings::{CompactionLimits, LogSettings, PartitionSettings};
 use crate::tail::{ColdExtents, Tail};
 use crate::tier::{OffloadError, Offloader, Tier, offload};
 use crate::wal::{self, FIRST_FILE, FIRST_FILE_BYTES, Files, Gather, Pending, Position};
@@ -96,6 +97,7 @@ pub struct LogCounters {
     /// Bucket: objects below `wal/`, `seg/` and `manifest/`, and their bytes, when everything was listed last (once an hour).
     pub bucket_objects: AtomicU64,
     pub bucket_bytes: AtomicU64,
+    pub compaction: CompactionCounters,
     /// Live producer ids; bound `producers_max`.
     pub producers: AtomicU64,
     /// Chunks that the last start replayed, and how long it took.
@@ -129,6 +131,7 @@ pub struct Shared {
     /// Partitions that changed since the last checkpoint frame.
     pub dirty: Mutex<Vec<Arc<Partition>>>,
     pub too_many_producers: Notify,
+    compaction: RwLock<CompactionLimits>,
     pub counters: LogCounters,
 }
 
@@ -143,6 +146,7 @@ impl Shared {
         Self {
             tail: Mutex::new(tail),
             cold: Mutex::new(ColdExtents::new(settings.cold_bytes_max)),
+            compaction: RwLock::new(settings.compaction),
             settings,
             medium,
             clock,
@@ -170,6 +174,10 @@ impl Shared {
             Medium::Directory(directory) => directory,
             Medium::Bucket(_) => unreachable!("a log in a bucket has no task that works on files"),
         }
+    }
+
+    pub fn compaction_limits(&self) -> CompactionLimits {
+        *self.compaction.read()
     }
 
     /// May this batch be enqueued?
@@ -795,6 +803,14 @@ impl CommitLog {
         }
     }
 
+    pub fn compaction_limits(&self) -> CompactionLimits {
+        self.shared.compaction_limits()
+    }
+
+    pub fn set_compaction_limits(&self, limits: CompactionLimits) {
+        *self.shared.compaction.write() = limits;
+    }
+
     /// Does now what the rewriter would do next in the background; false when nothing is due.
     pub async fn rewrite(&self) -> Result<bool, RewriteError> {
         match &self.rewriter {
@@ -974,7 +990,7 @@ fn restore(shared: &Arc<Shared>, checkpoint: Checkpoint) -> Result<u64, OpenErro
             let path = PathBuf::from("checkpoint");
             return Err(OpenError::Format {
                 path,
-                detail: format!("the extents of {id} do not reach its log end"),
+                detail: format!("the extents of {id} reach beyond its log end"),
             });
         }
     }

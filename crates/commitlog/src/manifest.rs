@@ -26,7 +26,9 @@ use crate::segment::{Piece, SegmentId, SegmentInfo};
 /// Fixed for ever: which shard a partition is in follows from it.
 pub const SHARDS: u32 = 16;
 const MAGIC: [u8; 8] = *b"OTTLAMNF";
-const VERSION: u16 = 1;
+/// 1 has nothing compacted, and is what is written where nothing is.
+const VERSION: u16 = 2;
+const OLDEST_VERSION: u16 = 1;
 const WHAT: &str = "a manifest object";
 /// A longer object is not ours.
 const OBJECT_BYTES_MAX: u64 = 4 << 30;
@@ -52,6 +54,8 @@ pub struct Shard {
     pub number: u32,
     pub version: u64,
     pub partitions: BTreeMap<TopicIdPartition, Vec<PlacedPiece>>,
+    /// Of those that were compacted: below this offset only the newest record of each key is left.
+    pub compacted: BTreeMap<TopicIdPartition, i64>,
 }
 
 impl Shard {
@@ -63,7 +67,7 @@ impl Shard {
         let index: BTreeMap<SegmentId, u32> = segments.keys().copied().zip(0..).collect();
         let mut out = Encoder::default();
         out.raw(&MAGIC);
-        out.u16(VERSION);
+        out.u16(if self.compacted.is_empty() { OLDEST_VERSION } else { VERSION });
         out.u16(0);
         out.u32(self.number);
         out.u64(self.version);
@@ -91,6 +95,14 @@ impl Shard {
                 out.u32(piece.record_count);
             }
         }
+        if !self.compacted.is_empty() {
+            out.u32(self.compacted.len() as u32);
+            for (id, to) in &self.compacted {
+                out.raw(id.topic_id.as_bytes());
+                out.i32(id.partition);
+                out.i64(*to);
+            }
+        }
         let hash = hash(out.as_slice());
         out.raw(&hash);
         out.into_vec()
@@ -108,11 +120,11 @@ impl Shard {
         }
         let mut input = Decoder::new(&content[MAGIC.len()..], WHAT);
         let version = input.u16()?;
-        if version != VERSION {
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
             return Err(FormatError::Version { what: WHAT, version });
         }
         input.u16()?;
-        let mut shard = Self { number: input.u32()?, version: input.u64()?, partitions: BTreeMap::new() };
+        let mut shard = Self { number: input.u32()?, version: input.u64()?, ..Self::default() };
         let mut segments = Vec::new();
         for _ in 0..input.count(56)? {
             segments.push(Arc::new(SegmentInfo {
@@ -154,6 +166,11 @@ impl Shard {
                 pieces.push(PlacedPiece { segment, piece });
             }
             shard.partitions.insert(id, pieces);
+        }
+        let compacted = if version >= VERSION { input.count(28)? } else { 0 };
+        for _ in 0..compacted {
+            let id = TopicIdPartition { topic_id: Uuid(input.array()?), partition: input.i32()? };
+            shard.compacted.insert(id, input.i64()?);
         }
         input.finish()?;
         Ok(shard)

@@ -76,6 +76,8 @@ pub(crate) struct Inner {
     /// What the second tier has: without gaps from the log start on, as far as it was copied. What of it is not in `extents`
     /// as well can be read from there only.
     pub tiered: VecDeque<Extent>,
+    /// Below this offset only the newest record of each key is left, and of no transaction that was aborted anything but its marker.
+    pub compacted_to: i64,
     pub producers: Producers,
     /// As of the high watermark.
     pub transactions: Transactions,
@@ -241,6 +243,7 @@ impl Partition {
             extents: VecDeque::new(),
             size_bytes: 0,
             tiered: VecDeque::new(),
+            compacted_to: 0,
             producers: Producers::default(),
             transactions: Transactions::default(),
             open_at_end: BTreeMap::new(),
@@ -672,16 +675,16 @@ impl Partition {
         if bytes.len() as u64 != extent.len {
             return Err(damaged(format!("{} of {} bytes are there", bytes.len(), extent.len)));
         }
-        let mut next = extent.first_offset;
+        let is_sparse = extent.is_sparse();
+        let (mut next, mut records) = (extent.first_offset, 0u64);
         for batch in split_batches(bytes) {
             let batch = batch.map_err(|error| damaged(error.to_string()))?;
             batch.verify_crc().map_err(|error| damaged(error.to_string()))?;
-            if batch.header.base_offset != next {
-                return Err(damaged(format!(
-                    "a batch of offset {} where {next} belongs",
-                    batch.header.base_offset
-                )));
+            let found = batch.header.base_offset;
+            if !(found == next || is_sparse && found > next) {
+                return Err(damaged(format!("a batch of offset {found} where {next} belongs")));
             }
+            records += u64::from(batch.header.record_count.unsigned_abs());
             if batch.header.partition_leader_epoch != extent.leader_epoch() {
                 let found = batch.header.partition_leader_epoch;
                 return Err(damaged(format!("epoch {found} where {} belongs", extent.leader_epoch())));
@@ -690,6 +693,9 @@ impl Partition {
         }
         if next != extent.last_offset + 1 {
             return Err(damaged(format!("ends at offset {next}, not at {}", extent.last_offset + 1)));
+        }
+        if is_sparse && extent.record_count().is_some_and(|count| u64::from(count) != records) {
+            return Err(damaged(format!("{records} records, not {:?}", extent.record_count())));
         }
         Ok(())
     }
@@ -723,22 +729,29 @@ impl Partition {
     }
 
     async fn find_max_timestamp(&self) -> Result<Option<TimestampOffset>, ReadError> {
-        let (extents, log_start, largest) = {
-            let inner = self.inner.lock();
-            let Some(largest) = inner.all_extents().map(|e| e.max_timestamp).max() else { return Ok(None) };
-            let with = |e: &&Extent| e.max_timestamp == largest;
-            (inner.all_extents().filter(with).cloned().collect::<Vec<_>>(), inner.log_start, largest)
-        };
-        for extent in extents {
-            for short in self.cut(vec![extent], log_start).await? {
-                if short.max_timestamp == largest
-                    && let Some(found) = self.find(&short, log_start, |at| at == largest).await?
-                {
-                    return Ok(Some(found));
+        let mut below = None;
+        // Compaction leaves batches without records, which still say how new they were: then it is an older one.
+        loop {
+            let (extents, log_start, largest) = {
+                let inner = self.inner.lock();
+                let times = inner.all_extents().map(|e| e.max_timestamp);
+                let Some(largest) = times.filter(|at| below.is_none_or(|below| *at < below)).max() else {
+                    return Ok(None);
+                };
+                let with = |e: &&Extent| e.max_timestamp >= largest;
+                (inner.all_extents().filter(with).cloned().collect::<Vec<_>>(), inner.log_start, largest)
+            };
+            for extent in extents {
+                for short in self.cut(vec![extent], log_start).await? {
+                    if short.max_timestamp >= largest
+                        && let Some(found) = self.find(&short, log_start, |at| at == largest).await?
+                    {
+                        return Ok(Some(found));
+                    }
                 }
             }
+            below = Some(largest);
         }
-        Ok(None)
     }
 
     async fn find(
@@ -757,7 +770,8 @@ impl Partition {
             if batch.header.last_offset() < log_start {
                 continue;
             }
-            if batch.header.timestamp_type() == TimestampType::LogAppendTime {
+            let is_whole = batch.header.record_count == batch.header.last_offset_delta + 1;
+            if is_whole && batch.header.timestamp_type() == TimestampType::LogAppendTime {
                 let (offset, timestamp) =
                     (batch.header.base_offset.max(log_start), batch.header.max_timestamp);
                 if wanted(timestamp) {
@@ -970,7 +984,8 @@ impl Partition {
         })
     }
 
-    /// Starts from what a checkpoint says. False when its extents do not reach its log end: it contradicts itself.
+    /// Starts from what a checkpoint says. False when its extents reach beyond its log end: it contradicts itself. That they do not reach it
+    /// is no contradiction, the rest may be in segments by now: whether something is missing is seen when their pieces are there.
     pub(crate) fn restore(&self, state: PartitionCheckpoint) -> bool {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
@@ -998,7 +1013,7 @@ impl Partition {
         self.shared.producers_added(state.producers.len());
         state.producers.into_iter().for_each(|(id, producer)| inner.producers.insert(id, producer));
         inner.transactions = state.transactions;
-        inner.extents.back().is_none_or(|last| last.last_offset + 1 == state.log_end)
+        inner.extents.back().is_none_or(|last| last.last_offset < state.log_end)
     }
 
     /// An extent that recovery found in the WAL. An error when it does not follow what is there.
@@ -1104,7 +1119,7 @@ impl Partition {
     }
 
     /// Puts `new` in the place of the extents that it covers. Readers find either.
-    pub(crate) fn replace(self: &Arc<Self>, new: Vec<Extent>) {
+    pub(crate) fn replace(self: &Arc<Self>, new: Vec<Extent>, compacted_to: Option<i64>) {
         let mut inner = self.inner.lock();
         let (Some(first), Some(last)) =
             (new.first().map(|e| e.first_offset), new.last().map(|e| e.last_offset))
@@ -1141,14 +1156,16 @@ impl Partition {
         inner.extents.extend(behind);
         let gone: u64 = replaced.iter().map(|extent| extent.len).sum();
         inner.size_bytes = inner.size_bytes + gained - gone;
+        inner.compacted(compacted_to.unwrap_or_default());
         self.mark_dirty(&mut inner);
         drop(inner);
         self.shared.medium.release(&replaced);
     }
 
     /// At start, behind the replay of the WAL: what the manifest says wins over what the checkpoint says.
-    pub(crate) fn restore_pieces(&self, pieces: &[PlacedPiece]) -> Result<(), String> {
+    pub(crate) fn restore_pieces(&self, pieces: &[PlacedPiece], compacted_to: i64) -> Result<(), String> {
         let mut inner = self.inner.lock();
+        inner.compacted(compacted_to);
         let Some(end) = pieces.last().map(|placed| placed.piece.last_offset) else { return Ok(()) };
         let covered = inner.extents.partition_point(|extent| extent.last_offset <= end);
         if inner.extents.get(covered).is_some_and(|extent| extent.first_offset <= end) {
@@ -1169,7 +1186,7 @@ impl Partition {
     }
 
     /// In a bucket: the manifest's pieces have taken the place of what they cover. Readers find either.
-    pub(crate) fn take_pieces(&self, pieces: &[PlacedPiece]) -> Result<(), String> {
+    pub(crate) fn take_pieces(&self, pieces: &[PlacedPiece], compacted_to: i64) -> Result<(), String> {
         let mut inner = self.inner.lock();
         let Some(end) = pieces.last().map(|placed| placed.piece.last_offset) else { return Ok(()) };
         if inner.deleted || inner.leaving == Leaving::Gone {
@@ -1182,6 +1199,8 @@ impl Partition {
         if end >= inner.high_watermark {
             return Err(format!("its pieces end at {end}, behind the log's end {}", inner.high_watermark));
         }
+        // Data and the index of what was aborted change together (F6).
+        inner.compacted(compacted_to);
         let log_start = inner.log_start;
         let live = pieces.iter().filter(|placed| placed.piece.last_offset >= log_start);
         let new: Vec<Extent> = live.map(Extent::of_piece).collect();
@@ -1203,6 +1222,7 @@ impl Partition {
         &self,
         state: &PartitionCheckpoint,
         pieces: &[PlacedPiece],
+        compacted_to: i64,
     ) -> Result<(), String> {
         let mut inner = self.inner.lock();
         if inner.deleted || inner.leaving != Leaving::Elsewhere {
@@ -1212,7 +1232,7 @@ impl Partition {
         if state.log_end <= inner.high_watermark {
             inner.drop_below_log_start();
             drop(inner);
-            return self.take_pieces(pieces);
+            return self.take_pieces(pieces, compacted_to);
         }
         let log_start = inner.log_start;
         let live = pieces.iter().filter(|placed| placed.piece.last_offset >= log_start);
@@ -1222,6 +1242,7 @@ impl Partition {
         inner.log_end = state.log_end;
         inner.epochs.clone_from(&state.epochs);
         inner.transactions = state.transactions.clone();
+        inner.compacted(compacted_to);
         inner.layout += 1;
         inner.drop_below_log_start();
         Ok(())
@@ -1407,6 +1428,15 @@ impl Inner {
                 near + self.extents.range(near..).take_while(|extent| is_before(extent)).count()
             }
             _ => self.extents.partition_point(is_before),
+        }
+    }
+
+    /// What stands below is compacted. Of transactions that were aborted nothing but their markers is left there: if a marker goes one day
+    /// and the transaction were still named, readers would take what its producer wrote afterwards for aborted.
+    fn compacted(&mut self, to: i64) {
+        self.compacted_to = self.compacted_to.max(to);
+        if !broken::rule("compaction-forgets-late") {
+            self.transactions.trim(to);
         }
     }
 

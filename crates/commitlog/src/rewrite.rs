@@ -27,6 +27,7 @@ use world::bucket::BucketError;
 use world::disk::DiskError;
 use world::task;
 
+use crate::compaction::Schedule;
 use crate::error::ReadError;
 use crate::extent::{Extent, read_together};
 use crate::log::{LogState, Shared};
@@ -88,13 +89,14 @@ pub struct SealedFile {
 }
 
 pub struct Rewriter {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     manifest: Manifest,
     /// Segments that each shard's durable version leads to.
     mentioned: BTreeMap<u32, BTreeSet<SegmentId>>,
     /// Partitions of which an input is damaged: they stay where they are, so that damage never spreads (P7).
-    blocked: BTreeSet<TopicIdPartition>,
+    pub(crate) blocked: BTreeSet<TopicIdPartition>,
     stopped: Option<String>,
+    pub(crate) compaction: Schedule,
 }
 
 impl Rewriter {
@@ -119,7 +121,8 @@ impl Rewriter {
             for (id, pieces) in shard.partitions {
                 // A topic that the catalog has no more: its data is dead.
                 let Some(partition) = shared.partition(&id) else { continue };
-                partition.restore_pieces(&pieces).map_err(|detail| ManifestError::Damaged {
+                let compacted_to = shard.compacted.get(&id).copied().unwrap_or_default();
+                partition.restore_pieces(&pieces, compacted_to).map_err(|detail| ManifestError::Damaged {
                     path: manifest_dir.clone(),
                     detail: format!("{id}: {detail}"),
                 })?;
@@ -141,7 +144,14 @@ impl Rewriter {
             tracing::error!("segment {} is missing or damaged: reads of what it held fail", file_name(id));
             shared.counters.segments_damaged.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(Self { shared, manifest, mentioned, blocked: BTreeSet::new(), stopped: None })
+        Ok(Self {
+            shared,
+            manifest,
+            mentioned,
+            blocked: BTreeSet::new(),
+            stopped: None,
+            compaction: Schedule::default(),
+        })
     }
 
     /// Does one thing that is due; false when there is none.
@@ -161,17 +171,20 @@ impl Rewriter {
         let reserve = self.shared.settings.reserve_bytes.min(space.total_bytes / 10);
         let pressed = self.shared.state() == LogState::Full || space.free_bytes < reserve.saturating_mul(2);
         let room = space.free_bytes.saturating_sub(SPARE_BYTES.min(space.total_bytes / 100));
-        let job = match self.wal_job(pressed, room) {
-            Some(job) => job,
-            None => match self.segment_job(room) {
-                Some(job) => job,
-                None => return Ok(false),
-            },
-        };
-        self.run(job).await
+        if let Some(job) = self.wal_job(pressed, room) {
+            return self.run(job).await;
+        }
+        // What compaction removes need not be moved.
+        if self.compact(room).await? {
+            return Ok(true);
+        }
+        match self.segment_job(room) {
+            Some(job) => self.run(job).await,
+            None => Ok(false),
+        }
     }
 
-    fn check_open(&self) -> Result<(), RewriteError> {
+    pub(crate) fn check_open(&self) -> Result<(), RewriteError> {
         if self.shared.closing.load(Ordering::Acquire) { Err(RewriteError::Closing) } else { Ok(()) }
     }
 
@@ -247,24 +260,40 @@ impl Rewriter {
         if new.is_empty() {
             return Ok(!self.blocked.is_empty());
         }
+        self.publish(&written, &new, None).await?;
+        for (partition, _) in &job.runs {
+            if let Some(pieces) = new.get(&partition.id()) {
+                partition.replace(pieces.iter().map(Extent::of_piece).collect(), None);
+            }
+        }
+        self.settle(&written).await?;
+        Ok(true)
+    }
+
+    /// The manifest says that these pieces take the place of what they cover. What was written for it goes when it does not.
+    pub(crate) async fn publish(
+        &mut self,
+        written: &[Written],
+        new: &BTreeMap<TopicIdPartition, Vec<PlacedPiece>>,
+        compacted: Option<(TopicIdPartition, i64)>,
+    ) -> Result<(), RewriteError> {
         let shards: BTreeSet<u32> = new.keys().map(shard_of).collect();
-        match self.commit(&shards, &new).await {
-            Ok(()) => {}
+        match self.commit(&shards, new, compacted).await {
+            Ok(()) => Ok(()),
             Err(ManifestError::Catalog(why)) => {
                 // Whether the record counts is not known before the next start: neither side may go.
                 self.stopped = Some(why.clone());
-                return Err(RewriteError::Stopped(why));
+                Err(RewriteError::Stopped(why))
             }
             Err(error) => {
                 self.remove_files(written.iter().map(|written| written.info.id)).await;
-                return Err(error.into());
+                Err(error.into())
             }
         }
-        for (partition, _) in &job.runs {
-            if let Some(pieces) = new.get(&partition.id()) {
-                partition.replace(pieces.iter().map(Extent::of_piece).collect());
-            }
-        }
+    }
+
+    /// Readers have moved over.
+    pub(crate) async fn settle(&mut self, written: &[Written]) -> Result<(), RewriteError> {
         let counters = &self.shared.counters;
         let payload: u64 = written.iter().map(|written| written.info.payload_len).sum();
         counters.rewrites.fetch_add(1, Ordering::Relaxed);
@@ -272,7 +301,7 @@ impl Rewriter {
         self.drop_dead_segments().await?;
         self.count();
         self.shared.wake.notify_one();
-        Ok(true)
+        Ok(())
     }
 
     /// Many small extents are read in another order than they lie in: the files come into the page cache in one go.
@@ -345,7 +374,7 @@ impl Rewriter {
                             }
                         }
                     };
-                    if let Err(error) = current.push(partition.id(), bytes).await {
+                    if let Err(error) = current.push(partition.id(), extent.first_offset, bytes).await {
                         result = Err(error.into());
                         break 'runs;
                     }
@@ -416,20 +445,29 @@ impl Rewriter {
         job: &Job,
         written: &mut Vec<Written>,
     ) -> Result<(), RewriteError> {
+        self.close_segment(writer, job.sources.clone(), written).await
+    }
+
+    pub(crate) async fn close_segment(
+        &self,
+        writer: SegmentWriter,
+        sources: Vec<SegmentSource>,
+        written: &mut Vec<Written>,
+    ) -> Result<(), RewriteError> {
         let mut nonce = [0; 16];
         self.shared.rng.fill(&mut nonce);
         let identity = SegmentIdentity {
             log_id: self.shared.directory().log_id,
             nonce,
             created_ms: self.shared.clock.now_ms(),
-            sources: job.sources.clone(),
+            sources,
         };
         written.push(writer.finish(&*self.shared.directory().disk, identity).await?);
         Ok(())
     }
 
     /// The bytes of these extents, every checksum verified; or those before the first that is not good.
-    async fn read(
+    pub(crate) async fn read(
         &self,
         partition: &Partition,
         group: &[Extent],
@@ -468,10 +506,19 @@ impl Rewriter {
         &mut self,
         shards: &BTreeSet<u32>,
         new: &BTreeMap<TopicIdPartition, Vec<PlacedPiece>>,
+        compacted: Option<(TopicIdPartition, i64)>,
     ) -> Result<(), ManifestError> {
-        let changed = new_versions(shards, &self.shared.all_partitions(), |partition| {
+        let partitions = self.shared.all_partitions();
+        let mut changed = new_versions(shards, &partitions, |partition| {
             partition.pieces_with(new.get(&partition.id()).map_or(&[], Vec::as_slice))
         });
+        for shard in &mut changed {
+            let own = |partition: &&Arc<Partition>| shard.partitions.contains_key(&partition.id());
+            let now =
+                partitions.iter().filter(own).map(|partition| (partition.id(), partition.compacted_to()));
+            let all = now.chain(compacted.filter(|(id, _)| shard_of(id) == shard.number));
+            shard.compacted = all.filter(|(_, to)| *to > 0).collect();
+        }
         let mentioned: Vec<(u32, BTreeSet<SegmentId>)> =
             changed.iter().map(|shard| (shard.number, shard.segments().into_keys().collect())).collect();
         let wal_mark = self
@@ -495,7 +542,7 @@ impl Rewriter {
             |(number, ids): (&u32, &BTreeSet<SegmentId>)| (!ids.is_disjoint(&dead)).then_some(*number);
         let shards: BTreeSet<u32> = self.mentioned.iter().filter_map(names_dead).collect();
         if !shards.is_empty() {
-            match self.commit(&shards, &BTreeMap::new()).await {
+            match self.commit(&shards, &BTreeMap::new(), None).await {
                 Ok(()) => {}
                 Err(ManifestError::Catalog(why)) => {
                     self.stopped = Some(why.clone());
@@ -524,7 +571,7 @@ impl Rewriter {
         self.mentioned.values().any(|ids| ids.contains(id))
     }
 
-    async fn remove_files(&self, ids: impl Iterator<Item = SegmentId>) {
+    pub(crate) async fn remove_files(&self, ids: impl Iterator<Item = SegmentId>) {
         for id in ids {
             assert!(!self.is_mentioned(&id), "a segment goes only when the manifest does not lead to it");
             self.shared.directory().segments.forget(&id);

@@ -58,6 +58,17 @@ pub struct Piece {
     pub len: u64,
 }
 
+impl Piece {
+    /// Compaction took some of its records away: not every one of its offsets is in a batch.
+    pub fn is_sparse(&self) -> bool {
+        is_sparse(self.first_offset, self.last_offset, self.record_count)
+    }
+}
+
+pub fn is_sparse(first_offset: i64, last_offset: i64, record_count: u32) -> bool {
+    last_offset - first_offset >= i64::from(record_count)
+}
+
 /// What a segment was made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SegmentSource {
@@ -144,6 +155,18 @@ struct Layout {
     footer: Footer,
     pieces: BTreeMap<TopicIdPartition, Vec<Piece>>,
     tallies: BTreeMap<TopicIdPartition, Tally>,
+    runs: Vec<Run>,
+    /// Some offsets of a run are in no batch: compaction took them away.
+    is_sparse: bool,
+}
+
+/// Offsets of one partition without a gap, though perhaps not all of them are in a batch: where they begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub id: TopicIdPartition,
+    pub first_offset: i64,
+    /// Of its first batch, from the start of the container.
+    pub position: u64,
 }
 
 /// A segment being written into a file: partitions in order, batches in order.
@@ -184,32 +207,40 @@ impl Layout {
     fn new(piece_bytes_max: u64) -> Self {
         let (pieces, tallies) = (BTreeMap::new(), BTreeMap::new());
         let footer = Footer::default();
-        Self { position: HEADER_LEN as u64, piece_bytes_max, footer, pieces, tallies }
+        let (runs, is_sparse) = (Vec::new(), false);
+        Self { position: HEADER_LEN as u64, piece_bytes_max, footer, pieces, tallies, runs, is_sparse }
     }
 
-    fn push(&mut self, id: TopicIdPartition, batches: &Bytes) -> Result<(), SegmentError> {
+    fn push(&mut self, id: TopicIdPartition, from: i64, batches: &Bytes) -> Result<(), SegmentError> {
+        let mut from = from;
         for batch in split_batches(batches) {
             // Its checksum is verified where it was read, and again where this segment is read back.
             let batch = batch.map_err(|error| SegmentError::Input(format!("{id}: {error}")))?;
-            self.add(id, &batch)?;
+            self.add(id, from, &batch)?;
+            from = batch.header.next_offset();
         }
         Ok(())
     }
 
-    fn add(&mut self, id: TopicIdPartition, batch: &Batch) -> Result<(), SegmentError> {
+    /// `from`: the first of the offsets that the batch stands for.
+    fn add(&mut self, id: TopicIdPartition, from: i64, batch: &Batch) -> Result<(), SegmentError> {
         let header = &batch.header;
         // Which transaction it belonged to is in the partition's state while that is open.
         let entry = Entry::of_batch(batch, header.base_offset as u64, NO_STAMP);
         let pieces = self.pieces.entry(id).or_default();
-        if let Some(last) = pieces.last()
-            && header.base_offset <= last.last_offset
-        {
-            let (found, last) = (header.base_offset, last.last_offset);
-            return Err(SegmentError::Input(format!("{id}: offset {found} comes after {last}")));
+        let last = pieces.last().map_or(-1, |last| last.last_offset);
+        if from <= last || header.base_offset < from {
+            let found = header.base_offset;
+            return Err(SegmentError::Input(format!("{id}: offset {found} comes after {last}, from {from}")));
         }
         let len = header.total_len() as u64;
         let epoch = header.partition_leader_epoch;
-        grow(pieces, &entry, epoch, self.position);
+        let continues = self.footer.extents.last().is_some_and(|extent| extent.id == id) && from == last + 1;
+        if !continues {
+            self.runs.push(Run { id, first_offset: from, position: self.position });
+        }
+        self.is_sparse |= header.base_offset > from;
+        grow(pieces, &entry, from, epoch, self.position);
         self.footer.push(id, epoch, self.position, entry);
         self.tallies.entry(id).or_default().add(header);
         self.position += len;
@@ -221,6 +252,9 @@ impl Layout {
         let totals = Sources::new(identity.sources, &self.tallies);
         self.footer.sections.push((SectionKind::EpochStarts, encode_epoch_starts(&self.footer)));
         self.footer.sections.push((SectionKind::Sources, totals.encode()));
+        if self.is_sparse {
+            self.footer.sections.push((SectionKind::Runs, encode_runs(&self.runs)));
+        }
         let footer = self.footer.encode();
         let header = ContainerHeader {
             kind: Kind::Segment,
@@ -239,10 +273,11 @@ impl Layout {
     }
 }
 
-/// A batch behind the ones that are there: in the last piece where it continues it, else in a new one.
-fn grow(pieces: &mut Vec<Piece>, entry: &Entry, leader_epoch: i32, position: u64) {
+/// A batch behind the ones that are there: in the last piece where it continues it, else in a new one. A piece ends with its last batch;
+/// what compaction took away before a batch counts as that batch's.
+fn grow(pieces: &mut Vec<Piece>, entry: &Entry, first_offset: i64, leader_epoch: i32, position: u64) {
     let len = u64::from(entry.len);
-    let (first_offset, last_offset) = (entry.base_offset as i64, entry.last_offset as i64);
+    let last_offset = entry.last_offset as i64;
     match pieces.last_mut() {
         Some(piece)
             if piece.leader_epoch == leader_epoch
@@ -292,17 +327,36 @@ fn joined(short: Vec<Piece>, piece_bytes_max: u64) -> Vec<Piece> {
 }
 
 /// Short pieces of a segment, by its footer: what the manifest may have as one long piece.
-pub fn pieces_of(footer: &Footer) -> BTreeMap<TopicIdPartition, Vec<Piece>> {
+pub fn pieces_of(footer: &Footer) -> Result<BTreeMap<TopicIdPartition, Vec<Piece>>, FormatError> {
     let mut pieces: BTreeMap<TopicIdPartition, Vec<Piece>> = BTreeMap::new();
+    let runs = footer.section(SectionKind::Runs).map(decode_runs).transpose()?;
+    let runs: Option<BTreeMap<u64, i64>> =
+        runs.map(|runs| runs.iter().map(|run| (run.position, run.first_offset)).collect());
     for extent in &footer.extents {
         let pieces = pieces.entry(extent.id).or_default();
         let mut position = extent.position;
         for entry in footer.entries_of(extent) {
-            grow(pieces, entry, extent.leader_epoch, position);
+            let begun = runs.as_ref().map(|runs| runs.get(&position));
+            let first_offset = match (begun, pieces.last()) {
+                // Nothing was taken away.
+                (None, _) => entry.base_offset as i64,
+                (Some(Some(first)), _) => *first,
+                (Some(None), Some(last)) => last.last_offset + 1,
+                (Some(None), None) => {
+                    let detail = format!("{} has batches before its first run", extent.id);
+                    return Err(FormatError::Inconsistent { what: "a segment's runs", detail });
+                }
+            };
+            if first_offset > entry.base_offset as i64 {
+                let detail =
+                    format!("{}: batch {} before offset {first_offset}", extent.id, entry.base_offset);
+                return Err(FormatError::Inconsistent { what: "a segment's runs", detail });
+            }
+            grow(pieces, entry, first_offset, extent.leader_epoch, position);
             position += u64::from(entry.len);
         }
     }
-    pieces
+    Ok(pieces)
 }
 
 fn info_of(id: SegmentId, header: &ContainerHeader) -> SegmentInfo {
@@ -340,8 +394,8 @@ impl SegmentBuilder {
     }
 
     /// As [`SegmentWriter::push`].
-    pub fn push(&mut self, id: TopicIdPartition, batches: Bytes) -> Result<(), SegmentError> {
-        self.layout.push(id, &batches)?;
+    pub fn push(&mut self, id: TopicIdPartition, from: i64, batches: Bytes) -> Result<(), SegmentError> {
+        self.layout.push(id, from, &batches)?;
         self.bytes.extend_from_slice(&batches);
         Ok(())
     }
@@ -414,9 +468,15 @@ impl SegmentWriter {
         self.layout.position - HEADER_LEN as u64
     }
 
-    /// Takes a run of batches of one partition, whose bytes the log has checked.
-    pub async fn push(&mut self, id: TopicIdPartition, batches: Bytes) -> Result<(), SegmentError> {
-        self.layout.push(id, &batches)?;
+    /// Takes a run of batches of one partition, whose bytes the log has checked. `from`: the first of the offsets that they stand for, which
+    /// is before the first batch where compaction took something away.
+    pub async fn push(
+        &mut self,
+        id: TopicIdPartition,
+        from: i64,
+        batches: Bytes,
+    ) -> Result<(), SegmentError> {
+        self.layout.push(id, from, &batches)?;
         self.staged.extend_from_slice(&batches);
         if self.staged.len() >= STEP_BYTES {
             self.flush().await?;
@@ -655,6 +715,30 @@ pub fn decode_epoch_starts(bytes: &[u8]) -> Result<Vec<(TopicIdPartition, i32, u
     Ok(starts)
 }
 
+/// The section [`SectionKind::Runs`].
+fn encode_runs(runs: &[Run]) -> Vec<u8> {
+    let mut out = Encoder::default();
+    out.u32(runs.len() as u32);
+    for run in runs {
+        out.raw(run.id.topic_id.as_bytes());
+        out.i32(run.id.partition);
+        out.i64(run.first_offset);
+        out.u64(run.position);
+    }
+    out.into_vec()
+}
+
+pub fn decode_runs(bytes: &[u8]) -> Result<Vec<Run>, FormatError> {
+    let mut input = Decoder::new(bytes, "a segment's runs");
+    let mut runs = Vec::new();
+    for _ in 0..input.count(36)? {
+        let id = TopicIdPartition { topic_id: Uuid(input.array()?), partition: input.i32()? };
+        runs.push(Run { id, first_offset: input.i64()?, position: input.u64()? });
+    }
+    input.finish()?;
+    Ok(runs)
+}
+
 const _: () = assert!(BATCH_HEADER_LEN == 61);
 
 /// Takes arbitrary bytes for a segment and checks all of it: entry for fuzzing.
@@ -672,5 +756,6 @@ pub fn fuzz_segment(bytes: &[u8]) -> Result<Footer, FormatError> {
     if let Some(starts) = footer.section(SectionKind::EpochStarts) {
         decode_epoch_starts(starts)?;
     }
+    pieces_of(&footer)?;
     Ok(footer)
 }

@@ -85,6 +85,8 @@ pub struct LogSettings {
     pub segment_bytes_max: u64,
     /// How often retention and expiry look.
     pub housekeeping_interval: Duration,
+    /// Compaction, as it is at the start: see [`CompactionLimits`].
+    pub compaction: CompactionLimits,
     /// With a second tier: how long a start waits for it to show that it keeps its promises; if it is silent, it is asked again before
     /// anything is written there. Zero: it is asked only then.
     pub tier_probe_wait: Duration,
@@ -107,6 +109,44 @@ pub struct LogSettings {
     /// Tests only: break a rule on purpose.
     #[cfg(feature = "negative-controls")]
     pub negative_control: Option<NegativeControl>,
+}
+
+/// What of compaction may change while the broker runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CompactionLimits {
+    /// Off: nothing is compacted, whatever topics say.
+    pub enabled: bool,
+    /// Memory for the keys of one round: 24 bytes each …
+    pub keys_bytes_max: u64,
+    /// … in a table that gets so full. What does not fit is left to the next round.
+    pub load_factor: f64,
+    /// Read at a time, one run of batches at least. It is in memory compressed, decompressed, and as it will be.
+    pub read_bytes: u64,
+    /// Read and written at this pace; 0 is without bound.
+    pub bytes_per_second: u64,
+    /// How long it is not looked again when there was nothing to do.
+    pub backoff: Duration,
+}
+
+impl CompactionLimits {
+    /// How long reading so much may take.
+    pub fn time_for(&self, bytes: u64) -> Duration {
+        let micros = bytes.saturating_mul(1_000_000).checked_div(self.bytes_per_second);
+        Duration::from_micros(micros.unwrap_or(0))
+    }
+}
+
+impl Default for CompactionLimits {
+    fn default() -> Self {
+        CompactionLimits {
+            enabled: true,
+            keys_bytes_max: 128 << 20,
+            load_factor: 0.9,
+            read_bytes: 512 << 10,
+            bytes_per_second: 0,
+            backoff: Duration::from_secs(15),
+        }
+    }
 }
 
 #[cfg(feature = "negative-controls")]
@@ -159,6 +199,7 @@ impl Default for LogSettings {
             segment_own_bytes: 32 << 20,
             segment_bytes_max: 128 << 20,
             housekeeping_interval: Duration::from_secs(30),
+            compaction: CompactionLimits::default(),
             tier_probe_wait: Duration::from_secs(5),
             tier_interval: Duration::from_secs(30),
             tier_object_bytes: 16 << 20,
@@ -175,7 +216,7 @@ impl Default for LogSettings {
 }
 
 /// What the log needs to know of a partition's topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PartitionSettings {
     /// −1: for ever.
     pub retention_ms: i64,
@@ -183,7 +224,46 @@ pub struct PartitionSettings {
     pub retention_bytes: i64,
     /// `cleanup.policy` names delete: retention applies.
     pub delete: bool,
+    pub compaction: CompactionPolicy,
     pub tier: TierPolicy,
+}
+
+/// Topics may let in longer batches than they do now; those that are there already should not be a trap.
+const DECOMPRESSED_BYTES_MIN: usize = 256 << 20;
+
+/// How a partition is compacted, by the keys of its topic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompactionPolicy {
+    /// `cleanup.policy` names compact.
+    pub enabled: bool,
+    /// How long a tombstone stays after it was first looked at, and the marker of a transaction of which nothing else is left.
+    pub delete_retention_ms: i64,
+    /// What is younger stays as it is.
+    pub min_lag_ms: i64,
+    /// What is older is a reason to compact, however little it is.
+    pub max_lag_ms: i64,
+    /// The part of the log that has to be dirty, else.
+    pub dirty_ratio_min: f64,
+    /// The newest part of the log is left alone, as Kafka leaves its active segment: it ends when it is so long, or so old.
+    pub segment_bytes: u64,
+    pub segment_ms: i64,
+    /// A batch that is longer when it is decompressed makes its partition uncleanable.
+    pub decompressed_bytes_max: usize,
+}
+
+impl Default for CompactionPolicy {
+    fn default() -> Self {
+        CompactionPolicy {
+            enabled: false,
+            delete_retention_ms: 24 * 3600 * 1000,
+            min_lag_ms: 0,
+            max_lag_ms: i64::MAX,
+            dirty_ratio_min: 0.5,
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 3600 * 1000,
+            decompressed_bytes_max: DECOMPRESSED_BYTES_MIN,
+        }
+    }
 }
 
 /// What of a partition goes into the second tier, and what stays here besides.
@@ -219,6 +299,7 @@ impl Default for PartitionSettings {
             retention_ms: -1,
             retention_bytes: -1,
             delete: false,
+            compaction: CompactionPolicy::default(),
             tier: TierPolicy::default(),
         }
     }
@@ -230,6 +311,18 @@ impl From<&TopicConfig> for PartitionSettings {
             retention_ms: config.retention_ms,
             retention_bytes: config.retention_bytes,
             delete: config.cleanup_policy.delete,
+            compaction: CompactionPolicy {
+                enabled: config.cleanup_policy.compact,
+                delete_retention_ms: config.delete_retention_ms,
+                min_lag_ms: config.min_compaction_lag_ms,
+                max_lag_ms: config.max_compaction_lag_ms,
+                dirty_ratio_min: config.min_cleanable_dirty_ratio,
+                segment_bytes: config.segment_bytes.max(1) as u64,
+                segment_ms: config.segment_ms,
+                decompressed_bytes_max: usize::try_from(config.max_decompressed_message_bytes)
+                    .unwrap_or(0)
+                    .max(DECOMPRESSED_BYTES_MIN),
+            },
             tier: TierPolicy {
                 enabled: config.remote_storage_enable,
                 copies: !config.remote_log_copy_disable,

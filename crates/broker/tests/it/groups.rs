@@ -164,6 +164,54 @@ fn a_history_of_commits_stays_short() {
 }
 
 #[test]
+fn a_compacted_topic_of_offsets_gives_the_same_groups() {
+    story(|| async {
+        let soon = [("log.roll.ms", "100"), ("log.cleaner.min.cleanable.ratio", "0.01")];
+        let mut house = House::with(&[SMALL, &soon].concat()).await;
+        let topic_id = house.create_topic("clicks", 1, &[]).await;
+        find_coordinator(&house).await;
+        loaded(&house).await;
+        for round in 0..3 {
+            for offset in 0..30 {
+                for group in ["simple-1", "simple-2", "simple-3"] {
+                    let offset = round * 100 + offset;
+                    assert_eq!(commit(&house, group, topic_id, offset, None).await, ErrorCode::None);
+                }
+            }
+            // More than one look of the cleaner later.
+            world::task::sleep(Duration::from_secs(60)).await;
+            let records = async |house: &House| {
+                let (mut records, mut end) = (0, 0);
+                for index in 0..2 {
+                    let id = TopicIdPartition::new(house.offsets_topic_id(), index);
+                    let partition = house.log.partition(&id).unwrap();
+                    let offsets = partition.offsets();
+                    let request = commitlog::ReadRequest {
+                        offset: offsets.log_start,
+                        max_bytes: 1 << 20,
+                        min_one_batch: true,
+                        isolation: Default::default(),
+                    };
+                    let read = partition.read(request).await.unwrap().records.to_bytes();
+                    let batches = protocol::batch::split_batches(&read);
+                    records += batches.map(|batch| batch.unwrap().header.record_count).sum::<i32>();
+                    end += offsets.high_watermark;
+                    assert_eq!(partition.compacted_to(), offsets.high_watermark);
+                }
+                (records, end)
+            };
+            let (left, end) = records(&house).await;
+            assert!(left <= 6 && end >= 90 * (round + 1), "{left} records are left of {end}");
+            house = house.restarted().await;
+            loaded(&house).await;
+            for group in ["simple-1", "simple-2", "simple-3"] {
+                assert_eq!(committed(&house, group, topic_id).await, round * 100 + 29);
+            }
+        }
+    });
+}
+
+#[test]
 fn offsets_go_with_their_topic() {
     story(|| async {
         let house = House::with(SMALL).await;

@@ -886,18 +886,16 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     key("listeners", List, "PLAINTEXT://127.0.0.1:9092", "Addresses this broker listens on.")
         .list_not_empty()
         .per_broker(),
-    key("log.cleaner.backoff.ms", Long, "15000", "Pause of the cleaner when there is nothing to compact.")
+    key("log.cleaner.backoff.ms", Long, "15000", "Pause of compaction when there is nothing to do.")
         .min(0)
-        .cluster_wide()
-        .no_effect(COMPACT),
+        .cluster_wide(),
     key(
         "log.cleaner.dedupe.buffer.size",
         Long,
         "134217728",
-        "Memory of the cleaner for the keys it has seen.",
+        "Memory of compaction for keys, 24 bytes each; a log with more dirty keys takes several rounds.",
     )
-    .cluster_wide()
-    .no_effect(COMPACT),
+    .cluster_wide(),
     key(
         "log.cleaner.delete.retention.ms",
         Long,
@@ -905,24 +903,20 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Time that tombstones stay in a compacted topic.",
     )
     .min(0)
-    .cluster_wide()
-    .no_effect(COMPACT),
-    key("log.cleaner.enable", Boolean, "true", "Switches compaction on.").no_effect(COMPACT),
-    key("log.cleaner.io.buffer.load.factor", Double, "0.9", "How full the cleaner lets its key table get.")
-        .cluster_wide()
-        .no_effect(COMPACT),
-    key("log.cleaner.io.buffer.size", Int, "524288", "Memory of the cleaner for reading and writing.")
+    .cluster_wide(),
+    key("log.cleaner.enable", Boolean, "true", "Switches compaction on; false leaves compacted topics as they are."),
+    key("log.cleaner.io.buffer.load.factor", Double, "0.9", "How full compaction lets its table of keys get.")
+        .cluster_wide(),
+    key("log.cleaner.io.buffer.size", Int, "524288", "What compaction reads at a time, one run of batches at least.")
         .min(0)
-        .cluster_wide()
-        .no_effect(COMPACT),
+        .cluster_wide(),
     key(
         "log.cleaner.io.max.bytes.per.second",
         Double,
         "1.7976931348623157E308",
-        "Bytes per second that the cleaner may read and write.",
+        "Bytes per second that compaction reads, twice what is dirty and once what is clean.",
     )
-    .cluster_wide()
-    .no_effect(COMPACT),
+    .cluster_wide(),
     key(
         "log.cleaner.max.compaction.lag.ms",
         Long,
@@ -930,8 +924,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Longest time a record may wait for compaction.",
     )
     .min(1)
-    .cluster_wide()
-    .no_effect(COMPACT),
+    .cluster_wide(),
     key(
         "log.cleaner.min.cleanable.ratio",
         Double,
@@ -939,8 +932,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Share of a log that must be uncompacted before the cleaner starts.",
     )
     .check(Validator::DoubleRange { min: 0.0, max: 1.0 })
-    .cluster_wide()
-    .no_effect(COMPACT),
+    .cluster_wide(),
     key(
         "log.cleaner.min.compaction.lag.ms",
         Long,
@@ -948,8 +940,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Shortest time a record stays before compaction may remove it.",
     )
     .min(0)
-    .cluster_wide()
-    .no_effect(COMPACT),
+    .cluster_wide(),
     key("log.cleaner.threads", Int, "1", "Threads that compact.").min(0).cluster_wide().no_effect(COMPACT),
     key(
         "log.cleanup.policy",
@@ -1087,22 +1078,19 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .null(),
     key("log.retention.ms", Long, "", "Time records are kept; -1 keeps them for ever.").null().cluster_wide(),
-    key("log.roll.hours", Int, "168", "Longest time a segment stays open, in hours.")
-        .min(1)
-        .no_effect(SEGMENT),
+    key("log.roll.hours", Int, "168", "Age at which compaction takes the newest part of a log as well, in hours.")
+        .min(1),
     key("log.roll.jitter.hours", Int, "0", "Random part taken off log.roll.hours.").min(0).no_effect(FILES),
     key("log.roll.jitter.ms", Long, "", "Random part taken off log.roll.ms.")
         .null()
         .cluster_wide()
         .no_effect(FILES),
-    key("log.roll.ms", Long, "", "Longest time a segment stays open.")
+    key("log.roll.ms", Long, "", "Age at which compaction takes the newest part of a log as well.")
         .null()
-        .cluster_wide()
-        .no_effect(SEGMENT),
-    key("log.segment.bytes", Int, "1073741824", "Size of a segment.")
+        .cluster_wide(),
+    key("log.segment.bytes", Int, "1073741824", "Size up to which compaction leaves the newest part of a log alone.")
         .min(1048576)
-        .cluster_wide()
-        .no_effect(SEGMENT),
+        .cluster_wide(),
     key("log.segment.delete.delay.ms", Long, "60000", "Time a deleted file stays on the disk.")
         .min(0)
         .cluster_wide()

@@ -37,7 +37,6 @@ pub static TOPIC_KEYS: &[ConfigKey] = &[
         .behind(&[same("compression.zstd.level")]),
     key("delete.retention.ms", Long, "86400000", "Time that tombstones stay in a compacted topic.")
         .min(0)
-        .no_effect(COMPACT)
         .behind(&[same("log.cleaner.delete.retention.ms")]),
     key(
         "errors.deadletterqueue.group.enable",
@@ -90,7 +89,6 @@ pub static TOPIC_KEYS: &[ConfigKey] = &[
         "Longest time a record may wait for compaction.",
     )
     .min(1)
-    .no_effect(COMPACT)
     .behind(&[same("log.cleaner.max.compaction.lag.ms")]),
     key(
         "max.decompressed.message.bytes",
@@ -134,11 +132,9 @@ pub static TOPIC_KEYS: &[ConfigKey] = &[
         "Share of a log that must be uncompacted before the cleaner starts.",
     )
     .check(Validator::DoubleRange { min: 0.0, max: 1.0 })
-    .no_effect(COMPACT)
     .behind(&[same("log.cleaner.min.cleanable.ratio")]),
     key("min.compaction.lag.ms", Long, "0", "Shortest time a record stays before compaction may remove it.")
         .min(0)
-        .no_effect(COMPACT)
         .behind(&[same("log.cleaner.min.compaction.lag.ms")]),
     key("min.insync.replicas", Int, "1", "In-sync replicas that acks=all needs.")
         .min(1)
@@ -177,9 +173,8 @@ pub static TOPIC_KEYS: &[ConfigKey] = &[
             Synonym { name: "log.retention.hours", factor: 3600000 },
         ],
     ),
-    key("segment.bytes", Int, "1073741824", "Size of a segment.")
+    key("segment.bytes", Int, "1073741824", "Size up to which compaction leaves the newest part of a log alone.")
         .min(1048576)
-        .no_effect(SEGMENT)
         .behind(&[same("log.segment.bytes")]),
     key("segment.index.bytes", Int, "10485760", "Largest size of an offset index.")
         .min(4)
@@ -189,9 +184,8 @@ pub static TOPIC_KEYS: &[ConfigKey] = &[
         .min(0)
         .no_effect(FILES)
         .behind(&[same("log.roll.jitter.ms"), Synonym { name: "log.roll.jitter.hours", factor: 3600000 }]),
-    key("segment.ms", Long, "604800000", "Longest time a segment stays open.")
+    key("segment.ms", Long, "604800000", "Age at which compaction takes the newest part of a log as well.")
         .min(1)
-        .no_effect(SEGMENT)
         .behind(&[same("log.roll.ms"), Synonym { name: "log.roll.hours", factor: 3600000 }]),
     key(
         "unclean.leader.election.enable",

@@ -18,7 +18,7 @@ use catalog::catalog::Notice;
 use catalog::config::{BrokerConfig, LogSync, TopicConfig};
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions};
 use commitlog::tier::TierLimits;
-use commitlog::{CommitLog, LogSettings, LogState, SyncMode};
+use commitlog::{CommitLog, CompactionLimits, LogSettings, LogState, SyncMode};
 use world::bucket::{Bucket, BucketCounters, RealBucket, probe};
 use world::clock::SharedClock;
 use world::disk::{Disk, DiskCounters, DiskError, DiskErrorKind, DiskLock, RealDisk};
@@ -241,6 +241,20 @@ pub fn tier_limits(config: &BrokerConfig) -> TierLimits {
     }
 }
 
+/// What of compaction may change while the broker runs.
+pub fn compaction_limits(config: &BrokerConfig) -> CompactionLimits {
+    let bytes_per_second = config.log_cleaner_io_max_bytes_per_second();
+    CompactionLimits {
+        enabled: config.log_cleaner_enable(),
+        keys_bytes_max: config.log_cleaner_dedupe_buffer_size().max(0) as u64,
+        load_factor: config.log_cleaner_io_buffer_load_factor(),
+        read_bytes: config.log_cleaner_io_buffer_size() as u64,
+        // More than any machine does is no bound.
+        bytes_per_second: if bytes_per_second < 1e12 { bytes_per_second.max(1.0) as u64 } else { 0 },
+        backoff: milliseconds(config.log_cleaner_backoff_ms()),
+    }
+}
+
 fn catalog_options(config: &BrokerConfig, advertised: &[Endpoint]) -> CatalogOptions {
     CatalogOptions {
         node_id: has_chosen_id(config).then(|| config.node_id()),
@@ -330,6 +344,7 @@ fn settings(config: &BrokerConfig) -> LogSettings {
         producer_expiration: milliseconds(config.producer_id_expiration_ms().into()),
         producers_max: config.producer_ids_max() as usize,
         housekeeping_interval: milliseconds(config.log_retention_check_interval_ms()),
+        compaction: compaction_limits(config),
         tier_interval: milliseconds(config.remote_log_manager_task_interval_ms()),
         tier_reads_max: config.remote_log_reader_max_pending_tasks() as usize,
         tier_bytes_per_second: tier_limits(config).bytes_per_second,

@@ -298,6 +298,7 @@ async fn follow_limits(broker: Arc<Broker>, catalog: Arc<Catalog>, server: Arc<S
             raise_open_files(limits.max as u64);
             server.set_connection_limits(limits);
         }
+        log.set_compaction_limits(data::compaction_limits(&config));
         if let Some(tier) = log.tier() {
             tier.set_limits(data::tier_limits(&config));
         }

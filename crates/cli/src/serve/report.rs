@@ -207,7 +207,56 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog) {
         "Bucket: objects that nothing leads to any more and that stay for bucket.replaced.keep.ms.",
         load(&counters.replaced_objects),
     );
-    let more: [(&str, &str, &str, &AtomicU64); 4] = [
+    let compaction = &counters.compaction;
+    let seconds = load(&compaction.nanos) as f64 / 1e9;
+    text.family("ottla_compaction_seconds", "summary", "How long rounds of compaction took.");
+    text.sample("ottla_compaction_seconds_sum", &[], seconds);
+    text.sample("ottla_compaction_seconds_count", &[], load(&compaction.rounds));
+    text.gauge(
+        "ottla_compaction_last_round_timestamp_seconds",
+        "When the last round of compaction ended; 0 before the first.",
+        load(&compaction.last_round_ms) as f64 / 1e3,
+    );
+    text.gauge(
+        "ottla_compaction_keys_max_bytes",
+        "Bound of the memory for keys: log.cleaner.dedupe.buffer.size.",
+        log.compaction_limits().keys_bytes_max,
+    );
+    text.gauge(
+        "kafka_log_logcleanermanager_uncleanable_partitions_count",
+        "Compacted partitions that are left alone until the next start. Not 0: see the log.",
+        load(&compaction.uncleanable_partitions),
+    );
+    text.gauge(
+        "kafka_log_logcleanermanager_uncleanable_bytes",
+        "Bytes of these partitions when they were given up.",
+        load(&compaction.uncleanable_bytes),
+    );
+    let more: [(&str, &str, &str, &AtomicU64); 8] = [
+        (
+            "ottla_compaction_read_bytes_total",
+            "counter",
+            "Bytes of batches that compaction judged.",
+            &compaction.bytes_read,
+        ),
+        (
+            "ottla_compaction_kept_bytes_total",
+            "counter",
+            "Of them, what stayed and was written again.",
+            &compaction.bytes_kept,
+        ),
+        (
+            "ottla_compaction_removed_records_total",
+            "counter",
+            "Records that compaction removed.",
+            &compaction.records_removed,
+        ),
+        (
+            "ottla_compaction_keys_bytes",
+            "gauge",
+            "Memory for the keys of the round under way.",
+            &compaction.keys_bytes,
+        ),
         (
             "ottla_wal_files_recycled_total",
             "counter",

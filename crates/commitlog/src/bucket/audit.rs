@@ -196,7 +196,13 @@ impl Walk<'_> {
             }
             self.audit.segments += 1;
             self.audit.merged_segments += u64::from(is_merged(&footer));
-            let there = pieces_of(&footer);
+            let there = match pieces_of(&footer) {
+                Ok(there) => there,
+                Err(error) => {
+                    self.audit.problems.add(format!("{key}: {error}"));
+                    continue;
+                }
+            };
             for (id, piece) in pieces {
                 match parts(&there, &id, &piece) {
                     Some(_) => self.audit.segment_records += u64::from(piece.record_count),

@@ -70,6 +70,13 @@ impl Changes {
         is_there
     }
 
+    /// Below `to` it is compacted, and nothing of transactions that were aborted is left there (F6). What was put in its place says so.
+    pub fn compacted(&mut self, id: TopicIdPartition, to: i64) {
+        let known = self.partition(id).expect("pieces were put into it");
+        known.compacted_to = known.compacted_to.max(to);
+        known.state.transactions.trim(to);
+    }
+
     /// All shards that have something of topics that are gone.
     pub fn with_dead_topics(&mut self, state: &State) {
         let is_dead = |id: &TopicIdPartition| state.topic_by_id(id.topic_id).is_none();
@@ -85,7 +92,7 @@ impl Changes {
     pub fn trim(&mut self, state: &State, producers_max: usize) {
         for shard in self.new.values_mut() {
             shard.partitions.retain(|id, _| state.topic_by_id(id.topic_id).is_some());
-            for ShardPartition { pieces, state } in shard.partitions.values_mut() {
+            for ShardPartition { pieces, state, .. } in shard.partitions.values_mut() {
                 let dead =
                     pieces.partition_point(|placed| is_below(placed.piece.last_offset, state.log_start));
                 pieces.drain(..dead);

@@ -94,12 +94,14 @@ pub async fn read(bucket: &Arc<dyn Bucket>, inputs: &[Input]) -> Result<Vec<Byte
 
 /// Are these the batches that the manifest says? Damage is not spread (P7).
 fn check(piece: &Piece, bytes: &Bytes) -> Result<(), String> {
+    let is_sparse = piece.is_sparse();
     let (mut next, mut records, mut newest) = (piece.first_offset, 0u64, i64::MIN);
     for batch in split_batches(bytes) {
         let batch = batch.map_err(|error| error.to_string())?;
         batch.verify_crc().map_err(|error| error.to_string())?;
         let header = &batch.header;
-        if (header.base_offset, header.partition_leader_epoch) != (next, piece.leader_epoch) {
+        let is_next = header.base_offset == next || is_sparse && header.base_offset > next;
+        if !is_next || header.partition_leader_epoch != piece.leader_epoch {
             let (offset, epoch) = (header.base_offset, header.partition_leader_epoch);
             let expected = piece.leader_epoch;
             return Err(format!("offset {offset} of epoch {epoch} where {next} of {expected} belongs"));

@@ -184,7 +184,9 @@ async fn try_load(
             let damaged =
                 |detail: String| OpenError::DamagedObject { key: key().unwrap_or_default(), detail };
             partition.restore(known.state.clone());
-            partition.take_pieces(&known.pieces).map_err(|detail| damaged(format!("{id}: {detail}")))?;
+            partition
+                .take_pieces(&known.pieces, known.compacted_to)
+                .map_err(|detail| damaged(format!("{id}: {detail}")))?;
         }
         let mut all = found.remove(id).unwrap_or_default();
         all.sort_by_key(|found| found.extent.first_offset);
@@ -302,7 +304,7 @@ pub async fn follow_manifest(shared: &Shared) -> bool {
         };
         for (id, known) in &shard.partitions {
             let Some(partition) = shared.partition(id) else { continue };
-            if let Err(detail) = partition.take_pieces(&known.pieces) {
+            if let Err(detail) = partition.take_pieces(&known.pieces, known.compacted_to) {
                 shared.set_state(LogState::Failed(format!("{}: {id}: {detail}", head.key)));
             }
         }

@@ -251,13 +251,22 @@ pub fn moved(inputs: &[Input], mut outputs: BTreeMap<TopicIdPartition, Vec<Place
         let made = outputs.get_mut(&moved.id).expect("of every input there is an output");
         let count = made.partition_point(|placed| placed.piece.last_offset <= last);
         moved.to = made.drain(..count).collect();
+        moved.check();
+    }
+    all
+}
+
+impl Moved {
+    /// Both cover the same offsets.
+    pub fn check(&self) {
         let ends = |placed: &[PlacedPiece]| {
             let (first, last) = (placed.first(), placed.last());
             (first.map(|placed| placed.piece.first_offset), last.map(|placed| placed.piece.last_offset))
         };
-        assert_eq!(ends(&moved.from), ends(&moved.to), "{}: what went in came out", moved.id);
+        assert_eq!(ends(&self.from), ends(&self.to), "{}: what went in came out", self.id);
+        let continues = |pair: &[PlacedPiece]| pair[0].piece.last_offset + 1 == pair[1].piece.first_offset;
+        assert!(self.to.windows(2).all(continues), "{}: without gaps: {:?}", self.id, self.to);
     }
-    all
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 mod audit;
 mod blocks;
 mod changes;
+mod compacting;
 mod folder;
 mod graves;
 mod inputs;

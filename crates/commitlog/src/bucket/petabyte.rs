@@ -68,7 +68,7 @@ fn full(segments: i64, uploader: u64, rng: &SeededRng) -> ShardPartition {
     };
     let log_end = segments * RECORDS_OF_A_SEGMENT;
     let state = PartitionCheckpoint { log_end, epochs: vec![(0, 0)], ..PartitionCheckpoint::default() };
-    ShardPartition { pieces: (0..segments).map(placed).collect(), state }
+    ShardPartition { pieces: (0..segments).map(placed).collect(), state, compacted_to: 0 }
 }
 
 fn mib(bytes: u64) -> f64 {

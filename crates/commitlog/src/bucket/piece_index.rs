@@ -134,7 +134,7 @@ async fn fetch(
         return Err(damaged("it is another segment".into()));
     }
     let footer = header.decode_footer(&footer).map_err(|error| damaged(error.to_string()))?;
-    Ok(pieces_of(&footer))
+    pieces_of(&footer).map_err(|error| damaged(error.to_string()))
 }
 
 /// The short pieces that are this one; None: the segment has it otherwise.

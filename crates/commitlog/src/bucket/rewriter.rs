@@ -45,6 +45,7 @@ use super::shards::{ShardError, encoded, heads};
 use super::slot::slot_key;
 use super::takeover::PATIENCE;
 use crate::checkpoint::PartitionCheckpoint;
+use crate::compaction::Schedule;
 use crate::container::{self, Footer, FooterExtent, LogStart};
 use crate::error::ReadError;
 use crate::log::{LogState, Shared};
@@ -57,9 +58,9 @@ use crate::segment::{PIECE_BYTES, SegmentBuilder, SegmentId, SegmentIdentity, Se
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 const UNKNOWN_PAUSE: Duration = Duration::from_millis(200);
 /// Between two tries to change what others change at the same time.
-const OVERTAKEN_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const OVERTAKEN_PAUSE: Duration = Duration::from_millis(50);
 /// Such tries, before all of it is done anew.
-const TRIES_MAX: u32 = 20;
+pub(super) const TRIES_MAX: u32 = 20;
 /// What is damaged is looked at again after this: a store may have had a bad hour.
 const DAMAGED_PAUSE: Duration = Duration::from_secs(600);
 const DELETES_AT_ONCE: usize = 16;
@@ -68,9 +69,9 @@ const LISTED_AT_ONCE: usize = 1000;
 const SLOTS_AHEAD: usize = 4;
 
 pub struct BucketRewriter {
-    shared: Arc<Shared>,
-    bucket: Arc<dyn Bucket>,
-    catalog: Arc<Catalog>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) bucket: Arc<dyn Bucket>,
+    pub(super) catalog: Arc<Catalog>,
     /// Damaged or missing, and until when it is left alone.
     damaged: BTreeMap<Place, Duration>,
     graves: Graves,
@@ -79,11 +80,12 @@ pub struct BucketRewriter {
     merged_at: Option<Duration>,
     /// That manifest, and at which position of the catalog.
     examined: Option<(Vec<u64>, u64)>,
+    pub(super) compaction: Schedule,
 }
 
 /// What cannot be worked on when it is damaged; everything else can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+pub(super) enum Place {
     Wal(u64),
     Segment(SegmentId),
     Shard(u32),
@@ -100,7 +102,7 @@ impl std::fmt::Display for Place {
 }
 
 /// Why a step ends early.
-enum Stop {
+pub(super) enum Stop {
     Damaged(Place, String),
     Error(RewriteError),
 }
@@ -111,8 +113,8 @@ impl<E: Into<RewriteError>> From<E> for Stop {
     }
 }
 
-/// Runs of batches of one partition, with the bytes that they lie in.
-type Run = (TopicIdPartition, Bytes);
+/// Batches of one partition: the first of their offsets, and the bytes that they lie in.
+type Run = (TopicIdPartition, i64, Bytes);
 
 /// What a slot adds to the manifest, of topics that were there when it was read.
 struct SlotIndex {
@@ -130,9 +132,9 @@ struct Job {
 }
 
 /// A segment that is in the bucket, and that nothing leads to yet.
-struct Uploaded {
-    key: String,
-    pieces: BTreeMap<TopicIdPartition, Vec<PlacedPiece>>,
+pub(super) struct Uploaded {
+    pub key: String,
+    pub pieces: BTreeMap<TopicIdPartition, Vec<PlacedPiece>>,
 }
 
 /// What was listed.
@@ -144,7 +146,7 @@ struct Listing {
 
 /// What became of a change.
 #[derive(Debug, PartialEq, Eq)]
-enum Settled {
+pub(super) enum Settled {
     Accepted,
     /// Somebody else has changed the same meanwhile: to be done anew.
     Overtaken,
@@ -163,6 +165,7 @@ impl BucketRewriter {
             swept_at: None,
             merged_at: None,
             examined: None,
+            compaction: Schedule::default(),
         }
     }
 
@@ -199,10 +202,15 @@ impl BucketRewriter {
         let due = self.graves.take_due(now);
         self.delete(due).await;
         follow_manifest(&self.shared).await;
-        for (wal_id, slots) in self.due() {
+        let is_wanted = self.compaction_wants_slots();
+        for (wal_id, slots) in self.due(is_wanted) {
             if !self.damaged.contains_key(&Place::Wal(wal_id)) && self.rewrite(wal_id, slots).await? {
                 return Ok(true);
             }
+        }
+        // What compaction removes need not be merged.
+        if self.compact().await? {
+            return Ok(true);
         }
         let interval = self.shared.settings.bucket_merge_interval;
         if self.merged_at.is_none_or(|at| now.saturating_sub(at) >= interval) {
@@ -220,8 +228,8 @@ impl BucketRewriter {
     }
 
     /// WALs that have slots to rewrite, the oldest first: one that is sealed at once, so that a takeover has little to read; our
-    /// own when enough has come, when what has come is old, or when partitions have gone elsewhere.
-    fn due(&self) -> Vec<(u64, Range<u64>)> {
+    /// own when enough has come, when what has come is old or wanted, or when partitions have gone elsewhere.
+    fn due(&self, is_wanted: bool) -> Vec<(u64, Range<u64>)> {
         let (me, settings) = (self.catalog.wal_id(), &self.shared.settings);
         let state = self.catalog.read();
         let mut due = Vec::new();
@@ -235,7 +243,9 @@ impl BucketRewriter {
                     let many =
                         own.slots >= settings.bucket_rewrite_slots || own.bytes >= settings.rewrite_job_bytes;
                     let old = own.age >= settings.bucket_rewrite_age;
-                    if own.slots > 0 && (many || old || wal.moved_to > wal.mark) {
+                    // Each rewrite costs requests, so what compaction waits for is not fetched commit by commit.
+                    let is_wanted = is_wanted && own.age >= self.shared.compaction_limits().backoff;
+                    if own.slots > 0 && (many || old || is_wanted || wal.moved_to > wal.mark) {
                         due.push((wal_id, wal.mark..wal.mark + own.slots));
                     }
                 }
@@ -255,9 +265,9 @@ impl BucketRewriter {
             true => None,
             false => {
                 let mut builder =
-                    SegmentBuilder::new(PIECE_BYTES, runs.iter().map(|(_, run)| run.len()).sum());
-                for (id, run) in runs {
-                    builder.push(id, run)?;
+                    SegmentBuilder::new(PIECE_BYTES, runs.iter().map(|(_, _, run)| run.len()).sum());
+                for (id, from, run) in runs {
+                    builder.push(id, from, run)?;
                 }
                 Some(self.upload(builder, vec![source]).await?)
             }
@@ -309,7 +319,7 @@ impl BucketRewriter {
         let mut changes = Changes::of(old);
         let mut ends = BTreeMap::new();
         let mut job = Job { to: slots.start, slots: Vec::new(), runs: Vec::new() };
-        let mut runs: BTreeMap<(u32, TopicIdPartition), Vec<(i64, Bytes)>> = BTreeMap::new();
+        let mut runs: BTreeMap<(u32, TopicIdPartition), Vec<(FooterExtent, Bytes)>> = BTreeMap::new();
         let mut bytes = 0;
         let fetch = async |slot: u64| {
             let key = slot_key(wal_id, slot);
@@ -339,7 +349,7 @@ impl BucketRewriter {
                 let at = extent.position as usize;
                 let run = object.slice(at..at + extent.len as usize);
                 let place = (shard_of(&extent.id), extent.id);
-                runs.entry(place).or_default().push((extent.last_offset as i64, run));
+                runs.entry(place).or_default().push((*extent, run));
             }
             job.slots.push(index);
             bytes += object.len() as u64;
@@ -350,9 +360,8 @@ impl BucketRewriter {
         }
         for ((_, id), some) in runs {
             let log_start = changes.partition(id).expect("it was taken").state.log_start;
-            job.runs.extend(
-                some.into_iter().filter(|(last, _)| !is_below(*last, log_start)).map(|(_, run)| (id, run)),
-            );
+            let live = some.into_iter().filter(|(extent, _)| !is_below(extent.last_offset as i64, log_start));
+            job.runs.extend(live.map(|(extent, run)| (id, extent.first_offset as i64, run)));
         }
         Ok(Some(job))
     }
@@ -443,7 +452,7 @@ impl BucketRewriter {
     }
 
     /// The manifest as the catalog has it now, but for shards that cannot be read. None: it moves.
-    async fn shards(&self) -> Result<Option<AllShards>, Stop> {
+    pub(super) async fn shards(&self) -> Result<Option<AllShards>, Stop> {
         let (mut heads, position) = {
             let state = self.catalog.read();
             (heads(&state), state.position())
@@ -473,7 +482,11 @@ impl BucketRewriter {
     }
 
     /// A segment: stored, read back, and equal to what it was made of.
-    async fn upload(&self, builder: SegmentBuilder, sources: Vec<SegmentSource>) -> Result<Uploaded, Stop> {
+    pub(super) async fn upload(
+        &self,
+        builder: SegmentBuilder,
+        sources: Vec<SegmentSource>,
+    ) -> Result<Uploaded, Stop> {
         let mut nonce = [0; 16];
         self.shared.rng.fill(&mut nonce);
         let identity = SegmentIdentity {
@@ -499,7 +512,7 @@ impl BucketRewriter {
     }
 
     /// Makes new versions of shards the truth, with a record that says so, or takes back what was uploaded for it.
-    async fn change(
+    pub(super) async fn change(
         &mut self,
         changes: Changes,
         records: impl Fn(Vec<ShardChange>) -> Vec<MetadataRecord>,
@@ -546,7 +559,7 @@ impl BucketRewriter {
         })
     }
 
-    async fn delete_unused(&self, keys: Vec<String>) -> Result<(), Stop> {
+    pub(super) async fn delete_unused(&self, keys: Vec<String>) -> Result<(), Stop> {
         let unused = self.unused(keys).await?;
         self.delete(unused).await;
         Ok(())
@@ -680,8 +693,8 @@ impl BucketRewriter {
             let (window, behind) = rest.split_at(inputs::window(rest));
             match inputs::read(&self.bucket, window).await {
                 Ok(read) => {
-                    for ((id, _), bytes) in window.iter().zip(read) {
-                        builder.push(*id, bytes)?;
+                    for ((id, placed), bytes) in window.iter().zip(read) {
+                        builder.push(*id, placed.piece.first_offset, bytes)?;
                     }
                 }
                 Err(error) => return self.unreadable(error).await,
@@ -696,7 +709,7 @@ impl BucketRewriter {
     }
 
     /// The inputs in pieces that can be read by themselves.
-    async fn cut(&self, inputs: &[Input]) -> Result<Option<Vec<Input>>, Stop> {
+    pub(super) async fn cut(&self, inputs: &[Input]) -> Result<Option<Vec<Input>>, Stop> {
         let index = &self.shared.medium.bucket().pieces;
         let mut short = Vec::with_capacity(inputs.len());
         for (id, placed) in inputs {
@@ -718,7 +731,7 @@ impl BucketRewriter {
     }
 
     /// What is missing is no damage before we know what others did (R15).
-    async fn unreadable<T>(&self, error: InputError) -> Result<Option<T>, Stop> {
+    pub(super) async fn unreadable<T>(&self, error: InputError) -> Result<Option<T>, Stop> {
         match error {
             InputError::Bucket(error) => Err(error.into()),
             InputError::Damaged(id, detail) => Err(Stop::Damaged(Place::Segment(id), detail)),
@@ -831,12 +844,12 @@ impl BucketRewriter {
     }
 }
 
-fn all_lead(state: &State, heads: &[(u32, Str)]) -> bool {
+pub(super) fn all_lead(state: &State, heads: &[(u32, Str)]) -> bool {
     heads.iter().all(|(shard, object)| state.manifest(*shard).is_some_and(|head| head.object == *object))
 }
 
 /// All of them in one request: they count together or not at all.
-fn manifest_records(shards: Vec<ShardChange>) -> Vec<MetadataRecord> {
+pub(super) fn manifest_records(shards: Vec<ShardChange>) -> Vec<MetadataRecord> {
     let record = |change: ShardChange| MetadataRecord::ManifestShard {
         shard: change.shard,
         from_version: change.from_version,

@@ -36,6 +36,8 @@ pub struct ShardPartition {
     pub pieces: Vec<PlacedPiece>,
     /// Without extents in a WAL.
     pub state: PartitionCheckpoint,
+    /// Below this offset only the newest record of each key is left; 0: it was never compacted.
+    pub compacted_to: i64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +54,12 @@ impl BucketShard {
             number: self.number,
             version: self.version,
             partitions: self.partitions.iter().map(pieces).collect(),
+            compacted: self
+                .partitions
+                .iter()
+                .filter(|(_, partition)| partition.compacted_to > 0)
+                .map(|(id, partition)| (*id, partition.compacted_to))
+                .collect(),
         };
         let states = self.partitions.iter().map(|(id, partition)| (*id, partition.state.clone()));
         let states = Checkpoint { partitions: states.collect(), ..Checkpoint::default() };
@@ -100,9 +108,10 @@ impl BucketShard {
                 let detail = format!("the pieces of {id} end at {ends:?}, its state at {}", state.log_end);
                 return Err(FormatError::Inconsistent { what: WHAT, detail });
             }
-            partitions.insert(id, ShardPartition { pieces, state });
+            let compacted_to = shard.compacted.remove(&id).unwrap_or_default();
+            partitions.insert(id, ShardPartition { pieces, state, compacted_to });
         }
-        match shard.partitions.keys().next() {
+        match shard.partitions.keys().chain(shard.compacted.keys()).next() {
             Some(id) => {
                 Err(FormatError::Inconsistent { what: WHAT, detail: format!("{id} has pieces and no state") })
             }
@@ -136,7 +145,7 @@ pub fn beginning_at(id: TopicIdPartition, offset: i64, uploader: u64) -> (u32, S
         ..Default::default()
     };
     let number = crate::manifest::shard_of(&id);
-    let partitions = BTreeMap::from([(id, ShardPartition { pieces: Vec::new(), state })]);
+    let partitions = BTreeMap::from([(id, ShardPartition { state, ..Default::default() })]);
     let shard = BucketShard { number, version: 1, partitions };
     let bytes = shard.encode();
     let key = super::folder::manifest_key(uploader, &format!("{:016x}-{}", 0, shard.object(&bytes)));
@@ -263,8 +272,9 @@ mod tests {
         let trimmed = ShardPartition {
             pieces: Vec::new(),
             state: PartitionCheckpoint { log_start: 3, log_end: 3, ..PartitionCheckpoint::default() },
+            compacted_to: 0,
         };
-        let full = ShardPartition { pieces: vec![PlacedPiece { segment, piece }], state };
+        let full = ShardPartition { pieces: vec![PlacedPiece { segment, piece }], state, compacted_to: 0 };
         BucketShard { number: 3, version: 8, partitions: BTreeMap::from([(id(0), full), (id(1), trimmed)]) }
     }
 
@@ -279,6 +289,14 @@ mod tests {
             assert!(BucketShard::decode(&damaged).is_err(), "byte {at}");
         }
         assert!(BucketShard::decode(&bytes[..bytes.len() - 1]).is_err() && BucketShard::decode(b"").is_err());
+    }
+
+    #[test]
+    fn how_far_it_is_compacted_is_read_as_it_was_written() {
+        let mut compacted = shard();
+        compacted.partitions.values_mut().next().unwrap().compacted_to = 8;
+        assert_eq!(BucketShard::decode(&compacted.encode()).unwrap(), compacted);
+        assert_ne!(compacted.encode(), shard().encode());
     }
 
     #[test]

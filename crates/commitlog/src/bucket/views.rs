@@ -424,7 +424,7 @@ async fn follow_manifest(
             continue;
         }
         let Some(known) = shard.partitions.get(id) else { continue };
-        partition.follow_manifest(&known.state, &known.pieces).map_err(|detail| {
+        partition.follow_manifest(&known.state, &known.pieces, known.compacted_to).map_err(|detail| {
             OpenError::DamagedObject { key: head.key.clone(), detail: format!("{id}: {detail}") }
         })?;
     }

@@ -433,7 +433,7 @@ impl Offloader {
                         let full = std::mem::take(&mut builder);
                         self.upload(full, std::mem::take(&mut sources), uploaded).await?;
                     }
-                    builder.push(id, bytes)?;
+                    builder.push(id, extent.first_offset.max(*from), bytes)?;
                     sources.insert(source_of(extent));
                 }
                 if let Some(error) = error {

@@ -23,7 +23,7 @@ const NEVER: Duration = Duration::from_secs(1_000_000);
 /// More requests than a merge takes.
 const STEPS_MAX: u64 = 200;
 
-fn settings() -> LogSettings {
+pub fn settings() -> LogSettings {
     LogSettings {
         linger: Duration::from_millis(50),
         puts_per_second: 20,
@@ -44,7 +44,7 @@ fn settings() -> LogSettings {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
+pub enum Trouble {
     /// The process goes before the request is sent.
     Dies,
     /// It goes when the request has had its effect.
@@ -120,14 +120,14 @@ impl Bucket for Troubled {
     }
 }
 
-struct Node {
-    process: Process,
-    at: Arc<AtomicU64>,
-    catalog: Arc<Catalog>,
-    log: Arc<CommitLog>,
+pub struct Node {
+    pub process: Process,
+    pub at: Arc<AtomicU64>,
+    pub catalog: Arc<Catalog>,
+    pub log: Arc<CommitLog>,
 }
 
-async fn start(store: &MemBucket, rng: &SeededRng, trouble: Trouble, settings: LogSettings) -> Node {
+pub async fn start(store: &MemBucket, rng: &SeededRng, trouble: Trouble, settings: LogSettings) -> Node {
     let (process, seed) = (Process::new(), rng.below(u64::MAX));
     let at = Arc::new(AtomicU64::new(0));
     let bucket = Troubled { inner: store.client(), process: process.clone(), trouble, at: at.clone() };
@@ -178,13 +178,13 @@ async fn check(log: &CommitLog, count: i64, when: &str) {
     }
 }
 
-async fn audited(store: &MemBucket) -> Audit {
+pub async fn audited(store: &MemBucket) -> Audit {
     let shared: Arc<dyn Bucket> = Arc::new(store.clone());
     audit(&shared).await.unwrap()
 }
 
 /// Everything that is due, in the process: it may not come to an end.
-async fn rewrite(node: &Node) -> bool {
+pub async fn rewrite(node: &Node) -> bool {
     let log = node.log.clone();
     let rewriting = node.process.spawn(async move { while log.rewrite().await.unwrap_or(false) {} });
     task::timeout(Duration::from_secs(300), rewriting).await.is_ok()

@@ -6,6 +6,7 @@ mod bucket_log;
 mod bucket_merge;
 mod bucket_named;
 mod bucket_wal;
+mod compaction;
 mod controls;
 #[path = "../../../protocol/tests/it/counting.rs"]
 mod counting;

@@ -14,6 +14,7 @@
 //! * [`BatchHeader`] reads and checks the header; [`Batch`] is a header with its bytes.
 //! * [`Batch::records`] walks records lazily; keys and values are slices.
 //! * [`BatchBuilder`] writes batches, for clients, coordinators and recompression.
+//! * [`retained`] and [`emptied`] are what compaction leaves of a batch.
 //! * [`produce`] judges what a client sends, as Kafka's `ProduceRequest`, `UnifiedLog` and `LogValidator` do.
 //!
 //! Sources: Kafka's `DefaultRecordBatch`, `DefaultRecord`, `LogValidator`; KIP-98 (format 2), KIP-32
@@ -25,6 +26,7 @@ mod error;
 mod header;
 pub mod produce;
 mod record;
+mod retain;
 mod varint;
 
 pub use builder::{BatchBuilder, record_len};
@@ -36,6 +38,7 @@ pub use header::{
     set_producer, set_timestamps,
 };
 pub use record::{Header, HeaderRef, Headers, Record, RecordRef, Records, RecordsRef};
+pub use retain::{emptied, retained};
 
 use bytes::Bytes;
 

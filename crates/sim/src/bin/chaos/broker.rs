@@ -108,6 +108,14 @@ impl Broker {
         Ok(self.child.try_wait()?)
     }
 
+    /// The most memory that it ever had, in bytes.
+    pub fn memory_max(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        Ok(kib.context("no VmHWM in /proc")? << 10)
+    }
+
     /// kill -9.
     pub fn kill(mut self) -> anyhow::Result<()> {
         self.child.kill()?;

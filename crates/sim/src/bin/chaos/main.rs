@@ -1,4 +1,4 @@
-//! `cargo xtask chaos kill|power|disk|cluster|upgrade`: real processes, real clients, a real file system; the history checker has the last word.
+//! `cargo xtask chaos kill|power|disk|cluster|upgrade|compaction`: real processes, real clients, a real file system; the history checker has the last word.
 //!
 //! Two families of idempotent producers (librdkafka and kafka-clients) send for ever while the broker dies again and again;
 //! at the end they flush, and the whole log is read back and checked against what they were told.
@@ -6,6 +6,7 @@
 
 mod broker;
 mod cluster;
+mod compaction;
 mod disk;
 mod file_system;
 mod kill;
@@ -35,6 +36,8 @@ enum What {
     Cluster(Cluster),
     /// A rolling upgrade under load: from one build to one that knows another feature level.
     Upgrade(Upgrade),
+    /// Log compaction under load, with kill -9 in between, checked over a million keys.
+    Compaction(Compaction),
 }
 
 #[derive(Args)]
@@ -149,6 +152,42 @@ pub struct Upgrade {
     cluster: Cluster,
 }
 
+#[derive(Args, Clone)]
+pub struct Compaction {
+    /// The ottla binary under test.
+    #[arg(long, env = "OTTLA_BIN")]
+    bin: PathBuf,
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: usize,
+    #[arg(long, default_value_t = 20)]
+    kills: u32,
+    /// The longest time between two kills. A broker looks for something to compact five seconds after its start.
+    #[arg(long, default_value_t = 15_000)]
+    between_ms: u64,
+    /// After every so many kills everything is read and checked.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    check_every: u32,
+    #[arg(long, default_value_t = 3)]
+    producers: usize,
+    /// Records per second and producer.
+    #[arg(long, default_value_t = 15_000)]
+    rate: u32,
+    /// Partitions of the topic.
+    #[arg(long, default_value_t = 4)]
+    partitions: i32,
+    /// Memory of the broker for keys (log.cleaner.dedupe.buffer.size): far too little for a partition's, so that it takes several rounds.
+    #[arg(long, default_value_t = 3 << 20)]
+    keys_bytes: u64,
+    /// A broker that takes more fails the run.
+    #[arg(long, default_value_t = 700)]
+    memory_max_mib: u64,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// An empty bucket, instead of a directory.
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
 fn key_and_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("want KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -160,6 +199,7 @@ fn main() -> anyhow::Result<()> {
         What::Power(args) => power::run(&args),
         What::Disk(args) => disk::run(&args),
         What::Cluster(args) => cluster::run(&args, cluster::Story::Faults),
+        What::Compaction(args) => compaction::run(&args),
         What::Upgrade(args) => cluster::run(&args.cluster, cluster::Story::Upgrade(&args.newer_bin)),
     }
 }
