@@ -41,7 +41,7 @@ pub use error::{AppendError, CommitError, EndTransactionError, OpenError, ReadEr
 pub use log::{CommitLog, LogCounters, LogState, Together};
 pub use partition::{
     AbortedTransaction, ActiveProducer, AppendOptions, EndTransaction, FetchWait, Isolation, Offsets, Origin,
-    Partition, Read, ReadRequest, TimestampOffset,
+    Partition, Read, ReadRequest, TimestampOffset, Verification,
 };
 pub use rewrite::RewriteError;
 #[cfg(feature = "negative-controls")]

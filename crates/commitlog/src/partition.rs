@@ -1,6 +1,6 @@
 //! One partition: its offsets, its extents, its producers; append, read, trim.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -81,6 +81,9 @@ pub(crate) struct Inner {
     pub transactions: Transactions,
     /// Stamps of the transactions that are open as of the log's end, by producer id (T2).
     open_at_end: BTreeMap<i64, i64>,
+    /// Questions to coordinators that no marker has overtaken, by producer id (T4). As many as requests under way.
+    verifications: BTreeMap<i64, BTreeSet<u64>>,
+    last_verification: u64,
     /// (epoch, first offset of it), ascending (F10).
     pub epochs: Vec<(i32, i64)>,
     pub deleted: bool,
@@ -131,12 +134,30 @@ pub struct AppendOptions {
     pub origin: Origin,
     /// When its transaction began, by the coordinator; −1 when that was not said (T2).
     pub transaction_stamp: i64,
+    pub verification: Verification,
 }
 
 impl Default for AppendOptions {
     fn default() -> Self {
-        Self { leader_epoch: 0, origin: Origin::Client, transaction_stamp: NO_STAMP }
+        Self {
+            leader_epoch: 0,
+            origin: Origin::Client,
+            transaction_stamp: NO_STAMP,
+            verification: Verification::Unasked,
+        }
     }
+}
+
+/// What a batch of a transaction has to show before it may begin that transaction in a partition (T3, T4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verification {
+    /// The caller answers for it himself.
+    #[default]
+    Unasked,
+    /// The transaction has begun here; should it have ended meanwhile, the batch is refused.
+    Begun,
+    /// The coordinator said yes, and no marker has come since it was asked.
+    Asked(u64),
 }
 
 /// A marker: how a transaction ends in a partition.
@@ -244,6 +265,8 @@ impl Partition {
             producers: Producers::default(),
             transactions: Transactions::default(),
             open_at_end: BTreeMap::new(),
+            verifications: BTreeMap::new(),
+            last_verification: 0,
             epochs: Vec::new(),
             deleted: false,
             leaving: Leaving::No,
@@ -326,10 +349,13 @@ impl Partition {
         }
         let transactional = sequenced.filter(|_| header.is_transactional());
         let max = self.shared.settings.aborted_transactions_max;
-        if let Some(Sequenced { producer_id, .. }) = sequenced {
+        if let Some(Sequenced { producer_id, epoch, .. }) = sequenced {
             let is_open = inner.open_at_end.contains_key(&producer_id);
             if is_open && transactional.is_none() {
                 return Err(AppendError::NotInTransaction { producer_id });
+            }
+            if transactional.is_some() && !inner.is_verified(producer_id, epoch, options.verification) {
+                return Err(AppendError::NotVerified { producer_id });
             }
             if !is_open && transactional.is_some() && inner.transactions.aborted_count() >= max {
                 return Err(AppendError::TooManyAborted { max });
@@ -364,6 +390,31 @@ impl Partition {
         })
     }
 
+    /// To be called before a coordinator is asked whether a transaction may begin here (T3). Any marker of the producer that comes
+    /// from here on takes the answer's worth (T4): it may have been given before the transaction ended.
+    pub fn verification(&self, producer_id: i64, producer_epoch: i16) -> Verification {
+        let mut inner = self.inner.lock();
+        if inner.has_begun(producer_id, producer_epoch) {
+            return Verification::Begun;
+        }
+        inner.last_verification += 1;
+        let number = inner.last_verification;
+        inner.verifications.entry(producer_id).or_default().insert(number);
+        Verification::Asked(number)
+    }
+
+    /// The answer came, and was used or not.
+    pub fn forget_verification(&self, producer_id: i64, verification: Verification) {
+        let Verification::Asked(number) = verification else { return };
+        let mut inner = self.inner.lock();
+        if let Some(asked) = inner.verifications.get_mut(&producer_id) {
+            asked.remove(&number);
+            if asked.is_empty() {
+                inner.verifications.remove(&producer_id);
+            }
+        }
+    }
+
     /// Gives a batch that was checked its offsets, and lets it wait for the next commit.
     fn enqueue(
         self: &Arc<Self>,
@@ -390,7 +441,7 @@ impl Partition {
     /// Ends a transaction with a marker, see [`crate::CommitLog::end_transaction`]. One that names another transaction than the one
     /// that is open here is a repeated or a late one: a duplicate, which waits for what of the producer is in flight, since the
     /// marker that did it may be.
-    pub(crate) fn end_transaction(
+    pub fn end_transaction(
         self: &Arc<Self>,
         marker: EndTransaction,
         leader_epoch: i32,
@@ -404,6 +455,9 @@ impl Partition {
         self.shared.check_room(&options, batch.bytes.len())?;
         let mut inner = self.inner.lock();
         inner.check_takes_appends()?;
+        if !broken::rule("stale-verification") {
+            inner.verifications.remove(&producer_id);
+        }
         let is_known = |stamp: i64| stamp != NO_STAMP;
         let is_open = inner.open_at_end.get(&producer_id).is_some_and(|stamp| {
             let named = marker.transaction_stamp;
@@ -1346,6 +1400,24 @@ impl Inner {
             _ if self.deleted => Err(AppendError::Deleted),
             Leaving::No => Ok(()),
             Leaving::Draining | Leaving::Gone | Leaving::Elsewhere => Err(AppendError::NotLeader),
+        }
+    }
+
+    /// Is a transaction of this very producer open as of the log's end?
+    fn has_begun(&self, producer_id: i64, epoch: i16) -> bool {
+        self.open_at_end.contains_key(&producer_id) && self.producers.epoch(producer_id) == Some(epoch)
+    }
+
+    fn is_verified(&self, producer_id: i64, epoch: i16, verification: Verification) -> bool {
+        let is_open = self.open_at_end.contains_key(&producer_id);
+        match verification {
+            Verification::Unasked => true,
+            // What an older epoch has begun has to end first.
+            _ if is_open => self.has_begun(producer_id, epoch),
+            Verification::Begun => false,
+            Verification::Asked(number) => {
+                self.verifications.get(&producer_id).is_some_and(|asked| asked.contains(&number))
+            }
         }
     }
 
