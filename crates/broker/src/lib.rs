@@ -14,6 +14,7 @@ mod broker;
 mod cluster;
 mod configs;
 mod connection;
+mod coordinators;
 mod counters;
 mod elsewhere;
 mod error;
