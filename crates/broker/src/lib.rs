@@ -32,6 +32,7 @@ mod producer_ids;
 mod request;
 mod resources;
 mod topics;
+mod transactions;
 
 pub use apis::{Api, TABLE as APIS};
 pub use broker::{Broker, BrokerOptions, Endpoint, StartError};
@@ -42,3 +43,4 @@ pub use groups::GroupCounts;
 pub use limits::Limits;
 pub use peers::{INTER_BROKER_LISTENER, Peer, PeerCalls, Peers, Progress};
 pub use request::{CloseReason, Handling, Outcome};
+pub use transactions::TransactionCounts;

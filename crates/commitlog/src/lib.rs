@@ -47,3 +47,4 @@ pub use rewrite::RewriteError;
 #[cfg(feature = "negative-controls")]
 pub use settings::NegativeControl;
 pub use settings::{LogSettings, PartitionSettings, SyncMode, TierPolicy};
+pub use transactions::NO_STAMP;

@@ -8,8 +8,10 @@ use std::ops::RangeInclusive;
 use protocol::ApiKey;
 use protocol::wire::{DecodeError, Reader};
 
-use crate::request::{Handling, RequestContext, sequential};
+use crate::request::{Handling, RequestContext, sequential, sequential_or_close};
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
@@ -26,7 +28,9 @@ mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
+mod describe_transactions;
 mod elect_leaders;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -38,6 +42,7 @@ mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -45,7 +50,9 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod txn_offset_commit;
 mod update_features;
+mod write_txn_markers;
 
 type Handler = fn(RequestContext, Reader) -> Result<Handling, DecodeError>;
 
@@ -93,6 +100,15 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::OffsetForLeaderEpoch, 2..=4, |context, body| {
         sequential(context, body, offset_for_leader_epoch::handle)
     }),
+    api(ApiKey::AddPartitionsToTxn, 0..=5, |context, body| {
+        sequential_or_close(context, body, add_partitions_to_txn::handle)
+    }),
+    api(ApiKey::AddOffsetsToTxn, 0..=4, |context, body| {
+        sequential_or_close(context, body, add_offsets_to_txn::handle)
+    }),
+    api(ApiKey::EndTxn, 0..=5, |context, body| sequential_or_close(context, body, end_txn::handle)),
+    api(ApiKey::WriteTxnMarkers, 1..=2, |context, body| sequential(context, body, write_txn_markers::handle)),
+    api(ApiKey::TxnOffsetCommit, 0..=5, |context, body| sequential(context, body, txn_offset_commit::handle)),
     api(ApiKey::DescribeConfigs, 1..=4, |context, body| sequential(context, body, describe_configs::handle)),
     api(ApiKey::AlterConfigs, 0..=2, |context, body| sequential(context, body, alter_configs::handle)),
     api(ApiKey::AlterReplicaLogDirs, 1..=2, |context, body| {
@@ -119,6 +135,12 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::DescribeCluster, 0..=2, |context, body| sequential(context, body, describe_cluster::handle)),
     api(ApiKey::DescribeProducers, 0..=0, |context, body| {
         sequential(context, body, describe_producers::handle)
+    }),
+    api(ApiKey::DescribeTransactions, 0..=0, |context, body| {
+        sequential(context, body, describe_transactions::handle)
+    }),
+    api(ApiKey::ListTransactions, 0..=2, |context, body| {
+        sequential(context, body, list_transactions::handle)
     }),
     api(ApiKey::ListConfigResources, 0..=1, |context, body| {
         sequential(context, body, list_config_resources::handle)

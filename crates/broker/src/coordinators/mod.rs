@@ -141,6 +141,10 @@ pub trait StateMachine: Send + Sized + 'static {
         place: Option<Self::SnapshotPlace>,
         bytes_max: usize,
     ) -> (Vec<Record>, Option<Self::SnapshotPlace>);
+    /// Is something here that the log has refused? Then nothing is asked of it any more, and it is read anew.
+    fn is_lost(&self) -> bool {
+        false
+    }
     /// Whoever waits is sent away; the state stays in the log.
     fn unload(&mut self, error: ErrorCode, effects: &mut Effects<Self::Answer>);
 }

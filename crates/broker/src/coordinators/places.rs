@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use catalog::{Catalog, PartitionInfo, Topic};
 use commitlog::CommitLog;
+use futures_util::future::{BoxFuture, join};
 use parking_lot::{Mutex, RwLock};
 use protocol::{ErrorCode, Str, TopicIdPartition, Uuid};
 use tokio::sync::Semaphore;
@@ -38,8 +39,12 @@ pub(crate) struct CoordinatorOptions {
     pub freshness: Arc<Freshness>,
 }
 
+/// What goes on beside a runtime, until that is stopped.
+pub(crate) type Beside<M> = Box<dyn Fn(Arc<PartitionRuntime<M>>) -> BoxFuture<'static, ()> + Send + Sync>;
+
 pub(crate) struct Coordinators<M: StateMachine> {
     options: CoordinatorOptions,
+    beside: Option<Beside<M>>,
     known: RwLock<Arc<Places<M>>>,
     loads: Arc<Semaphore>,
     /// The newest task of each partition; those of runtimes that were stopped may still have something to land.
@@ -63,9 +68,10 @@ enum Place<M: StateMachine> {
 }
 
 impl<M: StateMachine> Coordinators<M> {
-    pub fn new(options: CoordinatorOptions) -> Self {
+    pub fn new(options: CoordinatorOptions, beside: Option<Beside<M>>) -> Self {
         Self {
             options,
+            beside,
             known: RwLock::new(Arc::new(Places { topic: None, places: Vec::new() })),
             loads: Arc::new(Semaphore::new(LOADS_AT_ONCE)),
             tasks: Mutex::default(),
@@ -74,9 +80,9 @@ impl<M: StateMachine> Coordinators<M> {
     }
 
     /// To be called when the catalog has changed, and when the log has opened or closed partitions: starts and stops what follows
-    /// from it. Answers the runtimes that are new.
-    pub fn follow_leaders(&self, settings: &Arc<M::Settings>) -> Vec<Arc<PartitionRuntime<M>>> {
-        self.follow(settings).1
+    /// from it.
+    pub fn follow_leaders(&self, settings: &Arc<M::Settings>) {
+        self.follow(settings);
     }
 
     /// The runtime of a key's partition.
@@ -142,14 +148,14 @@ impl<M: StateMachine> Coordinators<M> {
                 return known.clone();
             }
         }
-        self.follow(settings).0
+        self.follow(settings)
     }
 
     /// Runs what this broker leads and nothing else.
-    fn follow(&self, settings: &Arc<M::Settings>) -> (Arc<Places<M>>, Vec<Arc<PartitionRuntime<M>>>) {
+    fn follow(&self, settings: &Arc<M::Settings>) -> Arc<Places<M>> {
         let mut known = self.known.write();
         if self.is_stopped.load(Ordering::Acquire) {
-            return (known.clone(), Vec::new());
+            return known.clone();
         }
         // Read behind the lock: of two who look at the same time the one with the older view must not have the last word.
         let mut next = Places { topic: self.topic(), places: Vec::new() };
@@ -161,10 +167,11 @@ impl<M: StateMachine> Coordinators<M> {
         for gone in known.runtimes().filter(|runtime| !next.has(runtime)) {
             gone.stop();
         }
-        let new: Vec<_> = next.runtimes().filter(|runtime| !known.has(runtime)).cloned().collect();
-        new.iter().for_each(|runtime| self.run(runtime.clone()));
+        for new in next.runtimes().filter(|runtime| !known.has(runtime)) {
+            self.run(new.clone());
+        }
         *known = Arc::new(next);
-        (known.clone(), new)
+        known.clone()
     }
 
     /// The place of a partition now: the runtime that is known, if its leadership and its log are still the same.
@@ -196,6 +203,7 @@ impl<M: StateMachine> Coordinators<M> {
 
     fn run(&self, runtime: Arc<PartitionRuntime<M>>) {
         let (id, catalog, loads) = (runtime.id(), self.options.catalog.clone(), self.loads.clone());
+        let beside = self.beside.as_ref().map(|beside| beside(runtime.clone()));
         let mut tasks = self.tasks.lock();
         let earlier = tasks.remove(&id);
         let task = task::spawn(async move {
@@ -204,7 +212,11 @@ impl<M: StateMachine> Coordinators<M> {
                 let _ = earlier.await;
             }
             let current_topic_id = move |name: &Str| catalog.read().topic(name).map(|topic| topic.id);
-            runtime.run(&loads, current_topic_id).await;
+            let run = runtime.run(&loads, current_topic_id);
+            match beside {
+                Some(beside) => drop(join(run, beside).await),
+                None => run.await,
+            }
         });
         tasks.insert(id, task);
     }

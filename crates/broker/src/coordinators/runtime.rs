@@ -184,27 +184,24 @@ impl<M: StateMachine> PartitionRuntime<M> {
     }
 
     /// Ends a transaction with a marker. The log says whether it is the one that is open here; what it says and the event come
-    /// under one lock, so the state changes where the marker stands.
-    pub async fn end_transaction(
+    /// under one lock, so the state changes where the marker stands. It stands in the log's queue on return.
+    pub fn end_transaction(
         &self,
         settings: &Arc<M::Settings>,
         marker: EndTransaction,
-    ) -> Result<M::Answer, ErrorCode> {
-        let answer = {
-            let mut inner = self.inner.lock();
-            self.check_ready(&inner)?;
-            inner.shard.set_settings(settings.clone());
-            let appended = self.partition.end_transaction(marker, self.leader_epoch);
-            let appended = appended.map_err(|error| answer_code(error::append_error(&error)))?;
-            let EndTransaction { producer_id, commit, .. } = marker;
-            let marked = Marked { producer_id, commit, is_repeated: appended.duplicate };
-            let (reply, answer) = inner.expect_reply();
-            let mut effects = Effects::default();
-            inner.shard.marked(marked, reply, self.now(), &mut effects);
-            self.carry_out_behind(&mut inner, effects, Some(appended));
-            answer
-        };
-        answer.await.map_err(|_| ErrorCode::NotCoordinator)
+    ) -> Result<oneshot::Receiver<M::Answer>, ErrorCode> {
+        let mut inner = self.inner.lock();
+        self.check_ready(&inner)?;
+        inner.shard.set_settings(settings.clone());
+        let appended = self.partition.end_transaction(marker, self.leader_epoch);
+        let appended = appended.map_err(|error| answer_code(error::append_error(&error)))?;
+        let EndTransaction { producer_id, commit, .. } = marker;
+        let marked = Marked { producer_id, commit, is_repeated: appended.duplicate };
+        let (reply, answer) = inner.expect_reply();
+        let mut effects = Effects::default();
+        inner.shard.marked(marked, reply, self.now(), &mut effects);
+        self.carry_out_behind(&mut inner, effects, Some(appended));
+        Ok(answer)
     }
 
     pub fn partition(&self) -> &Arc<Partition> {
@@ -287,14 +284,30 @@ impl<M: StateMachine> PartitionRuntime<M> {
         loads: &Semaphore,
         current_topic_id: impl Fn(&Str) -> Option<Uuid> + Send + Sync,
     ) {
-        {
-            let _permit = loads.acquire().await;
-            self.load(current_topic_id).await;
+        loop {
+            {
+                let _permit = loads.acquire().await;
+                self.load(&current_topic_id).await;
+            }
+            self.work().await;
+            if self.is_stopped() {
+                return;
+            }
+            tracing::warn!(partition = %self.partition.id(), "{} are read anew: the log has refused a record", M::WHAT);
+            task::sleep(LOAD_RETRY).await;
+            let mut inner = self.inner.lock();
+            if inner.phase == Phase::Loading {
+                inner.shard = M::new(self.settings.clone());
+            }
         }
+    }
+
+    /// Until nothing is under way and it has been stopped, or has to be loaded again.
+    async fn work(&self) {
         let mut front: Option<Landing<M::SnapshotPlace>> = None;
         loop {
-            let (is_stopped, alarm_in) = self.prepare_to_wait(&mut front);
-            if front.is_none() && is_stopped {
+            let (phase, alarm_in) = self.prepare_to_wait(&mut front);
+            if front.is_none() && matches!(phase, Phase::Stopped | Phase::Loading) {
                 return;
             }
             let alarm = async {
@@ -312,16 +325,16 @@ impl<M: StateMachine> PartitionRuntime<M> {
         }
     }
 
-    fn prepare_to_wait(&self, front: &mut Option<Landing<M::SnapshotPlace>>) -> (bool, Option<Duration>) {
+    fn prepare_to_wait(&self, front: &mut Option<Landing<M::SnapshotPlace>>) -> (Phase, Option<Duration>) {
         let mut inner = self.inner.lock();
         if front.is_none() {
             *front = inner.in_flight.pop_front().map(landing);
         }
-        let is_stopped = inner.phase == Phase::Stopped;
+        let phase = inner.phase;
         let next_alarm_ms = inner.shard.next_alarm_at_ms().filter(|_| inner.phase == Phase::Ready);
         inner.sleeping_until_ms = next_alarm_ms;
         let now_ms = self.now().monotonic_ms;
-        (is_stopped, next_alarm_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms))))
+        (phase, next_alarm_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms))))
     }
 
     fn ring(&self) {
@@ -342,6 +355,10 @@ impl<M: StateMachine> PartitionRuntime<M> {
                 let mut effects = Effects::default();
                 inner.shard.written(token, outcome, self.now(), &mut effects);
                 self.carry_out(&mut inner, effects);
+                if inner.phase == Phase::Ready && inner.shard.is_lost() {
+                    inner.phase = Phase::Loading;
+                    inner.snapshot = None;
+                }
                 self.start_snapshot(&mut inner);
                 self.settled.notify_one();
             }
@@ -427,7 +444,7 @@ impl<M: StateMachine> PartitionRuntime<M> {
         }
     }
 
-    async fn load(&self, current_topic_id: impl Fn(&Str) -> Option<Uuid>) {
+    async fn load(&self, current_topic_id: &(impl Fn(&Str) -> Option<Uuid> + Send + Sync)) {
         let started = self.now().monotonic_ms;
         let loaded = loop {
             match self.replay().await {
@@ -452,7 +469,7 @@ impl<M: StateMachine> PartitionRuntime<M> {
                     tracing::debug!(partition = %self.partition.id(), record_count, took_ms, "{} loaded", M::WHAT);
                 }
                 let mut effects = Effects::default();
-                inner.shard.loaded(&current_topic_id, now, &mut effects);
+                inner.shard.loaded(current_topic_id, now, &mut effects);
                 self.carry_out(&mut inner, effects);
                 self.start_snapshot(&mut inner);
                 self.settled.notify_one();

@@ -27,9 +27,10 @@ use std::sync::Arc;
 
 use catalog::config::BrokerConfig;
 use catalog::{Catalog, Topic, topic_name};
-use commitlog::CommitLog;
+use commitlog::{CommitLog, EndTransaction, Partition};
 use parking_lot::Mutex;
 use protocol::{ErrorCode, Str, Uuid};
+use tokio::sync::oneshot;
 use world::clock::SharedClock;
 use world::rng::Rng;
 
@@ -44,8 +45,6 @@ use crate::internal_topics;
 use crate::topics::Topics;
 use settings::GroupSettings;
 use shard::Shard;
-
-pub(crate) use crate::coordinators::coordinator_of;
 
 pub(crate) struct GroupsOptions {
     pub node_id: i32,
@@ -87,14 +86,15 @@ impl Groups {
     pub async fn start(options: GroupsOptions) -> Result<Arc<Groups>, StartError> {
         let config = options.configs.started_with().clone();
         let settings = Arc::new(GroupSettings::of(&config));
-        let coordinators = Coordinators::new(CoordinatorOptions {
+        let coordinators = CoordinatorOptions {
             topic: topic_name::CONSUMER_OFFSETS,
             node_id: options.node_id,
             clock: options.clock.clone(),
             catalog: options.catalog.clone(),
             log: options.log.clone(),
             freshness: options.freshness.clone(),
-        });
+        };
+        let coordinators = Coordinators::new(coordinators, None);
         let settings = Mutex::new((config, settings));
         let groups = Arc::new(Groups { options, coordinators, settings, seen: Mutex::default() });
         groups.follow_catalog();
@@ -150,6 +150,23 @@ impl Groups {
         event: impl FnOnce(&mut Shard, ReplyId, Now, &mut Effects),
     ) -> Result<Answer, ErrorCode> {
         self.partition_of(group)?.ask(&self.settings(), event).await
+    }
+
+    /// Ends a transaction in a partition of `__consumer_offsets`; the marker stands in the log's queue on return.
+    pub fn end_transaction(
+        &self,
+        index: i32,
+        marker: EndTransaction,
+    ) -> Result<(Arc<PartitionRuntime<Shard>>, oneshot::Receiver<Answer>), ErrorCode> {
+        let settings = self.settings();
+        let runtime = self.coordinators.at(index, &settings)?;
+        let answer = runtime.end_transaction(&settings, marker)?;
+        Ok((runtime, answer))
+    }
+
+    /// Where the offsets of a group stand, if this broker looks after it.
+    pub fn offsets_partition(&self, group: &str) -> Result<Arc<Partition>, ErrorCode> {
+        Ok(self.partition_of(group)?.partition().clone())
     }
 
     /// Every group that this broker looks after.
