@@ -135,6 +135,8 @@ pub struct AppendOptions {
     /// When its transaction began, by the coordinator; −1 when that was not said (T2).
     pub transaction_stamp: i64,
     pub verification: Verification,
+    /// In a bucket: it waits less for company, since somebody waits for it and for what comes after it. Markers are.
+    pub is_urgent: bool,
 }
 
 impl Default for AppendOptions {
@@ -144,6 +146,7 @@ impl Default for AppendOptions {
             origin: Origin::Client,
             transaction_stamp: NO_STAMP,
             verification: Verification::Unasked,
+            is_urgent: false,
         }
     }
 }
@@ -361,8 +364,7 @@ impl Partition {
                 return Err(AppendError::TooManyAborted { max });
             }
         }
-        let (base_offset, last_offset, group) =
-            self.enqueue(&mut inner, batch, options.leader_epoch, options.transaction_stamp)?;
+        let (base_offset, last_offset, group) = self.enqueue(&mut inner, batch, &options)?;
         if let Some(sequenced) = transactional {
             inner.open_at_end.entry(sequenced.producer_id).or_insert(options.transaction_stamp);
         }
@@ -420,9 +422,9 @@ impl Partition {
         self: &Arc<Self>,
         inner: &mut Inner,
         batch: Batch,
-        leader_epoch: i32,
-        stamp: i64,
+        options: &AppendOptions,
     ) -> Result<(i64, i64, Arc<CommitGroup>), AppendError> {
+        let AppendOptions { leader_epoch, transaction_stamp: stamp, is_urgent, .. } = *options;
         let base_offset = inner.log_end;
         let span = i64::from(batch.header.last_offset_delta);
         let last_offset = base_offset.checked_add(span).filter(|last| *last < i64::MAX - 1);
@@ -432,7 +434,7 @@ impl Partition {
         let pending =
             Pending { partition: self.clone(), batch, base_offset: base_offset as u64, leader_epoch, stamp };
         // The partition's lock is held across the hand-over: the order of offsets is the order in the queue.
-        let group = self.shared.enqueue(pending);
+        let group = self.shared.enqueue(pending, is_urgent);
         inner.log_end = last_offset + 1;
         inner.start_epoch(leader_epoch, base_offset);
         Ok((base_offset, last_offset, group))
@@ -451,7 +453,13 @@ impl Partition {
         let built =
             end_transaction_marker(producer_id, producer_epoch, marker.commit, coordinator_epoch, timestamp);
         let batch = built.and_then(Batch::parse).expect("a marker is a good batch");
-        let options = AppendOptions { leader_epoch, origin: Origin::Coordinator, ..AppendOptions::default() };
+        let options = AppendOptions {
+            leader_epoch,
+            origin: Origin::Coordinator,
+            transaction_stamp: marker.transaction_stamp,
+            is_urgent: true,
+            ..AppendOptions::default()
+        };
         self.shared.check_room(&options, batch.bytes.len())?;
         let mut inner = self.inner.lock();
         inner.check_takes_appends()?;
@@ -474,8 +482,7 @@ impl Partition {
             });
         }
         inner.producers.check_marker(producer_id, producer_epoch, coordinator_epoch)?;
-        let (base_offset, last_offset, group) =
-            self.enqueue(&mut inner, batch, leader_epoch, marker.transaction_stamp)?;
+        let (base_offset, last_offset, group) = self.enqueue(&mut inner, batch, &options)?;
         inner.open_at_end.remove(&producer_id);
         let ends = Produced::Marker { coordinator_epoch, timestamp };
         if inner.producers.enqueued(producer_id, producer_epoch, base_offset, ends, group.clone()) {

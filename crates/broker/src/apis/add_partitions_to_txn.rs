@@ -34,10 +34,20 @@ pub(super) async fn handle(
     request: AddPartitionsToTxnRequest,
 ) -> Result<AddPartitionsToTxnResponse, CloseReason> {
     let mut response = AddPartitionsToTxnResponse::default();
+    let transactions = match context.api_version >= SEVERAL_SINCE {
+        true => request.transactions,
+        false => vec![AddPartitionsToTxnTransaction {
+            transactional_id: request.v3_and_below_transactional_id,
+            producer_id: request.v3_and_below_producer_id,
+            producer_epoch: request.v3_and_below_producer_epoch,
+            topics: request.v3_and_below_topics,
+            ..AddPartitionsToTxnTransaction::default()
+        }],
+    };
     let asked: usize =
-        request.transactions.iter().flat_map(|asked| &asked.topics).map(|topic| topic.partitions.len()).sum();
+        transactions.iter().flat_map(|asked| &asked.topics).map(|topic| topic.partitions.len()).sum();
     let is_too_large = asked > context.broker.limits.request_partitions_max;
-    for transaction in request.transactions {
+    for transaction in transactions {
         let topic_results = match is_too_large {
             true => results(&context, &transaction.topics, Err(ErrorCode::InvalidRequest)),
             false => add(&context, &transaction).await?,

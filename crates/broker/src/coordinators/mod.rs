@@ -100,6 +100,8 @@ pub trait StateMachine: Send + Sized + 'static {
     type SnapshotPlace: Send + 'static;
     /// What is in it, for messages.
     const WHAT: &'static str;
+    /// Somebody waits for its records, and for what comes after them, one after the other.
+    const IS_URGENT: bool;
 
     fn new(settings: Arc<Self::Settings>) -> Self;
     /// Settings that changed at run time hold from the next event on.

@@ -265,6 +265,7 @@ impl<M: StateMachine> PartitionRuntime<M> {
             let mut options = AppendOptions {
                 leader_epoch: self.leader_epoch,
                 origin: Origin::Coordinator,
+                is_urgent: M::IS_URGENT || transaction.is_some(),
                 ..AppendOptions::default()
             };
             if let Some(transaction) = transaction {

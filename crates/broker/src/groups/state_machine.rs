@@ -17,6 +17,7 @@ impl StateMachine for Shard {
     type Answer = Answer;
     type SnapshotPlace = SnapshotPlace;
     const WHAT: &'static str = "groups";
+    const IS_URGENT: bool = false;
 
     fn new(settings: Arc<GroupSettings>) -> Shard {
         Shard::new(settings)

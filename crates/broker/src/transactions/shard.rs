@@ -172,6 +172,7 @@ impl StateMachine for TransactionShard {
     /// Behind this transactional id.
     type SnapshotPlace = Str;
     const WHAT: &'static str = "transactions";
+    const IS_URGENT: bool = true;
 
     fn new(settings: Arc<TransactionSettings>) -> TransactionShard {
         let connections_before = settings.newest_connection.load(std::sync::atomic::Ordering::Relaxed);

@@ -14,4 +14,5 @@ mod offsets;
 mod produce;
 mod takeover;
 mod topics;
+mod transactions;
 mod update_features;

@@ -277,6 +277,7 @@ accessors! {
     bucket_lease_ttl_ms: "bucket.lease.ttl.ms" long,
     bucket_linger_ms: "bucket.linger.ms" long,
     bucket_linger_max_ms: "bucket.linger.max.ms" long,
+    bucket_urgent_flush_ms: "bucket.urgent.flush.ms" long,
     bucket_puts_per_second: "bucket.puts.per.second" int,
     bucket_object_bytes: "bucket.object.bytes" int,
     bucket_replicas_open_max: "bucket.replicas.open.max" int,
