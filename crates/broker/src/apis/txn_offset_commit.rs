@@ -1,11 +1,11 @@
-//! TxnOffsetCommit (key 28), versions 0–5: offsets that count when the transaction commits.
+//! TxnOffsetCommit (key 28), versions 0–6: offsets that count when the transaction commits.
 //!
 //! The group's coordinator asks the transaction's before the first offsets of a transaction (T3), as the leader of a partition does.
 //! What does not exist is refused for its partition only. Older clients are told COORDINATOR_NOT_AVAILABLE while groups load: they
 //! stop at an error that they do not know.
 //!
 //! 2: leader epochs (KIP-320) · 3: flexible, member and generation (KIP-447) · 4: TRANSACTION_ABORTABLE · 5: the group's partition is
-//! added to the transaction here (KIP-890)
+//! added to the transaction here (KIP-890) · 6: topic ids
 
 use commitlog::NO_STAMP;
 use protocol::messages::txn_offset_commit_response::{
@@ -23,6 +23,7 @@ use crate::transactions::{Asking, Join, Producer};
 const KNOWS_LOADING_SINCE: i16 = 2;
 const ABORTABLE_SINCE: i16 = 4;
 const ADDS_SINCE: i16 = 5;
+const TOPIC_IDS_SINCE: i16 = 6;
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -51,12 +52,15 @@ pub(super) async fn handle(
         CommitAnswer::Refused(code) => vec![as_known(&context, code); known_count].into_iter(),
     };
     let mut offsets = offsets.into_iter();
+    let names_by_id = context.api_version >= TOPIC_IDS_SINCE;
     let mut code = || match offsets.next().expect("one check for each offset") {
         Some(_) => committed.next().expect("one answer for each offset"),
+        None if names_by_id => ErrorCode::UnknownTopicId,
         None => ErrorCode::UnknownTopicOrPartition,
     };
     let topics = request.topics.iter().map(|topic| TxnOffsetCommitResponseTopic {
         name: topic.name.clone(),
+        topic_id: topic.topic_id,
         partitions: topic
             .partitions
             .iter()
@@ -65,7 +69,6 @@ pub(super) async fn handle(
                 error_code: code().code(),
             })
             .collect(),
-        ..TxnOffsetCommitResponseTopic::default()
     });
     TxnOffsetCommitResponse { topics: topics.collect(), ..TxnOffsetCommitResponse::default() }
 }
@@ -140,7 +143,10 @@ fn known_offsets(context: &RequestContext, request: &TxnOffsetCommitRequest) -> 
     let state = context.broker.catalog.read();
     let mut known = Vec::new();
     for topic in &request.topics {
-        let found = state.topic(&topic.name);
+        let found = match context.api_version >= TOPIC_IDS_SINCE {
+            true => state.topic_by_id(topic.topic_id),
+            false => state.topic(&topic.name),
+        };
         for partition in &topic.partitions {
             let index = usize::try_from(partition.partition_index).unwrap_or(usize::MAX);
             let found = found.filter(|found| index < found.partitions.len());
