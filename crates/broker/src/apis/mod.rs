@@ -108,7 +108,9 @@ pub static TABLE: &[Api] = &[
     }),
     api(ApiKey::EndTxn, 0..=5, |context, body| sequential_or_close(context, body, end_txn::handle)),
     api(ApiKey::WriteTxnMarkers, 1..=2, |context, body| sequential(context, body, write_txn_markers::handle)),
-    api(ApiKey::TxnOffsetCommit, 0..=6, |context, body| sequential(context, body, txn_offset_commit::handle)),
+    api(ApiKey::TxnOffsetCommit, 0..=6, |context, body| {
+        sequential_or_close(context, body, txn_offset_commit::handle)
+    }),
     api(ApiKey::DescribeConfigs, 1..=4, |context, body| sequential(context, body, describe_configs::handle)),
     api(ApiKey::AlterConfigs, 0..=2, |context, body| sequential(context, body, alter_configs::handle)),
     api(ApiKey::AlterReplicaLogDirs, 1..=2, |context, body| {

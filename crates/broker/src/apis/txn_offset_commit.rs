@@ -1,7 +1,8 @@
 //! TxnOffsetCommit (key 28), versions 0–6: offsets that count when the transaction commits.
 //!
 //! The group's coordinator asks the transaction's before the first offsets of a transaction (T3), as the leader of a partition does.
-//! What does not exist is refused for its partition only. Older clients are told COORDINATOR_NOT_AVAILABLE while groups load: they
+//! What does not exist is refused for its partition only. A late request by an older connection of a producer before v5 ends that
+//! connection, as with the transaction's coordinator (`end_txn.rs`). Older clients are told COORDINATOR_NOT_AVAILABLE while groups load: they
 //! stop at an error that they do not know.
 //!
 //! 2: leader epochs (KIP-320) · 3: flexible, member and generation (KIP-447) · 4: TRANSACTION_ABORTABLE · 5: the group's partition is
@@ -17,7 +18,7 @@ use protocol::{ErrorCode, Str};
 use super::add_offsets_to_txn::offsets_partition;
 use crate::coordinators::InTransaction;
 use crate::groups::{Answer, CommitAnswer, CommitOffset, CommitRequest};
-use crate::request::RequestContext;
+use crate::request::{CloseReason, RequestContext};
 use crate::transactions::{Asking, Join, Producer};
 
 const KNOWS_LOADING_SINCE: i16 = 2;
@@ -28,7 +29,10 @@ const TOPIC_IDS_SINCE: i16 = 6;
 pub(super) async fn handle(
     context: RequestContext,
     request: TxnOffsetCommitRequest,
-) -> TxnOffsetCommitResponse {
+) -> Result<TxnOffsetCommitResponse, CloseReason> {
+    if context.api_version < ADDS_SINCE && is_overtaken(&context, &request) {
+        return Err(CloseReason::Overtaken);
+    }
     let mut offsets = known_offsets(&context, &request);
     if offsets.iter().any(Option::is_none) && context.broker.freshness.catch_up().await {
         offsets = known_offsets(&context, &request);
@@ -70,7 +74,16 @@ pub(super) async fn handle(
             })
             .collect(),
     });
-    TxnOffsetCommitResponse { topics: topics.collect(), ..TxnOffsetCommitResponse::default() }
+    Ok(TxnOffsetCommitResponse { topics: topics.collect(), ..TxnOffsetCommitResponse::default() })
+}
+
+fn is_overtaken(context: &RequestContext, request: &TxnOffsetCommitRequest) -> bool {
+    let (producer_id, epoch) = (request.producer_id, request.producer_epoch);
+    let is_newest = context.broker.groups.with(&request.group_id, |shard, _, _| {
+        shard.pending_offsets.is_newest_connection(producer_id, epoch, context.connection.id)
+    });
+    // Who does not look after the group says so later.
+    is_newest == Ok(false)
 }
 
 async fn commit_in_transaction(

@@ -28,7 +28,12 @@ pub struct PendingOffsets {
     by_producer: BTreeMap<i64, BTreeMap<OffsetKey, CommittedOffset>>,
     /// How many producers have one of a key.
     by_key: BTreeMap<OffsetKey, usize>,
+    /// The newest connection of producers that give all their transactions one epoch, and that epoch. Not in the log.
+    connections: BTreeMap<i64, (i16, u64)>,
 }
+
+/// Producers whose newest connection is remembered; of more those with the oldest ids are forgotten.
+const CONNECTIONS_MAX: usize = 10_000;
 
 impl PendingOffsets {
     pub fn len(&self) -> usize {
@@ -37,6 +42,20 @@ impl PendingOffsets {
 
     pub fn has(&self, key: &OffsetKey) -> bool {
         self.by_key.contains_key(key)
+    }
+
+    /// May a request by this connection have an effect? Not if the producer has come by a newer one: then it is a late one, perhaps of
+    /// an earlier transaction of the same epoch (P6).
+    pub fn is_newest_connection(&mut self, producer_id: i64, epoch: i16, connection: u64) -> bool {
+        let newest = self.connections.entry(producer_id).or_insert((epoch, connection));
+        if epoch == newest.0 && connection < newest.1 {
+            return false;
+        }
+        *newest = (epoch, connection);
+        if self.connections.len() > CONNECTIONS_MAX {
+            self.connections.pop_first();
+        }
+        true
     }
 
     pub fn has_group(&self, group: &Str) -> bool {

@@ -105,7 +105,7 @@ pub struct Shard {
     pub(super) settings: Arc<GroupSettings>,
     pub(super) groups: BTreeMap<Str, Group>,
     pub(super) offsets: OffsetStore,
-    pub(super) pending_offsets: PendingOffsets,
+    pub pending_offsets: PendingOffsets,
     pub(super) timers: Timers,
     pub(super) pending: BTreeMap<Token, Pending>,
     next_token: u64,

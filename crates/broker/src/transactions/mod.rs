@@ -116,6 +116,7 @@ impl Transactions {
                 catalog: options.catalog.clone(),
                 markers: markers.clone(),
                 others: options.others.clone(),
+                outgoing: Mutex::default(),
                 settings: Box::new(move || this.upgrade().map(|this| this.settings())),
             });
             let coordinators = CoordinatorOptions {

@@ -10,7 +10,9 @@ use commitlog::EndTransaction;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
 use protocol::{ErrorCode, Str, TopicIdPartition};
+use tokio::sync::oneshot;
 use world::task;
 
 use super::event::Decision;
@@ -33,12 +35,25 @@ pub(super) struct Teller {
     pub catalog: Arc<Catalog>,
     pub markers: Arc<Markers>,
     pub others: Option<Arc<Others>>,
+    /// By node id; as many as there are brokers that are told something now.
+    pub outgoing: Mutex<BTreeMap<i32, Outgoing>>,
     /// None: the broker is gone.
     pub settings: Box<dyn Fn() -> Option<Arc<TransactionSettings>> + Send + Sync>,
 }
 
+/// Of one call: about 400 KiB.
+const MARKERS_PER_CALL_MAX: usize = 10_000;
+
 /// A decision: the transactional id, and its stamp.
 type Name = (Str, i64);
+type NamedMarker = (TopicIdPartition, EndTransaction);
+
+/// Markers for another broker that wait for the call under way.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    waiting: Vec<(NamedMarker, oneshot::Sender<ErrorCode>)>,
+    is_calling: bool,
+}
 
 impl Teller {
     /// Beside the runtime of one partition, until it is stopped.
@@ -84,7 +99,7 @@ impl Teller {
     }
 
     /// Once; gives the partitions that know it now, or that are gone.
-    async fn tell(&self, decision: &Decision, coordinator_epoch: i32) -> BTreeSet<TopicPartition> {
+    async fn tell(self: &Arc<Self>, decision: &Decision, coordinator_epoch: i32) -> BTreeSet<TopicPartition> {
         let mut places = self.places(&decision.partitions);
         // What is not in our catalog may be in a newer one (T5). In a directory ours is the newest.
         if !places.unknown.is_empty() && self.catalog.is_shared() {
@@ -124,7 +139,7 @@ impl Teller {
     }
 
     async fn tell_leader(
-        &self,
+        self: &Arc<Self>,
         leader: i32,
         led: Vec<(TopicPartition, TopicIdPartition)>,
         marker: EndTransaction,
@@ -144,11 +159,45 @@ impl Teller {
         taken.collect()
     }
 
-    async fn call(
-        &self,
-        leader: i32,
-        markers: Vec<(TopicIdPartition, EndTransaction)>,
-    ) -> Option<Vec<ErrorCode>> {
+    /// One call at a time to each broker: what comes meanwhile goes with the next one, and is one commit there.
+    async fn call(self: &Arc<Self>, leader: i32, markers: Vec<NamedMarker>) -> Option<Vec<ErrorCode>> {
+        let (answers, codes): (Vec<_>, Vec<_>) = markers.iter().map(|_| oneshot::channel()).unzip();
+        {
+            let mut outgoing = self.outgoing.lock();
+            let to_leader = outgoing.entry(leader).or_default();
+            to_leader.waiting.extend(markers.into_iter().zip(answers));
+            if !std::mem::replace(&mut to_leader.is_calling, true) {
+                // A task of its own: whoever asked may be gone before the others have their answers.
+                drop(task::spawn(self.clone().calls(leader)));
+            }
+        }
+        join_all(codes).await.into_iter().collect::<Result<_, _>>().ok()
+    }
+
+    async fn calls(self: Arc<Self>, leader: i32) {
+        while let Some(next) = self.next_call(leader) {
+            let (markers, answers): (Vec<_>, Vec<_>) = next.into_iter().unzip();
+            // Without an answer nobody was told, as far as we know.
+            let codes = self.call_now(leader, markers).await.unwrap_or_default();
+            for (answer, code) in answers.into_iter().zip(codes) {
+                let _ = answer.send(code);
+            }
+        }
+    }
+
+    /// `None`: nothing waits any more.
+    fn next_call(&self, leader: i32) -> Option<Vec<(NamedMarker, oneshot::Sender<ErrorCode>)>> {
+        let mut outgoing = self.outgoing.lock();
+        let to_leader = outgoing.get_mut(&leader)?;
+        let count = to_leader.waiting.len().min(MARKERS_PER_CALL_MAX);
+        if count == 0 {
+            outgoing.remove(&leader);
+            return None;
+        }
+        Some(to_leader.waiting.drain(..count).collect())
+    }
+
+    async fn call_now(&self, leader: i32, markers: Vec<NamedMarker>) -> Option<Vec<ErrorCode>> {
         let others = self.others.as_ref()?;
         let peer = Others::of(&self.catalog.read(), leader)?;
         let body = EndTransactions(markers).encode().ok()?;

@@ -369,8 +369,18 @@ fn offsets_count_when_the_marker_is_there() {
         assert_eq!(client.end(3, producer, true).await, Ok((-1, -1)));
         settled().await;
         assert_eq!(client.offsets().await, (7, Ok(7)));
+        // From here on by a newer connection; what the old one still has to say is late.
+        let (old, client) = (client, Client::of(&house, 6));
         assert_eq!(code(client.ask(3, add).await.error_code), ErrorCode::None);
         assert_eq!(client.commit_offset(3, producer, 9).await, ErrorCode::None);
+        let late = TxnOffsetCommitRequest {
+            transactional_id: ID.into(),
+            group_id: "g".into(),
+            producer_id: producer.0,
+            producer_epoch: producer.1,
+            ..TxnOffsetCommitRequest::default()
+        };
+        assert!(matches!(old.outcome(3, &late).await, Outcome::Close(CloseReason::Overtaken)));
         assert_eq!(client.end(3, producer, false).await, Ok((-1, -1)));
         settled().await;
         assert_eq!(client.offsets().await, (7, Ok(7)));

@@ -206,6 +206,17 @@ fn a_write_that_does_not_reach_the_log_is_taken_back() {
     assert_eq!(world.offset(0), (10, Some(10)));
 }
 
+/// P6: what comes by a connection that its producer has given up is late.
+#[test]
+fn a_producer_has_one_connection_that_counts() {
+    let mut world = World::new();
+    let mut is_newest =
+        |epoch, connection| world.shard.pending_offsets.is_newest_connection(7, epoch, connection);
+    assert!(is_newest(0, 4) && is_newest(0, 5) && is_newest(0, 5));
+    assert!(!is_newest(0, 4));
+    assert!(is_newest(1, 3), "another epoch is another producer");
+}
+
 #[test]
 fn a_group_that_is_deleted_takes_them_with_it() {
     let mut world = World::new();
