@@ -14,9 +14,10 @@ use protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableT
 use protocol::messages::*;
 use protocol::{ErrorCode, Request, Str};
 use world::bucket::MemBucket;
+use world::process::Process;
 use world::task;
 
-use crate::house::{House, NOW_MS, answer, code, frame_of, only_partition, produce_request, story};
+use crate::house::{House, NOW_MS, Wires, answer, code, frame_of, only_partition, produce_request, story};
 
 const ID: &str = "orders";
 const TIMEOUT_MS: i32 = 60_000;
@@ -537,5 +538,100 @@ fn in_a_bucket_it_is_the_same() {
         assert_eq!(client.read(0, true).await, ["0"]);
         assert_eq!(client.read(1, true).await, ["0"]);
         assert_eq!(client.offsets().await, (0, Ok(0)));
+    });
+}
+
+/// Three brokers on one bucket: a transaction's coordinator, the leaders of its partitions and its group's coordinator are not the same.
+struct Cluster {
+    houses: Vec<House>,
+    processes: Vec<Process>,
+    wires: Wires,
+}
+
+impl Cluster {
+    async fn start(bucket: &MemBucket) -> Cluster {
+        let wires = Wires::default();
+        let processes: Vec<Process> = (1..=3).map(|_| Process::new()).collect();
+        let mut houses = Vec::new();
+        for (node_id, process) in (1..).zip(&processes) {
+            houses.push(House::calling(bucket, node_id, &wires, process).await);
+        }
+        settled().await;
+        houses[0].create_topic("t", 6, &[]).await;
+        let cluster = Cluster { houses, processes, wires };
+        cluster.at(0, 1).find_group().await;
+        let find = FindCoordinatorRequest {
+            key_type: 1,
+            coordinator_keys: vec![ID.into()],
+            ..FindCoordinatorRequest::default()
+        };
+        cluster.at(0, 1).ask(4, find).await;
+        settled().await;
+        cluster
+    }
+
+    fn at(&self, index: usize, connection: u64) -> Client<'_> {
+        Client::of(&self.houses[index], connection)
+    }
+
+    async fn coordinator(&self, key_type: i8, key: &str) -> usize {
+        let find = FindCoordinatorRequest {
+            key_type,
+            coordinator_keys: vec![key.into()],
+            ..FindCoordinatorRequest::default()
+        };
+        let alive = self.houses.len() - 1;
+        let found = self.at(alive, 1).ask(4, find).await;
+        found.coordinators[0].node_id as usize - 1
+    }
+
+    fn leader(&self, partition: i32) -> usize {
+        let state = self.houses.last().unwrap().catalog.read();
+        state.topic(&Str::from("t")).unwrap().partitions[partition as usize].leader as usize - 1
+    }
+
+    async fn read_all(&self) -> Vec<Vec<String>> {
+        let mut read = Vec::new();
+        for partition in 0..6 {
+            read.push(self.at(self.leader(partition), 1).read(partition, true).await);
+        }
+        read
+    }
+}
+
+#[test]
+fn a_transaction_goes_across_brokers_and_waits_for_those_that_cannot_be_reached() {
+    story(async || {
+        let bucket = MemBucket::new(1);
+        let cluster = Cluster::start(&bucket).await;
+        let leaders: std::collections::BTreeSet<usize> =
+            (0..6).map(|partition| cluster.leader(partition)).collect();
+        assert_eq!(leaders.len(), 3, "each broker leads some");
+        let (coordinator, group) = (cluster.coordinator(1, ID).await, cluster.coordinator(0, "g").await);
+        let coordinating = cluster.at(coordinator, 5);
+        let mut producer = coordinating.init().await;
+        // As older clients do it, then as those of KIP-890: the leaders add their partitions at the coordinator, wherever it is.
+        assert_eq!(coordinating.add(producer, &[0, 1, 2, 3, 4, 5]).await, ErrorCode::None);
+        for (round, version) in [(0, 9), (1, 12)] {
+            for partition in 0..6 {
+                let at = cluster.at(cluster.leader(partition), 5);
+                let sent = at.send(version, producer, partition, 0, &format!("{round}")).await;
+                assert_eq!(sent, ErrorCode::None, "partition {partition} in round {round}");
+            }
+            assert_eq!(cluster.at(group, 5).commit_offset(5, producer, round).await, ErrorCode::None);
+            cluster.wires.are_cut.store(round == 1, std::sync::atomic::Ordering::Relaxed);
+            producer = coordinating.end(5, producer, true).await.unwrap();
+            settled().await;
+            if round == 1 {
+                let undelivered = cluster.houses[coordinator].broker.transaction_counts().undelivered;
+                assert_eq!(undelivered, 1, "who cannot be reached is told later");
+                cluster.wires.are_cut.store(false, std::sync::atomic::Ordering::Relaxed);
+                settled().await;
+            }
+            let whole: Vec<String> = (0..=round).map(|round| format!("{round}")).collect();
+            assert_eq!(cluster.read_all().await, vec![whole; 6]);
+            assert_eq!(cluster.at(group, 5).offsets().await, (round, Ok(round)));
+        }
+        drop(cluster.processes);
     });
 }
