@@ -236,7 +236,7 @@ fn check_offset(
     let fate = u32::try_from(offset).ok().and_then(|number| history.get(&number));
     let value = format!("{name}:{offset}");
     let is_there = log.iter().any(|values| values.contains(&value));
-    if !fate.is_some_and(|fate| fate.asked == Some(true)) || !is_there {
+    if fate.is_none_or(|fate| fate.asked != Some(true)) || !is_there {
         violations
             .push(format!("{name}: offset {offset} is of a transaction that is not committed: {fate:?}"));
     }
