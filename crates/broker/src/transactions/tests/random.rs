@@ -83,6 +83,8 @@ struct Sent {
     /// Only the newest one has somebody who waits for it.
     call: u64,
     number: u32,
+    /// It does not arrive before this step.
+    held_to: usize,
 }
 
 /// What the client did with a transaction, and what it was told.
@@ -114,6 +116,7 @@ struct Run {
     questions: BTreeMap<ReplyId, (u64, i32, u32, (i64, i16))>,
     last_token: u64,
     markers: Vec<Marker>,
+    step: usize,
 }
 
 impl Run {
@@ -138,6 +141,7 @@ impl Run {
             questions: BTreeMap::new(),
             last_token: 0,
             markers: Vec::new(),
+            step: 0,
         }
     }
 
@@ -155,12 +159,13 @@ impl Run {
     fn send(&mut self, asks: Asks) {
         self.calls += 1;
         let (producer, connection) = (self.producer, self.connection);
-        let sent = Sent { asks, producer, connection, call: self.calls, number: self.number };
+        let sent = Sent { asks, producer, connection, call: self.calls, number: self.number, held_to: 0 };
         self.waits_for = Some(sent.clone());
         self.wire.push(sent);
     }
 
     fn step(&mut self) {
+        self.step += 1;
         match self.rng.below(12) {
             0..=2 => self.client(),
             3..=4 => self.deliver(),
@@ -251,11 +256,12 @@ impl Run {
 
     /// Some request arrives, the oldest or one that everybody has forgotten.
     fn deliver(&mut self) {
-        if self.wire.is_empty() {
+        let arriving: Vec<usize> =
+            (0..self.wire.len()).filter(|index| self.wire[*index].held_to <= self.step).collect();
+        if arriving.is_empty() {
             return;
         }
-        let index = self.rng.below(self.wire.len() as u64) as usize;
-        let sent = self.wire.remove(index);
+        let sent = self.wire.remove(arriving[self.rng.below(arriving.len() as u64) as usize]);
         let comes = self.comes(sent.connection);
         let fresh = self.world.fresh_producer_id();
         let reply = match sent.asks.clone() {
@@ -360,6 +366,10 @@ impl Run {
     /// The client waits no longer: it comes again by a new connection, and what it sent by the old one goes on its way.
     fn give_up(&mut self) {
         let Some(sent) = self.waits_for.take() else { return };
+        // For how long, nobody knows; until long after that, perhaps.
+        for late in self.wire.iter_mut().filter(|late| late.call == sent.call) {
+            late.held_to = self.step + self.rng.below(200) as usize;
+        }
         self.connection += 1;
         self.calls += 1;
         let again = Sent { connection: self.connection, call: self.calls, ..sent };
@@ -419,6 +429,7 @@ impl Run {
         self.world.lands_at_once = true;
         self.world.land_all();
         self.fates.values_mut().for_each(|fate| fate.may_be_aborted = true);
+        self.step = usize::MAX;
         while !self.wire.is_empty() {
             self.deliver();
         }
