@@ -204,6 +204,7 @@ fn is_of_producers(error: &AppendError) -> bool {
             | AppendError::InvalidProducerEpoch { .. }
             | AppendError::UnknownProducerId { .. }
             | AppendError::NotInTransaction { .. }
+            | AppendError::NotVerified { .. }
     )
 }
 

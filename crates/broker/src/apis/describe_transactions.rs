@@ -38,8 +38,6 @@ async fn describe(context: &RequestContext, id: &Str) -> Result<Box<Described>, 
             Answer::Described(described) => described,
             other => unreachable!("a description is answered by one, not {other:?}"),
         };
-    // Another coordinator may know more (R20).
-    context.broker.know_ends().await.map_err(|_| ErrorCode::NotCoordinator)?;
     described
 }
 

@@ -88,6 +88,27 @@ pub enum Answer {
     Listed(Result<Vec<Listed>, ErrorCode>),
 }
 
+impl Answer {
+    /// Whoever gets it comes again, so it may be that of a coordinator that is none any more.
+    pub fn is_harmless(&self) -> bool {
+        let refusal = match self {
+            Answer::Init(Err(refusal)) | Answer::Added(Err(refusal)) | Answer::Ended(Err(refusal)) => {
+                *refusal
+            }
+            Answer::Verified(Err(code)) | Answer::Described(Err(code)) | Answer::Listed(Err(code)) => {
+                Refusal::Code(*code)
+            }
+            _ => return false,
+        };
+        match refusal {
+            Refusal::NeedsProducerId | Refusal::Overtaken => true,
+            Refusal::Code(code) => {
+                matches!(code, ErrorCode::ConcurrentTransactions | ErrorCode::NotCoordinator)
+            }
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     pub stamp: i64,

@@ -128,27 +128,23 @@ impl Transactions {
             return Err(ErrorCode::InvalidRequest);
         }
         let id = producer.transactional_id.clone();
-        let runtime = self.runtime_of(&id)?;
-        let settings = self.settings();
         if adds {
-            // A commit of its own, so it needs no barrier.
             let request = AddRequest { producer, partitions, comes: Comes::WithItsEpoch };
-            let asked =
-                runtime.ask(&settings, |shard, reply, now, effects| shard.add(request, reply, now, effects));
+            let asked = self.ask(&id, |shard, reply, now, effects| shard.add(request, reply, now, effects));
             return match asked.await? {
                 Answer::Added(Ok(stamp)) => Ok(Verified { stamp, missing: BTreeSet::new() }),
                 Answer::Added(Err(Refusal::Code(code))) => Err(code),
                 other => unreachable!("an epoch is answered by a stamp, not {other:?}"),
             };
         }
+        let runtime = self.runtime_of(&id)?;
+        let settings = self.settings();
         let asked = runtime.ask(&settings, |shard, reply, _, effects| {
             shard.verify(&producer, &partitions, reply, effects);
         });
         let Answer::Verified(verified) = asked.await? else { unreachable!("a question has its answer") };
         // A coordinator that was taken over from would say yes to what has ended since (T3, R20).
-        let knows = world::broken::rule("zombie-verifier") || self.options.log.barrier().await.is_ok();
-        let is_same = Arc::ptr_eq(&self.runtime_of(&id)?, &runtime) && !runtime.partition().is_leaving();
-        match knows && is_same {
+        match self.still_knows(&id, &runtime).await {
             true => verified,
             false => Err(ErrorCode::NotCoordinator),
         }

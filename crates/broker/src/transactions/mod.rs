@@ -174,14 +174,37 @@ impl Transactions {
         Ok(())
     }
 
-    /// An event of one transactional id; its answer comes when what it says is durable.
+    /// An event of one transactional id; its answer comes when what it says is durable. One that was not made by a record of its own says
+    /// something about the state, so it passes the barrier (R20): a coordinator that was taken over from would take an EndTxn for a repeated
+    /// one, or a producer for fenced.
     pub async fn ask(
         &self,
         transactional_id: &str,
         event: impl FnOnce(&mut TransactionShard, ReplyId, Now, &mut Effects),
     ) -> Result<Answer, ErrorCode> {
         let settings = self.settings();
-        self.coordinators.of(transactional_id, &settings)?.ask(&settings, event).await
+        let runtime = self.coordinators.of(transactional_id, &settings)?;
+        let mut has_written = false;
+        let asked = runtime.ask(&settings, |shard, reply, now, effects| {
+            event(shard, reply, now, effects);
+            has_written = !effects.writes.is_empty();
+        });
+        let answer = asked.await?;
+        match has_written || answer.is_harmless() || self.still_knows(transactional_id, &runtime).await {
+            true => Ok(answer),
+            false => Err(ErrorCode::NotCoordinator),
+        }
+    }
+
+    /// Passes the barrier: is this the coordinator of the id, and was it all the time?
+    async fn still_knows(
+        &self,
+        transactional_id: &str,
+        runtime: &Arc<PartitionRuntime<TransactionShard>>,
+    ) -> bool {
+        let knows = world::broken::rule("zombie-verifier") || self.options.log.barrier().await.is_ok();
+        let is_same = self.runtime_of(transactional_id).is_ok_and(|now| Arc::ptr_eq(&now, runtime));
+        knows && is_same && !runtime.partition().is_leaving()
     }
 
     /// Every transactional id that this broker looks after.
