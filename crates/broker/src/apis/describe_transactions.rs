@@ -33,12 +33,10 @@ async fn describe(context: &RequestContext, id: &Str) -> Result<Box<Described>, 
         return Err(ErrorCode::InvalidRequest);
     }
     let transactions = &context.broker.transactions;
-    let described =
-        match transactions.ask(id, |shard, reply, _, effects| shard.describe(id, reply, effects)).await? {
-            Answer::Described(described) => described,
-            other => unreachable!("a description is answered by one, not {other:?}"),
-        };
-    described
+    match transactions.ask(id, |shard, reply, _, effects| shard.describe(id, reply, effects)).await? {
+        Answer::Described(described) => described,
+        other => unreachable!("a description is answered by one, not {other:?}"),
+    }
 }
 
 fn state(transactional_id: Str, described: Described) -> TransactionState {
