@@ -30,6 +30,7 @@ use crate::producer_ids::ProducerIds;
 use crate::request::{CloseReason, Handling, Outcome, RequestContext};
 use crate::telemetry::Telemetry;
 use crate::topics::Topics;
+use crate::transactions::{TransactionCounts, Transactions, TransactionsOptions};
 
 /// How long a request waits for a bucket that does not say whether another broker has taken over.
 const KNOW_ENDS_MAX: Duration = Duration::from_secs(5);
@@ -79,6 +80,7 @@ pub struct Broker {
     pub(crate) freshness: Arc<Freshness>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) groups: Arc<Groups>,
+    pub(crate) transactions: Arc<Transactions>,
     /// None: the broker is alone.
     pub(crate) cluster: Option<Arc<Cluster>>,
     pub(crate) producer_ids: ProducerIds,
@@ -122,6 +124,18 @@ impl Broker {
             freshness: freshness.clone(),
         })
         .await?;
+        let others = peers.map(|peers| Arc::new(Others { peers }));
+        let transactions = Transactions::start(TransactionsOptions {
+            node_id,
+            clock: clock.clone(),
+            catalog: catalog.clone(),
+            log: log.clone(),
+            configs: configs.clone(),
+            topics: topics.clone(),
+            freshness: freshness.clone(),
+            groups: groups.clone(),
+            others: others.clone(),
+        });
         let cluster = Cluster::start(ClusterOptions {
             clock: clock.clone(),
             catalog: catalog.clone(),
@@ -129,8 +143,9 @@ impl Broker {
             configs: configs.clone(),
             topics: topics.clone(),
             groups: groups.clone(),
+            transactions: transactions.clone(),
             counters: counters.clone(),
-            others: peers.map(|peers| Arc::new(Others { peers })),
+            others,
             lease_ttl,
         });
         let telemetry = Telemetry::new(clock.clone(), rng.clone(), catalog.clone());
@@ -159,6 +174,7 @@ impl Broker {
             freshness,
             fetch_sessions,
             groups,
+            transactions,
             cluster,
             counters,
             is_shutting_down: AtomicBool::new(false),
@@ -173,6 +189,7 @@ impl Broker {
         if connection.sends_raw_token() {
             return apis::sasl_authenticate::raw(self.clone(), connection.clone(), frame);
         }
+        self.transactions.saw_connection(connection.id);
         let api_key = frame.get(..2).map(|key| i16::from_be_bytes([key[0], key[1]]));
         let undecodable = |error| close(CloseReason::Undecodable { api_key, error });
         let mut body = Reader::new(frame);
@@ -257,11 +274,17 @@ impl Broker {
     /// call it at any time; when nothing has changed it does nothing.
     pub fn follow_catalog(&self) {
         self.groups.follow_catalog();
+        self.transactions.follow_catalog();
     }
 
     /// Groups, members and committed offsets, and how many partitions of them are still being read.
     pub fn group_counts(&self) -> GroupCounts {
         self.groups.counts()
+    }
+
+    /// Transactional ids, and how many of their transactions are under way.
+    pub fn transaction_counts(&self) -> TransactionCounts {
+        self.transactions.counts()
     }
 
     /// Returns when our partitions are known to have everything that anybody was told before the call. An error: they may lack
@@ -308,6 +331,7 @@ impl Broker {
         if let Some(cluster) = &self.cluster {
             cluster.stop();
         }
+        self.transactions.shutdown().await;
         self.groups.shutdown().await;
     }
 

@@ -28,6 +28,7 @@ use crate::counters::Counters;
 use crate::groups::Groups;
 use crate::peers::{Others, Peer};
 use crate::topics::Topics;
+use crate::transactions::Transactions;
 
 /// Of one record that moves partitions.
 const MOVED_AT_ONCE: usize = 5_000;
@@ -53,6 +54,7 @@ pub(crate) struct ClusterOptions {
     pub configs: Arc<Configs>,
     pub topics: Arc<Topics>,
     pub groups: Arc<Groups>,
+    pub transactions: Arc<Transactions>,
     pub counters: Arc<Counters>,
     pub others: Option<Arc<Others>>,
     pub lease_ttl: Duration,
@@ -160,7 +162,7 @@ impl Cluster {
 
     /// False: to be done again soon.
     async fn follow_once(&self, seen: &mut SeenConfigs) -> bool {
-        let ClusterOptions { catalog, log, topics, groups, counters, .. } = &self.options;
+        let ClusterOptions { catalog, log, topics, groups, transactions, counters, .. } = &self.options;
         let Differences { position, gone, deleted, missing, changed } = self.differences(seen);
         if !gone.is_empty() {
             log.close_partitions(&gone);
@@ -183,6 +185,7 @@ impl Cluster {
         log.close_partitions(&late);
         log.follow_manifest().await;
         groups.follow_catalog();
+        transactions.follow_catalog();
         // What stays closed serves nobody, so the log is followed there as well.
         catalog.set_applied(position);
         closed == 0
@@ -430,6 +433,7 @@ impl Cluster {
             Err(_) => tracing::warn!("leaving without handing over: the bucket does not answer"),
         }
         self.options.groups.follow_catalog();
+        self.options.transactions.follow_catalog();
         self.end().await;
     }
 

@@ -51,7 +51,7 @@ pub(crate) fn append_error(error: &AppendError) -> ErrorCode {
         // More waits than the log holds, although connections wait for room: come again.
         AppendError::Busy => ErrorCode::RequestTimedOut,
         AppendError::ControlBatch => ErrorCode::InvalidRecord,
-        AppendError::NotInTransaction { .. } => ErrorCode::InvalidTxnState,
+        AppendError::NotInTransaction { .. } | AppendError::NotVerified { .. } => ErrorCode::InvalidTxnState,
         AppendError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
         // Retention makes room: the client comes again.
         AppendError::TooManyAborted { .. } => ErrorCode::ThrottlingQuotaExceeded,

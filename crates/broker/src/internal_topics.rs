@@ -25,5 +25,22 @@ pub(crate) async fn ensure_consumer_offsets(
         .await
 }
 
+/// `__transaction_state`, made on first use with `transaction.state.log.num.partitions` partitions, with Kafka's configs.
+pub(crate) async fn ensure_transaction_state(
+    topics: &Topics,
+    config: &BrokerConfig,
+) -> Result<Arc<Topic>, ApiError> {
+    let configs = [
+        ("cleanup.policy", "compact".to_owned()),
+        ("compression.type", "uncompressed".to_owned()),
+        ("segment.bytes", TRANSACTIONS_SEGMENT_BYTES.to_string()),
+    ];
+    let partitions = config.transaction_state_log_num_partitions();
+    topics.ensure_internal(topic_name::TRANSACTION_STATE, partitions, &configs).await
+}
+
+/// Kafka's default of `transaction.state.log.segment.bytes`.
+const TRANSACTIONS_SEGMENT_BYTES: u64 = 100 << 20;
+
 /// Kafka's default of `offsets.topic.segment.bytes`: so much of its newest part compaction leaves alone.
 const OFFSETS_SEGMENT_BYTES: u64 = 100 << 20;

@@ -16,6 +16,7 @@ mod broker;
 mod cluster;
 mod configs;
 mod connection;
+mod coordinators;
 mod counters;
 mod elsewhere;
 mod error;
@@ -34,6 +35,7 @@ mod request;
 mod resources;
 pub mod telemetry;
 mod topics;
+mod transactions;
 
 pub use apis::{Api, TABLE as APIS};
 pub use authn::{
@@ -48,3 +50,4 @@ pub use groups::GroupCounts;
 pub use limits::Limits;
 pub use peers::{INTER_BROKER_LISTENER, Peer, PeerCalls, Peers, Progress};
 pub use request::{CloseReason, Handling, Outcome};
+pub use transactions::TransactionCounts;

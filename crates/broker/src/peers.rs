@@ -47,6 +47,14 @@ pub trait Peers: Send + Sync + 'static {
     ) -> BoxFuture<'static, Option<Progress>>;
     /// Asks the controller to append metadata requests of this broker.
     fn hand_off(self: Arc<Self>, peer: Peer, requests: Bytes) -> BoxFuture<'static, HandedOff>;
+    /// A question about transactions (`transactions/messages.rs`) by its private api key. None: no answer within this time.
+    fn transactions(
+        self: Arc<Self>,
+        peer: Peer,
+        api_key: i16,
+        body: Bytes,
+        within: Duration,
+    ) -> BoxFuture<'static, Option<Bytes>>;
     /// These are alive now: what is kept of others goes.
     fn follow(&self, live: &[Peer]);
     /// Does its machine say that nobody listens there? Then its process has ended, most likely. Not asked where a connection stands.
@@ -61,6 +69,8 @@ pub trait PeerCalls: Send + Sync + 'static {
     fn is_live(&self, node_id: i32, wal_id: u64) -> BoxFuture<'static, bool>;
     fn log_moved(&self, position: u64, wait: Duration) -> BoxFuture<'static, Progress>;
     fn append_for(&self, wal_id: u64, requests: Bytes) -> BoxFuture<'static, HandedOff>;
+    /// A question about transactions. None: it cannot be understood.
+    fn transactions(&self, api_key: i16, body: Bytes) -> BoxFuture<'static, Option<Bytes>>;
 }
 
 impl PeerCalls for Arc<Broker> {
@@ -93,6 +103,11 @@ impl PeerCalls for Arc<Broker> {
         let catalog = self.catalog.clone();
         Box::pin(async move { catalog.append_for(wal_id, &requests).await })
     }
+
+    fn transactions(&self, api_key: i16, body: Bytes) -> BoxFuture<'static, Option<Bytes>> {
+        let transactions = self.transactions.clone();
+        Box::pin(async move { transactions.answer(api_key, body).await })
+    }
 }
 
 /// The live brokers, by their listeners for one another.
@@ -105,6 +120,11 @@ impl Others {
     pub fn live(state: &State, me: u64) -> Vec<Peer> {
         let others = state.live_brokers().filter(|broker| broker.wal_id != me);
         others.filter_map(peer).collect()
+    }
+
+    /// A live broker that has such a listener.
+    pub fn of(state: &State, node_id: i32) -> Option<Peer> {
+        state.broker(node_id).filter(|broker| state.is_writer(broker.wal_id)).and_then(peer)
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use catalog::config::{TimestampType as TopicTimestampType, TopicCompression, TopicConfig};
 use catalog::{State, Topic};
-use commitlog::{Append, AppendError, AppendOptions, Partition};
+use commitlog::{Append, AppendError, AppendOptions, NO_STAMP, Partition, Verification};
 use protocol::ErrorCode;
 use protocol::batch::TimestampType;
 use protocol::batch::produce::{Accepted, ProduceRules, RecordError, validate};
@@ -23,6 +23,7 @@ use crate::broker::Broker;
 use crate::counters::{Counters, TopicCounters};
 use crate::error::{append_error, commit_error};
 use crate::partitions::{Led, TopicRef, led_here};
+use crate::transactions::Joined;
 
 /// Kafka's admin tools may write to internal topics under this client id, nobody else.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
@@ -40,6 +41,8 @@ pub(crate) struct ProduceTerms<'a> {
     pub version: i16,
     pub now_ms: i64,
     pub transactional_id: Option<&'a str>,
+    /// What the coordinator said of partitions that transactions begin in.
+    pub joined: &'a Joined,
 }
 
 /// Records in the log's queue.
@@ -141,18 +144,19 @@ impl ProduceTopic {
             judged_by: None,
         })?;
         let Accepted { batch, log_append_time_ms, rewritten } = accepted;
+        let mut options = AppendOptions { leader_epoch, ..AppendOptions::default() };
         if batch.header.is_transactional() {
-            // There is no transaction coordinator yet, so no transaction can be open.
-            return Err(match terms.transactional_id {
-                None => ErrorCode::TransactionalIdAuthorizationFailed,
-                Some(_) => ErrorCode::InvalidTxnState,
-            }
-            .into());
+            let place = partition.id();
+            let (verification, stamp) = match terms.transactional_id {
+                Some(_) => terms.joined.of(&place).unwrap_or(Ok((Verification::Begun, NO_STAMP)))?,
+                None => return Err(ErrorCode::TransactionalIdAuthorizationFailed.into()),
+            };
+            options.verification = verification;
+            options.transaction_stamp = stamp;
         }
         if rewritten {
             broker.counters().batches_rewritten.fetch_add(1, Ordering::Relaxed);
         }
-        let options = AppendOptions { leader_epoch, ..AppendOptions::default() };
         let append = partition.append(batch, options).map_err(|error| Refused {
             code: append_error(&error),
             message: Some(error.to_string()),
@@ -200,6 +204,7 @@ fn is_of_producers(error: &AppendError) -> bool {
             | AppendError::InvalidProducerEpoch { .. }
             | AppendError::UnknownProducerId { .. }
             | AppendError::NotInTransaction { .. }
+            | AppendError::NotVerified { .. }
     )
 }
 

@@ -43,6 +43,8 @@ pub enum CloseReason {
     },
     /// An `acks=0` produce failed: closing is the only way to say so, and makes the client look for the leader.
     ProduceWithoutAcksFailed,
+    /// The producer has come by a newer connection: what still arrives by this one is late, and nobody waits for its answer.
+    Overtaken,
     /// Our own mistake; the log has the details.
     Unanswerable {
         api: &'static str,
@@ -82,6 +84,7 @@ impl fmt::Display for CloseReason {
                 write!(f, "{api} has no version {version} here")
             }
             CloseReason::ProduceWithoutAcksFailed => f.write_str("a produce request with acks=0 failed"),
+            CloseReason::Overtaken => f.write_str("its producer has come by a newer connection"),
             CloseReason::Unanswerable { api } => write!(f, "no answer to {api} could be made"),
             CloseReason::ShuttingDown => f.write_str("the broker shuts down"),
             CloseReason::NotAuthenticated { api } => {
@@ -149,5 +152,25 @@ where
     Ok(Handling::Sequential(Box::pin(async move {
         let response = handle(context.clone(), request).await;
         context.answer(&response)
+    })))
+}
+
+/// As [`sequential`], for handlers that may end the connection.
+pub(crate) fn sequential_or_close<R, F>(
+    context: RequestContext,
+    mut body: Reader,
+    handle: fn(RequestContext, R) -> F,
+) -> Result<Handling, DecodeError>
+where
+    R: Request + Send + 'static,
+    R::Response: Send,
+    F: Future<Output = Result<R::Response, CloseReason>> + Send + 'static,
+{
+    let request = R::decode(&mut body, context.api_version)?;
+    Ok(Handling::Sequential(Box::pin(async move {
+        match handle(context.clone(), request).await {
+            Ok(response) => context.answer(&response),
+            Err(reason) => Outcome::Close(reason),
+        }
     })))
 }

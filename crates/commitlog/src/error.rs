@@ -35,6 +35,9 @@ pub enum AppendError {
     /// Its producer has a transaction open here.
     #[error("producer {producer_id}: a batch outside of its open transaction")]
     NotInTransaction { producer_id: i64 },
+    /// Its coordinator was not asked, or a marker has come since.
+    #[error("producer {producer_id}: a batch of a transaction that is not open")]
+    NotVerified { producer_id: i64 },
     /// A newer coordinator has ended a transaction of this producer.
     #[error("producer {producer_id}: coordinator epoch {epoch} is older than {current}")]
     CoordinatorFenced { producer_id: i64, epoch: i32, current: i32 },

@@ -42,7 +42,7 @@ pub use error::{AppendError, CommitError, EndTransactionError, OpenError, ReadEr
 pub use log::{CommitLog, LogCounters, LogState, Together};
 pub use partition::{
     AbortedTransaction, ActiveProducer, AppendOptions, EndTransaction, FetchWait, Isolation, Offsets, Origin,
-    Partition, Read, ReadRequest, TimestampOffset,
+    Partition, Read, ReadRequest, TimestampOffset, Verification,
 };
 pub use rewrite::RewriteError;
 #[cfg(feature = "negative-controls")]
@@ -50,3 +50,4 @@ pub use settings::NegativeControl;
 pub use settings::{
     CompactionLimits, CompactionPolicy, LogSettings, PartitionSettings, SyncMode, TierPolicy,
 };
+pub use transactions::NO_STAMP;

@@ -231,7 +231,7 @@ impl Shared {
         self.room.notify_waiters();
     }
 
-    fn with_gather(&self, bytes: usize, put: impl FnOnce(&mut Gather)) -> Arc<CommitGroup> {
+    fn with_gather(&self, bytes: usize, is_urgent: bool, put: impl FnOnce(&mut Gather)) -> Arc<CommitGroup> {
         let mut gathers = self.gathers.lock();
         let full =
             gathers.back().is_none_or(|g| g.bytes > 0 && g.bytes + bytes > self.settings.chunk_bytes_max);
@@ -240,6 +240,8 @@ impl Shared {
         }
         let gather = gathers.back_mut().expect("one was pushed");
         gather.bytes += bytes;
+        let becomes_urgent = is_urgent && !gather.is_urgent;
+        gather.is_urgent |= is_urgent;
         put(gather);
         let group = gather.group.clone();
         let waiting = waiting(&gathers);
@@ -247,7 +249,7 @@ impl Shared {
         let wanted =
             self.together.load(Ordering::SeqCst) == 0 && waiting >= self.wanted.load(Ordering::SeqCst);
         // A commit that is as long as it may be waits for nobody.
-        if wanted || full && waiting > 1 {
+        if wanted || becomes_urgent || full && waiting > 1 {
             self.wake.notify_one();
         }
         group
@@ -258,14 +260,14 @@ impl Shared {
         waiting(&self.gathers.lock())
     }
 
-    pub fn enqueue(&self, pending: Pending) -> Arc<CommitGroup> {
+    pub fn enqueue(&self, pending: Pending, is_urgent: bool) -> Arc<CommitGroup> {
         let bytes = pending.batch.bytes.len();
         self.unflushed.fetch_add(bytes, Ordering::AcqRel);
-        self.with_gather(bytes, |gather| gather.batches.push(pending))
+        self.with_gather(bytes, is_urgent, |gather| gather.batches.push(pending))
     }
 
     pub fn enqueue_log_start(&self, start: LogStart) -> Arc<CommitGroup> {
-        self.with_gather(0, |gather| gather.log_starts.push(start))
+        self.with_gather(0, false, |gather| gather.log_starts.push(start))
     }
 
     pub fn flushed(&self, bytes: usize) {

@@ -1,6 +1,6 @@
 //! One partition: its offsets, its extents, its producers; append, read, trim.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -83,6 +83,9 @@ pub(crate) struct Inner {
     pub transactions: Transactions,
     /// Stamps of the transactions that are open as of the log's end, by producer id (T2).
     open_at_end: BTreeMap<i64, i64>,
+    /// Questions to coordinators that no marker has overtaken, by producer id (T4). As many as requests under way.
+    verifications: BTreeMap<i64, BTreeSet<u64>>,
+    last_verification: u64,
     /// (epoch, first offset of it), ascending (F10).
     pub epochs: Vec<(i32, i64)>,
     pub deleted: bool,
@@ -133,12 +136,33 @@ pub struct AppendOptions {
     pub origin: Origin,
     /// When its transaction began, by the coordinator; −1 when that was not said (T2).
     pub transaction_stamp: i64,
+    pub verification: Verification,
+    /// In a bucket: it waits less for company, since somebody waits for it and for what comes after it. Markers are.
+    pub is_urgent: bool,
 }
 
 impl Default for AppendOptions {
     fn default() -> Self {
-        Self { leader_epoch: 0, origin: Origin::Client, transaction_stamp: NO_STAMP }
+        Self {
+            leader_epoch: 0,
+            origin: Origin::Client,
+            transaction_stamp: NO_STAMP,
+            verification: Verification::Unasked,
+            is_urgent: false,
+        }
     }
+}
+
+/// What a batch of a transaction has to show before it may begin that transaction in a partition (T3, T4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verification {
+    /// The caller answers for it himself.
+    #[default]
+    Unasked,
+    /// The transaction has begun here; should it have ended meanwhile, the batch is refused.
+    Begun,
+    /// The coordinator said yes, and no marker has come since it was asked.
+    Asked(u64),
 }
 
 /// A marker: how a transaction ends in a partition.
@@ -247,6 +271,8 @@ impl Partition {
             producers: Producers::default(),
             transactions: Transactions::default(),
             open_at_end: BTreeMap::new(),
+            verifications: BTreeMap::new(),
+            last_verification: 0,
             epochs: Vec::new(),
             deleted: false,
             leaving: Leaving::No,
@@ -329,17 +355,19 @@ impl Partition {
         }
         let transactional = sequenced.filter(|_| header.is_transactional());
         let max = self.shared.settings.aborted_transactions_max;
-        if let Some(Sequenced { producer_id, .. }) = sequenced {
+        if let Some(Sequenced { producer_id, epoch, .. }) = sequenced {
             let is_open = inner.open_at_end.contains_key(&producer_id);
             if is_open && transactional.is_none() {
                 return Err(AppendError::NotInTransaction { producer_id });
+            }
+            if transactional.is_some() && !inner.is_verified(producer_id, epoch, options.verification) {
+                return Err(AppendError::NotVerified { producer_id });
             }
             if !is_open && transactional.is_some() && inner.transactions.aborted_count() >= max {
                 return Err(AppendError::TooManyAborted { max });
             }
         }
-        let (base_offset, last_offset, group) =
-            self.enqueue(&mut inner, batch, options.leader_epoch, options.transaction_stamp)?;
+        let (base_offset, last_offset, group) = self.enqueue(&mut inner, batch, &options)?;
         if let Some(sequenced) = transactional {
             inner.open_at_end.entry(sequenced.producer_id).or_insert(options.transaction_stamp);
         }
@@ -367,14 +395,39 @@ impl Partition {
         })
     }
 
+    /// To be called before a coordinator is asked whether a transaction may begin here (T3). Any marker of the producer that comes
+    /// from here on takes the answer's worth (T4): it may have been given before the transaction ended.
+    pub fn verification(&self, producer_id: i64, producer_epoch: i16) -> Verification {
+        let mut inner = self.inner.lock();
+        if inner.has_begun(producer_id, producer_epoch) {
+            return Verification::Begun;
+        }
+        inner.last_verification += 1;
+        let number = inner.last_verification;
+        inner.verifications.entry(producer_id).or_default().insert(number);
+        Verification::Asked(number)
+    }
+
+    /// The answer came, and was used or not.
+    pub fn forget_verification(&self, producer_id: i64, verification: Verification) {
+        let Verification::Asked(number) = verification else { return };
+        let mut inner = self.inner.lock();
+        if let Some(asked) = inner.verifications.get_mut(&producer_id) {
+            asked.remove(&number);
+            if asked.is_empty() {
+                inner.verifications.remove(&producer_id);
+            }
+        }
+    }
+
     /// Gives a batch that was checked its offsets, and lets it wait for the next commit.
     fn enqueue(
         self: &Arc<Self>,
         inner: &mut Inner,
         batch: Batch,
-        leader_epoch: i32,
-        stamp: i64,
+        options: &AppendOptions,
     ) -> Result<(i64, i64, Arc<CommitGroup>), AppendError> {
+        let AppendOptions { leader_epoch, transaction_stamp: stamp, is_urgent, .. } = *options;
         let base_offset = inner.log_end;
         let span = i64::from(batch.header.last_offset_delta);
         let last_offset = base_offset.checked_add(span).filter(|last| *last < i64::MAX - 1);
@@ -384,7 +437,7 @@ impl Partition {
         let pending =
             Pending { partition: self.clone(), batch, base_offset: base_offset as u64, leader_epoch, stamp };
         // The partition's lock is held across the hand-over: the order of offsets is the order in the queue.
-        let group = self.shared.enqueue(pending);
+        let group = self.shared.enqueue(pending, is_urgent);
         inner.log_end = last_offset + 1;
         inner.start_epoch(leader_epoch, base_offset);
         Ok((base_offset, last_offset, group))
@@ -393,7 +446,7 @@ impl Partition {
     /// Ends a transaction with a marker, see [`crate::CommitLog::end_transaction`]. One that names another transaction than the one
     /// that is open here is a repeated or a late one: a duplicate, which waits for what of the producer is in flight, since the
     /// marker that did it may be.
-    pub(crate) fn end_transaction(
+    pub fn end_transaction(
         self: &Arc<Self>,
         marker: EndTransaction,
         leader_epoch: i32,
@@ -403,10 +456,19 @@ impl Partition {
         let built =
             end_transaction_marker(producer_id, producer_epoch, marker.commit, coordinator_epoch, timestamp);
         let batch = built.and_then(Batch::parse).expect("a marker is a good batch");
-        let options = AppendOptions { leader_epoch, origin: Origin::Coordinator, ..AppendOptions::default() };
+        let options = AppendOptions {
+            leader_epoch,
+            origin: Origin::Coordinator,
+            transaction_stamp: marker.transaction_stamp,
+            is_urgent: true,
+            ..AppendOptions::default()
+        };
         self.shared.check_room(&options, batch.bytes.len())?;
         let mut inner = self.inner.lock();
         inner.check_takes_appends()?;
+        if !broken::rule("stale-verification") {
+            inner.verifications.remove(&producer_id);
+        }
         let is_known = |stamp: i64| stamp != NO_STAMP;
         let is_open = inner.open_at_end.get(&producer_id).is_some_and(|stamp| {
             let named = marker.transaction_stamp;
@@ -423,8 +485,7 @@ impl Partition {
             });
         }
         inner.producers.check_marker(producer_id, producer_epoch, coordinator_epoch)?;
-        let (base_offset, last_offset, group) =
-            self.enqueue(&mut inner, batch, leader_epoch, marker.transaction_stamp)?;
+        let (base_offset, last_offset, group) = self.enqueue(&mut inner, batch, &options)?;
         inner.open_at_end.remove(&producer_id);
         let ends = Produced::Marker { coordinator_epoch, timestamp };
         if inner.producers.enqueued(producer_id, producer_epoch, base_offset, ends, group.clone()) {
@@ -1367,6 +1428,24 @@ impl Inner {
             _ if self.deleted => Err(AppendError::Deleted),
             Leaving::No => Ok(()),
             Leaving::Draining | Leaving::Gone | Leaving::Elsewhere => Err(AppendError::NotLeader),
+        }
+    }
+
+    /// Is a transaction of this very producer open as of the log's end?
+    fn has_begun(&self, producer_id: i64, epoch: i16) -> bool {
+        self.open_at_end.contains_key(&producer_id) && self.producers.epoch(producer_id) == Some(epoch)
+    }
+
+    fn is_verified(&self, producer_id: i64, epoch: i16, verification: Verification) -> bool {
+        let is_open = self.open_at_end.contains_key(&producer_id);
+        match verification {
+            Verification::Unasked => true,
+            // What an older epoch has begun has to end first.
+            _ if is_open => self.has_begun(producer_id, epoch),
+            Verification::Begun => false,
+            Verification::Asked(number) => {
+                self.verifications.get(&producer_id).is_some_and(|asked| asked.contains(&number))
+            }
         }
     }
 

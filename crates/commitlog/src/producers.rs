@@ -232,6 +232,11 @@ impl Producers {
         self.by_id.len() > before
     }
 
+    /// The newest epoch of this producer.
+    pub fn epoch(&self, producer_id: i64) -> Option<i16> {
+        self.by_id.get(&producer_id).map(Producer::epoch)
+    }
+
     /// The commit that the newest batch in flight of this producer waits for.
     pub fn last_in_flight(&self, producer_id: i64) -> Option<Arc<CommitGroup>> {
         Some(self.by_id.get(&producer_id)?.in_flight.back()?.group.clone())

@@ -25,6 +25,8 @@ pub struct LogSettings {
     pub linger: Duration,
     /// … and at most, when the budget is spent …
     pub linger_max: Duration,
+    /// Markers, and what coordinators write of transactions, go so long after the commit before, if the budget has one left …
+    pub urgent_flush: Duration,
     /// … of so many PUTs a second on the average, for commits that are not full.
     pub puts_per_second: u32,
     /// A chunk takes batches until it is this long; one batch may be longer.
@@ -169,6 +171,7 @@ impl Default for LogSettings {
             allocate_from_bytes: 512 << 10,
             linger: Duration::from_millis(50),
             linger_max: Duration::from_secs(1),
+            urgent_flush: Duration::from_millis(25),
             puts_per_second: 4,
             chunk_bytes_max: 4 << 20,
             unflushed_bytes_max: 64 << 20,

@@ -47,6 +47,8 @@ pub struct Gather {
     pub batches: Vec<Pending>,
     pub log_starts: Vec<LogStart>,
     pub bytes: usize,
+    /// Something of a transaction waits, whose end takes several commits one after the other.
+    pub is_urgent: bool,
     pub group: Arc<CommitGroup>,
 }
 

@@ -79,6 +79,18 @@ impl Peers for ShakyPeers {
         self.inner.clone().refuses(peer, within)
     }
 
+    fn transactions(
+        self: Arc<Self>,
+        peer: Peer,
+        api_key: i16,
+        body: Bytes,
+        within: Duration,
+    ) -> BoxFuture<'static, Option<Bytes>> {
+        let call = self.inner.clone().transactions(peer, api_key, body, within);
+        let answered = task::timeout(within, under(self.fate(), call));
+        Box::pin(async move { answered.await.ok().flatten() })
+    }
+
     fn follow(&self, live: &[Peer]) {
         self.inner.follow(live);
     }

@@ -1,7 +1,7 @@
 //! DescribeProducers (key 61), version 0 (KIP-664).
 //!
-//! The idempotent producers that a partition remembers: epoch, last sequence, when they wrote last. No transaction is
-//! ever open yet: start offsets are −1.
+//! The idempotent producers that a partition remembers: epoch, last sequence, when they wrote last, and where their open
+//! transaction begins (−1: none is open).
 
 use protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use protocol::messages::{DescribeProducersRequest, DescribeProducersResponse};

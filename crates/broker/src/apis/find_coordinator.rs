@@ -1,12 +1,11 @@
-//! FindCoordinator v0–6: which broker looks after a group.
+//! FindCoordinator v0–6: which broker looks after a group, or a transactional id.
 //!
-//! The leader of the group's partition of `__consumer_offsets`. One that is fenced, or has no listener of this name, is
+//! The leader of its partition of `__consumer_offsets` or `__transaction_state`. One that is fenced, or has no listener of this name, is
 //! COORDINATOR_NOT_AVAILABLE until another takes over; before that is said we catch up with what other brokers said about it.
 //! Making the topic on first use happens here, as in Kafka, but the first asker gets an answer at once instead of
 //! COORDINATOR_NOT_AVAILABLE and a retry.
 //!
-//! Transactions do not exist yet: a transactional id is told UNSUPPORTED_VERSION with a sentence, which ends
-//! `initTransactions` instead of letting it retry for ever. The same holds for share groups.
+//! Share groups do not exist yet and are told UNSUPPORTED_VERSION with a sentence.
 //!
 //! v1 adds the key type · v3 is flexible · v4 asks for several keys at once (KIP-699) · v5 TRANSACTION_ABORTABLE
 //! (KIP-890) · v6 share groups (KIP-932).
@@ -16,8 +15,8 @@ use protocol::messages::find_coordinator_response::Coordinator;
 use protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::coordinators::coordinator_of;
 use crate::error::ApiError;
-use crate::groups::coordinator_of;
 use crate::nodes::{NO_NODE, Node};
 use crate::request::RequestContext;
 
@@ -46,24 +45,29 @@ pub(crate) async fn handle(
 /// One answer for each key.
 async fn find(context: &RequestContext, key_type: i8, keys: &[Str]) -> Vec<Result<Node, ApiError>> {
     let broker = &context.broker;
-    let ready = match check_type(context, key_type) {
-        Ok(()) => broker.groups.ensure_topic().await.map_err(ApiError::from),
+    let topic = match check_type(context, key_type) {
+        Ok(topic) if topic == topic_name::TRANSACTION_STATE => {
+            broker.transactions.ensure_topic().await.map(|()| topic).map_err(ApiError::from)
+        }
+        Ok(topic) => broker.groups.ensure_topic().await.map(|()| topic).map_err(ApiError::from),
         Err(error) => Err(error),
     };
-    if let Err(error) = ready {
-        return keys.iter().map(|_| Err(error.clone())).collect();
-    }
-    let mut found = look(context, keys);
+    let topic = match topic {
+        Ok(topic) => topic,
+        Err(error) => return keys.iter().map(|_| Err(error.clone())).collect(),
+    };
+    let mut found = look(context, topic, keys);
     if found.iter().any(Result::is_err) && broker.freshness.catch_up().await {
-        found = look(context, keys);
+        found = look(context, topic, keys);
     }
     found
 }
 
-fn check_type(context: &RequestContext, key_type: i8) -> Result<(), ApiError> {
+/// The topic of the coordinators that are asked for.
+fn check_type(context: &RequestContext, key_type: i8) -> Result<&'static str, ApiError> {
     match key_type {
-        GROUP => Ok(()),
-        TRANSACTION => Err(not_there("transactions are not supported by this broker yet")),
+        GROUP => Ok(topic_name::CONSUMER_OFFSETS),
+        TRANSACTION => Ok(topic_name::TRANSACTION_STATE),
         SHARE if context.api_version >= 6 => {
             Err(not_there("share groups are not supported by this broker yet"))
         }
@@ -71,13 +75,13 @@ fn check_type(context: &RequestContext, key_type: i8) -> Result<(), ApiError> {
     }
 }
 
-fn look(context: &RequestContext, keys: &[Str]) -> Vec<Result<Node, ApiError>> {
+fn look(context: &RequestContext, topic: &str, keys: &[Str]) -> Vec<Result<Node, ApiError>> {
     let broker = &context.broker;
     let state = broker.catalog.read();
     let nodes = broker.nodes(&state, &context.connection.listener);
-    let topic = state.topic(topic_name::CONSUMER_OFFSETS);
-    let find = |group: &Str| {
-        let leader = topic.and_then(|topic| coordinator_of(topic, group));
+    let topic = state.topic(topic);
+    let find = |key: &Str| {
+        let leader = topic.and_then(|topic| coordinator_of(topic, key));
         let node = leader.and_then(|leader| nodes.find(leader)).cloned();
         node.ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
     };

@@ -8,8 +8,10 @@ use std::ops::RangeInclusive;
 use protocol::ApiKey;
 use protocol::wire::{DecodeError, Reader};
 
-use crate::request::{Handling, RequestContext, sequential};
+use crate::request::{Handling, RequestContext, sequential, sequential_or_close};
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
@@ -32,6 +34,9 @@ mod describe_topic_partitions;
 mod describe_user_scram_credentials;
 mod elect_leaders;
 mod expire_delegation_token;
+mod describe_transactions;
+mod elect_leaders;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod get_telemetry_subscriptions;
@@ -44,6 +49,7 @@ mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -56,7 +62,9 @@ pub(crate) mod sasl_authenticate;
 mod sasl_handshake;
 mod sync_group;
 mod unregister_broker;
+mod txn_offset_commit;
 mod update_features;
+mod write_txn_markers;
 
 type Handler = fn(RequestContext, Reader) -> Result<Handling, DecodeError>;
 
@@ -104,6 +112,17 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::InitProducerId, 0..=5, |context, body| sequential(context, body, init_producer_id::handle)),
     api(ApiKey::OffsetForLeaderEpoch, 2..=4, |context, body| {
         sequential(context, body, offset_for_leader_epoch::handle)
+    }),
+    api(ApiKey::AddPartitionsToTxn, 0..=5, |context, body| {
+        sequential_or_close(context, body, add_partitions_to_txn::handle)
+    }),
+    api(ApiKey::AddOffsetsToTxn, 0..=4, |context, body| {
+        sequential_or_close(context, body, add_offsets_to_txn::handle)
+    }),
+    api(ApiKey::EndTxn, 0..=5, |context, body| sequential_or_close(context, body, end_txn::handle)),
+    api(ApiKey::WriteTxnMarkers, 1..=2, |context, body| sequential(context, body, write_txn_markers::handle)),
+    api(ApiKey::TxnOffsetCommit, 0..=6, |context, body| {
+        sequential_or_close(context, body, txn_offset_commit::handle)
     }),
     api(ApiKey::DescribeConfigs, 1..=4, |context, body| sequential(context, body, describe_configs::handle)),
     api(ApiKey::AlterConfigs, 0..=2, |context, body| sequential(context, body, alter_configs::handle)),
@@ -153,6 +172,12 @@ pub static TABLE: &[Api] = &[
     }),
     api(ApiKey::UnregisterBroker, 0..=0, |context, body| {
         sequential(context, body, unregister_broker::handle)
+    }),
+    api(ApiKey::DescribeTransactions, 0..=0, |context, body| {
+        sequential(context, body, describe_transactions::handle)
+    }),
+    api(ApiKey::ListTransactions, 0..=2, |context, body| {
+        sequential(context, body, list_transactions::handle)
     }),
     api(ApiKey::GetTelemetrySubscriptions, 0..=0, |context, body| {
         sequential(context, body, get_telemetry_subscriptions::handle)

@@ -144,7 +144,10 @@ fn name_topics(
                     committed_offset: fetched.offset,
                     committed_leader_epoch: if context.api_version >= 5 { fetched.leader_epoch } else { -1 },
                     metadata: Some(fetched.metadata),
-                    error_code: ErrorCode::None.code(),
+                    error_code: match fetched.is_unstable {
+                        true => ErrorCode::UnstableOffsetCommit.code(),
+                        false => ErrorCode::None.code(),
+                    },
                 })
                 .collect(),
         })

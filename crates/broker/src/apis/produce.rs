@@ -5,7 +5,11 @@
 //! anything else is INVALID_REQUIRED_ACKS. An `acks=0` request that fails ends the connection, as in Kafka.
 //!
 //! Differences: Kafka acknowledges from memory, we from the disk. `min.insync.replicas` and the timeout are about
-//! replicas and have no effect here. Transactional batches are refused until there are transactions.
+//! replicas and have no effect here.
+//!
+//! Before the first batch of a transaction in a partition its coordinator is asked (`transactions/joining.rs`), for clients with
+//! KIP-890 to add the partition. Such a request has its connection for itself until it is answered, so that no later batch of the
+//! producer overtakes it; all others wait for their commits side by side.
 //!
 //! A topic or a leadership that we have not heard of yet is refused at once, and we catch up behind the answer: batches are
 //! queued in the order in which they come, so none may wait for news while the next one does not. Producers try again. What
@@ -28,6 +32,7 @@ use crate::freshness::may_be_stale;
 use crate::partitions::TopicRef;
 use crate::produce::{Appended, ProduceTerms, ProduceTopic, Refused, Stored};
 use crate::request::{CloseReason, Handling, Outcome, RequestContext};
+use crate::transactions::{Joined, Joining};
 
 const TOPIC_IDS_SINCE: i16 = 13;
 const CURRENT_LEADER_SINCE: i16 = 10;
@@ -41,8 +46,32 @@ struct TopicAppends {
 
 pub(super) fn handle(context: RequestContext, mut body: Reader) -> Result<Handling, DecodeError> {
     let request = ProduceRequest::decode(&mut body, context.api_version)?;
+    if let Some(joining) = Joining::of(&context, &request) {
+        return Ok(Handling::Sequential(Box::pin(async move {
+            let joined = joining.ask(&context).await;
+            let acks = request.acks;
+            let topics = queue(&context, request, &joined);
+            drop(joined);
+            match settle(&context, acks, topics) {
+                Ok(topics) => answer(context, topics).await,
+                Err(outcome) => outcome,
+            }
+        })));
+    }
     let acks = request.acks;
-    let topics = queue(&context, request);
+    let topics = queue(&context, request, &Joined::default());
+    match settle(&context, acks, topics) {
+        Ok(topics) => Ok(Handling::Pipelined(Box::pin(answer(context, topics)))),
+        Err(outcome) => Ok(Handling::Pipelined(Box::pin(std::future::ready(outcome)))),
+    }
+}
+
+/// What is left to answer; `acks=0` has its outcome at once.
+fn settle(
+    context: &RequestContext,
+    acks: i16,
+    topics: Vec<TopicAppends>,
+) -> Result<Vec<TopicAppends>, Outcome> {
     if acks == 0 {
         let failed = topics.iter().flat_map(|topic| &topic.partitions).any(|(_, result)| result.is_err());
         let outcome = match failed {
@@ -53,13 +82,13 @@ pub(super) fn handle(context: RequestContext, mut body: Reader) -> Result<Handli
             }
             false => Outcome::Silent,
         };
-        return Ok(Handling::Pipelined(Box::pin(std::future::ready(outcome))));
+        return Err(outcome);
     }
-    Ok(Handling::Pipelined(Box::pin(answer(context, topics))))
+    Ok(topics)
 }
 
 /// Everything of the request is in the log's queue, or refused, when this returns.
-fn queue(context: &RequestContext, request: ProduceRequest) -> Vec<TopicAppends> {
+fn queue(context: &RequestContext, request: ProduceRequest, joined: &Joined) -> Vec<TopicAppends> {
     let broker = &context.broker;
     let partition_count: usize = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum();
     let refused = match request.acks {
@@ -71,6 +100,7 @@ fn queue(context: &RequestContext, request: ProduceRequest) -> Vec<TopicAppends>
         version: context.api_version,
         now_ms: broker.clock.now_ms(),
         transactional_id: request.transactional_id.as_deref(),
+        joined,
     };
     let found: Vec<Result<ProduceTopic, ErrorCode>> = {
         let state = broker.catalog.read();

@@ -62,9 +62,12 @@ impl Shard {
         for group in &deleted {
             let offsets = self.offsets.newest_of_group(&group.id);
             keys.extend(offsets.into_iter().map(|(key, _)| key));
+            keys.extend(self.pending_offsets.keys_of(&group.id).cloned());
             self.timers.cancel_group(&group.id, group.pending_join.iter().cloned());
             tombstones.push(records::group_tombstone(&group.id));
         }
+        keys.sort_unstable();
+        keys.dedup();
         let after = AfterWrite::GroupsDeleted { groups: deleted, answer: Some((reply, answer)) };
         self.drop_offsets(keys, after, tombstones, effects);
     }

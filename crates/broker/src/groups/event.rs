@@ -7,51 +7,12 @@ use protocol::{ErrorCode, Str, Uuid};
 use super::group::GroupState;
 use super::member::OfferedProtocol;
 
-/// Both times of one event: Unix ms for what is written down, monotonic ms for alarms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    pub wall_ms: i64,
-    pub monotonic_ms: u64,
-}
+use crate::coordinators::Marked;
+pub use crate::coordinators::{Now, Record as GroupRecord, ReplyId, Token, Write};
 
-pub use super::member::ReplyId;
-
-/// One write, in the order of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token(pub u64);
-
-/// A record of `__consumer_offsets`; without a value it is a tombstone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupRecord {
-    pub key: Bytes,
-    pub value: Option<Bytes>,
-}
-
-impl GroupRecord {
-    pub fn size_bytes(&self) -> usize {
-        self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
-    }
-}
-
-/// Records that belong together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
-    pub token: Token,
-    pub records: Vec<GroupRecord>,
-}
-
-/// What an event brought about. The runtime appends the writes, in order, and sends the answers.
-#[derive(Debug, Default)]
-pub struct Effects {
-    pub writes: Vec<Write>,
-    pub answers: Vec<(ReplyId, Answer)>,
-}
+pub type Effects = crate::coordinators::Effects<Answer>;
 
 impl Effects {
-    pub fn answer(&mut self, reply: ReplyId, answer: Answer) {
-        self.answers.push((reply, answer));
-    }
-
     pub fn join(&mut self, reply: ReplyId, answer: JoinAnswer) {
         self.answer(reply, Answer::Join(answer));
     }
@@ -70,6 +31,8 @@ pub enum Answer {
     Fetch(FetchedOffsets),
     DeleteOffsets(DeleteOffsetsAnswer),
     DeleteGroups(DeletedGroups),
+    /// What became of a marker.
+    Marked(Result<Marked, ErrorCode>),
 }
 
 #[derive(Debug, Clone)]
@@ -248,6 +211,8 @@ pub struct FetchedOffset {
     pub offset: i64,
     pub leader_epoch: i32,
     pub metadata: Str,
+    /// A transaction that is open yet has written another one (KIP-447). Told only to those who ask for what is stable.
+    pub is_unstable: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

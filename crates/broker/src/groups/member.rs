@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use protocol::Str;
 
-/// Somebody who waits for an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReplyId(pub u64);
+pub use crate::coordinators::ReplyId;
 
 /// A protocol (assignor) that a member offers, in its order of preference, with what it says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 //! OffsetCommit, OffsetFetch, OffsetDelete, and offsets that go by themselves: expired ones and those of deleted
-//! topics. Behaviour after Kafka's `OffsetMetadataManager`. Transactional offsets come with transactions.
+//! topics. Behaviour after Kafka's `OffsetMetadataManager`. Offsets inside transactions: `pending.rs`.
 
 use protocol::{ErrorCode, Str, Uuid};
 
@@ -69,7 +69,7 @@ impl Shard {
                     true => Str::default(),
                     false => commit.metadata.detached(),
                 },
-                committed_at_ms: now.wall_ms,
+                committed_at_ms: self.commit_time_ms(&key, now),
                 expire_at_ms,
                 topic_id: commit.topic_id,
             };
@@ -151,7 +151,7 @@ impl Shard {
             topic: topic.clone(),
             partition,
         };
-        let fetched = match &request.topics {
+        let mut fetched = match &request.topics {
             Some(topics) => {
                 read_offsets(topics, |topic, partition| self.offsets.newest(&key(topic, partition)))
             }
@@ -160,6 +160,14 @@ impl Shard {
                 all_offsets(newest.iter().map(|(key, committed)| (&key.topic, key.partition, *committed)))
             }
         };
+        for topic in &mut fetched.topics {
+            for offset in &mut topic.partitions {
+                if self.pending_offsets.has(&key(&topic.topic, offset.partition)) {
+                    let partition = offset.partition;
+                    *offset = FetchedOffset { is_unstable: true, ..self::fetched(partition, None) };
+                }
+            }
+        }
         self.answer_behind_writes(reply, Answer::Fetch(fetched), effects);
     }
 
@@ -192,7 +200,7 @@ impl Shard {
             }
             each.push(ErrorCode::None);
             let key = OffsetKey { group: group.id.clone(), topic: topic.detached(), partition };
-            if self.offsets.newest(&key).is_some() {
+            if self.offsets.newest(&key).is_some() || self.pending_offsets.has(&key) {
                 keys.push(key);
             }
         }
@@ -235,8 +243,13 @@ impl Shard {
     ) {
         let groups = self.offsets.groups();
         let offsets = groups.flat_map(|group| self.offsets.newest_of_group(group));
-        let keys: Vec<OffsetKey> =
+        let mut keys: Vec<OffsetKey> =
             offsets.filter(|(key, committed)| goes(key, committed)).map(|(key, _)| key).collect();
+        keys.extend(
+            self.pending_offsets.iter().filter(|(key, it)| goes(key, it)).map(|(key, _)| key.clone()),
+        );
+        keys.sort_unstable();
+        keys.dedup();
         if !keys.is_empty() {
             self.drop_offsets(keys, AfterWrite::OffsetsDropped, Vec::new(), effects);
         }
@@ -255,7 +268,9 @@ impl Shard {
                 .map(|(key, _)| key);
             let kept_before = keys.len();
             keys.extend(expired);
-            let is_unused = group.is_in(GroupState::Empty) && group.pending_join.is_empty();
+            let is_unused = group.is_in(GroupState::Empty)
+                && group.pending_join.is_empty()
+                && !self.pending_offsets.has_group(&group.id);
             if keys.len() - kept_before == all && is_unused {
                 gone.push(group.id.clone());
             }
@@ -274,7 +289,7 @@ impl Shard {
     }
 
     fn is_expired(&self, group: &Group, key: &OffsetKey, committed: &CommittedOffset, now: Now) -> bool {
-        if group.is_subscribed_to(&key.topic) {
+        if group.is_subscribed_to(&key.topic) || self.pending_offsets.has(key) {
             return false;
         }
         // KIP-211: as long as members could come back to it, an offset does not age; in an empty group all age
@@ -303,6 +318,7 @@ impl Shard {
         let mut records: Vec<_> = keys.iter().map(records::offset_tombstone).collect();
         records.extend(more);
         for key in &keys {
+            self.pending_offsets.forget(key);
             self.offsets.begin(key.clone(), token, None);
         }
         self.write(records, keys, after, effects);
@@ -345,17 +361,24 @@ fn all_offsets<'a>(offsets: impl Iterator<Item = (&'a Str, i32, &'a CommittedOff
 
 fn fetched(partition: i32, committed: Option<&CommittedOffset>) -> FetchedOffset {
     match committed {
-        None => FetchedOffset { partition, offset: -1, leader_epoch: -1, metadata: Str::default() },
+        None => FetchedOffset {
+            partition,
+            offset: -1,
+            leader_epoch: -1,
+            metadata: Str::default(),
+            is_unstable: false,
+        },
         Some(committed) => FetchedOffset {
             partition,
             offset: committed.offset,
             leader_epoch: committed.leader_epoch,
             metadata: committed.metadata.clone(),
+            is_unstable: false,
         },
     }
 }
 
 /// Kafka counts what Java's `String.length` counts.
-fn is_longer_than(text: &str, units_max: usize) -> bool {
+pub(super) fn is_longer_than(text: &str, units_max: usize) -> bool {
     text.len() > units_max && text.encode_utf16().count() > units_max
 }

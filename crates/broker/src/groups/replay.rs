@@ -25,6 +25,9 @@ impl Shard {
                 if value.is_some() && !self.groups.contains_key(&key.group) {
                     self.groups.insert(key.group.clone(), Group::new(key.group.clone(), now.wall_ms));
                 }
+                if value.is_none() {
+                    self.pending_offsets.forget(&key);
+                }
                 self.offsets.apply(&key, value);
             }
             ReadRecord::Other { record_type } => {

@@ -22,8 +22,10 @@ use super::event::{
 use super::group::Group;
 use super::member::OfferedProtocol;
 use super::offset_store::{OffsetKey, OffsetStore};
+use super::pending::{PendingOffsets, PendingWrite};
 use super::settings::GroupSettings;
 use super::timers::{Alarm, Timers};
+use crate::coordinators::{InTransaction, Marked};
 
 /// What happens once a write is in the log for good, or could not be written.
 #[derive(Debug)]
@@ -64,6 +66,13 @@ pub(super) enum AfterWrite {
     },
     /// Offsets expired or their topic went away.
     OffsetsDropped,
+    /// Offsets inside a transaction.
+    PendingOffsets(Box<PendingWrite>),
+    /// A marker, and the offsets that it makes count.
+    TransactionEnded {
+        reply: ReplyId,
+        marked: Marked,
+    },
 }
 
 /// A static member that took its place back: what to undo should its new id not reach the log.
@@ -96,6 +105,7 @@ pub struct Shard {
     pub(super) settings: Arc<GroupSettings>,
     pub(super) groups: BTreeMap<Str, Group>,
     pub(super) offsets: OffsetStore,
+    pub pending_offsets: PendingOffsets,
     pub(super) timers: Timers,
     pub(super) pending: BTreeMap<Token, Pending>,
     next_token: u64,
@@ -107,6 +117,7 @@ impl Shard {
             settings,
             groups: BTreeMap::new(),
             offsets: OffsetStore::default(),
+            pending_offsets: PendingOffsets::default(),
             timers: Timers::default(),
             pending: BTreeMap::new(),
             next_token: 0,
@@ -228,6 +239,10 @@ impl Shard {
                 effects.answer(reply, Answer::DeleteOffsets(answer));
             }
             AfterWrite::OffsetsDropped => {}
+            AfterWrite::PendingOffsets(write) => self.pending_offsets_written(*write, outcome, effects),
+            AfterWrite::TransactionEnded { reply, marked } => {
+                effects.answer(reply, Answer::Marked(outcome.map(|()| marked)));
+            }
         }
     }
 
@@ -239,10 +254,21 @@ impl Shard {
         after: AfterWrite,
         effects: &mut Effects,
     ) {
+        self.write_in(None, records, offsets, after, effects);
+    }
+
+    pub(super) fn write_in(
+        &mut self,
+        transaction: Option<InTransaction>,
+        records: Vec<GroupRecord>,
+        offsets: Vec<OffsetKey>,
+        after: AfterWrite,
+        effects: &mut Effects,
+    ) {
         let token = self.next_token();
         self.next_token += 1;
         self.pending.insert(token, Pending { offsets, after, waiting: Vec::new() });
-        effects.writes.push(Write { token, records });
+        effects.writes.push(Write { token, records, transaction });
     }
 
     /// The token the next write will have.
@@ -269,7 +295,8 @@ impl Shard {
         let is_unused = self.groups.get(group_id).is_some_and(|group| {
             group.members.is_empty() && group.pending_join.is_empty() && group.record.is_none()
         });
-        if is_unused && !self.offsets.has_group(group_id) {
+        let has_offsets = self.offsets.has_group(group_id) || self.pending_offsets.has_group(group_id);
+        if is_unused && !has_offsets {
             self.groups.remove(group_id);
         }
     }

@@ -245,9 +245,10 @@ fn producer_ids_are_never_given_twice() {
             }
             house = house.restarted().await;
         }
+        // Who has not asked for a coordinator is told to.
         let transactional =
             InitProducerIdRequest { transactional_id: Some("t".into()), ..Default::default() };
         let answer = house.ask(5, transactional).await;
-        assert_eq!((code(answer.error_code), answer.producer_id), (ErrorCode::UnsupportedVersion, -1));
+        assert_eq!((code(answer.error_code), answer.producer_id), (ErrorCode::NotCoordinator, -1));
     });
 }

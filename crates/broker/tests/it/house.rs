@@ -1,19 +1,22 @@
 //! A broker on a disk or a bucket in memory, under a clock that only moves when nobody is busy, and a client that talks to it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use broker::{
-    Broker, BrokerOptions, Connection, Endpoint, Handling, INTER_BROKER_LISTENER, Outcome, Peers,
-    SaslListeners,
+    Broker, BrokerOptions, Connection, Endpoint, HandedOff, Handling, INTER_BROKER_LISTENER, Outcome, Peer,
+    PeerCalls, Peers, Progress, SaslListeners,
 };
 use bytes::{Bytes, BytesMut};
 use catalog::config::BrokerConfig;
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions, Levels};
 use commitlog::{CommitLog, LogSettings};
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use protocol::batch::BatchBuilder;
 use protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -28,6 +31,7 @@ use world::clock::SimClock;
 use world::disk::MemDisk;
 use world::process::Process;
 use world::rng::SeededRng;
+use world::watch;
 
 pub const NOW_MS: i64 = 1_700_000_000_000;
 pub const LEASE_TTL: Duration = Duration::from_secs(3);
@@ -62,6 +66,66 @@ pub struct Opened {
     config: Arc<BrokerConfig>,
     seed: u64,
     node_id: i32,
+}
+
+/// Calls between brokers of one process, without a network in between; they can be cut.
+#[derive(Clone)]
+pub struct Wires {
+    pub brokers: Arc<Mutex<BTreeMap<i32, Arc<Broker>>>>,
+    pub are_cut: Arc<AtomicBool>,
+    breaks: Arc<watch::Sender<u64>>,
+}
+
+impl Default for Wires {
+    fn default() -> Wires {
+        Wires { brokers: Arc::default(), are_cut: Arc::default(), breaks: Arc::new(watch::channel(0).0) }
+    }
+}
+
+impl Wires {
+    fn to(&self, peer: &Peer) -> Option<Arc<Broker>> {
+        match self.are_cut.load(Ordering::Relaxed) {
+            true => None,
+            false => self.brokers.lock().get(&peer.node_id).cloned(),
+        }
+    }
+}
+
+impl Peers for Wires {
+    fn log_moved(
+        self: Arc<Self>,
+        peer: Peer,
+        position: u64,
+        wait: Duration,
+    ) -> BoxFuture<'static, Option<Progress>> {
+        let called = self.to(&peer).map(|broker| broker.log_moved(position, wait));
+        Box::pin(async move { Some(called?.await) })
+    }
+
+    fn hand_off(self: Arc<Self>, _: Peer, _: Bytes) -> BoxFuture<'static, HandedOff> {
+        Box::pin(std::future::ready(HandedOff::NotTaken))
+    }
+
+    fn transactions(
+        self: Arc<Self>,
+        peer: Peer,
+        api_key: i16,
+        body: Bytes,
+        _: Duration,
+    ) -> BoxFuture<'static, Option<Bytes>> {
+        let called = self.to(&peer).map(|broker| broker.transactions(api_key, body));
+        Box::pin(async move { called?.await })
+    }
+
+    fn refuses(self: Arc<Self>, _: Peer, _: Duration) -> BoxFuture<'static, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    fn follow(&self, _: &[Peer]) {}
+
+    fn breaks(&self) -> watch::Receiver<u64> {
+        self.breaks.subscribe()
+    }
 }
 
 /// Runs a story in a world where time passes only when everybody waits.
@@ -129,6 +193,34 @@ impl House {
         let seed = 100 + node_id as u64;
         let opening = async move {
             Opened::with(store, clock, Arc::new(config), seed, options).await.start_among(peers).await
+        };
+        process.spawn(opening).await.expect("nobody kills it yet")
+    }
+
+    /// One of several brokers that call one another.
+    pub async fn calling(bucket: &MemBucket, node_id: i32, wires: &Wires, process: &Process) -> House {
+        let between_brokers = BrokerEndpoint {
+            listener_name: INTER_BROKER_LISTENER.into(),
+            security_protocol: 1,
+            ..endpoint(&format!("between-{node_id}.test"))
+        };
+        let options = CatalogOptions {
+            node_id: Some(node_id),
+            lease_ttl: LEASE_TTL,
+            endpoints: vec![endpoint(&format!("broker-{node_id}.test")), between_brokers],
+            follow_every: Duration::from_millis(500),
+            ..CatalogOptions::default()
+        };
+        let properties =
+            [("offsets.topic.num.partitions", "6"), ("transaction.state.log.num.partitions", "6")];
+        let (config, _) = BrokerConfig::new(properties).expect("good properties");
+        let (store, clock) = (Store::Bucket(bucket.clone()), Arc::new(SimClock::new(NOW_MS)));
+        let (seed, wires) = (100 + node_id as u64, wires.clone());
+        let opening = async move {
+            let opened = Opened::with(store, clock, Arc::new(config), seed, options).await;
+            let house = opened.start_among(Some(Arc::new(wires.clone()))).await;
+            wires.brokers.lock().insert(node_id, house.broker.clone());
+            house
         };
         process.spawn(opening).await.expect("nobody kills it yet")
     }

@@ -17,4 +17,5 @@ mod sasl;
 mod takeover;
 mod telemetry;
 mod topics;
+mod transactions;
 mod update_features;

@@ -128,7 +128,7 @@ fn what_cannot_be_appended_says_why() {
 }
 
 #[test]
-fn a_transaction_cannot_be_written_yet() {
+fn a_transaction_that_no_coordinator_knows_is_not_written() {
     story(|| async {
         let house = House::new().await;
         house.create_topic("t", 1, &[]).await;
@@ -142,7 +142,7 @@ fn a_transaction_cannot_be_written_yet() {
         );
         let with_id = ProduceRequest { transactional_id: Some("bank".into()), ..request };
         let response = house.ask(9, with_id).await;
-        assert_eq!(code(only_partition(&response).error_code), ErrorCode::InvalidTxnState);
+        assert_eq!(code(only_partition(&response).error_code), ErrorCode::NotEnoughReplicas, "not yet");
         assert!(read_all(&house, "t", 0, 0).await.is_empty());
     });
 }

@@ -38,6 +38,16 @@ impl Peers for Machines {
         Box::pin(std::future::ready(HandedOff::NotTaken))
     }
 
+    fn transactions(
+        self: Arc<Self>,
+        _: Peer,
+        _: i16,
+        _: Bytes,
+        _: Duration,
+    ) -> BoxFuture<'static, Option<Bytes>> {
+        Box::pin(std::future::ready(None))
+    }
+
     fn refuses(self: Arc<Self>, peer: Peer, _: Duration) -> BoxFuture<'static, bool> {
         let refuses =
             self.says_so && peer.address.starts_with("broker-1.") && self.has_ended.load(Ordering::Relaxed);

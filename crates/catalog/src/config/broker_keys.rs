@@ -11,16 +11,14 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "100",
         "Longest time a produce request waits for its partition to join the transaction.",
     )
-    .min(0)
-    .no_effect(TXN),
+    .min(0),
     key(
         "add.partitions.to.txn.retry.backoff.ms",
         Int,
         "20",
         "Pause between two tries to add a partition to a transaction.",
     )
-    .min(1)
-    .no_effect(TXN),
+    .min(1),
     key(
         "advertised.listeners",
         List,
@@ -1950,10 +1948,9 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Time between two searches for transactions that timed out.",
     )
     .min(1)
-    .no_effect(TXN),
+    .no_effect(TXN_TIMES),
     key("transaction.max.timeout.ms", Int, "900000", "Longest time-out a transaction may ask for.")
-        .min(1)
-        .no_effect(TXN),
+        .min(1),
     key(
         "transaction.partition.verification.enable",
         Boolean,
@@ -1961,15 +1958,14 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Checks that a partition belongs to the running transaction before a write.",
     )
     .cluster_wide()
-    .no_effect(TXN),
+    .no_effect(TXN_VERIFIED),
     key(
         "transaction.remove.expired.transaction.cleanup.interval.ms",
         Int,
         "3600000",
         "Time between two searches for expired transactional ids.",
     )
-    .min(1)
-    .no_effect(TXN),
+    .min(1),
     key(
         "transaction.state.log.load.buffer.size",
         Int,
@@ -1977,34 +1973,32 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Bytes read at once when transaction state is loaded.",
     )
     .min(1)
-    .no_effect(TXN),
+    .no_effect(TXN_LOAD),
     key("transaction.state.log.min.isr", Int, "2", "In-sync replicas that __transaction_state needs.")
         .min(1)
-        .no_effect(TXN),
+        .no_effect(INSYNC),
     key("transaction.state.log.num.partitions", Int, "50", "Partitions of __transaction_state.")
-        .min(1)
-        .no_effect(TXN),
+        .min(1),
     key("transaction.state.log.replication.factor", Short, "3", "Replicas of __transaction_state.")
         .min(1)
-        .no_effect(TXN),
+        .no_effect(INTERNALRF),
     key("transaction.state.log.segment.bytes", Int, "104857600", "Size of a segment of __transaction_state.")
         .min(1)
-        .no_effect(TXN),
+        .no_effect(SEGMENT),
     key(
         "transaction.two.phase.commit.enable",
         Boolean,
         "false",
         "Lets transactions take part in a two-phase commit.",
     )
-    .no_effect(TXN),
+    .no_effect(UNSTABLE),
     key(
         "transactional.id.expiration.ms",
         Int,
         "604800000",
         "Time that an idle transactional id is remembered.",
     )
-    .min(1)
-    .no_effect(TXN),
+    .min(1),
     key(
         "unclean.leader.election.enable",
         Boolean,

@@ -124,6 +124,15 @@ pub static OWN_KEYS: &[ConfigKey] = &[
     .min(1 << 20)
     .ours(),
     key(
+        "bucket.urgent.flush.ms",
+        Long,
+        "25",
+        "Data in a bucket: what ends a transaction waits less for more records; it is sent so long after the commit before, as long \
+         as bucket.puts.per.second has one left.",
+    )
+    .min(0)
+    .ours(),
+    key(
         "cluster.partitions.max",
         Int,
         "100000",

@@ -35,6 +35,12 @@ pub const THREADS: &str = "Ottla sizes its own threads and bounds memory, not qu
 pub const TIER: &str = "the second tier is built in: one task copies, and there is nothing of this kind";
 pub const TIER_LAG: &str = "what is sealed is copied to the second tier at its next round";
 pub const TXN: &str = "transactions are not there yet";
+pub const TLS: &str = "TLS is not there yet";
+pub const TOKENS: &str = "delegation tokens are not there yet";
+pub const TXN_LOAD: &str = "transactions are loaded in reads of a fixed size";
+pub const TXN_TIMES: &str = "a transaction ends when its time is over, nobody has to look for it";
+pub const TXN_VERIFIED: &str =
+    "a batch of a transaction that its coordinator does not know would hold up readers for ever";
 pub const UNCLEAN: &str = "a leader always has every acknowledged record";
 pub const UNSTABLE: &str = "what is not finished is not there";
 pub const VERIFIED: &str = "issuer and audience of tokens are always checked";

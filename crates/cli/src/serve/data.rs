@@ -118,6 +118,7 @@ async fn open_bucket(
     let settings = LogSettings {
         linger: milliseconds(config.bucket_linger_ms()),
         linger_max: milliseconds(config.bucket_linger_max_ms()),
+        urgent_flush: milliseconds(config.bucket_urgent_flush_ms()),
         puts_per_second: config.bucket_puts_per_second() as u32,
         chunk_bytes_max: config.bucket_object_bytes() as usize,
         bucket_views_max: config.bucket_replicas_open_max() as usize,

@@ -539,6 +539,19 @@ fn write_topic_metrics(text: &mut MetricsText, broker: &Broker) {
         "Partitions of __consumer_offsets that are still read after the start.",
         groups.partitions_loading,
     );
+    let transactions = broker.transaction_counts();
+    text.gauge("ottla_transactional_ids", "Transactional ids.", transactions.transactional_ids);
+    text.gauge("ottla_transactions_ongoing", "Transactions that are under way.", transactions.ongoing);
+    text.gauge(
+        "ottla_transactions_undelivered",
+        "Transactions that are decided, and that not all of their partitions know of: brokers may not reach one another.",
+        transactions.undelivered,
+    );
+    text.gauge(
+        "ottla_transaction_partitions_loading",
+        "Partitions of __transaction_state that are still read after the start.",
+        transactions.partitions_loading,
+    );
     text.gauge(
         "ottla_fetch_sessions_limit",
         "Fetch sessions that may be kept.",

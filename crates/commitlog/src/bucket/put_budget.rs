@@ -14,26 +14,41 @@ pub struct PutBudget {
     saved: f64,
     /// When `saved` was counted.
     at: Duration,
+    /// When the last commit went.
+    last: Option<Duration>,
 }
 
 impl PutBudget {
     pub fn new(settings: &LogSettings, now: Duration) -> Self {
         let per_second = f64::from(settings.puts_per_second.max(1));
-        Self { per_second, saved: per_second * SAVED_SECONDS, at: now }
+        Self { per_second, saved: per_second * SAVED_SECONDS, at: now, last: None }
     }
 
     /// When a commit whose first record came at `since` goes, should it not be full before.
-    pub fn due(&mut self, settings: &LogSettings, since: Duration, now: Duration) -> Duration {
+    pub fn due(
+        &mut self,
+        settings: &LogSettings,
+        since: Duration,
+        is_urgent: bool,
+        now: Duration,
+    ) -> Duration {
         let earned = now.saturating_sub(self.at).as_secs_f64() * self.per_second;
         self.saved = (self.saved + earned).min(self.per_second * SAVED_SECONDS);
         self.at = now;
         let missing = (1.0 - self.saved).max(0.0) / self.per_second;
         let affordable = now + Duration::from_secs_f64(missing);
-        affordable.max(since + settings.linger).min(since + settings.linger_max)
+        let earliest = match (is_urgent, self.last) {
+            (false, _) => since + settings.linger,
+            (true, None) => since,
+            // Never later than without being urgent.
+            (true, Some(last)) => (last + settings.urgent_flush).min(since + settings.linger),
+        };
+        affordable.max(earliest).min(since + settings.linger_max)
     }
 
     /// A commit goes. A full one goes whatever there is.
-    pub fn spend(&mut self) {
+    pub fn spend(&mut self, now: Duration) {
+        self.last = Some(now);
         self.saved = (self.saved - 1.0).max(0.0);
     }
 }
@@ -50,10 +65,10 @@ mod tests {
         (0..count)
             .map(|_| {
                 let since = now;
-                while budget.due(settings, since, now) > now {
+                while budget.due(settings, since, false, now) > now {
                     now += MS;
                 }
-                budget.spend();
+                budget.spend(now);
                 (now - since).as_millis()
             })
             .collect()
@@ -69,5 +84,18 @@ mod tests {
         assert!(steady(&generous, 300).iter().all(|wait| *wait == 50));
         let frugal = LogSettings { puts_per_second: 1, linger_max: MS * 600, ..settings };
         assert!(steady(&frugal, 30)[10..].iter().all(|wait| *wait == 600), "never longer than the longest");
+    }
+
+    #[test]
+    fn what_is_urgent_goes_soon_and_not_beyond_the_budget() {
+        let settings = LogSettings { puts_per_second: 4, ..LogSettings::default() };
+        let mut budget = PutBudget::new(&settings, Duration::ZERO);
+        assert_eq!(budget.due(&settings, MS, true, MS), MS, "nothing went before");
+        budget.spend(MS);
+        assert_eq!(budget.due(&settings, 2 * MS, true, 2 * MS), 26 * MS);
+        assert_eq!(budget.due(&settings, 2 * MS, false, 2 * MS), 52 * MS);
+        (0..20).for_each(|_| budget.spend(30 * MS));
+        let due = budget.due(&settings, 31 * MS, true, 31 * MS);
+        assert!(due > 250 * MS && due < 290 * MS, "{due:?}");
     }
 }

@@ -55,7 +55,7 @@ enum Next {
 /// What waits for the next commit.
 enum Waits {
     Nothing,
-    Something,
+    Something { is_urgent: bool },
     AsMuchAsFits,
 }
 
@@ -122,7 +122,7 @@ impl BucketWriter {
     fn send(&mut self) {
         let Some(mut gather) = self.shared.gathers.lock().pop_front() else { return };
         self.waits_since = None;
-        self.budget.spend();
+        self.budget.spend(self.shared.clock.monotonic());
         let mut nonce = [0; 16];
         self.shared.rng.fill(&mut nonce);
         let slot = self.next_slot;
@@ -198,14 +198,14 @@ async fn is_due(shared: &Shared, waits_since: &mut Option<Duration>, budget: &mu
                 wake.await;
             }
             Waits::AsMuchAsFits => return true,
-            Waits::Something if closing => return true,
-            Waits::Something => {
+            Waits::Something { .. } if closing => return true,
+            Waits::Something { is_urgent } => {
                 let now = shared.clock.monotonic();
-                let until = budget.due(&shared.settings, *waits_since.get_or_insert(now), now);
+                let until = budget.due(&shared.settings, *waits_since.get_or_insert(now), is_urgent, now);
                 if now >= until {
                     return true;
                 }
-                // Nobody else has to wake us before that, but the one that makes the commit as long as it may be.
+                // Nobody else has to wake us before that, but the one that makes the commit as long as it may be, or urgent.
                 shared.wanted.store(usize::MAX, Ordering::SeqCst);
                 let _ = task::timeout(until - now, wake).await;
             }
@@ -221,6 +221,6 @@ fn waits(shared: &Shared) -> Waits {
         Some(gather) if gathers.len() > 1 || gather.bytes >= shared.settings.chunk_bytes_max => {
             Waits::AsMuchAsFits
         }
-        Some(_) => Waits::Something,
+        Some(gather) => Waits::Something { is_urgent: gather.is_urgent },
     }
 }

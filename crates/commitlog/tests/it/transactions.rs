@@ -12,6 +12,7 @@ use std::time::Duration;
 use catalog::{Catalog, CatalogOptions, MetadataRecord};
 use commitlog::{
     AppendError, AppendOptions, CommitLog, EndTransaction, Isolation, LogSettings, Partition, ReadRequest,
+    Verification,
 };
 use protocol::batch::{Batch, BatchBuilder, ControlRecord, split_batches};
 use protocol::{Str, TopicIdPartition};
@@ -483,5 +484,44 @@ fn a_leader_that_was_taken_over_from_ends_nothing() {
         assert!(ended.is_err(), "{ended:?}");
         assert_eq!(p.open_transaction(1), Some((0, 5)));
         assert_eq!(new.log.end_transaction(&p.id(), marker(1, true, 5), 1).await.unwrap(), Some(1));
+    });
+}
+
+/// A coordinator's yes is worth something until a marker comes, and a batch that joins must find its transaction open (T3, T4).
+#[test]
+fn a_marker_takes_the_worth_of_what_was_asked_before_it() {
+    run(1, async {
+        let house = House::new(1, small());
+        let log = house.open().await.unwrap();
+        let p = partition(&log, 0);
+        let append = |producer: (i64, i16, i32), verification| {
+            let options = AppendOptions { verification, transaction_stamp: 7, ..AppendOptions::default() };
+            p.append(data(Some(producer), true, &["x".into()]), options)
+        };
+        let is_refused = |append: Result<commitlog::Append, AppendError>| {
+            assert!(matches!(append, Err(AppendError::NotVerified { producer_id: 1 })), "{append:?}");
+        };
+        is_refused(append((1, 0, 0), Verification::Begun));
+        let (early, late) = (p.verification(1, 0), p.verification(1, 0));
+        assert_ne!(early, late);
+        // Nothing is open, so this marker ends nothing; but somebody has decided about the transaction that was asked for.
+        assert_eq!(log.end_transaction(&p.id(), marker(1, true, 6), 0).await.unwrap(), None);
+        is_refused(append((1, 0, 0), early));
+        is_refused(append((1, 0, 0), late));
+        let asked = p.verification(1, 0);
+        append((1, 0, 0), asked).unwrap().committed().await.unwrap();
+        p.forget_verification(1, asked);
+        assert_eq!(p.verification(1, 0), Verification::Begun);
+        append((1, 0, 1), Verification::Begun).unwrap().committed().await.unwrap();
+        // Another epoch has to wait for the marker, whatever its coordinator says.
+        let newer = p.verification(1, 1);
+        assert_ne!(newer, Verification::Begun);
+        is_refused(append((1, 1, 0), newer));
+        log.end_transaction(&p.id(), marker(1, true, 7), 0).await.unwrap();
+        is_refused(append((1, 0, 2), Verification::Begun));
+        let forgotten = p.verification(1, 0);
+        p.forget_verification(1, forgotten);
+        is_refused(append((1, 0, 2), forgotten));
+        log.close().await;
     });
 }

@@ -271,6 +271,12 @@ impl Shared {
                 let moved = calls.log_moved(position, wait.min(WAIT_MAX));
                 Box::pin(async move { Answer::LogMoved(moved.await).encode(id) })
             }
+            Some(Request::Transactions { api_key, body }) => {
+                let answered = calls.transactions(api_key, body);
+                Box::pin(async move {
+                    answered.await.map_or(Answer::Unsupported, Answer::Transactions).encode(id)
+                })
+            }
             Some(Request::AppendMetadata { requests }) => {
                 self.counters.appends_received.fetch_add(1, Ordering::Relaxed);
                 let appended = calls.append_for(peer.wal_id, requests);

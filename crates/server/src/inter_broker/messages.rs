@@ -7,6 +7,7 @@
 //!
 //!   32001 LogMoved 0         position i64 · wait ms i32                 →  replayed i64 · applied i64
 //!   32002 AppendMetadata 0   requests, as `catalog` writes them: bytes  →  outcome i8 (0 done, 1 not taken, 2 unknown) · position i64
+//!   32005 and 32006: about transactions, bodies as `broker/transactions/messages.rs` has them
 //! ```
 //! What this release does not know is answered with UNSUPPORTED_VERSION, so that a newer broker can go on without it. Big-endian.
 
@@ -25,6 +26,8 @@ pub const FRAME_BYTES_MAX: usize = 2 << 20;
 
 const LOG_MOVED: i16 = 32_001;
 const APPEND_METADATA: i16 = 32_002;
+/// Keys of requests about transactions; this room only carries them.
+const TRANSACTIONS: std::ops::RangeInclusive<i16> = 32_005..=32_006;
 const VERSION: i16 = 0;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,10 @@ pub enum Request {
     },
     AppendMetadata {
         requests: Bytes,
+    },
+    Transactions {
+        api_key: i16,
+        body: Bytes,
     },
 }
 
@@ -52,6 +59,7 @@ impl Request {
         let key = match self {
             Self::LogMoved { .. } => LOG_MOVED,
             Self::AppendMetadata { .. } => APPEND_METADATA,
+            Self::Transactions { api_key, .. } => *api_key,
         };
         let mut out = Writer::with_capacity(64);
         out.i16(key);
@@ -67,6 +75,7 @@ impl Request {
                 out.i32(requests.len() as i32);
                 out.attach(requests);
             }
+            Self::Transactions { body, .. } => out.attach(body),
         }
         framed(out)
     }
@@ -82,6 +91,9 @@ impl Request {
                 wait: Duration::from_millis(bytes.i32()?.max(0) as u64),
             }),
             (APPEND_METADATA, VERSION) => Some(Self::AppendMetadata { requests: bytes.bytes(false)? }),
+            (api_key, VERSION) if TRANSACTIONS.contains(&api_key) => {
+                Some(Self::Transactions { api_key, body: bytes.take_rest() })
+            }
             _ => return Ok(Received { correlation_id, request: None }),
         };
         bytes.expect_end()?;
@@ -89,10 +101,11 @@ impl Request {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     LogMoved(Progress),
     AppendMetadata(HandedOff),
+    Transactions(Bytes),
     Unsupported,
 }
 
@@ -119,6 +132,7 @@ impl Answer {
                 out.i8(outcome);
                 out.i64(position as i64);
             }
+            Self::Transactions(body) => out.attach(body),
             Self::Unsupported => {}
         }
         framed(out)
@@ -134,6 +148,14 @@ impl Answer {
     pub fn log_moved(mut bytes: Reader) -> Result<Option<Progress>, DecodeError> {
         match bytes.i16()? {
             0 => Ok(Some(Progress { replayed: bytes.i64()? as u64, applied: bytes.i64()? as u64 })),
+            _ => Ok(None),
+        }
+    }
+
+    /// `None`: the other one does not know the request, or could not read it.
+    pub fn transactions(mut bytes: Reader) -> Result<Option<Bytes>, DecodeError> {
+        match bytes.i16()? {
+            0 => Ok(Some(bytes.take_rest())),
             _ => Ok(None),
         }
     }
@@ -198,6 +220,9 @@ mod tests {
             Request::LogMoved { position: 1 << 40, wait: Duration::from_millis(500) },
             Request::AppendMetadata { requests: Bytes::from_static(b"records") },
         ];
+        let carried = Request::Transactions { api_key: 32_006, body: Bytes::from_static(b"carried") };
+        let received = Request::decode(carried.encode(7).slice(4..)).unwrap();
+        assert_eq!((received.correlation_id, received.request), (7, Some(carried)));
         for request in asked {
             let frame = request.encode(7);
             assert_eq!(frame.len() - 4, u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize);
@@ -214,6 +239,9 @@ mod tests {
         let (id, rest) = read(Answer::LogMoved(progress));
         assert_eq!((id, Answer::log_moved(rest)), (5, Ok(Some(progress))));
         assert_eq!(Answer::log_moved(read(Answer::Unsupported).1), Ok(None));
+        let body = Bytes::from_static(b"carried");
+        assert_eq!(Answer::transactions(read(Answer::Transactions(body.clone())).1), Ok(Some(body)));
+        assert_eq!(Answer::transactions(read(Answer::Unsupported).1), Ok(None));
         for outcome in [HandedOff::Done { position: 3 }, HandedOff::NotTaken, HandedOff::Unknown] {
             assert_eq!(Answer::append_metadata(read(Answer::AppendMetadata(outcome)).1), Ok(outcome));
         }

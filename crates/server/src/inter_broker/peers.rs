@@ -288,6 +288,19 @@ impl Peers for InterBroker {
         })
     }
 
+    fn transactions(
+        self: Arc<Self>,
+        peer: Peer,
+        api_key: i16,
+        body: Bytes,
+        within: Duration,
+    ) -> BoxFuture<'static, Option<Bytes>> {
+        Box::pin(async move {
+            let answer = self.call(&peer, Request::Transactions { api_key, body }, within).await.ok()?;
+            Answer::transactions(answer).ok()?
+        })
+    }
+
     fn follow(&self, live: &[Peer]) {
         let is_live = |wal_id: &u64, address: &str| {
             live.iter().any(|peer| peer.wal_id == *wal_id && peer.address == address)

@@ -65,6 +65,11 @@ impl PeerCalls for Script {
         self.appended.lock().push((wal_id, requests));
         Box::pin(std::future::ready(HandedOff::Done { position: 77 }))
     }
+
+    fn transactions(&self, api_key: i16, body: Bytes) -> BoxFuture<'static, Option<Bytes>> {
+        let answer = (api_key == 32_005).then(|| [b"answer to ", &body[..]].concat().into());
+        Box::pin(std::future::ready(answer))
+    }
 }
 
 fn clock() -> Arc<ManualClock> {
@@ -134,6 +139,10 @@ async fn brokers_of_one_bucket_know_each_other_and_keep_one_connection() {
     // Whose certificate it is, and not what anybody says.
     assert_eq!(*script.appended.lock(), [(1, large)]);
     assert_eq!((count(&two.counters().accepted), count(&one.counters().connects)), (1, 1));
+    let ask =
+        |key| one.clone().transactions(peer.clone(), key, Bytes::from_static(b"x"), Duration::from_secs(5));
+    assert_eq!(ask(32_005).await, Some(Bytes::from_static(b"answer to x")));
+    assert_eq!(ask(32_006).await, None, "what the other one cannot read has no answer");
     assert_eq!(one.unreachable(), (1, vec![]));
     one.follow(&[]);
     assert_eq!(one.unreachable(), (0, vec![]));

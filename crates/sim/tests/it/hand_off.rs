@@ -65,6 +65,10 @@ impl PeerCalls for OnlyCatalog {
         let catalog = self.0.clone();
         Box::pin(async move { catalog.append_for(wal_id, &requests).await })
     }
+
+    fn transactions(&self, _: i16, _: Bytes) -> BoxFuture<'static, Option<Bytes>> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 struct Way(Arc<InterBroker>);

@@ -3,5 +3,6 @@
 mod membership;
 mod model;
 mod offsets;
+mod pending;
 mod random;
 mod replay;

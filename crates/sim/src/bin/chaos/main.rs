@@ -1,4 +1,5 @@
-//! `cargo xtask chaos kill|power|disk|cluster|upgrade|compaction`: real processes, real clients, a real file system; the history checker has the last word.
+//! `cargo xtask chaos kill|power|disk|cluster|upgrade|compaction|txn`: real processes, real clients, a real file system; the history checker has
+//! the last word.
 //!
 //! Two families of idempotent producers (librdkafka and kafka-clients) send for ever while the broker dies again and again;
 //! at the end they flush, and the whole log is read back and checked against what they were told.
@@ -12,6 +13,7 @@ mod file_system;
 mod kill;
 mod power;
 mod producers;
+mod txn;
 
 use std::path::PathBuf;
 
@@ -34,6 +36,8 @@ enum What {
     Disk(Disk),
     /// Several brokers on one object store, which are killed, stopped, cut off, while the store is slow, errs or is out.
     Cluster(Cluster),
+    /// Transactions: kill -9, time-outs, fencing, and requests that arrive a minute late.
+    Txn(Txn),
     /// A rolling upgrade under load: from one build to one that knows another feature level.
     Upgrade(Upgrade),
     /// Log compaction under load, with kill -9 in between, checked over a million keys.
@@ -143,6 +147,28 @@ pub struct Cluster {
 }
 
 #[derive(Args)]
+pub struct Txn {
+    /// The ottla binary under test.
+    #[arg(long, env = "OTTLA_BIN")]
+    bin: PathBuf,
+    /// A bucket, instead of a directory of the run's own.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Every third one does as clients of KIP-890 do, the others as older ones.
+    #[arg(long, default_value_t = 6)]
+    producers: usize,
+    #[arg(long, default_value_t = 4)]
+    partitions: i32,
+    /// How long requests are held up on their way, at most.
+    #[arg(long, default_value_t = 60)]
+    hold_seconds_max: u64,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Args)]
 pub struct Upgrade {
     /// The next release: a build with the feature `next-level`.
     #[arg(long, env = "OTTLA_NEWER_BIN")]
@@ -198,6 +224,7 @@ fn main() -> anyhow::Result<()> {
         What::Kill(args) => kill::run(&args),
         What::Power(args) => power::run(&args),
         What::Disk(args) => disk::run(&args),
+        What::Txn(args) => txn::run(&args),
         What::Cluster(args) => cluster::run(&args, cluster::Story::Faults),
         What::Compaction(args) => compaction::run(&args),
         What::Upgrade(args) => cluster::run(&args.cluster, cluster::Story::Upgrade(&args.newer_bin)),

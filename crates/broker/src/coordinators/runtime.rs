@@ -1,7 +1,7 @@
-//! One partition of `__consumer_offsets` at work: the pure shard, the log it writes to, the clock that rings its
+//! One partition of an internal topic at work: the pure state machine, the log it writes to, the clock that rings its
 //! alarms, and everybody who waits for an answer.
 //!
-//! A request locks the shard for a few lines: the event goes in, its records go to the log while the lock is held
+//! A request locks the state for a few lines: the event goes in, its records go to the log while the lock is held
 //! (so the log's order is the order of events), and the request waits for its answer. One task per partition reads
 //! the log at start, waits for the commits in their order, rings the alarms, and keeps the log short.
 
@@ -9,19 +9,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use commitlog::{Append, AppendOptions, Isolation, Origin, Partition, ReadError, ReadRequest};
+use commitlog::{
+    Append, AppendOptions, EndTransaction, Isolation, Origin, Partition, ReadError, ReadRequest,
+};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use protocol::batch::{Batch, BatchBuilder, split_batches};
+use protocol::batch::{Batch, BatchBuilder, ControlRecord, NO_SEQUENCE, split_batches};
 use protocol::{ErrorCode, Str, TopicIdPartition, Uuid};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use world::clock::SharedClock;
 use world::task;
 
-use super::event::{Answer, Effects, GroupRecord, Now, ReplyId, Token};
-use super::settings::GroupSettings;
-use super::shard::Shard;
-use super::snapshot::SnapshotPlace;
+use super::{Effects, InTransaction, Marked, Now, Record, ReplyId, StateMachine, Token};
 use crate::error;
 
 /// Records of one write stand in one batch up to here; only deletions of very many offsets need more.
@@ -35,15 +34,19 @@ const BATCH_DECOMPRESSED_BYTES_MAX: usize = 128 << 20;
 /// A log grows to this many times its last snapshot before the next one is made, however large the state is.
 const GROWTH_PER_SNAPSHOT: u64 = 3;
 
-pub(super) struct PartitionRuntime {
+pub(crate) struct PartitionRuntime<M: StateMachine> {
     partition: Arc<Partition>,
     leader_epoch: i32,
     clock: SharedClock,
+    /// Of the start; each event brings those of its time.
+    settings: Arc<M::Settings>,
     /// Above this the log gets a snapshot and is trimmed below it.
     log_bytes_max: u64,
-    inner: Mutex<Inner>,
+    inner: Mutex<Inner<M>>,
     /// Something was handed to the log, or an alarm was set earlier than those before.
     wake: Notify,
+    /// The state was loaded, or something is durable that was not before.
+    settled: Notify,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +58,12 @@ enum Phase {
     Stopped,
 }
 
-struct Inner {
+struct Inner<M: StateMachine> {
     phase: Phase,
-    shard: Shard,
-    waiting: BTreeMap<ReplyId, oneshot::Sender<Answer>>,
+    shard: M,
+    waiting: BTreeMap<ReplyId, oneshot::Sender<M::Answer>>,
     next_reply: u64,
-    in_flight: VecDeque<InFlight>,
+    in_flight: VecDeque<InFlight<M::SnapshotPlace>>,
     /// The alarm that the task sleeps for, monotonic ms.
     sleeping_until_ms: Option<u64>,
     snapshot: Option<SnapshotRun>,
@@ -72,13 +75,15 @@ struct Inner {
 struct SnapshotRun {
     /// Everything below goes once the last page is safe.
     first_offset: i64,
+    /// A transaction that began before it is open yet: what it has written is in no page.
+    is_held: bool,
     bytes: u64,
 }
 
 /// Handed to the log, in its order.
-enum InFlight {
+enum InFlight<Place> {
     Write { token: Token, outcome: Result<Vec<Append>, ErrorCode> },
-    SnapshotPage { appends: Vec<Append>, next: Option<SnapshotPlace> },
+    SnapshotPage { appends: Vec<Append>, next: Option<Place> },
 }
 
 /// A snapshot that could not be written is tried again after this.
@@ -86,17 +91,18 @@ const SNAPSHOT_RETRY_MS: u64 = 10_000;
 /// A bucket that did not answer while loading is asked again after this.
 const LOAD_RETRY: Duration = Duration::from_secs(1);
 
-impl PartitionRuntime {
+impl<M: StateMachine> PartitionRuntime<M> {
     pub fn new(
         partition: Arc<Partition>,
         leader_epoch: i32,
         clock: SharedClock,
-        settings: Arc<GroupSettings>,
+        settings: Arc<M::Settings>,
         log_bytes_max: u64,
-    ) -> Arc<PartitionRuntime> {
+    ) -> Arc<PartitionRuntime<M>> {
+        let shard = M::new(settings.clone());
         let inner = Inner {
             phase: Phase::Loading,
-            shard: Shard::new(settings),
+            shard,
             waiting: BTreeMap::new(),
             next_reply: 0,
             in_flight: VecDeque::new(),
@@ -110,9 +116,11 @@ impl PartitionRuntime {
             partition,
             leader_epoch,
             clock,
+            settings,
             log_bytes_max,
             inner,
             wake: Notify::new(),
+            settled: Notify::new(),
         })
     }
 
@@ -134,8 +142,8 @@ impl PartitionRuntime {
     /// An event that is answered at once.
     pub fn with<R>(
         &self,
-        settings: &Arc<GroupSettings>,
-        event: impl FnOnce(&mut Shard, Now, &mut Effects) -> R,
+        settings: &Arc<M::Settings>,
+        event: impl FnOnce(&mut M, Now, &mut Effects<M::Answer>) -> R,
     ) -> Result<R, ErrorCode> {
         let mut inner = self.inner.lock();
         self.check_ready(&inner)?;
@@ -147,7 +155,7 @@ impl PartitionRuntime {
     }
 
     /// While a partition is being given away its next coordinator may be at work already: what we know may be old (R13).
-    fn check_ready(&self, inner: &Inner) -> Result<(), ErrorCode> {
+    fn check_ready(&self, inner: &Inner<M>) -> Result<(), ErrorCode> {
         inner.check_loaded()?;
         match self.partition.is_leaving() {
             false => Ok(()),
@@ -158,17 +166,14 @@ impl PartitionRuntime {
     /// An event whose answer may come later.
     pub async fn ask(
         &self,
-        settings: &Arc<GroupSettings>,
-        event: impl FnOnce(&mut Shard, ReplyId, Now, &mut Effects),
-    ) -> Result<Answer, ErrorCode> {
+        settings: &Arc<M::Settings>,
+        event: impl FnOnce(&mut M, ReplyId, Now, &mut Effects<M::Answer>),
+    ) -> Result<M::Answer, ErrorCode> {
         let answer = {
             let mut inner = self.inner.lock();
             self.check_ready(&inner)?;
             inner.shard.set_settings(settings.clone());
-            let reply = ReplyId(inner.next_reply);
-            inner.next_reply += 1;
-            let (sender, answer) = oneshot::channel();
-            inner.waiting.insert(reply, sender);
+            let (reply, answer) = inner.expect_reply();
             let mut effects = Effects::default();
             event(&mut inner.shard, reply, self.now(), &mut effects);
             self.carry_out(&mut inner, effects);
@@ -178,14 +183,59 @@ impl PartitionRuntime {
         answer.await.map_err(|_| ErrorCode::NotCoordinator)
     }
 
+    /// Ends a transaction with a marker. The log says whether it is the one that is open here; what it says and the event come
+    /// under one lock, so the state changes where the marker stands. It stands in the log's queue on return.
+    pub fn end_transaction(
+        &self,
+        settings: &Arc<M::Settings>,
+        marker: EndTransaction,
+    ) -> Result<oneshot::Receiver<M::Answer>, ErrorCode> {
+        let mut inner = self.inner.lock();
+        self.check_ready(&inner)?;
+        inner.shard.set_settings(settings.clone());
+        let appended = self.partition.end_transaction(marker, self.leader_epoch);
+        let appended = appended.map_err(|error| answer_code(error::append_error(&error)))?;
+        let EndTransaction { producer_id, commit, .. } = marker;
+        let marked = Marked { producer_id, commit, is_repeated: appended.duplicate };
+        let (reply, answer) = inner.expect_reply();
+        let mut effects = Effects::default();
+        inner.shard.marked(marked, reply, self.now(), &mut effects);
+        self.carry_out_behind(&mut inner, effects, Some(appended));
+        Ok(answer)
+    }
+
+    pub fn partition(&self) -> &Arc<Partition> {
+        &self.partition
+    }
+
+    pub fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+
+    /// Returns when there may be news: the state was loaded, a write landed, an alarm rang. One task waits.
+    pub async fn settled(&self) {
+        self.settled.notified().await;
+    }
+
     /// Appends the writes and sends the answers. Under the lock, so that the log has events in their order.
-    fn carry_out(&self, inner: &mut Inner, effects: Effects) {
+    fn carry_out(&self, inner: &mut Inner<M>, effects: Effects<M::Answer>) {
+        self.carry_out_behind(inner, effects, None);
+    }
+
+    /// As [`PartitionRuntime::carry_out`]; the first write is that of a marker which stands in the log's queue already.
+    fn carry_out_behind(
+        &self,
+        inner: &mut Inner<M>,
+        effects: Effects<M::Answer>,
+        mut marker: Option<Append>,
+    ) {
         let has_writes = !effects.writes.is_empty();
         for write in effects.writes {
             // A write that failed may bring about another one. Once we are stopped the log is another's to write.
-            let outcome = match inner.phase {
-                Phase::Stopped => Err(ErrorCode::NotCoordinator),
-                _ => self.append(&write.records),
+            let outcome = match (inner.phase, marker.take()) {
+                (_, Some(marker)) => Ok(vec![marker]),
+                (Phase::Stopped, None) => Err(ErrorCode::NotCoordinator),
+                _ => self.append(&write.records, write.transaction),
             };
             inner.in_flight.push_back(InFlight::Write { token: write.token, outcome });
         }
@@ -203,16 +253,25 @@ impl PartitionRuntime {
         }
     }
 
-    fn append(&self, records: &[GroupRecord]) -> Result<Vec<Append>, ErrorCode> {
+    fn append(
+        &self,
+        records: &[Record],
+        transaction: Option<InTransaction>,
+    ) -> Result<Vec<Append>, ErrorCode> {
         let now_ms = self.clock.now_ms();
         let mut appended = Vec::with_capacity(1);
         for records in batches(records) {
-            let batch = encode(records, now_ms).ok_or(ErrorCode::UnknownServerError)?;
-            let options = AppendOptions {
+            let batch = encode(records, now_ms, transaction).ok_or(ErrorCode::UnknownServerError)?;
+            let mut options = AppendOptions {
                 leader_epoch: self.leader_epoch,
                 origin: Origin::Coordinator,
+                is_urgent: M::IS_URGENT || transaction.is_some(),
                 ..AppendOptions::default()
             };
+            if let Some(transaction) = transaction {
+                options.transaction_stamp = transaction.stamp;
+                options.verification = transaction.verification;
+            }
             let append = self.partition.append(batch, options);
             appended.push(append.map_err(|error| answer_code(error::append_error(&error)))?);
         }
@@ -221,15 +280,35 @@ impl PartitionRuntime {
 
     /// The task of this partition. Ends after [`PartitionRuntime::stop`], once everything handed to the log has
     /// its outcome.
-    pub async fn run(&self, loads: &Semaphore, current_topic_id: impl Fn(&Str) -> Option<Uuid>) {
-        {
-            let _permit = loads.acquire().await;
-            self.load(current_topic_id).await;
-        }
-        let mut front: Option<Landing> = None;
+    pub async fn run(
+        &self,
+        loads: &Semaphore,
+        current_topic_id: impl Fn(&Str) -> Option<Uuid> + Send + Sync,
+    ) {
         loop {
-            let (is_stopped, alarm_in) = self.prepare_to_wait(&mut front);
-            if front.is_none() && is_stopped {
+            {
+                let _permit = loads.acquire().await;
+                self.load(&current_topic_id).await;
+            }
+            self.work().await;
+            if self.is_stopped() {
+                return;
+            }
+            tracing::warn!(partition = %self.partition.id(), "{} are read anew: the log has refused a record", M::WHAT);
+            task::sleep(LOAD_RETRY).await;
+            let mut inner = self.inner.lock();
+            if inner.phase == Phase::Loading {
+                inner.shard = M::new(self.settings.clone());
+            }
+        }
+    }
+
+    /// Until nothing is under way and it has been stopped, or has to be loaded again.
+    async fn work(&self) {
+        let mut front: Option<Landing<M::SnapshotPlace>> = None;
+        loop {
+            let (phase, alarm_in) = self.prepare_to_wait(&mut front);
+            if front.is_none() && matches!(phase, Phase::Stopped | Phase::Loading) {
                 return;
             }
             let alarm = async {
@@ -247,16 +326,16 @@ impl PartitionRuntime {
         }
     }
 
-    fn prepare_to_wait(&self, front: &mut Option<Landing>) -> (bool, Option<Duration>) {
+    fn prepare_to_wait(&self, front: &mut Option<Landing<M::SnapshotPlace>>) -> (Phase, Option<Duration>) {
         let mut inner = self.inner.lock();
         if front.is_none() {
             *front = inner.in_flight.pop_front().map(landing);
         }
-        let is_stopped = inner.phase == Phase::Stopped;
+        let phase = inner.phase;
         let next_alarm_ms = inner.shard.next_alarm_at_ms().filter(|_| inner.phase == Phase::Ready);
         inner.sleeping_until_ms = next_alarm_ms;
         let now_ms = self.now().monotonic_ms;
-        (is_stopped, next_alarm_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms))))
+        (phase, next_alarm_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms))))
     }
 
     fn ring(&self) {
@@ -267,16 +346,22 @@ impl PartitionRuntime {
         let mut effects = Effects::default();
         inner.shard.tick(self.now(), &mut effects);
         self.carry_out(&mut inner, effects);
+        self.settled.notify_one();
     }
 
-    async fn landed(&self, landed: Landed) {
+    async fn landed(&self, landed: Landed<M::SnapshotPlace>) {
         match landed {
             Landed::Write { token, outcome } => {
                 let mut inner = self.inner.lock();
                 let mut effects = Effects::default();
                 inner.shard.written(token, outcome, self.now(), &mut effects);
                 self.carry_out(&mut inner, effects);
+                if inner.phase == Phase::Ready && inner.shard.is_lost() {
+                    inner.phase = Phase::Loading;
+                    inner.snapshot = None;
+                }
                 self.start_snapshot(&mut inner);
+                self.settled.notify_one();
             }
             Landed::SnapshotPage { outcome: Ok(()), next: Some(place) } => {
                 let mut inner = self.inner.lock();
@@ -291,7 +376,7 @@ impl PartitionRuntime {
         }
     }
 
-    fn start_snapshot(&self, inner: &mut Inner) {
+    fn start_snapshot(&self, inner: &mut Inner<M>) {
         let bytes_max = self.log_bytes_max.max(inner.last_snapshot_bytes * GROWTH_PER_SNAPSHOT);
         let may_try = inner.phase == Phase::Ready && self.now().monotonic_ms >= inner.no_snapshot_before_ms;
         if inner.snapshot.is_none() && may_try && self.partition.size_bytes() >= bytes_max {
@@ -299,24 +384,29 @@ impl PartitionRuntime {
         }
     }
 
-    fn write_snapshot_page(&self, inner: &mut Inner, place: Option<SnapshotPlace>) {
+    fn write_snapshot_page(&self, inner: &mut Inner<M>, place: Option<M::SnapshotPlace>) {
         let (records, next) = inner.shard.snapshot_page(place, SNAPSHOT_PAGE_BYTES);
         if records.is_empty() && inner.snapshot.is_none() {
             // Nothing lives: all that is committed by now is history.
-            let first_offset = self.partition.offsets().high_watermark;
+            let offsets = self.partition.offsets();
+            let first_offset = offsets.last_stable;
+            let is_held = first_offset < offsets.high_watermark;
             let is_quiet = inner.in_flight.is_empty();
             if is_quiet {
-                inner.snapshot = Some(SnapshotRun { first_offset, bytes: 0 });
+                inner.snapshot = Some(SnapshotRun { first_offset, is_held, bytes: 0 });
                 inner.in_flight.push_back(InFlight::SnapshotPage { appends: Vec::new(), next: None });
                 self.wake.notify_one();
             }
             return;
         }
-        let bytes: usize = records.iter().map(GroupRecord::size_bytes).sum();
-        match self.append(&records) {
+        let bytes: usize = records.iter().map(Record::size_bytes).sum();
+        // Before the append: what is open as of now, or is on its way, stands at the last stable offset or behind it.
+        let stable = self.partition.offsets().last_stable;
+        match self.append(&records, None) {
             Ok(appends) => {
-                let first_offset = appends.first().map_or(i64::MAX, |append| append.base_offset);
-                let run = inner.snapshot.get_or_insert(SnapshotRun { first_offset, bytes: 0 });
+                let page = appends.first().map_or(i64::MAX, |append| append.base_offset);
+                let (first_offset, is_held) = (page.min(stable), stable < page);
+                let run = inner.snapshot.get_or_insert(SnapshotRun { first_offset, is_held, bytes: 0 });
                 run.bytes += bytes as u64;
                 inner.in_flight.push_back(InFlight::SnapshotPage { appends, next });
                 self.wake.notify_one();
@@ -325,7 +415,7 @@ impl PartitionRuntime {
         }
     }
 
-    fn give_up_snapshot(&self, inner: &mut Inner) {
+    fn give_up_snapshot(&self, inner: &mut Inner<M>) {
         inner.snapshot = None;
         inner.no_snapshot_before_ms = self.now().monotonic_ms + SNAPSHOT_RETRY_MS;
     }
@@ -340,6 +430,10 @@ impl PartitionRuntime {
         let trimmed = self.partition.delete_records(run.first_offset).await;
         let mut inner = self.inner.lock();
         inner.last_snapshot_bytes = run.bytes;
+        if run.is_held {
+            // It is worth trying again when the transaction has ended, and not with every record until then.
+            inner.no_snapshot_before_ms = self.now().monotonic_ms + SNAPSHOT_RETRY_MS;
+        }
         match trimmed {
             Ok(_) => {
                 tracing::debug!(partition = %self.partition.id(), bytes = run.bytes, "trimmed behind a snapshot")
@@ -351,15 +445,14 @@ impl PartitionRuntime {
         }
     }
 
-    async fn load(&self, current_topic_id: impl Fn(&Str) -> Option<Uuid>) {
+    async fn load(&self, current_topic_id: &(impl Fn(&Str) -> Option<Uuid> + Send + Sync)) {
         let started = self.now().monotonic_ms;
         let loaded = loop {
             match self.replay().await {
                 Err(LoadError::Read(ReadError::Bucket(error))) => {
-                    tracing::warn!(partition = %self.partition.id(), %error, "groups cannot be loaded yet");
+                    tracing::warn!(partition = %self.partition.id(), %error, "{} cannot be loaded yet", M::WHAT);
                     task::sleep(LOAD_RETRY).await;
-                    let mut inner = self.inner.lock();
-                    inner.shard = Shard::new(inner.shard.settings.clone());
+                    self.inner.lock().shard = M::new(self.settings.clone());
                 }
                 loaded => break loaded,
             }
@@ -372,20 +465,19 @@ impl PartitionRuntime {
             Ok(record_count) => {
                 inner.phase = Phase::Ready;
                 let now = self.now();
-                inner.shard.loaded(now);
                 if record_count > 0 {
-                    let (groups, offsets) = (inner.shard.group_count(), inner.shard.offset_count());
                     let took_ms = now.monotonic_ms - started;
-                    tracing::debug!(partition = %self.partition.id(), record_count, groups, offsets, took_ms, "loaded");
+                    tracing::debug!(partition = %self.partition.id(), record_count, took_ms, "{} loaded", M::WHAT);
                 }
                 let mut effects = Effects::default();
-                inner.shard.drop_offsets_of_gone_topics(current_topic_id, &mut effects);
+                inner.shard.loaded(current_topic_id, now, &mut effects);
                 self.carry_out(&mut inner, effects);
                 self.start_snapshot(&mut inner);
+                self.settled.notify_one();
             }
             Err(error) => {
                 inner.phase = Phase::Broken;
-                tracing::error!(partition = %self.partition.id(), %error, "groups of this partition cannot be loaded");
+                tracing::error!(partition = %self.partition.id(), %error, "{} of this partition cannot be loaded", M::WHAT);
             }
         }
     }
@@ -409,13 +501,27 @@ impl PartitionRuntime {
                 for batch in split_batches(segment) {
                     let batch = batch?;
                     offset = batch.header.next_offset();
+                    let producer_id = batch.header.is_transactional().then_some(batch.header.producer_id);
                     if batch.header.is_control() {
+                        for record in batch.records(BATCH_DECOMPRESSED_BYTES_MAX) {
+                            let record = record?;
+                            let marker = record
+                                .key
+                                .as_ref()
+                                .and_then(|key| ControlRecord::parse(key, record.value.as_deref()));
+                            let commit = match marker {
+                                Some(ControlRecord::Commit { .. }) => true,
+                                Some(ControlRecord::Abort { .. }) => false,
+                                _ => continue,
+                            };
+                            inner.shard.replay_marker(batch.header.producer_id, commit, now);
+                        }
                         continue;
                     }
                     for record in batch.records(BATCH_DECOMPRESSED_BYTES_MAX) {
                         let record = record?;
                         if let Some(key) = record.key.filter(|_| record.offset >= before) {
-                            inner.shard.replay(&key, record.value.as_ref(), now)?;
+                            inner.shard.replay(&key, record.value.as_ref(), producer_id, now)?;
                             record_count += 1;
                         }
                     }
@@ -442,11 +548,16 @@ impl PartitionRuntime {
         }
         inner.waiting.clear();
         self.wake.notify_one();
+        self.settled.notify_one();
     }
 
-    pub fn counts(&self) -> (usize, usize, usize) {
-        let inner = self.inner.lock();
-        (inner.shard.group_count(), inner.shard.member_count(), inner.shard.offset_count())
+    /// Looks at the state as it is, loaded or not.
+    pub fn look<R>(&self, look: impl FnOnce(&M) -> R) -> R {
+        look(&self.inner.lock().shard)
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.inner.lock().phase == Phase::Stopped
     }
 
     pub fn is_loading(&self) -> bool {
@@ -454,7 +565,15 @@ impl PartitionRuntime {
     }
 }
 
-impl Inner {
+impl<M: StateMachine> Inner<M> {
+    fn expect_reply(&mut self) -> (ReplyId, oneshot::Receiver<M::Answer>) {
+        let reply = ReplyId(self.next_reply);
+        self.next_reply += 1;
+        let (sender, answer) = oneshot::channel();
+        self.waiting.insert(reply, sender);
+        (reply, answer)
+    }
+
     fn check_loaded(&self) -> Result<(), ErrorCode> {
         match self.phase {
             Phase::Ready => Ok(()),
@@ -483,15 +602,15 @@ impl From<protocol::wire::DecodeError> for LoadError {
     }
 }
 
-enum Landed {
+enum Landed<Place> {
     Write { token: Token, outcome: Result<(), ErrorCode> },
-    SnapshotPage { outcome: Result<(), ErrorCode>, next: Option<SnapshotPlace> },
+    SnapshotPage { outcome: Result<(), ErrorCode>, next: Option<Place> },
 }
 
 /// Waits for the commit of what was handed over first.
-type Landing = BoxFuture<'static, Landed>;
+type Landing<Place> = BoxFuture<'static, Landed<Place>>;
 
-fn landing(in_flight: InFlight) -> Landing {
+fn landing<Place: Send + 'static>(in_flight: InFlight<Place>) -> Landing<Place> {
     Box::pin(async move {
         match in_flight {
             InFlight::Write { token, outcome: Ok(appends) } => {
@@ -513,7 +632,7 @@ async fn all_committed(appends: Vec<Append>) -> Result<(), ErrorCode> {
 }
 
 /// Safe to drop and to call again: what is not there yet stays in `front`.
-async fn landed(front: &mut Option<Landing>) -> Landed {
+async fn landed<Place>(front: &mut Option<Landing<Place>>) -> Landed<Place> {
     match front {
         None => std::future::pending().await,
         Some(landing) => {
@@ -537,11 +656,11 @@ fn answer_code(error: ErrorCode) -> ErrorCode {
 }
 
 /// Splits records into runs of at most `BATCH_BYTES_MAX`, or of one record.
-fn batches(records: &[GroupRecord]) -> impl Iterator<Item = &[GroupRecord]> {
+fn batches(records: &[Record]) -> impl Iterator<Item = &[Record]> {
     let mut rest = records;
     std::iter::from_fn(move || {
         let mut bytes = 0;
-        let fits = |record: &&GroupRecord| {
+        let fits = |record: &&Record| {
             let is_first = bytes == 0;
             bytes += record.size_bytes();
             is_first || bytes <= BATCH_BYTES_MAX
@@ -553,8 +672,13 @@ fn batches(records: &[GroupRecord]) -> impl Iterator<Item = &[GroupRecord]> {
     })
 }
 
-fn encode(records: &[GroupRecord], now_ms: i64) -> Option<Batch> {
-    let mut builder = BatchBuilder::new();
+fn encode(records: &[Record], now_ms: i64, transaction: Option<InTransaction>) -> Option<Batch> {
+    let mut builder = match transaction {
+        Some(InTransaction { producer_id, producer_epoch, .. }) => {
+            BatchBuilder::new().transactional(true).producer(producer_id, producer_epoch, NO_SEQUENCE)
+        }
+        None => BatchBuilder::new(),
+    };
     for record in records {
         builder.append(now_ms, Some(&record.key), record.value.as_deref(), &[]).ok()?;
     }

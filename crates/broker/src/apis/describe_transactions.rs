@@ -1,0 +1,61 @@
+//! DescribeTransactions (key 65), version 0 (KIP-664): where transactions stand, of transactional ids that this broker looks after.
+
+use protocol::messages::describe_transactions_response::{TopicData, TransactionState};
+use protocol::messages::{DescribeTransactionsRequest, DescribeTransactionsResponse};
+use protocol::{ErrorCode, Str};
+
+use crate::request::RequestContext;
+use crate::transactions::{Answer, Described};
+
+pub(super) async fn handle(
+    context: RequestContext,
+    request: DescribeTransactionsRequest,
+) -> DescribeTransactionsResponse {
+    let mut response = DescribeTransactionsResponse::default();
+    let is_too_large = request.transactional_ids.len() > context.broker.limits.request_partitions_max;
+    for transactional_id in request.transactional_ids {
+        let described = match is_too_large {
+            true => Err(ErrorCode::InvalidRequest),
+            false => describe(&context, &transactional_id).await,
+        };
+        response.transaction_states.push(match described {
+            Ok(described) => state(transactional_id, *described),
+            Err(code) => {
+                TransactionState { error_code: code.code(), transactional_id, ..TransactionState::default() }
+            }
+        });
+    }
+    response
+}
+
+async fn describe(context: &RequestContext, id: &Str) -> Result<Box<Described>, ErrorCode> {
+    if id.is_empty() {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    let transactions = &context.broker.transactions;
+    match transactions.ask(id, |shard, reply, _, effects| shard.describe(id, reply, effects)).await? {
+        Answer::Described(described) => described,
+        other => unreachable!("a description is answered by one, not {other:?}"),
+    }
+}
+
+fn state(transactional_id: Str, described: Described) -> TransactionState {
+    let mut topics: Vec<TopicData> = Vec::new();
+    // In order, so those of a topic stand together.
+    for it in described.partitions {
+        match topics.last_mut().filter(|last| last.topic == it.topic) {
+            Some(last) => last.partitions.push(it.partition),
+            None => topics.push(TopicData { topic: it.topic, partitions: vec![it.partition] }),
+        }
+    }
+    TransactionState {
+        error_code: ErrorCode::None.code(),
+        transactional_id,
+        transaction_state: Str::from_static(described.state.name()),
+        transaction_timeout_ms: described.timeout_ms,
+        transaction_start_time_ms: described.started_ms,
+        producer_id: described.producer_id,
+        producer_epoch: described.epoch,
+        topics,
+    }
+}

@@ -1,0 +1,259 @@
+//! Offsets inside transactions: what readers see, and that a restart at any place of the log, snapshots among it, sees the same.
+
+use std::sync::Arc;
+
+use commitlog::Verification;
+use protocol::{ErrorCode, Str};
+use world::rng::{Rng, SeededRng};
+
+use super::super::event::*;
+use super::super::settings::GroupSettings;
+use super::super::shard::Shard;
+use super::model::TOPIC_ID;
+use crate::coordinators::{InTransaction, Marked, StateMachine};
+
+/// What stands in the log.
+#[derive(Clone, Debug)]
+enum Entry {
+    Record(GroupRecord, Option<i64>),
+    Marker(i64, bool),
+}
+
+struct World {
+    shard: Shard,
+    log: Vec<Entry>,
+    now: Now,
+    /// Where the next restart begins to read, as the runtime trims.
+    log_start: usize,
+}
+
+impl World {
+    fn new() -> World {
+        let now = Now { wall_ms: 1_700_000_000_000, monotonic_ms: 1_000 };
+        World { shard: Shard::new(Arc::new(GroupSettings::default())), log: Vec::new(), now, log_start: 0 }
+    }
+
+    /// One event, durable at once.
+    fn event(&mut self, event: impl FnOnce(&mut Shard, ReplyId, Now, &mut Effects)) -> Option<Answer> {
+        let mut effects = Effects::default();
+        event(&mut self.shard, ReplyId(0), self.now, &mut effects);
+        let mut answers = std::mem::take(&mut effects.answers);
+        for write in std::mem::take(&mut effects.writes) {
+            let producer_id = write.transaction.map(|transaction| transaction.producer_id);
+            self.log.extend(write.records.into_iter().map(|record| Entry::Record(record, producer_id)));
+            self.shard.written(write.token, Ok(()), self.now, &mut effects);
+            answers.append(&mut effects.answers);
+        }
+        answers.pop().map(|(_, answer)| answer)
+    }
+
+    fn request(partition: i32, offset: i64) -> CommitRequest {
+        let commit = CommitOffset {
+            topic: "t".into(),
+            topic_id: TOPIC_ID,
+            partition,
+            offset,
+            leader_epoch: -1,
+            metadata: Str::default(),
+        };
+        CommitRequest {
+            group: "g".into(),
+            generation: -1,
+            member_id: Str::default(),
+            instance_id: None,
+            retention_ms: None,
+            knows_group_id_not_found: false,
+            offsets: vec![commit],
+        }
+    }
+
+    fn commit(&mut self, partition: i32, offset: i64) {
+        let request = Self::request(partition, offset);
+        self.event(|shard, reply, now, effects| shard.commit_offsets(request, reply, now, effects));
+    }
+
+    fn commit_in(&mut self, producer_id: i64, partition: i32, offset: i64) -> CommitAnswer {
+        let transaction =
+            InTransaction { producer_id, producer_epoch: 0, stamp: 1, verification: Verification::Unasked };
+        let request = Self::request(partition, offset);
+        let answer = self.event(|shard, reply, now, effects| {
+            shard.commit_in_transaction(request, transaction, reply, now, effects);
+        });
+        match answer {
+            Some(Answer::Commit(answer)) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn end(&mut self, producer_id: i64, commit: bool) {
+        self.log.push(Entry::Marker(producer_id, commit));
+        let marked = Marked { producer_id, commit, is_repeated: false };
+        self.event(|shard, reply, now, effects| shard.marked(marked, reply, now, effects));
+    }
+
+    /// The group's offset, and what who asks for what is stable is told.
+    fn offset(&mut self, partition: i32) -> (i64, Option<i64>) {
+        let wanted = FetchTopic { topic: "t".into(), topic_id: TOPIC_ID, partitions: vec![partition] };
+        let request = FetchOffsetsRequest { group: "g".into(), topics: Some(vec![wanted]) };
+        let any = self.shard.fetch_offsets(&request).topics[0].partitions[0].offset;
+        let stable = self.event(|shard, reply, _, effects| {
+            shard.fetch_stable_offsets(&request, reply, effects);
+        });
+        let Some(Answer::Fetch(stable)) = stable else { panic!("{stable:?}") };
+        let stable = &stable.topics[0].partitions[0];
+        (any, (!stable.is_unstable).then_some(stable.offset))
+    }
+
+    /// Where the oldest transaction begins that is open at the end of the log, or that end.
+    fn last_stable(&self) -> usize {
+        let mut open = std::collections::BTreeMap::new();
+        for (index, entry) in self.log.iter().enumerate() {
+            match entry {
+                Entry::Record(_, Some(producer_id)) => drop(open.entry(*producer_id).or_insert(index)),
+                Entry::Record(_, None) => {}
+                Entry::Marker(producer_id, _) => drop(open.remove(producer_id)),
+            }
+        }
+        open.values().copied().min().unwrap_or(self.log.len())
+    }
+
+    fn snapshot(&mut self) {
+        let stable = self.last_stable();
+        let (page, next) = self.shard.snapshot_page(None, usize::MAX);
+        assert!(next.is_none());
+        self.log_start = stable.min(self.log.len());
+        self.log.extend(page.into_iter().map(|record| Entry::Record(record, None)));
+    }
+
+    fn restart(&mut self) {
+        self.shard = Shard::new(Arc::new(GroupSettings::default()));
+        for entry in &self.log[self.log_start..] {
+            match entry {
+                Entry::Record(record, producer_id) => {
+                    let (key, value) = (&record.key, record.value.as_ref());
+                    StateMachine::replay(&mut self.shard, key, value, *producer_id, self.now).unwrap();
+                }
+                Entry::Marker(producer_id, commit) => {
+                    self.shard.replay_marker(*producer_id, *commit, self.now);
+                }
+            }
+        }
+        let mut effects = Effects::default();
+        StateMachine::loaded(&mut self.shard, &|_| Some(TOPIC_ID), self.now, &mut effects);
+        assert!(effects.writes.is_empty());
+    }
+}
+
+#[test]
+fn what_a_transaction_commits_is_seen_at_its_marker() {
+    let mut world = World::new();
+    world.commit(0, 5);
+    assert_eq!(world.commit_in(7, 0, 6), CommitAnswer::Each(vec![ErrorCode::None]));
+    assert_eq!(world.offset(0), (5, None));
+    assert_eq!(world.offset(1), (-1, Some(-1)), "another partition is not unstable");
+    world.restart();
+    assert_eq!(world.offset(0), (5, None));
+    world.end(7, true);
+    assert_eq!(world.offset(0), (6, Some(6)));
+    world.commit_in(7, 0, 9);
+    world.end(7, false);
+    assert_eq!(world.offset(0), (6, Some(6)));
+}
+
+/// The last write counts, whichever marker comes last.
+#[test]
+fn of_several_writes_the_last_one_in_the_log_counts() {
+    let mut world = World::new();
+    world.commit_in(7, 0, 10);
+    world.commit_in(8, 0, 20);
+    world.end(8, true);
+    world.end(7, true);
+    assert_eq!(world.offset(0), (20, Some(20)), "7 wrote before 8");
+    world.commit_in(7, 0, 30);
+    world.commit(0, 40);
+    // Its page stands behind the write of 7, and is not newer for that.
+    world.snapshot();
+    world.end(7, true);
+    assert_eq!(world.offset(0), (40, Some(40)));
+    world.restart();
+    assert_eq!(world.offset(0), (40, Some(40)));
+    world.commit_in(7, 0, 50);
+    world.snapshot();
+    world.end(7, true);
+    world.restart();
+    assert_eq!(world.offset(0), (50, Some(50)), "the page before the marker says 40");
+}
+
+#[test]
+fn a_write_that_does_not_reach_the_log_is_taken_back() {
+    let mut world = World::new();
+    world.commit_in(7, 0, 10);
+    let transaction =
+        InTransaction { producer_id: 7, producer_epoch: 0, stamp: 1, verification: Verification::Begun };
+    let mut effects = Effects::default();
+    world.shard.commit_in_transaction(
+        World::request(0, 11),
+        transaction,
+        ReplyId(3),
+        world.now,
+        &mut effects,
+    );
+    let token = effects.writes[0].token;
+    world.shard.written(token, Err(ErrorCode::InvalidTxnState), world.now, &mut effects);
+    let refused = Answer::Commit(CommitAnswer::Refused(ErrorCode::InvalidTxnState));
+    assert_eq!(effects.answers, [(ReplyId(3), refused)]);
+    world.end(7, true);
+    assert_eq!(world.offset(0), (10, Some(10)));
+}
+
+/// P6: what comes by a connection that its producer has given up is late.
+#[test]
+fn a_producer_has_one_connection_that_counts() {
+    let mut world = World::new();
+    let mut is_newest =
+        |epoch, connection| world.shard.pending_offsets.is_newest_connection(7, epoch, connection);
+    assert!(is_newest(0, 4) && is_newest(0, 5) && is_newest(0, 5));
+    assert!(!is_newest(0, 4));
+    assert!(is_newest(1, 3), "another epoch is another producer");
+}
+
+#[test]
+fn a_group_that_is_deleted_takes_them_with_it() {
+    let mut world = World::new();
+    world.commit_in(7, 0, 10);
+    let deleted = world.event(|shard, reply, _, effects| {
+        shard.delete_groups(vec!["g".into()], reply, effects);
+    });
+    let Some(Answer::DeleteGroups(deleted)) = deleted else { panic!("{deleted:?}") };
+    assert_eq!(deleted.groups, [(Str::from("g"), ErrorCode::None)]);
+    for _ in 0..2 {
+        assert_eq!(world.offset(0), (-1, Some(-1)));
+        world.restart();
+    }
+    world.end(7, true);
+    assert_eq!(world.offset(0), (-1, Some(-1)));
+}
+
+/// After every event a restart sees what was seen before it, wherever a snapshot was made.
+#[test]
+fn a_restart_sees_the_same_whatever_was_open() {
+    for seed in 0..300 {
+        let rng = SeededRng::new(seed);
+        let mut world = World::new();
+        for step in 0..60i64 {
+            let (producer, partition) = (rng.below(3) as i64, rng.below(3) as i32);
+            match rng.below(8) {
+                0 | 1 => world.commit(partition, step),
+                2..=4 => drop(world.commit_in(producer, partition, step)),
+                5 => world.end(producer, rng.below(3) > 0),
+                6 => world.snapshot(),
+                // The clock of another broker may be behind.
+                _ => world.now.wall_ms += rng.below(40) as i64 - 20,
+            }
+            let before: Vec<_> = (0..3).map(|partition| world.offset(partition)).collect();
+            world.restart();
+            let after: Vec<_> = (0..3).map(|partition| world.offset(partition)).collect();
+            assert_eq!(before, after, "seed {seed}, step {step}");
+        }
+    }
+}

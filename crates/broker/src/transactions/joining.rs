@@ -1,0 +1,152 @@
+//! A transaction begins in a partition when its coordinator has said that the partition belongs to it (T3). Clients before KIP-890 have
+//! told the coordinator themselves; for the others the leader adds the partition.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use commitlog::{Partition, Verification};
+use protocol::{ErrorCode, Str};
+use world::task;
+
+use super::Transactions;
+use super::event::{AddRequest, Answer, Comes, Producer, Refusal, Verified};
+use super::messages::{
+    END_TRANSACTIONS, EndTransactions, JOIN_TRANSACTION, JoinTransaction, decode_joined, encode_codes,
+    encode_joined,
+};
+use super::transaction::TopicPartition;
+use crate::coordinators::coordinator_of;
+use crate::peers::Others;
+
+/// For a commit and a barrier at the coordinator, which in a bucket take as long as the store does.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// What a leader asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Join {
+    pub producer: Producer,
+    pub partitions: BTreeSet<TopicPartition>,
+    /// They shall belong to it from now on (KIP-890); else they have to already.
+    pub adds: bool,
+}
+
+/// A question under way about a partition; a request that is given up leaves none behind.
+pub(crate) struct Asking {
+    pub partition: Arc<Partition>,
+    producer_id: i64,
+    pub verification: Verification,
+}
+
+impl Asking {
+    /// Before the coordinator is asked.
+    pub fn begin(partition: Arc<Partition>, producer_id: i64, epoch: i16) -> Asking {
+        let verification = partition.verification(producer_id, epoch);
+        Asking { partition, producer_id, verification }
+    }
+
+    /// The transaction is open in the partition: nobody has to be asked.
+    pub fn has_begun(&self) -> bool {
+        self.verification == Verification::Begun
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.partition.forget_verification(self.producer_id, self.verification);
+    }
+}
+
+/// What the leader is told: the transaction's stamp, and partitions that do not belong to it.
+type Told = Result<Verified, ErrorCode>;
+
+impl Transactions {
+    /// Asks the coordinator, wherever it is.
+    pub async fn join(&self, join: Join) -> Told {
+        let config = self.config();
+        let ms = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+        let pause = ms(config.add_partitions_to_txn_retry_backoff_ms());
+        let until = task::now() + ms(config.add_partitions_to_txn_retry_backoff_max_ms());
+        loop {
+            let joined = self.join_once(&join).await;
+            // The transaction before this one has decided, and not every partition knows: a moment later they do.
+            let is_early = joined == Err(ErrorCode::ConcurrentTransactions) && join.adds;
+            if !is_early || task::now() + pause > until {
+                return joined;
+            }
+            task::sleep(pause).await;
+        }
+    }
+
+    async fn join_once(&self, join: &Join) -> Told {
+        let leader = self.coordinator(&join.producer.transactional_id);
+        match leader {
+            Some(leader) if leader == self.options.node_id => self.join_here(join.clone()).await,
+            Some(leader) => self.join_there(leader, join).await,
+            None => {
+                self.options.freshness.catch_up_soon();
+                Err(ErrorCode::CoordinatorNotAvailable)
+            }
+        }
+    }
+
+    fn coordinator(&self, transactional_id: &Str) -> Option<i32> {
+        self.topic().and_then(|topic| coordinator_of(&topic, transactional_id))
+    }
+
+    async fn join_there(&self, leader: i32, join: &Join) -> Told {
+        let unreachable = ErrorCode::CoordinatorNotAvailable;
+        let others = self.options.others.as_ref().ok_or(unreachable)?;
+        let peer = Others::of(&self.options.catalog.read(), leader).ok_or(unreachable)?;
+        let Join { producer, partitions, adds } = join.clone();
+        let body = JoinTransaction { producer, partitions, adds }.encode();
+        let body = body.map_err(|_| ErrorCode::InvalidRequest)?;
+        let answer = others.peers.clone().transactions(peer, JOIN_TRANSACTION, body, ANSWER_MAX).await;
+        decode_joined(answer.ok_or(unreachable)?).unwrap_or(Err(unreachable))
+    }
+
+    /// What another broker asks. None: it cannot be understood.
+    pub async fn answer(&self, api_key: i16, body: Bytes) -> Option<Bytes> {
+        match api_key {
+            END_TRANSACTIONS => {
+                let EndTransactions(markers) = EndTransactions::decode(body).ok()?;
+                encode_codes(&self.markers.write(markers).await).ok()
+            }
+            JOIN_TRANSACTION => {
+                let JoinTransaction { producer, partitions, adds } = JoinTransaction::decode(body).ok()?;
+                encode_joined(&self.join_here(Join { producer, partitions, adds }).await).ok()
+            }
+            _ => None,
+        }
+    }
+
+    /// As the coordinator.
+    pub async fn join_here(&self, join: Join) -> Told {
+        let Join { producer, partitions, adds } = join;
+        if producer.transactional_id.is_empty() {
+            return Err(ErrorCode::InvalidRequest);
+        }
+        let id = producer.transactional_id.clone();
+        if adds {
+            let request = AddRequest { producer, partitions, comes: Comes::WithItsEpoch };
+            let asked = self.ask(&id, |shard, reply, now, effects| shard.add(request, reply, now, effects));
+            return match asked.await? {
+                Answer::Added(Ok(stamp)) => Ok(Verified { stamp, missing: BTreeSet::new() }),
+                Answer::Added(Err(Refusal::Code(code))) => Err(code),
+                other => unreachable!("an epoch is answered by a stamp, not {other:?}"),
+            };
+        }
+        let runtime = self.runtime_of(&id)?;
+        let settings = self.settings();
+        let asked = runtime.ask(&settings, |shard, reply, _, effects| {
+            shard.verify(&producer, &partitions, reply, effects);
+        });
+        let Answer::Verified(verified) = asked.await? else { unreachable!("a question has its answer") };
+        // A coordinator that was taken over from would say yes to what has ended since (T3, R20).
+        match self.still_knows(&id, &runtime).await {
+            true => verified,
+            false => Err(ErrorCode::NotCoordinator),
+        }
+    }
+}
