@@ -6,6 +6,7 @@
 
 use protocol::{Str, Uuid};
 
+use crate::acl::Acl;
 use crate::encoding::{DecodeError, Decoder, Encoder};
 use crate::level::{self, Levels};
 
@@ -156,6 +157,10 @@ pub enum MetadataRecord {
         rewriter: u64,
         heirs: Vec<u64>,
     },
+    /// One that is there already changes nothing: who creates it twice has it.
+    CreateAcl(Acl),
+    /// One that is not there any more changes nothing.
+    DeleteAcl(Acl),
     /// Of the level that only tests know: what a record of the next release will be to this one.
     #[cfg(any(test, feature = "next-level"))]
     Remark {
@@ -191,7 +196,7 @@ impl ShardChange {
 }
 
 /// Record types on the disk. Append only.
-mod kind {
+pub(crate) mod kind {
     pub const CREATE_CLUSTER: u16 = 1;
     pub const REGISTER_BROKER: u16 = 2;
     pub const CREATE_TOPIC: u16 = 3;
@@ -209,6 +214,8 @@ mod kind {
     pub const RETIRE_WAL: u16 = 15;
     pub const TIER_SHARD: u16 = 17;
     pub const ASSIGN_REPLICAS: u16 = 25;
+    pub const CREATE_ACL: u16 = 26;
+    pub const DELETE_ACL: u16 = 27;
     /// Far from what releases will have.
     #[cfg(any(test, feature = "next-level"))]
     pub const REMARK: u16 = 60_000;
@@ -234,6 +241,8 @@ impl MetadataRecord {
             Self::MovePartitions { .. } => kind::MOVE_PARTITIONS,
             Self::RetireWal { .. } => kind::RETIRE_WAL,
             Self::AssignReplicas { .. } => kind::ASSIGN_REPLICAS,
+            Self::CreateAcl(_) => kind::CREATE_ACL,
+            Self::DeleteAcl(_) => kind::DELETE_ACL,
             #[cfg(any(test, feature = "next-level"))]
             Self::Remark { .. } => kind::REMARK,
         }
@@ -358,6 +367,7 @@ impl MetadataRecord {
                     nodes.iter().for_each(|node_id| out.i32(*node_id));
                 }
             }
+            Self::CreateAcl(acl) | Self::DeleteAcl(acl) => acl.encode(out),
             #[cfg(any(test, feature = "next-level"))]
             Self::Remark { text } => out.str(text),
         }
@@ -450,6 +460,8 @@ impl MetadataRecord {
                     Ok((bytes.u32()?, decode_list(bytes, 4, |bytes| bytes.i32())?))
                 })?,
             },
+            kind::CREATE_ACL => Self::CreateAcl(Acl::decode(bytes)?),
+            kind::DELETE_ACL => Self::DeleteAcl(Acl::decode(bytes)?),
             #[cfg(any(test, feature = "next-level"))]
             kind::REMARK => Self::Remark { text: bytes.str()? },
             _ => return Err(DecodeError::UnknownRecord { record_type, version }),

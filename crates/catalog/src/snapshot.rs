@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use protocol::Str;
 
+use crate::acl::Acls;
 use crate::encoding::{DecodeError, Decoder, Encoder, checksum, hash};
 use crate::level::{self, LevelUnknown, Levels};
 use crate::record::{
-    decode_endpoint, decode_levels, decode_list, decode_resource_type, encode_endpoint, encode_levels,
+    decode_endpoint, decode_levels, decode_list, decode_resource_type, encode_endpoint, encode_levels, kind,
 };
 use crate::state::{Broker, ConfigMap, LastRequest, ManifestHead, PartitionInfo, State, Topic, Wal};
 use crate::topic_name;
@@ -157,7 +158,9 @@ pub fn encode_state(state: &State) -> Vec<u8> {
     // Each of these parts is left out when neither it nor a later one says anything: older states keep the bytes, and so the hash,
     // that they always had.
     let said = |broker: &&Broker| broker.levels != Levels::FIRST_ONLY;
-    let (levels, is_tiered) = (state.brokers.values().filter(said).count(), !state.tier.is_empty());
+    let parts = encode_parts(state);
+    let (levels, has_parts) = (state.brokers.values().filter(said).count(), !parts.is_empty());
+    let is_tiered = !state.tier.is_empty() || has_parts;
     if !state.wals.is_empty() || levels > 0 || is_tiered {
         out.count(state.wals.len());
         for (wal_id, wal) in &state.wals {
@@ -185,7 +188,35 @@ pub fn encode_state(state: &State) -> Vec<u8> {
             out.str(&head.object);
         }
     }
+    if has_parts {
+        out.count(parts.len());
+        for (kind, part) in parts {
+            out.u16(kind);
+            out.count(part.len());
+            out.raw(&part);
+        }
+    }
     out.finish()
+}
+
+/// What came after the parts whose order says what they are: each under the number of the record that makes it, in the order of the
+/// numbers. A part that would say nothing is left out.
+fn encode_parts(state: &State) -> Vec<(u16, Vec<u8>)> {
+    let mut parts = Vec::new();
+    if !state.acls.is_empty() {
+        let mut part = Encoder::default();
+        state.acls.encode(&mut part);
+        parts.push((kind::CREATE_ACL, part.finish()));
+    }
+    parts
+}
+
+fn decode_part(kind: u16, bytes: &mut Decoder<'_>, state: &mut State) -> Result<(), DecodeError> {
+    match kind {
+        kind::CREATE_ACL => state.acls = Acls::decode(bytes)?,
+        _ => return Err(bytes.impossible(u64::from(kind))),
+    }
+    Ok(())
 }
 
 fn encode_topic(topic: &Topic, out: &mut Encoder) {
@@ -276,6 +307,20 @@ pub(crate) fn decode_body(bytes: &[u8]) -> Result<State, DecodeError> {
             let shard = bytes.u32()?;
             let head = ManifestHead { version: bytes.u64()?, object: bytes.str()?, wal_mark: 0 };
             state.tier.insert(shard, head);
+        }
+    }
+    if bytes.left() > 0 {
+        let mut last = 0;
+        for _ in 0..bytes.count(6)? {
+            let kind = bytes.u16()?;
+            if kind <= last {
+                return Err(bytes.impossible(u64::from(kind)));
+            }
+            last = kind;
+            let len = bytes.count(1)?;
+            let mut part = Decoder::new(bytes.take(len)?, "a part of a snapshot");
+            decode_part(kind, &mut part, &mut state)?;
+            part.end()?;
         }
     }
     bytes.end()?;

@@ -11,6 +11,7 @@ use protocol::{Str, Uuid};
 
 use world::broken;
 
+use crate::acl::{Acl, Acls};
 use crate::encoding;
 use crate::level::{self, Levels, OTTLA_VERSION};
 use crate::precondition::Precondition;
@@ -158,6 +159,7 @@ pub struct State {
     pub(crate) partition_count: u64,
     /// Of buckets only. A node whose WALs are several leads its partitions with the oldest that is not sealed.
     pub(crate) wals: BTreeMap<u64, Wal>,
+    pub(crate) acls: Acls,
 }
 
 impl State {
@@ -298,6 +300,10 @@ impl State {
     /// Resources of a type that have overrides, ordered by name.
     pub fn configured(&self, resource_type: ResourceType) -> impl Iterator<Item = (&Str, &ConfigMap)> {
         self.configs.get(&resource_type).into_iter().flatten()
+    }
+
+    pub fn acls(&self) -> &Acls {
+        &self.acls
     }
 
     /// The first producer id that nobody has been given.
@@ -489,6 +495,18 @@ impl State {
             }
             MetadataRecord::FeatureLevel { name, from_level, to_level } if name == OTTLA_VERSION => {
                 self.raise_level(*from_level, *to_level, undo)
+            }
+            MetadataRecord::CreateAcl(acl) => {
+                if self.acls.insert(acl) {
+                    undo.push(Undo::AclCreated { acl: acl.clone() });
+                }
+                Ok(())
+            }
+            MetadataRecord::DeleteAcl(acl) => {
+                if self.acls.remove(acl) {
+                    undo.push(Undo::AclDeleted { acl: acl.clone() });
+                }
+                Ok(())
             }
             #[cfg(any(test, feature = "next-level"))]
             MetadataRecord::Remark { text } => {
@@ -1001,6 +1019,12 @@ impl State {
                     self.features.remove(&name);
                     self.features.extend(old.map(|old| (name, old)));
                 }
+                Undo::AclCreated { acl } => {
+                    self.acls.remove(&acl);
+                }
+                Undo::AclDeleted { acl } => {
+                    self.acls.insert(&acl);
+                }
                 Undo::Writer { wal_id, old } => {
                     self.writers.insert(wal_id, old);
                 }
@@ -1027,6 +1051,8 @@ enum Undo {
     Feature { name: Str, old: Option<i16> },
     Writer { wal_id: u64, old: LastRequest },
     Wal { wal_id: u64, old: Option<Wal> },
+    AclCreated { acl: Acl },
+    AclDeleted { acl: Acl },
 }
 
 /// A copy of its own: a `Str` from a request is a slice of the whole frame and would keep it alive.

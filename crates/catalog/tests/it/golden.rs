@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use catalog::acl::{Acl, AclOperation, AclPermission, AclResourceType, AclRule, PatternType, ResourcePattern};
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions, MetadataRecord, ResourceType, ShardChange};
 use protocol::{Str, Uuid};
 use world::clock::ManualClock;
@@ -138,5 +139,41 @@ fn a_directory_with_a_second_tier_is_read_and_still_written() {
         assert!(state.has_tier());
         assert_eq!(state.tier(5).unwrap().object, "0005-1.manifest");
         assert!(state.manifest(5).is_none());
+    });
+}
+
+fn acl(pattern_type: PatternType, name: &str, operation: AclOperation, permission: AclPermission) -> Acl {
+    Acl {
+        pattern: ResourcePattern {
+            resource_type: AclResourceType::Topic,
+            pattern_type,
+            name: Str::from(name),
+        },
+        principal: Str::from("User:alice"),
+        rule: AclRule { host: Str::from("10.0.0.7"), operation, permission },
+    }
+}
+
+#[test]
+fn acls_are_read_and_still_written() {
+    run(async {
+        let disk = MemDisk::new(1);
+        let allowed = acl(PatternType::Prefixed, "team-", AclOperation::Read, AclPermission::Allow);
+        let denied = acl(PatternType::Literal, "team-secret", AclOperation::All, AclPermission::Deny);
+        let gone = acl(PatternType::Literal, "*", AclOperation::Write, AclPermission::Allow);
+        let create = |acl: &Acl| MetadataRecord::CreateAcl(acl.clone());
+        let records = [
+            create(&allowed),
+            create(&denied),
+            create(&gone),
+            MetadataRecord::DeleteAcl(gone.clone()),
+            // Twice is once.
+            create(&allowed),
+            MetadataRecord::DeleteAcl(gone),
+        ];
+        write(&disk, &records).await;
+        let old = as_ever(&disk, &vectors().join("acls")).await;
+        let catalog = open_with(&old, options()).await.unwrap();
+        assert!(catalog.read().acls().iter().eq([denied, allowed]));
     });
 }
