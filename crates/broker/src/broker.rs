@@ -15,6 +15,7 @@ use world::clock::SharedClock;
 use world::rng::Rng;
 
 use crate::apis;
+use crate::authorizer::AuthorizerSettings;
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::configs::Configs;
 use crate::connection::Connection;
@@ -70,6 +71,7 @@ pub struct Broker {
     pub(crate) advertised: Vec<Endpoint>,
     pub(crate) limits: Limits,
     pub(crate) configs: Arc<Configs>,
+    pub(crate) authorizer: AuthorizerSettings,
     pub(crate) topics: Arc<Topics>,
     pub(crate) freshness: Arc<Freshness>,
     pub(crate) fetch_sessions: FetchSessions,
@@ -89,6 +91,7 @@ impl Broker {
         }
         let limits = Limits::of(&config);
         let lease_ttl = Duration::from_millis(config.bucket_lease_ttl_ms().max(1) as u64);
+        let authorizer = AuthorizerSettings::of(&config);
         let configs = Arc::new(Configs::new(config));
         let counters = Arc::new(Counters::new(limits.topic_counters_max));
         let topics = Arc::new(Topics::new(
@@ -136,6 +139,7 @@ impl Broker {
             advertised,
             limits,
             configs,
+            authorizer,
             topics,
             freshness,
             fetch_sessions,
@@ -187,6 +191,11 @@ impl Broker {
         }
         let log = self.log.clone();
         Some(Box::pin(async move { log.room().await }))
+    }
+
+    /// May anybody do anything with what no ACL names (`allow.everyone.if.no.acl.found`, or what follows from the listeners)?
+    pub fn allows_everyone(&self) -> bool {
+        self.authorizer.allow_everyone
     }
 
     pub fn counters(&self) -> &Counters {

@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 use protocol::Str;
 use world::watch;
 
+use crate::authorizer::AuditBrake;
+
 /// Name and version of the client library, as it said in ApiVersions (KIP-511).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSoftware {
@@ -24,6 +26,7 @@ pub struct Connection {
     pub principal: Str,
     software: OnceLock<ClientSoftware>,
     hung_up: watch::Sender<bool>,
+    pub(crate) audit: AuditBrake,
 }
 
 impl Connection {
@@ -39,6 +42,7 @@ impl Connection {
             principal: principal.into(),
             software: OnceLock::new(),
             hung_up: watch::channel(false).0,
+            audit: AuditBrake::default(),
         })
     }
 
@@ -69,5 +73,11 @@ impl Connection {
     pub async fn hung_up(&self) {
         // An error would mean that the sender is gone, and it lives in self.
         let _ = self.hung_up.subscribe().wait_for(|hung_up| *hung_up).await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.audit.end(&self.principal, &self.peer.ip());
     }
 }

@@ -6,10 +6,10 @@
 //!
 //! Start reading at `broker.rs` (one frame from header to answer), then `apis/mod.rs` (the table of APIs and
 //! versions), then any file in `apis/`: decode, check, call, answer. `error.rs` is the one place where causes
-//! become Kafka's error codes; `limits.rs` names every bound.
+//! become Kafka's error codes; `authorizer/` is what every one of them asks; `limits.rs` names every bound.
 
 mod apis;
-mod authorized_operations;
+mod authorizer;
 mod broker;
 mod cluster;
 mod configs;

@@ -7,6 +7,7 @@
 //! without a look at the others. What they come to is decided in `broker::authorizer`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::Bound;
 
 use protocol::Str;
@@ -115,6 +116,18 @@ pub struct Acl {
     /// Type and name: `User:alice`.
     pub principal: Str,
     pub rule: AclRule,
+}
+
+impl fmt::Display for Acl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ResourcePattern { resource_type, pattern_type, name } = &self.pattern;
+        let AclRule { host, operation, permission } = &self.rule;
+        let principal = &self.principal;
+        write!(
+            out,
+            "{permission:?} {operation:?} to {principal} from {host} on {resource_type:?} {pattern_type:?} {name}"
+        )
+    }
 }
 
 impl Acl {
@@ -245,7 +258,12 @@ impl Acls {
     }
 
     /// The patterns that a resource matches: its own name, the wildcard, and every prefix of its name that somebody wrote.
-    pub fn matching(&self, resource_type: AclResourceType, name: &str, mut visit: impl FnMut(&RulesByPrincipal)) {
+    pub fn matching(
+        &self,
+        resource_type: AclResourceType,
+        name: &str,
+        mut visit: impl FnMut(&RulesByPrincipal),
+    ) {
         if let Some(names) = self.literal.get(&resource_type) {
             names.get(name).into_iter().for_each(&mut visit);
             if name != WILDCARD {

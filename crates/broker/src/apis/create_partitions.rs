@@ -8,12 +8,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use catalog::acl::AclOperation;
 use catalog::{State, Topic};
 use protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::error::ApiError;
 use crate::request::RequestContext;
 use crate::topics::check_assignment;
@@ -33,7 +35,10 @@ pub(super) async fn handle(
         if times[&topic.name] > 1 {
             continue;
         }
-        let planned = plan(&broker.catalog.read(), topic, broker.limits.request_partitions_max);
+        let planned = match context.authorize(AclOperation::Alter, Resource::Topic(&topic.name)) {
+            Err(code) => Err(code.into()),
+            Ok(()) => plan(&broker.catalog.read(), topic, broker.limits.request_partitions_max),
+        };
         let result = match planned {
             Err(error) => Err(error),
             Ok(_) if request.validate_only => Ok(()),

@@ -14,12 +14,14 @@
 use std::collections::BTreeMap;
 
 use catalog::State;
+use catalog::acl::AclOperation;
 use catalog::config::describe::describe_new_topic;
 use protocol::messages::create_topics_request::CreatableTopic;
 use protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::error::ApiError;
 use crate::request::RequestContext;
 use crate::topics::{NewTopic, PlannedTopic};
@@ -37,6 +39,9 @@ pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest
     let mut planned: Vec<PlannedTopic> = Vec::new();
     {
         let state = broker.catalog.read();
+        let rights = context.rights(&state);
+        // Whoever may create anything, or this one.
+        let may_create_all = rights.may(AclOperation::Create, Resource::Cluster);
         let mut partitions_asked = 0;
         for topic in request.topics.iter().filter(|topic| times[&topic.name] == 1) {
             partitions_asked += topic.num_partitions.max(1) as usize + topic.assignments.len();
@@ -45,6 +50,11 @@ pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest
                     ErrorCode::InvalidRequest,
                     format!("{CLUSTER_METADATA_TOPIC} cannot be created"),
                 )),
+                _ if !may_create_all
+                    && rights.authorize(AclOperation::Create, Resource::Topic(&topic.name)).is_err() =>
+                {
+                    Err(ApiError::new(ErrorCode::TopicAuthorizationFailed, "Authorization failed."))
+                }
                 _ if partitions_asked > broker.limits.request_partitions_max => Err(ApiError::new(
                     ErrorCode::PolicyViolation,
                     format!(
@@ -116,7 +126,20 @@ fn refused(name: &Str, error: ApiError) -> CreatableTopicResult {
     }
 }
 
+/// How it is made is told to those who may describe its configs.
 fn created(context: &RequestContext, state: &State, plan: &PlannedTopic) -> CreatableTopicResult {
+    if !context.rights(state).may(AclOperation::DescribeConfigs, Resource::Topic(&plan.name)) {
+        return CreatableTopicResult {
+            name: plan.name.clone(),
+            topic_id: plan.id,
+            error_code: ErrorCode::None.code(),
+            error_message: None,
+            topic_config_error_code: ErrorCode::TopicAuthorizationFailed.code(),
+            num_partitions: -1,
+            replication_factor: -1,
+            configs: Some(Vec::new()),
+        };
+    }
     let described = describe_new_topic(state, context.broker.configs.started_with(), &plan.configs);
     let configs = described.into_iter().map(|config| CreatableTopicConfigs {
         name: config.name,

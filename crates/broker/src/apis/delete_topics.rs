@@ -5,8 +5,8 @@
 //! INVALID_REQUEST before version 3, TOPIC_DELETION_DISABLED since. A topic named twice, by whichever of its names,
 //! is refused.
 //!
-//! Difference: internal topics cannot be deleted (TOPIC_AUTHORIZATION_FAILED until there is an authorizer that may
-//! allow it); Kafka lets its superusers do it and its coordinators lose their state.
+//! Difference: internal topics cannot be deleted (TOPIC_AUTHORIZATION_FAILED); Kafka lets whoever has the right do it, and its
+//! coordinators lose their state.
 //!
 //! 4: flexible · 5: error messages (KIP-599) · 6: topic ids (KIP-516).
 
@@ -15,11 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::Topic;
+use catalog::acl::AclOperation;
 use futures_util::future::join_all;
 use protocol::messages::delete_topics_response::DeletableTopicResult;
 use protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 use protocol::{ErrorCode, Str, Uuid};
 
+use crate::authorizer::Resource;
 use crate::error::ApiError;
 use crate::request::RequestContext;
 
@@ -54,7 +56,7 @@ pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest
             };
             (Vec::new(), named.refuse_all(code))
         } else {
-            named.resolve(&state)
+            named.resolve(&context, &state)
         }
     };
     let until = broker.clock.monotonic() + Duration::from_millis(request.timeout_ms.max(0) as u64);
@@ -130,7 +132,21 @@ impl Named {
         self.responses
     }
 
-    fn resolve(mut self, state: &catalog::State) -> (Vec<Arc<Topic>>, Vec<DeletableTopicResult>) {
+    /// Whoever may delete topics of the cluster may delete all of them. A topic that the caller may not describe is refused by the word
+    /// that he has for it, whether it exists or not.
+    fn resolve(
+        mut self,
+        context: &RequestContext,
+        state: &catalog::State,
+    ) -> (Vec<Arc<Topic>>, Vec<DeletableTopicResult>) {
+        let rights = context.rights(state);
+        let may_delete_all = rights.may(AclOperation::Delete, Resource::Cluster);
+        let may_describe =
+            |name: &str| may_delete_all || rights.may(AclOperation::Describe, Resource::Topic(name));
+        let delete = |name: &str| match may_delete_all {
+            true => Ok(()),
+            false => rights.authorize(AclOperation::Delete, Resource::Topic(name)),
+        };
         let mut topics: BTreeMap<Uuid, Arc<Topic>> = BTreeMap::new();
         let mut taken: BTreeSet<Uuid> = BTreeSet::new();
         for (id, times) in std::mem::take(&mut self.ids) {
@@ -139,29 +155,34 @@ impl Named {
                     taken.insert(id);
                     self.refuse(None, id, "the topic id stands in the request more than once");
                 }
-                Some(topic) => drop(topics.insert(id, topic.clone())),
+                Some(topic) => match delete(&topic.name) {
+                    Ok(()) => drop(topics.insert(id, topic.clone())),
+                    Err(code) => {
+                        let name = may_describe(&topic.name).then(|| topic.name.clone());
+                        self.responses.push(response(name, id, code.into()));
+                    }
+                },
                 None => self.responses.push(response(None, id, ErrorCode::UnknownTopicId.into())),
             }
         }
         for (name, times) in std::mem::take(&mut self.names) {
-            match state.topic(&name) {
-                _ if times > 1 => {
-                    self.refuse(
-                        Some(name),
-                        Uuid::ZERO,
-                        "the topic name stands in the request more than once",
-                    );
-                }
-                None => {
-                    let error = ErrorCode::UnknownTopicOrPartition.into();
-                    self.responses.push(response(Some(name), Uuid::ZERO, error));
-                }
-                Some(topic) if taken.contains(&topic.id) || topics.contains_key(&topic.id) => {
+            if times > 1 {
+                let message = "the topic name stands in the request more than once";
+                self.refuse(Some(name), Uuid::ZERO, message);
+                continue;
+            }
+            let found = match state.topic(&name) {
+                None if may_describe(&name) => Err(ErrorCode::UnknownTopicOrPartition),
+                found => delete(&name).and(found.ok_or(ErrorCode::TopicAuthorizationFailed)),
+            };
+            match found {
+                Err(code) => self.responses.push(response(Some(name), Uuid::ZERO, code.into())),
+                Ok(topic) if taken.contains(&topic.id) || topics.contains_key(&topic.id) => {
                     topics.remove(&topic.id);
                     taken.insert(topic.id);
                     self.refuse(Some(name), topic.id, "the topic is named by its name and by its id");
                 }
-                Some(topic) => drop(topics.insert(topic.id, topic.clone())),
+                Ok(topic) => drop(topics.insert(topic.id, topic.clone())),
             }
         }
         (topics.into_values().collect(), self.responses)

@@ -10,12 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use catalog::acl::AclOperation;
 use catalog::{PartitionInfo, State};
 use protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
 use protocol::{ErrorCode, Str};
 use world::task;
 
+use crate::authorizer::Resource;
 use crate::error::ApiError;
 use crate::request::RequestContext;
 
@@ -24,6 +26,9 @@ const UNCLEAN: i8 = 1;
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 pub(super) async fn handle(context: RequestContext, request: ElectLeadersRequest) -> ElectLeadersResponse {
+    if let Err(code) = context.authorize(AclOperation::Alter, Resource::Cluster) {
+        return refused(&request, code);
+    }
     if !matches!(request.election_type, PREFERRED | UNCLEAN) {
         let error_code = ErrorCode::InvalidRequest.code();
         return ElectLeadersResponse { error_code, ..ElectLeadersResponse::default() };
@@ -58,6 +63,26 @@ pub(super) async fn handle(context: RequestContext, request: ElectLeadersRequest
     let results = results.into_iter();
     let results = results.map(|(topic, partition_result)| ReplicaElectionResult { topic, partition_result });
     ElectLeadersResponse { replica_election_results: results.collect(), ..ElectLeadersResponse::default() }
+}
+
+/// Kafka says it of every partition that is named, and of the whole.
+fn refused(request: &ElectLeadersRequest, code: ErrorCode) -> ElectLeadersResponse {
+    let error_code = code.code();
+    let topics = request.topic_partitions.iter().flatten();
+    let results = topics.map(|asked| {
+        let partitions = asked.partitions.iter();
+        ReplicaElectionResult {
+            topic: asked.topic.clone(),
+            partition_result: partitions
+                .map(|index| PartitionResult { partition_id: *index, error_code, error_message: None })
+                .collect(),
+        }
+    });
+    ElectLeadersResponse {
+        error_code,
+        replica_election_results: results.collect(),
+        ..ElectLeadersResponse::default()
+    }
 }
 
 fn asked(state: &State, request: &ElectLeadersRequest) -> Vec<(Str, i32)> {

@@ -14,11 +14,14 @@ mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
 pub(crate) mod api_versions;
+mod create_acls;
 mod create_partitions;
 mod create_topics;
+mod delete_acls;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod describe_acls;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
@@ -93,6 +96,9 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::OffsetForLeaderEpoch, 2..=4, |context, body| {
         sequential(context, body, offset_for_leader_epoch::handle)
     }),
+    api(ApiKey::DescribeAcls, 1..=3, |context, body| sequential(context, body, describe_acls::handle)),
+    api(ApiKey::CreateAcls, 1..=3, |context, body| sequential(context, body, create_acls::handle)),
+    api(ApiKey::DeleteAcls, 1..=3, |context, body| sequential(context, body, delete_acls::handle)),
     api(ApiKey::DescribeConfigs, 1..=4, |context, body| sequential(context, body, describe_configs::handle)),
     api(ApiKey::AlterConfigs, 0..=2, |context, body| sequential(context, body, alter_configs::handle)),
     api(ApiKey::AlterReplicaLogDirs, 1..=2, |context, body| {

@@ -15,6 +15,8 @@
 //! (KIP-951) · 11, 12: transactions (KIP-890) · 13: topic ids (KIP-516).
 
 use bytes::Bytes;
+use catalog::acl::AclOperation;
+use protocol::batch::BatchHeader;
 use protocol::batch::produce::RecordError;
 use protocol::messages::ProduceRequest;
 use protocol::messages::ProduceResponse;
@@ -24,6 +26,7 @@ use protocol::messages::produce_response::{
 use protocol::wire::{DecodeError, Reader};
 use protocol::{ErrorCode, Message, Str, Uuid};
 
+use crate::authorizer::Resource;
 use crate::freshness::may_be_stale;
 use crate::partitions::TopicRef;
 use crate::produce::{Appended, ProduceTerms, ProduceTopic, Refused, Stored};
@@ -72,19 +75,21 @@ fn queue(context: &RequestContext, request: ProduceRequest) -> Vec<TopicAppends>
         now_ms: broker.clock.now_ms(),
         transactional_id: request.transactional_id.as_deref(),
     };
+    let transaction = authorize_transaction(context, &request);
     let found: Vec<Result<ProduceTopic, ErrorCode>> = {
         let state = broker.catalog.read();
-        let find = |name: &Str, id: Uuid| match refused {
-            Some(code) => Err(code),
-            None if context.api_version >= TOPIC_IDS_SINCE => {
-                ProduceTopic::find(broker, &state, &TopicRef::Id(id), context.client_id.as_deref())
+        let mut writable = context.topics(AclOperation::Write);
+        let mut find = |name: &Str, id: Uuid| {
+            transaction?;
+            let reference = match context.api_version >= TOPIC_IDS_SINCE {
+                true => TopicRef::Id(id),
+                false => TopicRef::Name(name.clone()),
+            };
+            let topic = reference.find_allowed(&state, &mut writable);
+            match refused {
+                Some(code) if topic != Err(ErrorCode::TopicAuthorizationFailed) => Err(code),
+                _ => ProduceTopic::find(broker, &state, topic?, context.client_id.as_deref()),
             }
-            None => ProduceTopic::find(
-                broker,
-                &state,
-                &TopicRef::Name(name.clone()),
-                context.client_id.as_deref(),
-            ),
         };
         request.topic_data.iter().map(|topic| find(&topic.name, topic.topic_id)).collect()
     };
@@ -111,6 +116,21 @@ fn queue(context: &RequestContext, request: ProduceRequest) -> Vec<TopicAppends>
                 .collect(),
         })
         .collect()
+}
+
+/// Records of a transaction are for those who may write under its id; of one who may not nothing is taken.
+fn authorize_transaction(context: &RequestContext, request: &ProduceRequest) -> Result<(), ErrorCode> {
+    let Some(transactional_id) = &request.transactional_id else { return Ok(()) };
+    let mut partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let has_records = partitions.any(|partition| {
+        let records = partition.records.as_ref().map(|records| records.to_bytes());
+        records
+            .is_some_and(|records| BatchHeader::parse(&records).is_ok_and(|header| header.is_transactional()))
+    });
+    match has_records {
+        true => context.authorize(AclOperation::Write, Resource::TransactionalId(transactional_id)),
+        false => Ok(()),
+    }
 }
 
 async fn answer(context: RequestContext, topics: Vec<TopicAppends>) -> Outcome {

@@ -160,6 +160,9 @@ impl BrokerConfig {
                 "needs remote.log.storage.url, which says where the second tier lies",
             );
         }
+        if self.super_users().iter().any(|principal| !principal.contains(':')) {
+            return conflict("super.users", "must name principals as Type:name, separated by semicolons");
+        }
         if self.log_dirs().is_empty() {
             return conflict("log.dirs", "must name a directory");
         }
@@ -197,6 +200,17 @@ impl BrokerConfig {
         let map = self.text("listener.security.protocol.map");
         let pairs = map.split(',').filter_map(|pair| pair.trim().split_once(':'));
         pairs.map(|(name, protocol)| (name.trim().to_owned(), protocol.trim().to_owned())).collect()
+    }
+
+    /// Principals, as `User:admin`.
+    pub fn super_users(&self) -> Vec<String> {
+        let text = self.text("super.users");
+        text.split(';').map(str::trim).filter(|user| !user.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// None: what it is follows from the listeners.
+    pub fn allow_everyone_if_no_acl_found(&self) -> Option<bool> {
+        self.value("allow.everyone.if.no.acl.found").map(|value| *value == Value::Boolean(true))
     }
 
     pub fn broker_rack(&self) -> Option<String> {
@@ -291,6 +305,7 @@ accessors! {
     default_replication_factor: "default.replication.factor" int,
     auto_create_topics_enable: "auto.create.topics.enable" flag,
     delete_topic_enable: "delete.topic.enable" flag,
+    cluster_acls_max: "cluster.acls.max" int,
     cluster_partitions_max: "cluster.partitions.max" int,
     request_partitions_max: "request.partitions.max" int,
     max_request_partition_size_limit: "max.request.partition.size.limit" int,

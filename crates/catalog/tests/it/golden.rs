@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use catalog::acl::{Acl, AclOperation, AclPermission, AclResourceType, AclRule, PatternType, ResourcePattern};
+use catalog::acl::{
+    Acl, AclOperation, AclPermission, AclResourceType, AclRule, PatternType, ResourcePattern,
+};
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions, MetadataRecord, ResourceType, ShardChange};
 use protocol::{Str, Uuid};
 use world::clock::ManualClock;

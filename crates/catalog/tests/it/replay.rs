@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use catalog::acl::{Acl, AclOperation, AclPermission, AclResourceType, AclRule, PatternType, ResourcePattern};
+use catalog::acl::{
+    Acl, AclOperation, AclPermission, AclResourceType, AclRule, PatternType, ResourcePattern,
+};
 use catalog::{CatalogOptions, MetadataRecord, ResourceType, ShardChange};
 use proptest::prelude::*;
 use protocol::{Str, Uuid};
@@ -17,7 +19,8 @@ fn acl() -> impl Strategy<Value = Acl> {
         select(PatternType::ALL_OF_THEM),
         select(vec!["a", "ab", "*"]),
     );
-    let rule = (select(vec!["*", "::1"]), select(AclOperation::ALL_OF_THEM), select(AclPermission::ALL_OF_THEM));
+    let rule =
+        (select(vec!["*", "::1"]), select(AclOperation::ALL_OF_THEM), select(AclPermission::ALL_OF_THEM));
     (pattern, select(vec!["User:a", "User:*"]), rule).prop_map(
         |((resource_type, pattern_type, name), principal, (host, operation, permission))| Acl {
             pattern: ResourcePattern { resource_type, pattern_type, name: Str::from(name) },
