@@ -21,13 +21,14 @@ use crate::authorizer::Resource;
 use crate::error::ApiError;
 use crate::request::RequestContext;
 
+const ERROR_OF_THE_WHOLE_SINCE: i16 = 1;
 const PREFERRED: i8 = 0;
 const UNCLEAN: i8 = 1;
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 pub(super) async fn handle(context: RequestContext, request: ElectLeadersRequest) -> ElectLeadersResponse {
     if let Err(code) = context.authorize(AclOperation::Alter, Resource::Cluster) {
-        return refused(&request, code);
+        return refused(&request, code, context.api_version);
     }
     if !matches!(request.election_type, PREFERRED | UNCLEAN) {
         let error_code = ErrorCode::InvalidRequest.code();
@@ -65,8 +66,8 @@ pub(super) async fn handle(context: RequestContext, request: ElectLeadersRequest
     ElectLeadersResponse { replica_election_results: results.collect(), ..ElectLeadersResponse::default() }
 }
 
-/// Kafka says it of every partition that is named, and of the whole.
-fn refused(request: &ElectLeadersRequest, code: ErrorCode) -> ElectLeadersResponse {
+/// Kafka says it of every partition that is named, and of the whole where there is a place for that.
+fn refused(request: &ElectLeadersRequest, code: ErrorCode, version: i16) -> ElectLeadersResponse {
     let error_code = code.code();
     let topics = request.topic_partitions.iter().flatten();
     let results = topics.map(|asked| {
@@ -79,7 +80,7 @@ fn refused(request: &ElectLeadersRequest, code: ErrorCode) -> ElectLeadersRespon
         }
     });
     ElectLeadersResponse {
-        error_code,
+        error_code: if version >= ERROR_OF_THE_WHOLE_SINCE { error_code } else { ErrorCode::None.code() },
         replica_election_results: results.collect(),
         ..ElectLeadersResponse::default()
     }

@@ -355,7 +355,11 @@ pub fn frame_of<R: Request>(version: i16, request: &R) -> Bytes {
 }
 
 pub fn answer<R: Request>(version: i16, outcome: Outcome) -> R::Response {
-    let Outcome::Answer(segments) = outcome else { panic!("an answer was expected") };
+    let segments = match outcome {
+        Outcome::Answer(segments) => segments,
+        Outcome::Silent => panic!("an answer to {} {version} was expected", R::KEY),
+        Outcome::Close(reason) => panic!("an answer to {} {version} was expected, not {reason}", R::KEY),
+    };
     let joined = join(segments);
     let length = u32::from_be_bytes(joined[..4].try_into().expect("four bytes"));
     assert_eq!(length as usize, joined.len() - 4, "the length prefix is wrong");

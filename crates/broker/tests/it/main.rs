@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod api_versions;
+mod authorization;
 mod configs;
 mod elsewhere;
 mod fetch;
