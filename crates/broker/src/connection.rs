@@ -2,7 +2,9 @@
 //! transport makes one as well.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use protocol::Str;
 use world::watch;
@@ -27,6 +29,8 @@ pub struct Connection {
     software: OnceLock<ClientSoftware>,
     hung_up: watch::Sender<bool>,
     pub(crate) audit: AuditBrake,
+    /// In microseconds of the monotonic clock.
+    muted_until: AtomicU64,
 }
 
 impl Connection {
@@ -43,6 +47,7 @@ impl Connection {
             software: OnceLock::new(),
             hung_up: watch::channel(false).0,
             audit: AuditBrake::default(),
+            muted_until: AtomicU64::new(0),
         })
     }
 
@@ -58,6 +63,16 @@ impl Connection {
 
     pub fn software(&self) -> Option<&ClientSoftware> {
         self.software.get()
+    }
+
+    /// The client has used more than its quota: the server reads nothing more from it until then (monotonic time).
+    pub(crate) fn mute_until(&self, until: Duration) {
+        self.muted_until.fetch_max(until.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// Zero: it never was.
+    pub fn muted_until(&self) -> Duration {
+        Duration::from_micros(self.muted_until.load(Ordering::Relaxed))
     }
 
     /// Said by the server when the socket is gone: nobody reads further answers.

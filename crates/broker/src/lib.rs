@@ -28,6 +28,7 @@ mod partitions;
 mod peers;
 mod produce;
 mod producer_ids;
+mod quotas;
 mod request;
 mod resources;
 mod topics;

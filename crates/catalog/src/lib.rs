@@ -1,7 +1,7 @@
 //! The room `catalog`: the metadata of the cluster, and the log that makes it durable.
 //!
 //! It owns the metadata state machine (brokers, topics, partitions, leaders, epochs, configs, producer-id blocks,
-//! feature levels, ACLs, the heads of the segment manifest), its log with snapshots, and [`config`]: the one table of
+//! feature levels, ACLs, quotas, the heads of the segment manifest), its log with snapshots, and [`config`]: the one table of
 //! every config key.
 //! It never sees record batches, groups or sockets, and it decides nothing about policy: callers propose records,
 //! the state machine accepts or rejects them by preconditions that any replay gives again.
@@ -23,6 +23,7 @@ pub mod level;
 mod log;
 mod mark;
 mod precondition;
+pub mod quota;
 pub mod record;
 mod replicas;
 mod snapshot;

@@ -9,6 +9,7 @@ use protocol::{Str, Uuid};
 use crate::acl::Acl;
 use crate::encoding::{DecodeError, Decoder, Encoder};
 use crate::level::{self, Levels};
+use crate::quota::QuotaChange;
 
 /// Kafka's `ConfigResource.Type`, with Kafka's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -161,6 +162,7 @@ pub enum MetadataRecord {
     CreateAcl(Acl),
     /// One that is not there any more changes nothing.
     DeleteAcl(Acl),
+    AlterQuota(QuotaChange),
     /// Of the level that only tests know: what a record of the next release will be to this one.
     #[cfg(any(test, feature = "next-level"))]
     Remark {
@@ -216,6 +218,7 @@ pub(crate) mod kind {
     pub const ASSIGN_REPLICAS: u16 = 25;
     pub const CREATE_ACL: u16 = 26;
     pub const DELETE_ACL: u16 = 27;
+    pub const ALTER_QUOTA: u16 = 28;
     /// Far from what releases will have.
     #[cfg(any(test, feature = "next-level"))]
     pub const REMARK: u16 = 60_000;
@@ -243,6 +246,7 @@ impl MetadataRecord {
             Self::AssignReplicas { .. } => kind::ASSIGN_REPLICAS,
             Self::CreateAcl(_) => kind::CREATE_ACL,
             Self::DeleteAcl(_) => kind::DELETE_ACL,
+            Self::AlterQuota(_) => kind::ALTER_QUOTA,
             #[cfg(any(test, feature = "next-level"))]
             Self::Remark { .. } => kind::REMARK,
         }
@@ -368,6 +372,7 @@ impl MetadataRecord {
                 }
             }
             Self::CreateAcl(acl) | Self::DeleteAcl(acl) => acl.encode(out),
+            Self::AlterQuota(change) => change.encode(out),
             #[cfg(any(test, feature = "next-level"))]
             Self::Remark { text } => out.str(text),
         }
@@ -462,6 +467,7 @@ impl MetadataRecord {
             },
             kind::CREATE_ACL => Self::CreateAcl(Acl::decode(bytes)?),
             kind::DELETE_ACL => Self::DeleteAcl(Acl::decode(bytes)?),
+            kind::ALTER_QUOTA => Self::AlterQuota(QuotaChange::decode(bytes)?),
             #[cfg(any(test, feature = "next-level"))]
             kind::REMARK => Self::Remark { text: bytes.str()? },
             _ => return Err(DecodeError::UnknownRecord { record_type, version }),

@@ -11,6 +11,7 @@ use protocol::Str;
 use crate::acl::Acls;
 use crate::encoding::{DecodeError, Decoder, Encoder, checksum, hash};
 use crate::level::{self, LevelUnknown, Levels};
+use crate::quota::Quotas;
 use crate::record::{
     decode_endpoint, decode_levels, decode_list, decode_resource_type, encode_endpoint, encode_levels, kind,
 };
@@ -208,12 +209,18 @@ fn encode_parts(state: &State) -> Vec<(u16, Vec<u8>)> {
         state.acls.encode(&mut part);
         parts.push((kind::CREATE_ACL, part.finish()));
     }
+    if !state.quotas.is_empty() {
+        let mut part = Encoder::default();
+        state.quotas.encode(&mut part);
+        parts.push((kind::ALTER_QUOTA, part.finish()));
+    }
     parts
 }
 
 fn decode_part(kind: u16, bytes: &mut Decoder<'_>, state: &mut State) -> Result<(), DecodeError> {
     match kind {
         kind::CREATE_ACL => state.acls = Acls::decode(bytes)?,
+        kind::ALTER_QUOTA => state.quotas = Quotas::decode(bytes)?,
         _ => return Err(bytes.impossible(u64::from(kind))),
     }
     Ok(())

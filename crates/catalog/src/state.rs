@@ -15,6 +15,7 @@ use crate::acl::{Acl, Acls};
 use crate::encoding;
 use crate::level::{self, Levels, OTTLA_VERSION};
 use crate::precondition::Precondition;
+use crate::quota::{QuotaEntity, QuotaValues, Quotas};
 use crate::record::{BrokerEndpoint, MetadataRecord, ResourceType, ShardChange};
 use crate::replicas::Replicas;
 use crate::snapshot;
@@ -160,6 +161,7 @@ pub struct State {
     /// Of buckets only. A node whose WALs are several leads its partitions with the oldest that is not sealed.
     pub(crate) wals: BTreeMap<u64, Wal>,
     pub(crate) acls: Acls,
+    pub(crate) quotas: Quotas,
 }
 
 impl State {
@@ -304,6 +306,11 @@ impl State {
 
     pub fn acls(&self) -> &Acls {
         &self.acls
+    }
+
+    /// Of clients and addresses.
+    pub fn quotas(&self) -> &Quotas {
+        &self.quotas
     }
 
     /// The first producer id that nobody has been given.
@@ -506,6 +513,11 @@ impl State {
                 if self.acls.remove(acl) {
                     undo.push(Undo::AclDeleted { acl: acl.clone() });
                 }
+                Ok(())
+            }
+            MetadataRecord::AlterQuota(change) => {
+                let old = self.quotas.change(change);
+                undo.push(Undo::Quota { entity: change.entity.clone(), old });
                 Ok(())
             }
             #[cfg(any(test, feature = "next-level"))]
@@ -1022,6 +1034,7 @@ impl State {
                 Undo::AclCreated { acl } => {
                     self.acls.remove(&acl);
                 }
+                Undo::Quota { entity, old } => self.quotas.put(&entity, old),
                 Undo::AclDeleted { acl } => {
                     self.acls.insert(&acl);
                 }
@@ -1053,6 +1066,7 @@ enum Undo {
     Wal { wal_id: u64, old: Option<Wal> },
     AclCreated { acl: Acl },
     AclDeleted { acl: Acl },
+    Quota { entity: QuotaEntity, old: Option<QuotaValues> },
 }
 
 /// A copy of its own: a `Str` from a request is a slice of the whole frame and would keep it alive.

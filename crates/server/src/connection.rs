@@ -289,7 +289,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             return Poll::Ready(());
         }
         let mut received = 0;
-        let result = if self.is_blocked {
+        let result = if self.is_blocked || self.is_muted(now) {
             match self.frames.poll_peer_gone(cx, &mut self.stream, &mut received) {
                 Poll::Ready(gone) => Poll::Ready(Err(gone)),
                 Poll::Pending => Poll::Pending,
@@ -306,6 +306,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Poll::Ready(Err(error)) => self.peer_is_gone(error, now),
         }
         Poll::Ready(())
+    }
+
+    /// Its client has used more than its quota, and waits.
+    fn is_muted(&self, now: Duration) -> bool {
+        now < self.connection.muted_until()
     }
 
     fn may_take_request(&self) -> bool {
@@ -449,6 +454,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 (look, Deadline::Look)
             };
         }
+        if self.is_muted(self.now()) {
+            return (self.connection.muted_until(), Deadline::Unmute);
+        }
         if self.held.is_some() || self.is_blocked || !self.under_way.is_empty() {
             // The log or the broker works; it is not for us to hurry it.
             return (self.now() + limits.connection_idle, Deadline::Look);
@@ -480,6 +488,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 None
             }
             Deadline::Look => None,
+            Deadline::Unmute => {
+                // It was not idle, it was not heard.
+                self.last_progress = self.now();
+                None
+            }
             Deadline::AnswerNotTaken => Some(End::AnswerNotTaken),
             Deadline::NoRequestMemory => Some(End::NoRequestMemory),
             Deadline::FrameStalled => Some(End::FrameStalled),
@@ -500,6 +513,7 @@ enum Deadline {
     Finished,
     LetGo,
     Look,
+    Unmute,
     AnswerNotTaken,
     NoRequestMemory,
     FrameStalled,

@@ -26,6 +26,8 @@ use crate::error::ApiError;
 use crate::request::RequestContext;
 use crate::topics::{NewTopic, PlannedTopic};
 
+/// Clients of older versions do not know THROTTLING_QUOTA_EXCEEDED: they are only made to wait.
+const THROTTLED_SINCE: i16 = 6;
 /// The topic of Kafka's KRaft log; nobody may make one of that name.
 const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 
@@ -37,6 +39,7 @@ pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest
     }
     let mut results: Vec<CreatableTopicResult> = Vec::with_capacity(times.len());
     let mut planned: Vec<PlannedTopic> = Vec::new();
+    let mut mutations = context.mutations(THROTTLED_SINCE);
     {
         let state = broker.catalog.read();
         let rights = context.rights(&state);
@@ -79,6 +82,15 @@ pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest
             }
             _ => true,
         });
+        if !request.validate_only {
+            planned.retain(|plan| match mutations.take(plan.partition_count as usize) {
+                Ok(()) => true,
+                Err(error) => {
+                    results.push(refused(&plan.name, error));
+                    false
+                }
+            });
+        }
         if request.validate_only {
             results.extend(planned.drain(..).map(|plan| created(&context, &state, &plan)));
         }
@@ -99,7 +111,8 @@ pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest
             ApiError::new(ErrorCode::InvalidRequest, "the topic is named more than once"),
         ));
     }
-    CreateTopicsResponse { topics: results, ..CreateTopicsResponse::default() }
+    let throttle_time_ms = mutations.throttle_time_ms();
+    CreateTopicsResponse { throttle_time_ms, topics: results }
 }
 
 fn new_topic(topic: &CreatableTopic) -> NewTopic {

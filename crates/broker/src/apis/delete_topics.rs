@@ -26,6 +26,8 @@ use crate::error::ApiError;
 use crate::request::RequestContext;
 
 const BY_ID_SINCE: i16 = 6;
+/// Clients of older versions do not know THROTTLING_QUOTA_EXCEEDED: they are only made to wait.
+const THROTTLED_SINCE: i16 = 5;
 const DELETION_DISABLED_SINCE: i16 = 3;
 
 pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
@@ -60,6 +62,19 @@ pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest
         }
     };
     let until = broker.clock.monotonic() + Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let mut mutations = context.mutations(THROTTLED_SINCE);
+    let mut throttled = Vec::new();
+    let topics: Vec<Arc<Topic>> = topics
+        .into_iter()
+        .filter(|topic| match mutations.take(topic.partitions.len()) {
+            Ok(()) => true,
+            Err(error) => {
+                throttled.push(response(Some(topic.name.clone()), topic.id, error));
+                false
+            }
+        })
+        .collect();
+    responses.extend(throttled);
     let delete = async |topic: &Arc<Topic>| match topic.internal {
         true => Err(ApiError::new(ErrorCode::TopicAuthorizationFailed, "internal topics cannot be deleted")),
         false => broker.topics.delete(topic).await,
@@ -95,7 +110,8 @@ pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest
             response.name.get_or_insert_default();
         }
     }
-    DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() }
+    let throttle_time_ms = mutations.throttle_time_ms();
+    DeleteTopicsResponse { throttle_time_ms, responses }
 }
 
 /// What a request names, each once; repeated names are refused as a whole.
@@ -171,10 +187,14 @@ impl Named {
                 self.refuse(Some(name), Uuid::ZERO, message);
                 continue;
             }
-            let found = match state.topic(&name) {
-                None if may_describe(&name) => Err(ErrorCode::UnknownTopicOrPartition),
-                found => delete(&name).and(found.ok_or(ErrorCode::TopicAuthorizationFailed)),
+            let described = match may_delete_all {
+                true => Ok(()),
+                false => rights.authorize(AclOperation::Describe, Resource::Topic(&name)),
             };
+            let found = described.and_then(|()| {
+                let topic = state.topic(&name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+                delete(&name).map(|()| topic)
+            });
             match found {
                 Err(code) => self.responses.push(response(Some(name), Uuid::ZERO, code.into())),
                 Ok(topic) if taken.contains(&topic.id) || topics.contains_key(&topic.id) => {

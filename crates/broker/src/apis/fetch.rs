@@ -38,6 +38,7 @@ use crate::error::read_error;
 use crate::fetch_sessions::{Asked, Wanted};
 use crate::freshness::may_be_stale;
 use crate::partitions::{Led, TopicRef, led_here};
+use crate::quotas::Usage;
 use crate::request::RequestContext;
 
 const TOPIC_IDS_SINCE: i16 = 13;
@@ -117,7 +118,10 @@ pub(super) async fn handle(context: RequestContext, request: FetchRequest) -> Fe
     let Some((session_id, partitions)) = broker.fetch_sessions.finish(&fetching, read) else {
         return session_error(ErrorCode::InvalidFetchSessionEpoch);
     };
-    let mut response = FetchResponse { session_id, ..FetchResponse::default() };
+    let bytes: usize =
+        partitions.iter().filter_map(|(_, data)| data.records.as_ref()).map(Records::len).sum();
+    let throttle_time_ms = context.use_quota(Usage::Fetch, bytes as f64);
+    let mut response = FetchResponse { session_id, throttle_time_ms, ..FetchResponse::default() };
     if context.api_version >= CURRENT_LEADER_SINCE {
         response.node_endpoints = leader_endpoints(&context, &partitions);
     }

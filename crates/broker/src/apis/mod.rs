@@ -10,6 +10,7 @@ use protocol::wire::{DecodeError, Reader};
 
 use crate::request::{Handling, RequestContext, sequential};
 
+mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
@@ -22,6 +23,7 @@ mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_acls;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
@@ -120,6 +122,12 @@ pub static TABLE: &[Api] = &[
         sequential(context, body, list_partition_reassignments::handle)
     }),
     api(ApiKey::OffsetDelete, 0..=0, |context, body| sequential(context, body, offset_delete::handle)),
+    api(ApiKey::DescribeClientQuotas, 0..=1, |context, body| {
+        sequential(context, body, describe_client_quotas::handle)
+    }),
+    api(ApiKey::AlterClientQuotas, 0..=1, |context, body| {
+        sequential(context, body, alter_client_quotas::handle)
+    }),
     api(ApiKey::DescribeQuorum, 0..=2, |context, body| sequential(context, body, describe_quorum::handle)),
     api(ApiKey::UpdateFeatures, 0..=2, |context, body| sequential(context, body, update_features::handle)),
     api(ApiKey::DescribeCluster, 0..=2, |context, body| sequential(context, body, describe_cluster::handle)),

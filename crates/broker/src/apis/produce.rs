@@ -24,12 +24,13 @@ use protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
 use protocol::wire::{DecodeError, Reader};
-use protocol::{ErrorCode, Message, Str, Uuid};
+use protocol::{ErrorCode, Message, Records, Str, Uuid};
 
 use crate::authorizer::Resource;
 use crate::freshness::may_be_stale;
 use crate::partitions::TopicRef;
 use crate::produce::{Appended, ProduceTerms, ProduceTopic, Refused, Stored};
+use crate::quotas::Usage;
 use crate::request::{CloseReason, Handling, Outcome, RequestContext};
 
 const TOPIC_IDS_SINCE: i16 = 13;
@@ -45,7 +46,10 @@ struct TopicAppends {
 pub(super) fn handle(context: RequestContext, mut body: Reader) -> Result<Handling, DecodeError> {
     let request = ProduceRequest::decode(&mut body, context.api_version)?;
     let acks = request.acks;
+    let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let bytes: usize = partitions.filter_map(|partition| partition.records.as_ref()).map(Records::len).sum();
     let topics = queue(&context, request);
+    let throttle_time_ms = context.use_quota(Usage::Produce, bytes as f64);
     if acks == 0 {
         let failed = topics.iter().flat_map(|topic| &topic.partitions).any(|(_, result)| result.is_err());
         let outcome = match failed {
@@ -58,7 +62,7 @@ pub(super) fn handle(context: RequestContext, mut body: Reader) -> Result<Handli
         };
         return Ok(Handling::Pipelined(Box::pin(std::future::ready(outcome))));
     }
-    Ok(Handling::Pipelined(Box::pin(answer(context, topics))))
+    Ok(Handling::Pipelined(Box::pin(answer(context, topics, throttle_time_ms))))
 }
 
 /// Everything of the request is in the log's queue, or refused, when this returns.
@@ -133,8 +137,8 @@ fn authorize_transaction(context: &RequestContext, request: &ProduceRequest) -> 
     }
 }
 
-async fn answer(context: RequestContext, topics: Vec<TopicAppends>) -> Outcome {
-    let mut response = ProduceResponse::default();
+async fn answer(context: RequestContext, topics: Vec<TopicAppends>, throttle_time_ms: i32) -> Outcome {
+    let mut response = ProduceResponse { throttle_time_ms, ..ProduceResponse::default() };
     let mut leader_changed = false;
     for topic in topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());

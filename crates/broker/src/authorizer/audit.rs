@@ -6,9 +6,9 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use catalog::acl::{AclOperation, AclResourceType};
 use parking_lot::Mutex;
 
-use crate::connection::Connection;
 use crate::request::RequestContext;
 
 /// Of one connection.
@@ -48,26 +48,44 @@ impl AuditBrake {
     }
 }
 
-/// One refusal.
-pub(super) fn refused(
-    connection: &Connection,
-    now: Duration,
-    request: &str,
-    operation: &str,
-    resource: &str,
-    name: &str,
-    why: &str,
-) {
-    let Some(left_out) = connection.audit.take(now) else { return };
-    let (principal, host) = (connection.principal.as_str(), connection.peer.ip());
-    tracing::info!(target: "audit", principal, %host, request, operation, resource, name, why, left_out, "refused");
+/// What somebody may not do.
+pub(super) struct Refused<'a> {
+    pub operation: AclOperation,
+    pub resource_type: AclResourceType,
+    pub name: &'a str,
+    pub why: &'static str,
+}
+
+pub(super) fn refused(context: &RequestContext, what: &Refused<'_>) {
+    let connection = &context.connection;
+    let Some(left_out) = connection.audit.take(context.broker.clock.monotonic()) else { return };
+    let Refused { operation, resource_type, name, why } = what;
+    tracing::info!(
+        target: "audit",
+        principal = %context.principal(),
+        host = %connection.peer.ip(),
+        request = context.api_key.name(),
+        ?operation,
+        resource = ?resource_type,
+        name,
+        why,
+        left_out,
+        "refused"
+    );
 }
 
 impl RequestContext {
     /// A change that was made for the caller: of what kind, and what.
     pub fn audit_change(&self, kind: &str, change: &dyn Display) {
-        let (principal, host) = (self.connection.principal.as_str(), self.connection.peer.ip());
-        tracing::info!(target: "audit", principal, %host, request = self.api_key.name(), kind, %change, "changed");
+        tracing::info!(
+            target: "audit",
+            principal = %self.principal(),
+            host = %self.connection.peer.ip(),
+            request = self.api_key.name(),
+            kind,
+            %change,
+            "changed"
+        );
     }
 }
 

@@ -17,7 +17,6 @@ use protocol::{ErrorCode, Str};
 
 use super::audit;
 use super::decision::{self, Caller, Verdict};
-use crate::connection::Connection;
 use crate::request::RequestContext;
 
 /// Of all ACLs of the cluster's own resource, Kafka's one name.
@@ -79,20 +78,27 @@ impl<'a> Resource<'a> {
 pub(crate) struct Rights<'a> {
     context: &'a RequestContext,
     state: &'a State,
+    principal: Str,
     /// The one answer to every question: of a super user, and where there are no ACLs.
     always: Option<bool>,
 }
 
 impl RequestContext {
+    /// Who asks, as `User:alice`.
+    pub fn principal(&self) -> Str {
+        self.connection.principal.clone()
+    }
+
     pub fn rights<'a>(&'a self, state: &'a State) -> Rights<'a> {
         let settings = &self.broker.authorizer;
+        let principal = self.principal();
         let always = match state.acls().is_empty() {
             true if settings.allow_everyone => Some(true),
-            _ if settings.super_users.contains(self.connection.principal.as_str()) => Some(true),
+            _ if settings.super_users.contains(principal.as_str()) => Some(true),
             true => Some(false),
             false => None,
         };
-        Rights { context: self, state, always }
+        Rights { context: self, state, principal, always }
     }
 
     /// Whether the caller may do it. A refusal leaves a line of audit.
@@ -152,16 +158,9 @@ impl Rights<'_> {
 
     pub fn authorize(&self, operation: AclOperation, resource: Resource<'_>) -> Result<(), ErrorCode> {
         let Err(why) = self.verdict(operation, resource) else { return Ok(()) };
-        let (context, connection) = (self.context, &self.context.connection);
-        audit::refused(
-            connection,
-            context.broker.clock.monotonic(),
-            context.api_key.name(),
-            &format!("{operation:?}"),
-            &format!("{:?}", resource.resource_type()),
-            resource.name(),
-            why,
-        );
+        let what =
+            audit::Refused { operation, resource_type: resource.resource_type(), name: resource.name(), why };
+        audit::refused(self.context, &what);
         Err(resource.error())
     }
 
@@ -202,8 +201,7 @@ impl Rights<'_> {
     }
 
     fn caller(&self) -> Caller<'_> {
-        let Connection { principal, peer, .. } = &*self.context.connection;
-        Caller { principal, host: peer.ip() }
+        Caller { principal: &self.principal, host: self.context.connection.peer.ip() }
     }
 }
 

@@ -14,5 +14,6 @@ mod neighbours;
 mod offsets;
 mod produce;
 mod takeover;
+mod quotas;
 mod topics;
 mod update_features;

@@ -15,7 +15,6 @@ pub const KERBEROS: &str = "Kerberos is not supported";
 pub const METRICS: &str = "metrics are always on, at /metrics of the admin address";
 pub const PURGATORY: &str = "waiting requests are found by an index, nothing has to be purged";
 pub const QUORUM: &str = "there is no controller quorum, the metadata log needs no election";
-pub const QUOTA: &str = "quotas are not there yet";
 pub const REPL: &str = "brokers do not copy partitions from one another";
 pub const SASL: &str = "SASL is not there yet";
 pub const SEGMENT: &str = "the log decides itself where rewriting into segments pays";

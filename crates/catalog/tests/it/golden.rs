@@ -6,6 +6,7 @@ use std::sync::Arc;
 use catalog::acl::{
     Acl, AclOperation, AclPermission, AclResourceType, AclRule, PatternType, ResourcePattern,
 };
+use catalog::quota::{QuotaChange, QuotaEntity, QuotaValue};
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions, MetadataRecord, ResourceType, ShardChange};
 use protocol::{Str, Uuid};
 use world::clock::ManualClock;
@@ -154,6 +155,39 @@ fn acl(pattern_type: PatternType, name: &str, operation: AclOperation, permissio
         principal: Str::from("User:alice"),
         rule: AclRule { host: Str::from("10.0.0.7"), operation, permission },
     }
+}
+
+#[test]
+fn quotas_are_read_and_still_written() {
+    run(async {
+        let disk = MemDisk::new(1);
+        let entity = |parts: &[(&'static str, Option<&'static str>)]| -> QuotaEntity {
+            parts.iter().map(|(kind, name)| (Str::from(*kind), name.map(Str::from))).collect()
+        };
+        let change = |entity: &QuotaEntity, key: &'static str, value: Option<f64>| {
+            let values = vec![(Str::from(key), value.map(QuotaValue))];
+            MetadataRecord::AlterQuota(QuotaChange { entity: entity.clone(), values })
+        };
+        let both = entity(&[("user", Some("alice")), ("client-id", None)]);
+        let address = entity(&[("ip", Some("10.0.0.7"))]);
+        let records = [
+            change(&both, "producer_byte_rate", Some(1024.0)),
+            change(&both, "request_percentage", Some(12.5)),
+            change(&both, "producer_byte_rate", None),
+            change(&address, "connection_creation_rate", Some(3.0)),
+            change(&entity(&[("user", None)]), "consumer_byte_rate", Some(1.0)),
+            change(&entity(&[("user", None)]), "consumer_byte_rate", None),
+        ];
+        write(&disk, &records).await;
+        let old = as_ever(&disk, &vectors().join("quotas")).await;
+        let catalog = open_with(&old, options()).await.unwrap();
+        let state = catalog.read();
+        assert_eq!(state.quotas().len(), 2);
+        let of = |entity: &QuotaEntity, key: &str| state.quotas().of(entity).unwrap().get(key).copied();
+        assert_eq!(of(&both, "request_percentage"), Some(QuotaValue(12.5)));
+        assert_eq!(of(&both, "producer_byte_rate"), None);
+        assert_eq!(of(&address, "connection_creation_rate"), Some(QuotaValue(3.0)));
+    });
 }
 
 #[test]

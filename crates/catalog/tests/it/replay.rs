@@ -5,6 +5,7 @@ use std::sync::Arc;
 use catalog::acl::{
     Acl, AclOperation, AclPermission, AclResourceType, AclRule, PatternType, ResourcePattern,
 };
+use catalog::quota::{QuotaChange, QuotaValue};
 use catalog::{CatalogOptions, MetadataRecord, ResourceType, ShardChange};
 use proptest::prelude::*;
 use protocol::{Str, Uuid};
@@ -62,6 +63,12 @@ fn record() -> impl Strategy<Value = MetadataRecord> {
         1 => (0..3u32, 0..3u64, 0..4u64).prop_map(|(shard, from_version, to_version)| {
             MetadataRecord::TierShard(ShardChange { shard, from_version, to_version, object: Str::from("t") })
         }),
+        1 => (prop::sample::select(vec!["user", "ip"]), prop::option::of(Just("a")), prop::option::of(0..3u8)).prop_map(
+            |(kind, name, value)| MetadataRecord::AlterQuota(QuotaChange {
+                entity: [(Str::from(kind), name.map(Str::from))].into_iter().collect(),
+                values: vec![(Str::from("k"), value.map(|value| QuotaValue(value.into())))],
+            })
+        ),
         2 => acl().prop_map(MetadataRecord::CreateAcl),
         1 => acl().prop_map(MetadataRecord::DeleteAcl),
         1 => (name, 0..2i16, -1..3i16)

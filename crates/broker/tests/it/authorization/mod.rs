@@ -6,6 +6,7 @@
 //! An API without a row fails the test. `cargo test -p broker --test it -- ten_million --ignored` does it a hundred times as long.
 
 mod model;
+mod more_rows;
 mod rows;
 mod stories;
 

@@ -8,7 +8,7 @@ use protocol::messages::*;
 use protocol::{ApiKey, ErrorCode, Records, Str, Uuid};
 
 use super::model::*;
-use super::{Case, GROUPS, MISSING, TOPICS};
+use super::{Case, GROUPS, MISSING, TOPICS, more_rows};
 use crate::house::{NOW_MS, batch};
 
 const TOPIC_REFUSED: ErrorCode = ErrorCode::TopicAuthorizationFailed;
@@ -23,7 +23,7 @@ const NOBODY: &str = "nobody";
 pub async fn run(case: &mut Case<'_>) -> bool {
     match case.api {
         // Before anybody is known, and to whoever comes.
-        ApiKey::ApiVersions => {}
+        ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => {}
         ApiKey::Produce => produce(case).await,
         ApiKey::Fetch => fetch(case).await,
         ApiKey::ListOffsets => list_offsets(case).await,
@@ -56,13 +56,15 @@ pub async fn run(case: &mut Case<'_>) -> bool {
         ApiKey::AlterPartitionReassignments => alter_partition_reassignments(case).await,
         ApiKey::ListPartitionReassignments => list_partition_reassignments(case).await,
         ApiKey::OffsetDelete => offset_delete(case).await,
+        ApiKey::DescribeClientQuotas => describe_client_quotas(case).await,
+        ApiKey::AlterClientQuotas => alter_client_quotas(case).await,
         ApiKey::DescribeQuorum => describe_quorum(case).await,
         ApiKey::UpdateFeatures => update_features(case).await,
         ApiKey::DescribeCluster => describe_cluster(case).await,
         ApiKey::DescribeProducers => describe_producers(case).await,
         ApiKey::ListConfigResources => list_config_resources(case).await,
         ApiKey::DescribeTopicPartitions => describe_topic_partitions(case).await,
-        _ => return false,
+        _ => return more_rows::run(case).await,
     }
     true
 }
@@ -506,13 +508,19 @@ async fn delete_topics(case: &mut Case<'_>) {
                 false => topic.name.clone().expect("it was named").to_string(),
             };
             let may_describe = may_all || case.may(DESCRIBE, TOPIC, &name);
-            let may = match name == MISSING {
-                true => by_id || may_describe,
-                false => may_all || case.may(DELETE, TOPIC, &name),
+            let may_delete = may_all || case.may(DELETE, TOPIC, &name);
+            // By its name it has to be described first, by its id it need not be.
+            let may = match (by_id, name == MISSING) {
+                (true, true) => true,
+                (true, false) => may_delete,
+                (false, true) => may_describe,
+                (false, false) => may_describe && may_delete,
             };
             case.cell(&format!("{name}, by id {by_id}"), may, TOPIC_REFUSED, topic.error_code);
             if by_id {
-                case.same(&format!("name of {name}"), may_describe && name != MISSING, topic.name.is_some());
+                // Who has deleted it is told what it was.
+                let is_told = name != MISSING && (may_describe || may_delete);
+                case.same(&format!("name of {name}"), is_told, topic.name.is_some());
             }
         }
         case.make_topics().await;
@@ -773,6 +781,21 @@ async fn offset_delete(case: &mut Case<'_>) {
             case.cell(&field, may, TOPIC_REFUSED, topic.partitions[0].error_code);
         }
     }
+}
+
+async fn describe_client_quotas(case: &mut Case<'_>) {
+    let code = case.ask(&DescribeClientQuotasRequest::default()).await.error_code;
+    let may = case.may(DESCRIBE_CONFIGS, CLUSTER, THE_CLUSTER);
+    case.cell("cluster", may, CLUSTER_REFUSED, code);
+}
+
+async fn alter_client_quotas(case: &mut Case<'_>) {
+    // An entity of nothing.
+    let entry = alter_client_quotas_request::EntryData::default();
+    let request = AlterClientQuotasRequest { entries: vec![entry], validate_only: true };
+    let code = case.ask(&request).await.entries[0].error_code;
+    let may = case.may(ALTER_CONFIGS, CLUSTER, THE_CLUSTER);
+    case.cell("cluster", may, CLUSTER_REFUSED, code);
 }
 
 async fn describe_quorum(case: &mut Case<'_>) {
