@@ -30,7 +30,7 @@ pub(crate) async fn handle(context: RequestContext, request: DeleteGroupsRequest
         }
     }
     let groups = &context.broker.groups;
-    for group_ids in groups.by_partition(allowed.into_iter()).unwrap_or_default() {
+    for group_ids in groups.by_partition(allowed).unwrap_or_default() {
         let first = group_ids[0].clone();
         let asked = groups.ask(&first, |shard, reply, _, effects| {
             shard.delete_groups(group_ids.clone(), reply, effects);

@@ -4,6 +4,7 @@
 //! out is counted in the next line, or when the connection ends. Changes are never left out.
 
 use std::fmt::Display;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use catalog::acl::{AclOperation, AclResourceType};
@@ -58,6 +59,7 @@ pub(super) struct Refused<'a> {
 
 pub(super) fn refused(context: &RequestContext, what: &Refused<'_>) {
     let connection = &context.connection;
+    context.broker.counters().authorizations_refused.fetch_add(1, Ordering::Relaxed);
     let Some(left_out) = connection.audit.take(context.broker.clock.monotonic()) else { return };
     let Refused { operation, resource_type, name, why } = what;
     tracing::info!(

@@ -15,6 +15,7 @@ mod time_of_request;
 mod usage;
 
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use catalog::config::BrokerConfig;
@@ -202,6 +203,7 @@ impl RequestContext {
         if wait.is_zero() {
             return 0;
         }
+        self.broker.counters().quota_waits.fetch_add(1, Ordering::Relaxed);
         self.connection.mute_until(now + wait);
         i32::try_from(wait.as_millis()).unwrap_or(i32::MAX).max(1)
     }
@@ -254,23 +256,21 @@ mod tests {
 
     #[test]
     fn who_shares_a_quota_is_who_it_was_said_of() {
-        let said: [(&[(&'static str, Option<&'static str>)], &'static str, f64); 7] = [
-            (&[(USER, Some("a")), (CLIENT_ID, Some("x"))], "producer_byte_rate", 1.0),
-            (&[(USER, Some("a")), (CLIENT_ID, None)], "producer_byte_rate", 2.0),
-            (&[(USER, Some("b"))], "producer_byte_rate", 3.0),
-            (&[(USER, None), (CLIENT_ID, Some("y"))], "producer_byte_rate", 4.0),
-            (&[(USER, None)], "consumer_byte_rate", 5.0),
-            (&[(CLIENT_ID, Some("x"))], "producer_byte_rate", 6.0),
-            (&[(CLIENT_ID, None)], "producer_byte_rate", 7.0),
-        ];
-        let quotas: Quotas = said
-            .into_iter()
-            .map(|(parts, key, value)| {
-                let parts: Vec<_> = parts.iter().map(|(kind, name)| (*kind, name.map(Str::from))).collect();
-                let parts: Vec<_> = parts.iter().map(|(kind, name)| (*kind, name.as_ref())).collect();
-                (entity(&parts), [(Str::from(key), QuotaValue(value))].into_iter().collect())
-            })
-            .collect();
+        let said = |parts: &[(&'static str, Option<&'static str>)], key: &'static str, value: f64| {
+            let parts = parts.iter().map(|(kind, name)| (Str::from(*kind), name.map(Str::from)));
+            (parts.collect::<QuotaEntity>(), [(Str::from(key), QuotaValue(value))].into_iter().collect())
+        };
+        let quotas: Quotas = [
+            said(&[(USER, Some("a")), (CLIENT_ID, Some("x"))], "producer_byte_rate", 1.0),
+            said(&[(USER, Some("a")), (CLIENT_ID, None)], "producer_byte_rate", 2.0),
+            said(&[(USER, Some("b"))], "producer_byte_rate", 3.0),
+            said(&[(USER, None), (CLIENT_ID, Some("y"))], "producer_byte_rate", 4.0),
+            said(&[(USER, None)], "consumer_byte_rate", 5.0),
+            said(&[(CLIENT_ID, Some("x"))], "producer_byte_rate", 6.0),
+            said(&[(CLIENT_ID, None)], "producer_byte_rate", 7.0),
+        ]
+        .into_iter()
+        .collect();
         let found = |usage, user: &str, client_id: &str| {
             let (bound, who) = find(&quotas, usage, &user.into(), &client_id.into()).expect("a quota");
             let part = |part: Option<Str>| part.map_or("-".to_owned(), |part| part.to_string());
