@@ -29,7 +29,7 @@ pub struct Connection {
     software: OnceLock<ClientSoftware>,
     hung_up: watch::Sender<bool>,
     pub(crate) audit: AuditBrake,
-    /// In microseconds of the monotonic clock.
+    /// In nanoseconds of the monotonic clock.
     muted_until: AtomicU64,
 }
 
@@ -66,13 +66,13 @@ impl Connection {
     }
 
     /// The client has used more than its quota: the server reads nothing more from it until then (monotonic time).
-    pub(crate) fn mute_until(&self, until: Duration) {
-        self.muted_until.fetch_max(until.as_micros() as u64, Ordering::Relaxed);
+    pub fn mute_until(&self, until: Duration) {
+        self.muted_until.fetch_max(until.as_nanos() as u64, Ordering::Relaxed);
     }
 
     /// Zero: it never was.
     pub fn muted_until(&self) -> Duration {
-        Duration::from_micros(self.muted_until.load(Ordering::Relaxed))
+        Duration::from_nanos(self.muted_until.load(Ordering::Relaxed))
     }
 
     /// Said by the server when the socket is gone: nobody reads further answers.
