@@ -112,7 +112,8 @@ mod tests {
         }
         let rate = sent / now.as_secs_f64();
         assert!((900.0..1_150.0).contains(&rate), "{rate}");
-        assert!(!window.is_idle(now) || window.is_idle(now + SECOND * 12));
+        window.record(now, 1.0, 1_000.0);
+        assert!(!window.is_idle(now) && window.is_idle(now + SECOND * 11));
     }
 
     #[test]
