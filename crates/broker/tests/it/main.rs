@@ -13,7 +13,7 @@ mod limits;
 mod neighbours;
 mod offsets;
 mod produce;
-mod takeover;
 mod quotas;
+mod takeover;
 mod topics;
 mod update_features;
