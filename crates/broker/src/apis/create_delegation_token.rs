@@ -19,6 +19,7 @@ use crate::request::RequestContext;
 
 /// Kafka has no bound but that of the request.
 const RENEWERS_MAX: usize = 1000;
+const REQUESTER_SINCE: i16 = 3;
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -34,8 +35,10 @@ pub(super) async fn handle(
     };
     let mut response = CreateDelegationTokenResponse::default();
     (response.principal_type, response.principal_name) = tokens::split(&owner);
-    (response.token_requester_principal_type, response.token_requester_principal_name) =
-        tokens::split(&requester);
+    if context.api_version >= REQUESTER_SINCE {
+        (response.token_requester_principal_type, response.token_requester_principal_name) =
+            tokens::split(&requester);
+    }
     match create(&context, &request, owner, requester).await {
         Ok((token, secret)) => {
             response.issue_timestamp_ms = token.issued_ms;

@@ -16,6 +16,8 @@ use crate::authn::tokens;
 use crate::authorizer::Resource;
 use crate::request::RequestContext;
 
+const REQUESTER_SINCE: i16 = 3;
+
 pub(super) async fn handle(
     context: RequestContext,
     request: DescribeDelegationTokenRequest,
@@ -60,7 +62,10 @@ async fn describe(
     let described = mine.map(|token| {
         let (principal_type, principal_name) = tokens::split(&token.owner);
         let (token_requester_principal_type, token_requester_principal_name) =
-            tokens::split(&token.requester);
+            match context.api_version >= REQUESTER_SINCE {
+                true => tokens::split(&token.requester),
+                false => Default::default(),
+            };
         let renewers = token.renewers.iter().map(|renewer: &Str| {
             let (principal_type, principal_name) = tokens::split(renewer);
             DescribedDelegationTokenRenewer {

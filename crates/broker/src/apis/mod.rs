@@ -165,17 +165,17 @@ pub static TABLE: &[Api] = &[
         sequential(context, body, list_partition_reassignments::handle)
     }),
     api(ApiKey::OffsetDelete, 0..=0, |context, body| sequential(context, body, offset_delete::handle)),
-    api(ApiKey::DescribeUserScramCredentials, 0..=0, |context, body| {
-        sequential(context, body, describe_user_scram_credentials::handle)
-    }),
-    api(ApiKey::AlterUserScramCredentials, 0..=0, |context, body| {
-        sequential(context, body, alter_user_scram_credentials::handle)
-    }),
     api(ApiKey::DescribeClientQuotas, 0..=1, |context, body| {
         sequential(context, body, describe_client_quotas::handle)
     }),
     api(ApiKey::AlterClientQuotas, 0..=1, |context, body| {
         sequential(context, body, alter_client_quotas::handle)
+    }),
+    api(ApiKey::DescribeUserScramCredentials, 0..=0, |context, body| {
+        sequential(context, body, describe_user_scram_credentials::handle)
+    }),
+    api(ApiKey::AlterUserScramCredentials, 0..=0, |context, body| {
+        sequential(context, body, alter_user_scram_credentials::handle)
     }),
     api(ApiKey::DescribeQuorum, 0..=2, |context, body| sequential(context, body, describe_quorum::handle)),
     api(ApiKey::UpdateFeatures, 0..=2, |context, body| sequential(context, body, update_features::handle)),

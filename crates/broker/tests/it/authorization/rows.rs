@@ -26,7 +26,7 @@ pub async fn run(case: &mut Case<'_>) -> bool {
         ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => {}
         // Of every client's own.
         ApiKey::GetTelemetrySubscriptions | ApiKey::PushTelemetry => {}
-        // No right but that of the token's owner and renewers; what may be described is told in a story.
+        // No right but that of the token's owner and renewers; who may see others' tokens: see the story of tokens in `sasl.rs`.
         ApiKey::RenewDelegationToken | ApiKey::ExpireDelegationToken | ApiKey::DescribeDelegationToken => {}
         ApiKey::Produce => produce(case).await,
         ApiKey::Fetch => fetch(case).await,
