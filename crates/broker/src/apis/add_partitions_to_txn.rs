@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::acl::AclOperation;
+use catalog::topic_name;
 use protocol::messages::add_partitions_to_txn_request::{
     AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
 };
@@ -145,7 +146,7 @@ fn named(topics: &[AddPartitionsToTxnTopic]) -> impl Iterator<Item = TopicPartit
     })
 }
 
-/// Partitions that do not exist, or are not for the client.
+/// Partitions that do not exist, or are not for the client: those of the coordinators are for nobody.
 fn wrong(
     context: &RequestContext,
     topics: &[AddPartitionsToTxnTopic],
@@ -154,6 +155,9 @@ fn wrong(
     let state = context.broker.catalog.read();
     let mut check = |it: &TopicPartition| {
         if let Some(writable) = &mut writable {
+            if topic_name::is_internal(&it.topic) {
+                return Err(ErrorCode::TopicAuthorizationFailed);
+            }
             writable.check(&state, &it.topic)?;
         }
         let index = usize::try_from(it.partition).unwrap_or(usize::MAX);

@@ -1,13 +1,21 @@
 //! Stories of rights: what is granted, taken back, and kept.
 
-use protocol::ErrorCode;
+use std::time::Duration;
+
+use protocol::batch::BatchBuilder;
 use protocol::messages::create_acls_request::AclCreation;
 use protocol::messages::delete_acls_request::DeleteAclsFilter;
 use protocol::messages::metadata_request::MetadataRequestTopic;
-use protocol::messages::{CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest, MetadataRequest};
+use protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use protocol::messages::{
+    AddPartitionsToTxnRequest, CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest,
+    DescribeTransactionsRequest, FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest,
+    ProduceRequest,
+};
+use protocol::{ErrorCode, Records};
 
 use super::{ROOT, ask, connection};
-use crate::house::{House, code, story};
+use crate::house::{House, NOW_MS, code, story};
 
 fn allow(principal: &str, pattern_type: i8, topic: &str, operation: i8) -> AclCreation {
     AclCreation {
@@ -142,5 +150,81 @@ fn the_first_acl_of_a_resource_ends_the_trust_in_everybody() {
         assert_eq!(sees(&house, "User:bob", "a").await, ErrorCode::TopicAuthorizationFailed);
         assert_eq!(sees(&house, "User:alice", "a").await, ErrorCode::None);
         assert_eq!(sees(&house, ROOT, "a").await, ErrorCode::None);
+    });
+}
+
+#[test]
+fn a_transaction_gets_no_partition_that_its_producer_may_not_write_to() {
+    story(|| async {
+        let house = house(&[]).await;
+        house.create_topic("mine", 1, &[]).await;
+        house.create_topic("theirs", 1, &[]).await;
+        let under_id = AclCreation { resource_type: 5, ..allow("User:alice", 3, "pay", 4) };
+        let creations = vec![under_id, allow("User:alice", 3, "mine", 4)];
+        house.ask(3, CreateAclsRequest { creations }).await;
+        let alice = connection("User:alice", "10.0.0.1");
+        let init = InitProducerIdRequest {
+            transactional_id: Some("pay".into()),
+            transaction_timeout_ms: 60_000,
+            producer_id: -1,
+            producer_epoch: -1,
+            ..Default::default()
+        };
+        let mut made = ask(&house, &alice, 5, &init).await;
+        // Until the coordinator is there and has read its partition.
+        for _ in 0..100 {
+            if made.error_code == 0 {
+                break;
+            }
+            let keys = vec!["pay".into()];
+            let find = FindCoordinatorRequest { key_type: 1, coordinator_keys: keys, ..Default::default() };
+            ask(&house, &alice, 4, &find).await;
+            world::task::sleep(Duration::from_millis(10)).await;
+            made = ask(&house, &alice, 5, &init).await;
+        }
+        assert_eq!(code(made.error_code), ErrorCode::None);
+        let mut builder =
+            BatchBuilder::new().producer(made.producer_id, made.producer_epoch, 0).transactional(true);
+        builder.append(NOW_MS, None, Some(b"v"), &[]).unwrap();
+        let records = builder.build().unwrap();
+        let topics = ["mine", "theirs"].map(|name| TopicProduceData {
+            name: name.into(),
+            partition_data: vec![PartitionProduceData {
+                index: 0,
+                records: Some(Records::from(records.clone())),
+            }],
+            ..Default::default()
+        });
+        let request = ProduceRequest {
+            acks: -1,
+            transactional_id: Some("pay".into()),
+            topic_data: topics.to_vec(),
+            ..Default::default()
+        };
+        let produced = ask(&house, &alice, 12, &request).await;
+        let codes = produced.responses.iter().map(|topic| code(topic.partition_responses[0].error_code));
+        assert_eq!(codes.collect::<Vec<_>>(), [ErrorCode::None, ErrorCode::TopicAuthorizationFailed]);
+        let describe = DescribeTransactionsRequest { transactional_ids: vec!["pay".into()] };
+        let described = house.ask(0, describe.clone()).await;
+        let names = described.transaction_states[0].topics.iter().map(|topic| topic.topic.as_str());
+        assert_eq!(names.collect::<Vec<_>>(), ["mine"]);
+        let bob = ask(&house, &connection("User:bob", "10.0.0.1"), 0, &describe).await;
+        let refused = code(bob.transaction_states[0].error_code);
+        assert_eq!(refused, ErrorCode::TransactionalIdAuthorizationFailed);
+        // One topic that is refused keeps the other out.
+        use protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+        let request = AddPartitionsToTxnRequest {
+            v3_and_below_transactional_id: "pay".into(),
+            v3_and_below_producer_id: made.producer_id,
+            v3_and_below_producer_epoch: made.producer_epoch,
+            v3_and_below_topics: ["mine", "__consumer_offsets"]
+                .map(|name| AddPartitionsToTxnTopic { name: name.into(), partitions: vec![0] })
+                .to_vec(),
+            ..Default::default()
+        };
+        let added = ask(&house, &house.connection, 3, &request).await.results_by_topic_v3_and_below;
+        let codes = added.iter().map(|topic| code(topic.results_by_partition[0].partition_error_code));
+        let expected = [ErrorCode::OperationNotAttempted, ErrorCode::TopicAuthorizationFailed];
+        assert_eq!(codes.collect::<Vec<_>>(), expected);
     });
 }
