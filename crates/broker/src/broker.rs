@@ -17,6 +17,7 @@ use world::rng::Rng;
 use crate::apis;
 use crate::authn::tokens::{self, Tokens};
 use crate::authn::{Authn, AuthnCounters, NotOpen, SaslListeners};
+use crate::authorizer::AuthorizerSettings;
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::configs::Configs;
 use crate::connection::Connection;
@@ -27,6 +28,7 @@ use crate::groups::{GroupCounts, Groups, GroupsOptions};
 use crate::limits::Limits;
 use crate::peers::{Others, Peers};
 use crate::producer_ids::ProducerIds;
+use crate::quotas::{self, UsageOfQuotas};
 use crate::request::{CloseReason, Handling, Outcome, RequestContext};
 use crate::telemetry::Telemetry;
 use crate::topics::Topics;
@@ -76,6 +78,8 @@ pub struct Broker {
     pub(crate) advertised: Vec<Endpoint>,
     pub(crate) limits: Limits,
     pub(crate) configs: Arc<Configs>,
+    pub(crate) authorizer: AuthorizerSettings,
+    pub(crate) quotas: UsageOfQuotas,
     pub(crate) topics: Arc<Topics>,
     pub(crate) freshness: Arc<Freshness>,
     pub(crate) fetch_sessions: FetchSessions,
@@ -98,6 +102,8 @@ impl Broker {
         }
         let limits = Limits::of(&config);
         let lease_ttl = Duration::from_millis(config.bucket_lease_ttl_ms().max(1) as u64);
+        let authorizer = AuthorizerSettings::of(&config);
+        let quotas = UsageOfQuotas::new(&config);
         let configs = Arc::new(Configs::new(config));
         let counters = Arc::new(Counters::new(limits.topic_counters_max));
         let topics = Arc::new(Topics::new(
@@ -170,6 +176,8 @@ impl Broker {
             advertised,
             limits,
             configs,
+            authorizer,
+            quotas,
             topics,
             freshness,
             fetch_sessions,
@@ -222,7 +230,10 @@ impl Broker {
         };
         let version = header.api_version;
         match apis::find(api_key) {
-            Some(api) if api.answers(version) => (api.handler)(context, body).unwrap_or_else(undecodable),
+            Some(api) if api.answers(version) => {
+                let hand_over = || (api.handler)(context.clone(), body);
+                quotas::timed(&context, hand_over).unwrap_or_else(undecodable)
+            }
             // KIP-511: a client that is newer than we are must learn what we speak.
             _ if api_key == ApiKey::ApiVersions => apis::api_versions::unsupported(context),
             _ => close(CloseReason::UnsupportedVersion { api: api_key.name(), version }),
@@ -237,6 +248,16 @@ impl Broker {
         }
         let log = self.log.clone();
         Some(Box::pin(async move { log.room().await }))
+    }
+
+    /// May anybody do anything with what no ACL names (`allow.everyone.if.no.acl.found`, or what follows from the listeners)?
+    pub fn allows_everyone(&self) -> bool {
+        self.authorizer.allow_everyone
+    }
+
+    /// New connections of an address in a second (`connection_creation_rate`), if there is a quota for it.
+    pub fn connection_rate(&self, address: std::net::IpAddr) -> Option<u32> {
+        quotas::connection_rate(self.catalog.read().quotas(), address)
     }
 
     pub fn counters(&self) -> &Counters {

@@ -2,7 +2,9 @@
 //! transport makes one as well.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use protocol::Str;
@@ -11,6 +13,7 @@ use world::watch;
 use crate::authn::SaslSession;
 
 const ANONYMOUS: &str = "User:ANONYMOUS";
+use crate::authorizer::AuditBrake;
 
 /// Name and version of the client library, as it said in ApiVersions (KIP-511).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +34,9 @@ pub struct Connection {
     sasl: Option<SaslSession>,
     software: OnceLock<ClientSoftware>,
     hung_up: watch::Sender<bool>,
+    pub(crate) audit: AuditBrake,
+    /// In nanoseconds of the monotonic clock.
+    muted_until: AtomicU64,
 }
 
 #[derive(Debug, Clone)]
@@ -71,6 +77,8 @@ impl Connection {
             sasl,
             software: OnceLock::new(),
             hung_up: watch::channel(false).0,
+            audit: AuditBrake::default(),
+            muted_until: AtomicU64::new(0),
         })
     }
 
@@ -126,6 +134,16 @@ impl Connection {
         self.software.get()
     }
 
+    /// The client has used more than its quota: the server reads nothing more from it until then (monotonic time).
+    pub fn mute_until(&self, until: Duration) {
+        self.muted_until.fetch_max(until.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Zero: it never was.
+    pub fn muted_until(&self) -> Duration {
+        Duration::from_nanos(self.muted_until.load(Ordering::Relaxed))
+    }
+
     /// Said by the server when the socket is gone: nobody reads further answers.
     pub fn hang_up(&self) {
         self.hung_up.send_replace(true);
@@ -139,5 +157,11 @@ impl Connection {
     pub async fn hung_up(&self) {
         // An error would mean that the sender is gone, and it lives in self.
         let _ = self.hung_up.subscribe().wait_for(|hung_up| *hung_up).await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.audit.end(&self.principal(), &self.peer.ip());
     }
 }

@@ -57,6 +57,10 @@ pub struct Counters {
     pub fetches_expired: AtomicU64,
     /// Of what was read from partitions that other brokers lead; in `bytes_out` as well.
     pub replica_bytes_out: AtomicU64,
+    /// What callers may not do.
+    pub authorizations_refused: AtomicU64,
+    /// How often a client that has used more than its quota was made to wait.
+    pub quota_waits: AtomicU64,
     /// WALs of other brokers that this one has ended.
     pub takeovers: AtomicU64,
     /// Partitions that this broker leads and cannot open now: the bucket does not answer, or something of them is damaged.
@@ -73,6 +77,8 @@ impl Counters {
             fetches_delayed: AtomicU64::new(0),
             fetches_expired: AtomicU64::new(0),
             replica_bytes_out: AtomicU64::new(0),
+            authorizations_refused: AtomicU64::new(0),
+            quota_waits: AtomicU64::new(0),
             takeovers: AtomicU64::new(0),
             partitions_not_open: AtomicU64::new(0),
             topics: RwLock::default(),

@@ -7,11 +7,11 @@
 //!
 //! Start reading at `broker.rs` (one frame from header to answer), then `apis/mod.rs` (the table of APIs and
 //! versions), then any file in `apis/`: decode, check, call, answer. `error.rs` is the one place where causes
-//! become Kafka's error codes; `limits.rs` names every bound.
+//! become Kafka's error codes; `authorizer/` is what every one of them asks; `limits.rs` names every bound.
 
 mod apis;
 pub mod authn;
-mod authorized_operations;
+mod authorizer;
 mod broker;
 mod cluster;
 mod configs;
@@ -31,6 +31,7 @@ mod partitions;
 mod peers;
 mod produce;
 mod producer_ids;
+mod quotas;
 mod request;
 mod resources;
 pub mod telemetry;

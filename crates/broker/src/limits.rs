@@ -12,6 +12,8 @@ pub struct Limits {
     pub request_partitions_max: usize,
     /// `cluster.partitions.max`: partitions of all topics together.
     pub cluster_partitions_max: u64,
+    /// `cluster.acls.max`: ACLs of the cluster. More is POLICY_VIOLATION.
+    pub cluster_acls_max: usize,
     /// `max.incremental.fetch.session.cache.slots`
     pub fetch_sessions_max: usize,
     /// Partitions that all fetch sessions remember together.
@@ -27,6 +29,7 @@ impl Limits {
         Self {
             request_partitions_max: count(config.request_partitions_max()),
             cluster_partitions_max: count(config.cluster_partitions_max()) as u64,
+            cluster_acls_max: count(config.cluster_acls_max()),
             fetch_sessions_max: count(config.fetch_sessions_max()),
             fetch_session_partitions_max: FETCH_SESSION_PARTITIONS_MAX,
             topic_counters_max: TOPIC_COUNTERS_MAX,

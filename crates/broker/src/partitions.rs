@@ -6,6 +6,8 @@ use catalog::{State, Topic};
 use commitlog::{CommitLog, Partition};
 use protocol::{ErrorCode, Str, TopicIdPartition, Uuid};
 
+use crate::authorizer::TopicRights;
+
 /// What a client of that version does not know yet: its place in "current leader epoch" fields.
 pub(crate) const NO_LEADER_EPOCH: i32 = -1;
 
@@ -22,6 +24,23 @@ impl TopicRef {
             TopicRef::Name(name) => state.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
             TopicRef::Id(id) => state.topic_by_id(*id).ok_or(ErrorCode::UnknownTopicId),
         }
+    }
+
+    /// The same for a caller who may not know of every topic. By name the question is whether he may, by id first of all whether it
+    /// exists: ids are no secret, names are.
+    pub fn find_allowed<'a>(
+        &self,
+        state: &'a State,
+        rights: &mut TopicRights<'_>,
+    ) -> Result<&'a Arc<Topic>, ErrorCode> {
+        if let TopicRef::Name(name) = self {
+            rights.check(state, name)?;
+        }
+        let topic = self.find(state)?;
+        if let TopicRef::Id(_) = self {
+            rights.check(state, &topic.name)?;
+        }
+        Ok(topic)
     }
 
     /// The name as the answer has it; by id it is not sent.

@@ -22,7 +22,7 @@ use protocol::compression::Compression;
 use crate::broker::Broker;
 use crate::counters::{Counters, TopicCounters};
 use crate::error::{append_error, commit_error};
-use crate::partitions::{Led, TopicRef, led_here};
+use crate::partitions::{Led, led_here};
 use crate::transactions::Joined;
 
 /// Kafka's admin tools may write to internal topics under this client id, nobody else.
@@ -92,10 +92,9 @@ impl ProduceTopic {
     pub fn find(
         broker: &Broker,
         state: &State,
-        topic: &TopicRef,
+        topic: &Arc<Topic>,
         client_id: Option<&str>,
     ) -> Result<ProduceTopic, ErrorCode> {
-        let topic = topic.find(state)?;
         if topic.internal && client_id != Some(ADMIN_CLIENT_ID) {
             return Err(ErrorCode::InvalidTopicException);
         }

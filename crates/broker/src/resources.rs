@@ -5,11 +5,21 @@ use std::collections::BTreeMap;
 use catalog::ResourceType;
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::error::ApiError;
 
 pub(crate) fn resource_type(code: i8) -> Result<ResourceType, ApiError> {
     ResourceType::from_code(code)
         .ok_or_else(|| ApiError::new(ErrorCode::InvalidRequest, format!("there is no resource type {code}")))
+}
+
+/// What ACLs call a config resource: those of brokers and of client metrics are the cluster's.
+pub(crate) fn acl_resource(resource_type: ResourceType, name: &str) -> Resource<'_> {
+    match resource_type {
+        ResourceType::Topic => Resource::Topic(name),
+        ResourceType::Group => Resource::Group(name),
+        ResourceType::Broker | ResourceType::BrokerLogger | ResourceType::ClientMetrics => Resource::Cluster,
+    }
 }
 
 /// How often each resource stands in a request; altering one twice is refused both times.

@@ -6,9 +6,11 @@
 
 use protocol::{Str, Uuid};
 
+use crate::acl::Acl;
 use crate::credentials::{DelegationToken, ScramCredential, ScramMechanism, decode_mechanism};
 use crate::encoding::{DecodeError, Decoder, Encoder};
 use crate::level::{self, Levels};
+use crate::quota::QuotaChange;
 
 /// Kafka's `ConfigResource.Type`, with Kafka's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,6 +177,11 @@ pub enum MetadataRecord {
     RemoveDelegationToken {
         token_id: Str,
     },
+    /// One that is there already changes nothing: who creates it twice has it.
+    CreateAcl(Acl),
+    /// One that is not there any more changes nothing.
+    DeleteAcl(Acl),
+    AlterQuota(QuotaChange),
     /// Of the level that only tests know: what a record of the next release will be to this one.
     #[cfg(any(test, feature = "next-level"))]
     Remark {
@@ -210,7 +217,7 @@ impl ShardChange {
 }
 
 /// Record types on the disk. Append only.
-mod kind {
+pub(crate) mod kind {
     pub const CREATE_CLUSTER: u16 = 1;
     pub const REGISTER_BROKER: u16 = 2;
     pub const CREATE_TOPIC: u16 = 3;
@@ -232,6 +239,9 @@ mod kind {
     pub const REMOVE_SCRAM_CREDENTIAL: u16 = 31;
     pub const PUT_DELEGATION_TOKEN: u16 = 32;
     pub const REMOVE_DELEGATION_TOKEN: u16 = 33;
+    pub const CREATE_ACL: u16 = 26;
+    pub const DELETE_ACL: u16 = 27;
+    pub const ALTER_QUOTA: u16 = 28;
     /// Far from what releases will have.
     #[cfg(any(test, feature = "next-level"))]
     pub const REMARK: u16 = 60_000;
@@ -261,6 +271,9 @@ impl MetadataRecord {
             Self::RemoveScramCredential { .. } => kind::REMOVE_SCRAM_CREDENTIAL,
             Self::PutDelegationToken { .. } => kind::PUT_DELEGATION_TOKEN,
             Self::RemoveDelegationToken { .. } => kind::REMOVE_DELEGATION_TOKEN,
+            Self::CreateAcl(_) => kind::CREATE_ACL,
+            Self::DeleteAcl(_) => kind::DELETE_ACL,
+            Self::AlterQuota(_) => kind::ALTER_QUOTA,
             #[cfg(any(test, feature = "next-level"))]
             Self::Remark { .. } => kind::REMARK,
         }
@@ -399,6 +412,8 @@ impl MetadataRecord {
                 token.encode(out);
             }
             Self::RemoveDelegationToken { token_id } => out.str(token_id),
+            Self::CreateAcl(acl) | Self::DeleteAcl(acl) => acl.encode(out),
+            Self::AlterQuota(change) => change.encode(out),
             #[cfg(any(test, feature = "next-level"))]
             Self::Remark { text } => out.str(text),
         }
@@ -503,6 +518,9 @@ impl MetadataRecord {
                 Self::PutDelegationToken { expected_ms: bytes.i64()?, token: DelegationToken::decode(bytes)? }
             }
             kind::REMOVE_DELEGATION_TOKEN => Self::RemoveDelegationToken { token_id: bytes.str()? },
+            kind::CREATE_ACL => Self::CreateAcl(Acl::decode(bytes)?),
+            kind::DELETE_ACL => Self::DeleteAcl(Acl::decode(bytes)?),
+            kind::ALTER_QUOTA => Self::AlterQuota(QuotaChange::decode(bytes)?),
             #[cfg(any(test, feature = "next-level"))]
             kind::REMARK => Self::Remark { text: bytes.str()? },
             _ => return Err(DecodeError::UnknownRecord { record_type, version }),

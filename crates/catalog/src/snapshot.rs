@@ -8,16 +8,20 @@ use std::sync::Arc;
 
 use protocol::Str;
 
+use crate::acl::Acls;
 use crate::encoding::{DecodeError, Decoder, Encoder, checksum, hash};
 use crate::level::{self, LevelUnknown, Levels};
+use crate::quota::Quotas;
 use crate::record::{
-    decode_endpoint, decode_levels, decode_list, decode_resource_type, encode_endpoint, encode_levels,
+    decode_endpoint, decode_levels, decode_list, decode_resource_type, encode_endpoint, encode_levels, kind,
 };
 use crate::state::{Broker, ConfigMap, LastRequest, ManifestHead, PartitionInfo, State, Topic, Wal};
 use crate::topic_name;
 
 pub const MAGIC: [u8; 8] = *b"OTLASNAP";
 pub const VERSION: u16 = 1;
+/// What the first number behind the parts without one may be when it is a count of parts: all parts have higher numbers.
+const COUNTED_PARTS_MAX: u16 = 2;
 const HEADER_LEN: usize = 8 + 2 + 2 + 16 + 8 + 8 + 16 + 8 + 16 + 4;
 
 /// Where in the log the state of a snapshot stands.
@@ -157,9 +161,9 @@ pub fn encode_state(state: &State) -> Vec<u8> {
     // Each of these parts is left out when neither it nor a later one says anything: older states keep the bytes, and so the hash,
     // that they always had.
     let said = |broker: &&Broker| broker.levels != Levels::FIRST_ONLY;
-    let further = further_parts(state);
+    let parts = encode_parts(state);
     let (levels, is_tiered) = (state.brokers.values().filter(said).count(), !state.tier.is_empty());
-    let is_tiered = is_tiered || !further.is_empty();
+    let is_tiered = is_tiered || !parts.is_empty();
     if !state.wals.is_empty() || levels > 0 || is_tiered {
         out.count(state.wals.len());
         for (wal_id, wal) in &state.wals {
@@ -187,45 +191,42 @@ pub fn encode_state(state: &State) -> Vec<u8> {
             out.str(&head.object);
         }
     }
-    for (part, bytes) in further {
-        out.u16(part);
+    for (number, bytes) in parts {
+        out.u16(number);
         out.count(bytes.len());
         out.raw(&bytes);
     }
     out.finish()
 }
 
-/// Parts with a number and a length, in the order of their numbers; each is left out when it says nothing, whatever comes behind.
-mod part {
-    pub const SCRAM_CREDENTIALS: u16 = 30;
-    pub const DELEGATION_TOKENS: u16 = 32;
-}
-
-fn further_parts(state: &State) -> Vec<(u16, Vec<u8>)> {
+/// Parts with a number and a length, in the order of their numbers; each is left out when it says nothing, whatever comes behind. The
+/// number is that of the record that makes what stands in it.
+fn encode_parts(state: &State) -> Vec<(u16, Vec<u8>)> {
     let mut parts = Vec::new();
-    let mut add = |part: u16, count: usize, encode: &dyn Fn(&mut Encoder)| {
-        if count > 0 {
+    let mut add = |part: u16, is_empty: bool, encode: &dyn Fn(&mut Encoder)| {
+        if !is_empty {
             let mut out = Encoder::default();
             encode(&mut out);
             parts.push((part, out.finish()));
         }
     };
     let credentials = &state.credentials;
-    add(part::SCRAM_CREDENTIALS, credentials.scram_count(), &|out| credentials.encode_scram(out));
-    add(part::DELEGATION_TOKENS, credentials.token_count(), &|out| credentials.encode_tokens(out));
+    add(kind::CREATE_ACL, state.acls.is_empty(), &|out| state.acls.encode(out));
+    add(kind::ALTER_QUOTA, state.quotas.is_empty(), &|out| state.quotas.encode(out));
+    add(kind::PUT_SCRAM_CREDENTIAL, credentials.scram_count() == 0, &|out| credentials.encode_scram(out));
+    add(kind::PUT_DELEGATION_TOKEN, credentials.token_count() == 0, &|out| credentials.encode_tokens(out));
     parts
 }
 
-fn decode_further_part(state: &mut State, bytes: &mut Decoder<'_>) -> Result<(), DecodeError> {
-    let part = bytes.u16()?;
-    let count = bytes.count(1)?;
-    let mut inner = Decoder::new(bytes.take(count)?, "part of a snapshot");
-    match part {
-        part::SCRAM_CREDENTIALS => state.credentials.decode_scram(&mut inner)?,
-        part::DELEGATION_TOKENS => state.credentials.decode_tokens(&mut inner)?,
-        _ => return Err(bytes.impossible(u64::from(part))),
+fn decode_part(number: u16, bytes: &mut Decoder<'_>, state: &mut State) -> Result<(), DecodeError> {
+    match number {
+        kind::CREATE_ACL => state.acls = Acls::decode(bytes)?,
+        kind::ALTER_QUOTA => state.quotas = Quotas::decode(bytes)?,
+        kind::PUT_SCRAM_CREDENTIAL => state.credentials.decode_scram(bytes)?,
+        kind::PUT_DELEGATION_TOKEN => state.credentials.decode_tokens(bytes)?,
+        _ => return Err(bytes.impossible(u64::from(number))),
     }
-    inner.end()
+    Ok(())
 }
 
 fn encode_topic(topic: &Topic, out: &mut Encoder) {
@@ -318,8 +319,24 @@ pub(crate) fn decode_body(bytes: &[u8]) -> Result<State, DecodeError> {
             state.tier.insert(shard, head);
         }
     }
+    let mut last = 0;
     while bytes.left() > 0 {
-        decode_further_part(&mut state, &mut bytes)?;
+        let mut number = bytes.u16()?;
+        // Builds before SCRAM said how many parts there are, in 32 bits; no part has so low a number.
+        if last == 0 && number <= COUNTED_PARTS_MAX {
+            if bytes.u16()? != 0 {
+                return Err(bytes.impossible(u64::from(number)));
+            }
+            number = bytes.u16()?;
+        }
+        if number <= last {
+            return Err(bytes.impossible(u64::from(number)));
+        }
+        last = number;
+        let len = bytes.count(1)?;
+        let mut part = Decoder::new(bytes.take(len)?, "a part of a snapshot");
+        decode_part(number, &mut part, &mut state)?;
+        part.end()?;
     }
     Ok(state)
 }

@@ -11,10 +11,12 @@ use protocol::{Str, Uuid};
 
 use world::broken;
 
+use crate::acl::{Acl, Acls};
 use crate::credentials::{Credentials, UndoCredential};
 use crate::encoding;
 use crate::level::{self, Levels, OTTLA_VERSION};
 use crate::precondition::Precondition;
+use crate::quota::{QuotaEntity, QuotaValues, Quotas};
 use crate::record::{BrokerEndpoint, MetadataRecord, ResourceType, ShardChange};
 use crate::replicas::Replicas;
 use crate::snapshot;
@@ -160,6 +162,8 @@ pub struct State {
     /// Of buckets only. A node whose WALs are several leads its partitions with the oldest that is not sealed.
     pub(crate) wals: BTreeMap<u64, Wal>,
     pub(crate) credentials: Credentials,
+    pub(crate) acls: Acls,
+    pub(crate) quotas: Quotas,
 }
 
 impl State {
@@ -300,6 +304,15 @@ impl State {
     /// Resources of a type that have overrides, ordered by name.
     pub fn configured(&self, resource_type: ResourceType) -> impl Iterator<Item = (&Str, &ConfigMap)> {
         self.configs.get(&resource_type).into_iter().flatten()
+    }
+
+    pub fn acls(&self) -> &Acls {
+        &self.acls
+    }
+
+    /// Of clients and addresses.
+    pub fn quotas(&self) -> &Quotas {
+        &self.quotas
     }
 
     /// The first producer id that nobody has been given.
@@ -511,6 +524,23 @@ impl State {
             }
             MetadataRecord::RemoveDelegationToken { token_id } => {
                 undo.push(Undo::Credential(self.credentials.remove_token(token_id)?));
+                Ok(())
+            }
+            MetadataRecord::CreateAcl(acl) => {
+                if self.acls.insert(acl) {
+                    undo.push(Undo::AclCreated { acl: acl.clone() });
+                }
+                Ok(())
+            }
+            MetadataRecord::DeleteAcl(acl) => {
+                if self.acls.remove(acl) {
+                    undo.push(Undo::AclDeleted { acl: acl.clone() });
+                }
+                Ok(())
+            }
+            MetadataRecord::AlterQuota(change) => {
+                let old = self.quotas.change(change);
+                undo.push(Undo::Quota { entity: change.entity.clone(), old });
                 Ok(())
             }
             #[cfg(any(test, feature = "next-level"))]
@@ -1025,6 +1055,13 @@ impl State {
                     self.features.extend(old.map(|old| (name, old)));
                 }
                 Undo::Credential(step) => self.credentials.roll_back(step),
+                Undo::AclCreated { acl } => {
+                    self.acls.remove(&acl);
+                }
+                Undo::Quota { entity, old } => self.quotas.put(&entity, old),
+                Undo::AclDeleted { acl } => {
+                    self.acls.insert(&acl);
+                }
                 Undo::Writer { wal_id, old } => {
                     self.writers.insert(wal_id, old);
                 }
@@ -1052,6 +1089,9 @@ enum Undo {
     Writer { wal_id: u64, old: LastRequest },
     Wal { wal_id: u64, old: Option<Wal> },
     Credential(UndoCredential),
+    AclCreated { acl: Acl },
+    AclDeleted { acl: Acl },
+    Quota { entity: QuotaEntity, old: Option<QuotaValues> },
 }
 
 /// A copy of its own: a `Str` from a request is a slice of the whole frame and would keep it alive.

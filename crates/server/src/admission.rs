@@ -22,6 +22,7 @@ pub enum Refusal {
     UnauthenticatedPerAddress { max: usize },
     Rate { per_second: u32 },
     RatePerAddress { per_second: u32 },
+    Quota { per_second: u32 },
 }
 
 impl fmt::Display for Refusal {
@@ -47,6 +48,11 @@ impl fmt::Display for Refusal {
                 "far more than {per_second} connections a second come from its address \
                  (connection.unauthenticated.creation.rate.per.ip)"
             ),
+            Refusal::Quota { per_second } => write!(
+                f,
+                "far more than {per_second} connections a second come from its address \
+                 (the quota connection_creation_rate)"
+            ),
         }
     }
 }
@@ -67,6 +73,8 @@ struct Address {
     open: usize,
     unauthenticated: usize,
     rate: Rate,
+    /// By the quota of the address, if it has one.
+    quota_rate: Rate,
 }
 
 /// When the next connection would be let in if all that were admitted came evenly at the highest rate.
@@ -106,7 +114,13 @@ impl Admission {
     }
 
     /// A place for a connection of `ip`, and how long it must wait before it is served.
-    pub fn admit(self: &Arc<Self>, ip: IpAddr, now: Duration) -> Result<(Place, Duration), Refusal> {
+    /// With a quota it waits its turn of that too, wherever it comes from.
+    pub fn admit(
+        self: &Arc<Self>,
+        ip: IpAddr,
+        quota: Option<u32>,
+        now: Duration,
+    ) -> Result<(Place, Duration), Refusal> {
         let ip = ip.to_canonical();
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -132,6 +146,14 @@ impl Admission {
             return Err(Refusal::UnauthenticatedPerAddress { max: unauthenticated_max });
         }
         let mut wait = Duration::ZERO;
+        if let Some(per_second) = quota {
+            let turn = address.quota_rate.turn(now);
+            wait = turn.saturating_sub(now);
+            if wait > WAIT_MAX {
+                return Err(Refusal::Quota { per_second });
+            }
+            address.quota_rate.take(turn, per_second);
+        }
         if !ip.is_loopback() {
             let (of_all, of_address) = (state.rate.turn(now), address.rate.turn(now));
             if of_address.saturating_sub(now) > WAIT_MAX {
@@ -142,7 +164,7 @@ impl Admission {
             }
             state.rate.take(of_all, per_second_max);
             address.rate.take(of_address, per_ip_per_second_max);
-            wait = of_all.max(of_address).saturating_sub(now);
+            wait = wait.max(of_all.max(of_address).saturating_sub(now));
         }
         state.open += 1;
         address.open += 1;
@@ -176,7 +198,7 @@ impl Drop for Place {
         let address = state.addresses.get_mut(&self.ip).expect("an open connection's address is known");
         address.open -= 1;
         address.unauthenticated -= usize::from(self.is_unauthenticated);
-        if address.open == 0 && self.ip.is_loopback() {
+        if address.open == 0 && self.ip.is_loopback() && address.quota_rate.next_turn.is_zero() {
             state.addresses.remove(&self.ip);
         }
     }
@@ -197,18 +219,18 @@ mod tests {
             ..ConnectionLimits::default()
         });
         let now = Duration::from_secs(100);
-        let first = admission.admit(FAR, now).unwrap();
-        let _second = admission.admit(FAR, now).unwrap();
+        let first = admission.admit(FAR, None, now).unwrap();
+        let _second = admission.admit(FAR, None, now).unwrap();
         let refused = Some(Refusal::UnauthenticatedPerAddress { max: 2 });
-        assert_eq!(admission.admit(FAR, now).err(), refused);
-        let _third = admission.admit(HOME, now).unwrap();
-        assert_eq!(admission.admit(HOME, now).err(), Some(Refusal::Connections { max: 3 }));
+        assert_eq!(admission.admit(FAR, None, now).err(), refused);
+        let _third = admission.admit(HOME, None, now).unwrap();
+        assert_eq!(admission.admit(HOME, None, now).err(), Some(Refusal::Connections { max: 3 }));
         drop(first);
-        assert!(admission.admit(FAR, now).is_ok());
+        assert!(admission.admit(FAR, None, now).is_ok());
         // Fewer are let in from now on, and nobody who is in has to go.
         admission.set_limits(ConnectionLimits { max: 1, ..ConnectionLimits::default() });
         assert_eq!(admission.open(), 2);
-        assert_eq!(admission.admit(HOME, now).err(), Some(Refusal::Connections { max: 1 }));
+        assert_eq!(admission.admit(HOME, None, now).err(), Some(Refusal::Connections { max: 1 }));
     }
 
     #[test]
@@ -217,16 +239,16 @@ mod tests {
             ConnectionLimits { per_ip_max: 3, unauthenticated_per_ip_max: 1, ..ConnectionLimits::default() };
         let admission = Admission::new(limits);
         let now = Duration::from_secs(100);
-        let mut first = admission.admit(FAR, now).unwrap().0;
-        assert!(admission.admit(FAR, now).is_err());
+        let mut first = admission.admit(FAR, None, now).unwrap().0;
+        assert!(admission.admit(FAR, None, now).is_err());
         first.authenticated();
         first.authenticated();
-        let mut second = admission.admit(FAR, now).unwrap().0;
-        assert!(admission.admit(FAR, now).is_err());
+        let mut second = admission.admit(FAR, None, now).unwrap().0;
+        assert!(admission.admit(FAR, None, now).is_err());
         second.authenticated();
-        let _third = admission.admit(FAR, now).unwrap();
+        let _third = admission.admit(FAR, None, now).unwrap();
         drop(first);
-        assert!(admission.admit(FAR, now).is_err(), "the third has proved nothing");
+        assert!(admission.admit(FAR, None, now).is_err(), "the third has proved nothing");
         drop(second);
         assert_eq!(admission.open(), 1);
     }
@@ -241,7 +263,7 @@ mod tests {
         let mut open = Vec::new();
         let (mut at_once, mut later, mut refused) = (0, 0, 0);
         for _ in 0..2000 {
-            match admission.admit(FAR, now) {
+            match admission.admit(FAR, None, now) {
                 Ok((place, Duration::ZERO)) => (at_once, ()) = (at_once + 1, open.push(place)),
                 Ok((place, _)) => (later, ()) = (later + 1, open.push(place)),
                 Err(refusal) => {
@@ -251,15 +273,31 @@ mod tests {
             }
         }
         assert_eq!((at_once, later, refused), (201, 1000, 799));
-        assert_eq!(admission.admit(HOME, now).unwrap().1, Duration::ZERO);
-        assert_eq!(admission.admit(IpAddr::from([192, 0, 2, 8]), now).unwrap().1, Duration::ZERO);
+        assert_eq!(admission.admit(HOME, None, now).unwrap().1, Duration::ZERO);
+        assert_eq!(admission.admit(IpAddr::from([192, 0, 2, 8]), None, now).unwrap().1, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_quota_holds_on_loopback_too_and_for_addresses_that_have_left() {
+        let admission = Admission::new(ConnectionLimits::default());
+        let now = Duration::from_secs(100);
+        let waits: Vec<u64> = (0..9)
+            .map_while(|_| admission.admit(HOME, Some(1), now).ok())
+            .map(|(place, wait)| {
+                drop(place);
+                wait.as_secs()
+            })
+            .collect();
+        assert_eq!(waits, [0, 0, 1, 2, 3, 4, 5]);
+        assert_eq!(admission.admit(HOME, Some(1), now).err(), Some(Refusal::Quota { per_second: 1 }));
+        assert_eq!(admission.admit(HOME, None, now).unwrap().1, Duration::ZERO);
     }
 
     #[test]
     fn addresses_of_the_past_are_forgotten() {
         let admission = Admission::new(ConnectionLimits { max: 2, ..ConnectionLimits::default() });
         for i in 0..20_000u32 {
-            drop(admission.admit(IpAddr::from(i.to_be_bytes()), Duration::from_secs(i.into())));
+            drop(admission.admit(IpAddr::from(i.to_be_bytes()), None, Duration::from_secs(i.into())));
         }
         assert!(admission.state.lock().addresses.len() <= FORMER_ADDRESSES + 3);
     }

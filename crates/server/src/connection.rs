@@ -318,7 +318,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             return Poll::Ready(());
         }
         let mut received = 0;
-        let result = if self.is_blocked {
+        let result = if self.is_blocked || self.is_muted(now) {
             match self.frames.poll_peer_gone(cx, &mut self.stream, &mut received) {
                 Poll::Ready(gone) => Poll::Ready(Err(gone)),
                 Poll::Pending => Poll::Pending,
@@ -353,6 +353,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if !owes_proof && !std::mem::replace(&mut self.has_proved, true) {
             self.place.authenticated();
         }
+    }
+
+    /// Its client has used more than its quota, and waits.
+    fn is_muted(&self, now: Duration) -> bool {
+        now < self.connection.muted_until()
     }
 
     fn may_take_request(&self) -> bool {
@@ -502,6 +507,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 (look, Deadline::Look)
             };
         }
+        if self.is_muted(self.now()) {
+            return (self.connection.muted_until(), Deadline::Unmute);
+        }
         if self.held.is_some() || self.is_blocked || !self.under_way.is_empty() {
             // The log or the broker works; it is not for us to hurry it.
             return (self.now() + limits.connection_idle, Deadline::Look);
@@ -535,6 +543,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 None
             }
             Deadline::Look => None,
+            Deadline::Unmute => {
+                // It was not idle, it was not heard.
+                self.last_progress = self.now();
+                None
+            }
             Deadline::AnswerNotTaken => Some(End::AnswerNotTaken),
             Deadline::NoRequestMemory => Some(End::NoRequestMemory),
             Deadline::FrameStalled => Some(End::FrameStalled),
@@ -556,6 +569,7 @@ enum Deadline {
     Finished,
     LetGo,
     Look,
+    Unmute,
     AnswerNotTaken,
     NoRequestMemory,
     FrameStalled,

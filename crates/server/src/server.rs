@@ -308,25 +308,26 @@ impl Acceptor {
     fn admit(&self, stream: Stream, peer: SocketAddr) {
         let now = self.shared.clock.monotonic();
         let counters = &self.shared.counters;
-        let (place, wait) = match self.admission.admit(peer.ip(), now) {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                let counter = match refusal {
-                    Refusal::Connections { .. } => &counters.connections_refused_for_number,
-                    Refusal::PerAddress { .. } | Refusal::UnauthenticatedPerAddress { .. } => {
-                        &counters.connections_refused_for_address
+        let (place, wait) =
+            match self.admission.admit(peer.ip(), self.shared.dispatch.connection_rate(peer.ip()), now) {
+                Ok(admitted) => admitted,
+                Err(refusal) => {
+                    let counter = match refusal {
+                        Refusal::Connections { .. } => &counters.connections_refused_for_number,
+                        Refusal::PerAddress { .. } | Refusal::UnauthenticatedPerAddress { .. } => {
+                            &counters.connections_refused_for_address
+                        }
+                        Refusal::Rate { .. } | Refusal::RatePerAddress { .. } | Refusal::Quota { .. } => {
+                            &counters.connections_refused_for_rate
+                        }
+                    };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    if self.brake.allows(now) {
+                        tracing::warn!(listener = %self.name, %peer, "connection refused: {refusal}");
                     }
-                    Refusal::Rate { .. } | Refusal::RatePerAddress { .. } => {
-                        &counters.connections_refused_for_rate
-                    }
-                };
-                counter.fetch_add(1, Ordering::Relaxed);
-                if self.brake.allows(now) {
-                    tracing::warn!(listener = %self.name, %peer, "connection refused: {refusal}");
+                    return;
                 }
-                return;
-            }
-        };
+            };
         counters.connections_accepted.fetch_add(1, Ordering::Relaxed);
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let arrival = Arrival {

@@ -3,10 +3,12 @@
 //!
 //! 2: PRODUCER_FENCED · 3: flexible · 4: TRANSACTION_ABORTABLE (KIP-890; such clients need not send this at all)
 
+use catalog::acl::AclOperation;
 use catalog::topic_name;
 use protocol::messages::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::coordinators::partition_for;
 use crate::request::{CloseReason, RequestContext};
 use crate::transactions::{AddRequest, Answer, Comes, Producer, Refusal, TopicPartition, fenced_before};
@@ -29,6 +31,8 @@ pub(super) async fn handle(
 
 async fn add(context: &RequestContext, request: AddOffsetsToTxnRequest) -> Result<(), Refusal> {
     let id = request.transactional_id;
+    context.authorize(AclOperation::Write, Resource::TransactionalId(&id))?;
+    context.authorize(AclOperation::Read, Resource::Group(&request.group_id))?;
     if id.is_empty() || request.group_id.is_empty() {
         return Err(ErrorCode::InvalidRequest.into());
     }

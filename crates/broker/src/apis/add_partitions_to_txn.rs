@@ -6,8 +6,10 @@
 //!
 //! 2: PRODUCER_FENCED · 3: flexible · 4: several transactions (KIP-890) · 5: TRANSACTION_ABORTABLE
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use catalog::acl::AclOperation;
+use catalog::topic_name;
 use protocol::messages::add_partitions_to_txn_request::{
     AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
 };
@@ -17,6 +19,7 @@ use protocol::messages::add_partitions_to_txn_response::{
 use protocol::messages::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::{Resource, TopicRights};
 use crate::request::{CloseReason, RequestContext};
 use crate::transactions::{
     AddRequest, Answer, Comes, Join, Producer, Refusal, TopicPartition, fenced_before,
@@ -34,6 +37,12 @@ pub(super) async fn handle(
     request: AddPartitionsToTxnRequest,
 ) -> Result<AddPartitionsToTxnResponse, CloseReason> {
     let mut response = AddPartitionsToTxnResponse::default();
+    if context.api_version >= SEVERAL_SINCE
+        && let Err(code) = context.authorize(AclOperation::ClusterAction, Resource::Cluster)
+    {
+        response.error_code = code.code();
+        return Ok(response);
+    }
     let transactions = match context.api_version >= SEVERAL_SINCE {
         true => request.transactions,
         false => vec![AddPartitionsToTxnTransaction {
@@ -71,15 +80,22 @@ async fn add(
     asked: &AddPartitionsToTxnTransaction,
 ) -> Result<Vec<AddPartitionsToTxnTopicResult>, CloseReason> {
     let topics = &asked.topics;
-    let mut unknown = unknown(context, topics);
-    if !unknown.is_empty() && context.broker.freshness.catch_up().await {
-        unknown = self::unknown(context, topics);
+    // Whoever asks for several is a broker, or may do what brokers do.
+    let is_client = context.api_version < SEVERAL_SINCE;
+    if is_client
+        && let Err(code) =
+            context.authorize(AclOperation::Write, Resource::TransactionalId(&asked.transactional_id))
+    {
+        return Ok(results(context, topics, Err(code)));
     }
-    if !unknown.is_empty() {
-        let of = |it: &TopicPartition| match unknown.contains(it) {
-            true => ErrorCode::UnknownTopicOrPartition,
-            false => ErrorCode::OperationNotAttempted,
-        };
+    let mut writable = is_client.then(|| context.topics(AclOperation::Write));
+    let mut wrong = wrong(context, topics, writable.as_mut());
+    let is_unknown = wrong.values().any(|code| *code == ErrorCode::UnknownTopicOrPartition);
+    if is_unknown && context.broker.freshness.catch_up().await {
+        wrong = self::wrong(context, topics, writable.as_mut());
+    }
+    if !wrong.is_empty() {
+        let of = |it: &TopicPartition| wrong.get(it).copied().unwrap_or(ErrorCode::OperationNotAttempted);
         return Ok(each(topics, of));
     }
     let producer = Producer {
@@ -130,14 +146,27 @@ fn named(topics: &[AddPartitionsToTxnTopic]) -> impl Iterator<Item = TopicPartit
     })
 }
 
-fn unknown(context: &RequestContext, topics: &[AddPartitionsToTxnTopic]) -> BTreeSet<TopicPartition> {
+/// Partitions that do not exist, or are not for the client: those of the coordinators are for nobody.
+fn wrong(
+    context: &RequestContext,
+    topics: &[AddPartitionsToTxnTopic],
+    mut writable: Option<&mut TopicRights<'_>>,
+) -> BTreeMap<TopicPartition, ErrorCode> {
     let state = context.broker.catalog.read();
-    let is_unknown = |it: &TopicPartition| {
-        let topic = state.topic(&it.topic);
+    let mut check = |it: &TopicPartition| {
+        if let Some(writable) = &mut writable {
+            if topic_name::is_internal(&it.topic) {
+                return Err(ErrorCode::TopicAuthorizationFailed);
+            }
+            writable.check(&state, &it.topic)?;
+        }
         let index = usize::try_from(it.partition).unwrap_or(usize::MAX);
-        topic.is_none_or(|topic| index >= topic.partitions.len())
+        match state.topic(&it.topic).is_some_and(|topic| index < topic.partitions.len()) {
+            true => Ok(()),
+            false => Err(ErrorCode::UnknownTopicOrPartition),
+        }
     };
-    named(topics).filter(is_unknown).collect()
+    named(topics).filter_map(|it| check(&it).err().map(|code| (it, code))).collect()
 }
 
 fn results(

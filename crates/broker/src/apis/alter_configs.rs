@@ -2,6 +2,7 @@
 //!
 //! Difference: none but those of `catalog::config::alter`. 2: flexible.
 
+use catalog::acl::AclOperation;
 use catalog::config::alter::replace;
 use protocol::Str;
 use protocol::messages::alter_configs_request::AlterConfigsResource;
@@ -10,7 +11,7 @@ use protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
 use crate::error::ApiError;
 use crate::request::RequestContext;
-use crate::resources::{Repeated, resource_type};
+use crate::resources::{Repeated, acl_resource, resource_type};
 
 pub(super) async fn handle(context: RequestContext, request: AlterConfigsRequest) -> AlterConfigsResponse {
     context.broker.freshness.catch_up().await;
@@ -40,6 +41,7 @@ async fn alter(
 ) -> Result<(), ApiError> {
     let broker = &context.broker;
     let resource_type = resource_type(resource.resource_type)?;
+    context.authorize(AclOperation::AlterConfigs, acl_resource(resource_type, &resource.resource_name))?;
     let configs: Vec<(Str, Option<Str>)> =
         resource.configs.iter().map(|config| (config.name.clone(), config.value.clone())).collect();
     let record = {
@@ -47,7 +49,14 @@ async fn alter(
         replace(&state, broker.configs.started_with(), resource_type, &resource.resource_name, &configs)?
     };
     match record.filter(|_| !validate_only) {
-        Some(record) => broker.topics.set_configs(record).await,
+        Some(record) => {
+            broker.topics.set_configs(record).await?;
+            // Values may be secret.
+            let names: Vec<&str> = resource.configs.iter().map(|config| config.name.as_str()).collect();
+            let change = format!("{resource_type:?} '{}': {}", resource.resource_name, names.join(", "));
+            context.audit_change("configs", &change);
+            Ok(())
+        }
         None => Ok(()),
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! 1: whether the number of replicas may change (KIP-860).
 
+use catalog::acl::AclOperation;
 use catalog::{MetadataRecord, Replicas, State, Topic};
 use protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use protocol::messages::alter_partition_reassignments_response::{
@@ -18,6 +19,7 @@ use protocol::messages::{AlterPartitionReassignmentsRequest, AlterPartitionReass
 use protocol::{ErrorCode, Str};
 
 use crate::apis::list_partition_reassignments::is_under_way;
+use crate::authorizer::Resource;
 use crate::error::ApiError;
 use crate::request::RequestContext;
 use crate::topics::check_assignment;
@@ -27,6 +29,9 @@ pub(super) async fn handle(
     request: AlterPartitionReassignmentsRequest,
 ) -> AlterPartitionReassignmentsResponse {
     let broker = &context.broker;
+    if let Err(code) = context.authorize(AclOperation::Alter, Resource::Cluster) {
+        return refused(&request, code);
+    }
     broker.freshness.catch_up().await;
     let may_change_factor = request.allow_replication_factor_change;
     let mut responses = Vec::with_capacity(request.topics.len());
@@ -48,6 +53,23 @@ pub(super) async fn handle(
         allow_replication_factor_change: may_change_factor,
         error_message: None,
         responses,
+        ..AlterPartitionReassignmentsResponse::default()
+    }
+}
+
+/// Kafka says it of every partition, and of the whole.
+fn refused(
+    request: &AlterPartitionReassignmentsRequest,
+    code: ErrorCode,
+) -> AlterPartitionReassignmentsResponse {
+    let of_topic = |asked: &ReassignableTopic| {
+        response(asked, asked.partitions.iter().map(|_| Err(code.into())).collect())
+    };
+    AlterPartitionReassignmentsResponse {
+        allow_replication_factor_change: request.allow_replication_factor_change,
+        error_code: code.code(),
+        error_message: None,
+        responses: request.topics.iter().map(of_topic).collect(),
         ..AlterPartitionReassignmentsResponse::default()
     }
 }

@@ -7,12 +7,14 @@
 
 use std::collections::BTreeMap;
 
+use catalog::acl::AclOperation;
 use protocol::messages::alter_replica_log_dirs_response::{
     AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult,
 };
 use protocol::messages::{AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::partitions::{TopicRef, led_here};
 use crate::request::RequestContext;
 
@@ -21,6 +23,7 @@ pub(super) async fn handle(
     request: AlterReplicaLogDirsRequest,
 ) -> AlterReplicaLogDirsResponse {
     let broker = &context.broker;
+    let right = context.authorize(AclOperation::Alter, Resource::Cluster);
     broker.freshness.catch_up().await;
     let data_dir = broker.configs.started_with().data_dir();
     let is_shared = broker.catalog.is_shared();
@@ -38,6 +41,7 @@ pub(super) async fn handle(
                         false => led_here(&broker.log, broker.node_id, topic, *index).map(drop),
                     });
                 let code = match found {
+                    _ if right.is_err() => ErrorCode::ClusterAuthorizationFailed,
                     _ if !is_ours => ErrorCode::LogDirNotFound,
                     Ok(()) => ErrorCode::None,
                     Err(code) => code,

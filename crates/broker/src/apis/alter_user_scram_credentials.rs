@@ -8,9 +8,10 @@
 //! Differences: any broker answers. A salted password that has not the mechanism's length and a salt that is empty are
 //! UNACCEPTABLE_CREDENTIAL too; Kafka takes them, and nobody could use them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use catalog::acl::AclOperation;
 use catalog::{CatalogError, MetadataRecord, Precondition, ScramMechanism, State};
 use protocol::messages::alter_user_scram_credentials_request::{
     ScramCredentialDeletion, ScramCredentialUpsertion,
@@ -20,6 +21,7 @@ use protocol::messages::{AlterUserScramCredentialsRequest, AlterUserScramCredent
 use protocol::{ErrorCode, Str};
 
 use crate::authn::scram::{self, ITERATIONS_MAX, ITERATIONS_MIN};
+use crate::authorizer::Resource;
 use crate::error::ApiError;
 use crate::request::RequestContext;
 
@@ -34,6 +36,9 @@ pub(super) async fn handle(
     context: RequestContext,
     request: AlterUserScramCredentialsRequest,
 ) -> AlterUserScramCredentialsResponse {
+    if let Err(code) = context.authorize(AclOperation::Alter, Resource::Cluster) {
+        return refused(&request, code);
+    }
     let broker = &context.broker;
     broker.freshness.catch_up().await;
     let until = broker.clock.monotonic() + WITHDRAWN_MAX;
@@ -62,7 +67,7 @@ pub(super) async fn handle(
         let error = match planned {
             Ok(record) => {
                 if done.code == ErrorCode::None {
-                    log(&context, &user, &record);
+                    audit(&context, &user, &record);
                 }
                 done.clone()
             }
@@ -81,16 +86,27 @@ pub(super) async fn handle(
     }
 }
 
-fn log(context: &RequestContext, user: &str, record: &MetadataRecord) {
-    let by = context.connection.principal();
-    match record {
-        MetadataRecord::RemoveScramCredential { mechanism, .. } => {
-            tracing::info!(user, %by, "{} credential removed", mechanism.name());
-        }
-        MetadataRecord::PutScramCredential { mechanism, .. } => {
-            tracing::info!(user, %by, "{} credential set", mechanism.name());
-        }
-        _ => {}
+fn audit(context: &RequestContext, user: &str, record: &MetadataRecord) {
+    let (mechanism, what) = match record {
+        MetadataRecord::RemoveScramCredential { mechanism, .. } => (mechanism, "removed"),
+        MetadataRecord::PutScramCredential { mechanism, .. } => (mechanism, "set"),
+        _ => return,
+    };
+    context.audit_change("user", &format!("{user}: {} credential {what}", mechanism.name()));
+}
+
+/// Every user of the request, once.
+fn refused(request: &AlterUserScramCredentialsRequest, code: ErrorCode) -> AlterUserScramCredentialsResponse {
+    let deleted = request.deletions.iter().map(|deletion| &deletion.name);
+    let users: BTreeSet<&Str> = deleted.chain(request.upsertions.iter().map(|set| &set.name)).collect();
+    let results = users.into_iter().map(|user| AlterUserScramCredentialsResult {
+        user: user.clone(),
+        error_code: code.code(),
+        ..AlterUserScramCredentialsResult::default()
+    });
+    AlterUserScramCredentialsResponse {
+        results: results.collect(),
+        ..AlterUserScramCredentialsResponse::default()
     }
 }
 

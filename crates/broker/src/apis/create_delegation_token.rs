@@ -3,20 +3,23 @@
 //! Without `delegation.token.secret.key` it is DELEGATION_TOKEN_AUTH_DISABLED. A client that nobody knows, or that a token let in, gets
 //! none: DELEGATION_TOKEN_REQUEST_NOT_ALLOWED. INVALID_PRINCIPAL_TYPE: only users renew.
 //!
-//! Differences: any broker answers. A token for somebody else (v3, KIP-373) is DELEGATION_TOKEN_AUTHORIZATION_FAILED until
-//! there is an authorizer that may allow it.
+//! A token for somebody else (v3, KIP-373) is for those who may create that user's tokens, else it is
+//! DELEGATION_TOKEN_AUTHORIZATION_FAILED. Difference: any broker answers.
 //!
 //! 2: flexible · 3: owner and requester (KIP-373).
 
+use catalog::acl::AclOperation;
 use catalog::{DelegationToken, MetadataRecord};
 use protocol::messages::{CreateDelegationTokenRequest, CreateDelegationTokenResponse};
 use protocol::{ErrorCode, Str, Uuid};
 
 use crate::authn::tokens::{self, USER};
+use crate::authorizer::Resource;
 use crate::request::RequestContext;
 
 /// Kafka has no bound but that of the request.
 const RENEWERS_MAX: usize = 1000;
+const REQUESTER_SINCE: i16 = 3;
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -32,8 +35,10 @@ pub(super) async fn handle(
     };
     let mut response = CreateDelegationTokenResponse::default();
     (response.principal_type, response.principal_name) = tokens::split(&owner);
-    (response.token_requester_principal_type, response.token_requester_principal_name) =
-        tokens::split(&requester);
+    if context.api_version >= REQUESTER_SINCE {
+        (response.token_requester_principal_type, response.token_requester_principal_name) =
+            tokens::split(&requester);
+    }
     match create(&context, &request, owner, requester).await {
         Ok((token, secret)) => {
             response.issue_timestamp_ms = token.issued_ms;
@@ -55,6 +60,9 @@ async fn create(
 ) -> Result<(DelegationToken, Vec<u8>), ErrorCode> {
     let broker = &context.broker;
     tokens::may_ask(&context.connection)?;
+    if owner != requester {
+        context.authorize(AclOperation::CreateTokens, Resource::User(&owner))?;
+    }
     if !broker.authn.tokens.are_enabled() {
         return Err(ErrorCode::DelegationTokenAuthDisabled);
     }
@@ -63,9 +71,6 @@ async fn create(
     }
     if request.renewers.len() > RENEWERS_MAX {
         return Err(ErrorCode::InvalidRequest);
-    }
-    if owner != requester {
-        return Err(ErrorCode::DelegationTokenAuthorizationFailed);
     }
     let config = broker.config();
     let now_ms = broker.clock.now_ms();

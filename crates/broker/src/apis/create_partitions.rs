@@ -3,20 +3,25 @@
 //! Grows topics to a new number of partitions, or says whether it could (`validate_only`). Records stay where they
 //! are. Manual assignments are checked as Kafka checks them.
 //!
-//! 2: flexible · 3: THROTTLING_QUOTA_EXCEEDED (KIP-599), never answered here.
+//! 2: flexible · 3: THROTTLING_QUOTA_EXCEEDED (KIP-599).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use catalog::acl::AclOperation;
 use catalog::{State, Topic};
 use protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::error::ApiError;
 use crate::request::RequestContext;
 use crate::topics::check_assignment;
+
+/// Clients of older versions do not know THROTTLING_QUOTA_EXCEEDED: they are only made to wait.
+const THROTTLED_SINCE: i16 = 3;
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -29,23 +34,30 @@ pub(super) async fn handle(
         *times.entry(&topic.name).or_default() += 1;
     }
     let mut results = Vec::with_capacity(times.len());
+    let mut mutations = context.mutations(THROTTLED_SINCE);
     for topic in &request.topics {
         if times[&topic.name] > 1 {
             continue;
         }
-        let planned = plan(&broker.catalog.read(), topic, broker.limits.request_partitions_max);
+        let planned = match context.authorize(AclOperation::Alter, Resource::Topic(&topic.name)) {
+            Err(code) => Err(code.into()),
+            Ok(()) => plan(&broker.catalog.read(), topic, broker.limits.request_partitions_max),
+        };
         let result = match planned {
             Err(error) => Err(error),
             Ok(_) if request.validate_only => Ok(()),
-            Ok(existing) => {
-                let assignments: Vec<Vec<i32>> = topic
-                    .assignments
-                    .iter()
-                    .flatten()
-                    .map(|assignment| assignment.broker_ids.clone())
-                    .collect();
-                broker.topics.add_partitions(&existing, topic.count as u32, &assignments).await
-            }
+            Ok(existing) => match mutations.take(topic.count as usize - existing.partitions.len()) {
+                Err(error) => Err(error),
+                Ok(()) => {
+                    let assignments: Vec<Vec<i32>> = topic
+                        .assignments
+                        .iter()
+                        .flatten()
+                        .map(|assignment| assignment.broker_ids.clone())
+                        .collect();
+                    broker.topics.add_partitions(&existing, topic.count as u32, &assignments).await
+                }
+            },
         };
         results.push(response(&topic.name, result));
     }
@@ -53,7 +65,8 @@ pub(super) async fn handle(
         let error = ApiError::new(ErrorCode::InvalidRequest, "the topic is named more than once");
         results.push(response(name, Err(error)));
     }
-    CreatePartitionsResponse { results, ..CreatePartitionsResponse::default() }
+    let throttle_time_ms = mutations.throttle_time_ms();
+    CreatePartitionsResponse { throttle_time_ms, results }
 }
 
 fn plan(state: &State, asked: &CreatePartitionsTopic, more_max: usize) -> Result<Arc<Topic>, ApiError> {

@@ -14,16 +14,20 @@
 use std::collections::BTreeMap;
 
 use catalog::State;
+use catalog::acl::AclOperation;
 use catalog::config::describe::describe_new_topic;
 use protocol::messages::create_topics_request::CreatableTopic;
 use protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::error::ApiError;
 use crate::request::RequestContext;
 use crate::topics::{NewTopic, PlannedTopic};
 
+/// Clients of older versions do not know THROTTLING_QUOTA_EXCEEDED: they are only made to wait.
+const THROTTLED_SINCE: i16 = 6;
 /// The topic of Kafka's KRaft log; nobody may make one of that name.
 const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 
@@ -35,8 +39,12 @@ pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest
     }
     let mut results: Vec<CreatableTopicResult> = Vec::with_capacity(times.len());
     let mut planned: Vec<PlannedTopic> = Vec::new();
+    let mut mutations = context.mutations(THROTTLED_SINCE);
     {
         let state = broker.catalog.read();
+        let rights = context.rights(&state);
+        // Whoever may create anything, or this one.
+        let may_create_all = rights.may(AclOperation::Create, Resource::Cluster);
         let mut partitions_asked = 0;
         for topic in request.topics.iter().filter(|topic| times[&topic.name] == 1) {
             partitions_asked += topic.num_partitions.max(1) as usize + topic.assignments.len();
@@ -45,6 +53,11 @@ pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest
                     ErrorCode::InvalidRequest,
                     format!("{CLUSTER_METADATA_TOPIC} cannot be created"),
                 )),
+                _ if !may_create_all
+                    && rights.authorize(AclOperation::Create, Resource::Topic(&topic.name)).is_err() =>
+                {
+                    Err(ApiError::new(ErrorCode::TopicAuthorizationFailed, "Authorization failed."))
+                }
                 _ if partitions_asked > broker.limits.request_partitions_max => Err(ApiError::new(
                     ErrorCode::PolicyViolation,
                     format!(
@@ -69,6 +82,15 @@ pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest
             }
             _ => true,
         });
+        if !request.validate_only {
+            planned.retain(|plan| match mutations.take(plan.partition_count as usize) {
+                Ok(()) => true,
+                Err(error) => {
+                    results.push(refused(&plan.name, error));
+                    false
+                }
+            });
+        }
         if request.validate_only {
             results.extend(planned.drain(..).map(|plan| created(&context, &state, &plan)));
         }
@@ -89,7 +111,8 @@ pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest
             ApiError::new(ErrorCode::InvalidRequest, "the topic is named more than once"),
         ));
     }
-    CreateTopicsResponse { topics: results, ..CreateTopicsResponse::default() }
+    let throttle_time_ms = mutations.throttle_time_ms();
+    CreateTopicsResponse { throttle_time_ms, topics: results }
 }
 
 fn new_topic(topic: &CreatableTopic) -> NewTopic {
@@ -116,7 +139,20 @@ fn refused(name: &Str, error: ApiError) -> CreatableTopicResult {
     }
 }
 
+/// How it is made is told to those who may describe its configs.
 fn created(context: &RequestContext, state: &State, plan: &PlannedTopic) -> CreatableTopicResult {
+    if !context.rights(state).may(AclOperation::DescribeConfigs, Resource::Topic(&plan.name)) {
+        return CreatableTopicResult {
+            name: plan.name.clone(),
+            topic_id: plan.id,
+            error_code: ErrorCode::None.code(),
+            error_message: None,
+            topic_config_error_code: ErrorCode::TopicAuthorizationFailed.code(),
+            num_partitions: -1,
+            replication_factor: -1,
+            configs: Some(Vec::new()),
+        };
+    }
     let described = describe_new_topic(state, context.broker.configs.started_with(), &plan.configs);
     let configs = described.into_iter().map(|config| CreatableTopicConfigs {
         name: config.name,

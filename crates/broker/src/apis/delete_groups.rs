@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use catalog::acl::AclOperation;
 use protocol::messages::delete_groups_response::DeletableGroupResult;
 use protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::groups::Answer;
 use crate::request::RequestContext;
 
@@ -20,8 +22,15 @@ pub(crate) async fn handle(context: RequestContext, request: DeleteGroupsRequest
             in_order.push(group);
         }
     }
+    let mut allowed = Vec::with_capacity(in_order.len());
+    for group in &in_order {
+        match context.authorize(AclOperation::Delete, Resource::Group(group)) {
+            Ok(()) => allowed.push(group.clone()),
+            Err(code) => drop(outcome.insert(group.clone(), code)),
+        }
+    }
     let groups = &context.broker.groups;
-    for group_ids in groups.by_partition(in_order.iter().cloned()).unwrap_or_default() {
+    for group_ids in groups.by_partition(allowed).unwrap_or_default() {
         let first = group_ids[0].clone();
         let asked = groups.ask(&first, |shard, reply, _, effects| {
             shard.delete_groups(group_ids.clone(), reply, effects);

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use catalog::acl::AclOperation;
 use commitlog::Partition;
 use protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
@@ -26,13 +27,16 @@ pub(super) async fn handle(context: RequestContext, request: DeleteRecordsReques
     let is_too_large = asked > context.broker.limits.request_partitions_max;
     let mut response = DeleteRecordsResponse::default();
     let mut second_look = SecondLook::default();
+    let mut deletable = context.topics(AclOperation::Delete);
     for topic in &request.topics {
+        let right = deletable.check(&context.broker.catalog.read(), &topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
             let delete = || delete(&context, &topic.name, partition.partition_index, partition.offset);
-            let mut result = match is_too_large {
-                true => Err(ErrorCode::InvalidRequest),
-                false => delete().await,
+            let mut result = match right {
+                Err(code) => Err(code),
+                Ok(()) if is_too_large => Err(ErrorCode::InvalidRequest),
+                Ok(()) => delete().await,
             };
             if let Err(code) = result
                 && second_look.is_due(&context.broker.freshness, code).await

@@ -5,8 +5,8 @@
 //! INVALID_REQUEST before version 3, TOPIC_DELETION_DISABLED since. A topic named twice, by whichever of its names,
 //! is refused.
 //!
-//! Difference: internal topics cannot be deleted (TOPIC_AUTHORIZATION_FAILED until there is an authorizer that may
-//! allow it); Kafka lets its superusers do it and its coordinators lose their state.
+//! Difference: internal topics cannot be deleted (TOPIC_AUTHORIZATION_FAILED); Kafka lets whoever has the right do it, and its
+//! coordinators lose their state.
 //!
 //! 4: flexible · 5: error messages (KIP-599) · 6: topic ids (KIP-516).
 
@@ -15,15 +15,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::Topic;
+use catalog::acl::AclOperation;
 use futures_util::future::join_all;
 use protocol::messages::delete_topics_response::DeletableTopicResult;
 use protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 use protocol::{ErrorCode, Str, Uuid};
 
+use crate::authorizer::Resource;
 use crate::error::ApiError;
 use crate::request::RequestContext;
 
 const BY_ID_SINCE: i16 = 6;
+/// Clients of older versions do not know THROTTLING_QUOTA_EXCEEDED: they are only made to wait.
+const THROTTLED_SINCE: i16 = 5;
 const DELETION_DISABLED_SINCE: i16 = 3;
 
 pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
@@ -54,10 +58,23 @@ pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest
             };
             (Vec::new(), named.refuse_all(code))
         } else {
-            named.resolve(&state)
+            named.resolve(&context, &state)
         }
     };
     let until = broker.clock.monotonic() + Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let mut mutations = context.mutations(THROTTLED_SINCE);
+    let mut throttled = Vec::new();
+    let topics: Vec<Arc<Topic>> = topics
+        .into_iter()
+        .filter(|topic| match mutations.take(topic.partitions.len()) {
+            Ok(()) => true,
+            Err(error) => {
+                throttled.push(response(Some(topic.name.clone()), topic.id, error));
+                false
+            }
+        })
+        .collect();
+    responses.extend(throttled);
     let delete = async |topic: &Arc<Topic>| match topic.internal {
         true => Err(ApiError::new(ErrorCode::TopicAuthorizationFailed, "internal topics cannot be deleted")),
         false => broker.topics.delete(topic).await,
@@ -93,7 +110,8 @@ pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest
             response.name.get_or_insert_default();
         }
     }
-    DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() }
+    let throttle_time_ms = mutations.throttle_time_ms();
+    DeleteTopicsResponse { throttle_time_ms, responses }
 }
 
 /// What a request names, each once; repeated names are refused as a whole.
@@ -130,7 +148,21 @@ impl Named {
         self.responses
     }
 
-    fn resolve(mut self, state: &catalog::State) -> (Vec<Arc<Topic>>, Vec<DeletableTopicResult>) {
+    /// Whoever may delete topics of the cluster may delete all of them. A topic that the caller may not describe is refused by the word
+    /// that he has for it, whether it exists or not.
+    fn resolve(
+        mut self,
+        context: &RequestContext,
+        state: &catalog::State,
+    ) -> (Vec<Arc<Topic>>, Vec<DeletableTopicResult>) {
+        let rights = context.rights(state);
+        let may_delete_all = rights.may(AclOperation::Delete, Resource::Cluster);
+        let may_describe =
+            |name: &str| may_delete_all || rights.may(AclOperation::Describe, Resource::Topic(name));
+        let delete = |name: &str| match may_delete_all {
+            true => Ok(()),
+            false => rights.authorize(AclOperation::Delete, Resource::Topic(name)),
+        };
         let mut topics: BTreeMap<Uuid, Arc<Topic>> = BTreeMap::new();
         let mut taken: BTreeSet<Uuid> = BTreeSet::new();
         for (id, times) in std::mem::take(&mut self.ids) {
@@ -139,29 +171,38 @@ impl Named {
                     taken.insert(id);
                     self.refuse(None, id, "the topic id stands in the request more than once");
                 }
-                Some(topic) => drop(topics.insert(id, topic.clone())),
+                Some(topic) => match delete(&topic.name) {
+                    Ok(()) => drop(topics.insert(id, topic.clone())),
+                    Err(code) => {
+                        let name = may_describe(&topic.name).then(|| topic.name.clone());
+                        self.responses.push(response(name, id, code.into()));
+                    }
+                },
                 None => self.responses.push(response(None, id, ErrorCode::UnknownTopicId.into())),
             }
         }
         for (name, times) in std::mem::take(&mut self.names) {
-            match state.topic(&name) {
-                _ if times > 1 => {
-                    self.refuse(
-                        Some(name),
-                        Uuid::ZERO,
-                        "the topic name stands in the request more than once",
-                    );
-                }
-                None => {
-                    let error = ErrorCode::UnknownTopicOrPartition.into();
-                    self.responses.push(response(Some(name), Uuid::ZERO, error));
-                }
-                Some(topic) if taken.contains(&topic.id) || topics.contains_key(&topic.id) => {
+            if times > 1 {
+                let message = "the topic name stands in the request more than once";
+                self.refuse(Some(name), Uuid::ZERO, message);
+                continue;
+            }
+            let described = match may_delete_all {
+                true => Ok(()),
+                false => rights.authorize(AclOperation::Describe, Resource::Topic(&name)),
+            };
+            let found = described.and_then(|()| {
+                let topic = state.topic(&name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+                delete(&name).map(|()| topic)
+            });
+            match found {
+                Err(code) => self.responses.push(response(Some(name), Uuid::ZERO, code.into())),
+                Ok(topic) if taken.contains(&topic.id) || topics.contains_key(&topic.id) => {
                     topics.remove(&topic.id);
                     taken.insert(topic.id);
                     self.refuse(Some(name), topic.id, "the topic is named by its name and by its id");
                 }
-                Some(topic) => drop(topics.insert(topic.id, topic.clone())),
+                Ok(topic) => drop(topics.insert(topic.id, topic.clone())),
             }
         }
         (topics.into_values().collect(), self.responses)

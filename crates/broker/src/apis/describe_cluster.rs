@@ -8,7 +8,6 @@ use protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
 use protocol::{ErrorCode, Str};
 
-use crate::authorized_operations as operations;
 use crate::request::RequestContext;
 
 const BROKERS: i8 = 1;
@@ -45,10 +44,8 @@ pub(super) async fn handle(
         cluster_id: state.cluster_id().clone(),
         controller_id: broker.controller_id(&state),
         brokers: brokers.collect(),
-        cluster_authorized_operations: operations::if_asked(
-            request.include_cluster_authorized_operations,
-            operations::CLUSTER,
-        ),
+        cluster_authorized_operations: context
+            .cluster_operations_if(request.include_cluster_authorized_operations),
         ..DescribeClusterResponse::default()
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! 1: sources and synonyms (KIP-226) · 3: types and documentation (KIP-569) · 4: flexible.
 
+use catalog::acl::AclOperation;
 use catalog::config::describe::{DescribeOptions, Described, describe};
 use protocol::Str;
 use protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -20,7 +21,7 @@ use protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use crate::error::ApiError;
 use crate::freshness::SecondLook;
 use crate::request::RequestContext;
-use crate::resources::resource_type;
+use crate::resources::{acl_resource, resource_type};
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -58,6 +59,7 @@ fn describe_resource(
     options: DescribeOptions,
 ) -> Result<Vec<Described>, ApiError> {
     let resource_type = resource_type(resource.resource_type)?;
+    context.authorize(AclOperation::DescribeConfigs, acl_resource(resource_type, &resource.resource_name))?;
     // An empty list asks for everything too: that is what old clients send.
     let names = resource.configuration_keys.as_deref().filter(|names| !names.is_empty());
     let started_with = context.broker.configs.started_with();

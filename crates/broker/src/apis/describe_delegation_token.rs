@@ -1,10 +1,11 @@
 //! DescribeDelegationToken (key 41), versions 1–3 (KIP-48): the tokens that the client owns, asked for or may renew; with owners named,
-//! those that one of them owns or may renew.
+//! those that one of them owns or may renew. Others' tokens are for those who may describe them, or the tokens of their owners (KIP-373).
 //!
-//! Differences: any broker answers; until there is an authorizer nobody sees others' tokens. Expired ones are left out.
+//! Differences: any broker answers. Expired ones are left out.
 //!
 //! 2: flexible · 3: requester (KIP-373).
 
+use catalog::acl::AclOperation;
 use protocol::messages::describe_delegation_token_response::{
     DescribedDelegationToken, DescribedDelegationTokenRenewer,
 };
@@ -12,7 +13,10 @@ use protocol::messages::{DescribeDelegationTokenRequest, DescribeDelegationToken
 use protocol::{ErrorCode, Str};
 
 use crate::authn::tokens;
+use crate::authorizer::Resource;
 use crate::request::RequestContext;
+
+const REQUESTER_SINCE: i16 = 3;
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -43,16 +47,25 @@ async fn describe(
         owners.iter().map(|owner| format!("{}:{}", owner.principal_type, owner.principal_name)).collect()
     });
     let state = broker.catalog.read();
+    let rights = context.rights(&state);
     let mine = state.credentials().tokens().filter(|token| {
         let is_of = |owner: &String| *owner == *token.owner || token.renewers.iter().any(|r| **r == **owner);
         let is_asked = owners.as_ref().is_none_or(|owners| owners.iter().any(is_of));
         let is_mine = token.owner == me || token.requester == me || token.renewers.contains(&me);
-        is_asked && is_mine && !token.is_expired(now_ms)
+        let may_see = || {
+            is_mine
+                || rights.may(AclOperation::Describe, Resource::DelegationToken(&token.token_id))
+                || rights.may(AclOperation::DescribeTokens, Resource::User(&token.owner))
+        };
+        is_asked && !token.is_expired(now_ms) && may_see()
     });
     let described = mine.map(|token| {
         let (principal_type, principal_name) = tokens::split(&token.owner);
         let (token_requester_principal_type, token_requester_principal_name) =
-            tokens::split(&token.requester);
+            match context.api_version >= REQUESTER_SINCE {
+                true => tokens::split(&token.requester),
+                false => Default::default(),
+            };
         let renewers = token.renewers.iter().map(|renewer: &Str| {
             let (principal_type, principal_name) = tokens::split(renewer);
             DescribedDelegationTokenRenewer {

@@ -3,11 +3,12 @@
 //! v3 authorized operations (KIP-430) · v4 instance ids (KIP-345) · v5 is flexible · v6 GROUP_ID_NOT_FOUND with a
 //! sentence instead of a group in state Dead (KIP-1043).
 
+use catalog::acl::AclOperation;
 use protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
 use protocol::{ErrorCode, Str};
 
-use crate::authorized_operations;
+use crate::authorizer::Resource;
 use crate::groups;
 use crate::request::RequestContext;
 
@@ -17,10 +18,13 @@ pub(crate) async fn handle(
 ) -> DescribeGroupsResponse {
     let is_asked = request.include_authorized_operations && context.api_version >= 3;
     let groups = request.groups.into_iter().map(|group_id| {
+        if let Err(code) = context.authorize(AclOperation::Describe, Resource::Group(&group_id)) {
+            return DescribedGroup { error_code: code.code(), group_id, ..DescribedGroup::default() };
+        }
         let mut described = describe(&context, group_id);
-        if described.error_code == ErrorCode::None.code() {
+        if is_asked && described.error_code == ErrorCode::None.code() {
             described.authorized_operations =
-                authorized_operations::if_asked(is_asked, authorized_operations::GROUP);
+                context.authorized_operations(Resource::Group(&described.group_id));
         }
         described
     });

@@ -9,12 +9,14 @@
 use std::collections::BTreeSet;
 
 use catalog::Topic;
+use catalog::acl::AclOperation;
 use protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::partitions::led_here;
 use crate::request::RequestContext;
 
@@ -23,6 +25,9 @@ pub(super) async fn handle(
     request: DescribeLogDirsRequest,
 ) -> DescribeLogDirsResponse {
     let broker = &context.broker;
+    if let Err(code) = context.authorize(AclOperation::Describe, Resource::Cluster) {
+        return DescribeLogDirsResponse { error_code: code.code(), ..DescribeLogDirsResponse::default() };
+    }
     let asked: Option<BTreeSet<(&Str, i32)>> = request.topics.as_ref().map(|topics| {
         let of_topic =
             topics.iter().map(|topic| topic.partitions.iter().map(move |index| (&topic.topic, *index)));

@@ -3,13 +3,15 @@
 //! The idempotent producers that a partition remembers: epoch, last sequence, when they wrote last, and where their open
 //! transaction begins (−1: none is open).
 
+use catalog::acl::AclOperation;
+use catalog::topic_name;
 use protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use protocol::messages::{DescribeProducersRequest, DescribeProducersResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::partitions::{TopicRef, led_here};
 use crate::request::RequestContext;
-use catalog::topic_name;
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -20,9 +22,14 @@ pub(super) async fn handle(
     context.broker.freshness.catch_up().await;
     let mut response = DescribeProducersResponse::default();
     for topic in request.topics {
-        let describe_one = |index: i32| match is_too_large {
-            true => Err(ErrorCode::InvalidRequest),
-            false => describe(&context, &topic.name, index),
+        let right = match topic_name::validate(&topic.name) {
+            Err(_) => Err(ErrorCode::InvalidTopicException),
+            Ok(()) => context.authorize(AclOperation::Read, Resource::Topic(&topic.name)),
+        };
+        let describe_one = |index: i32| match right {
+            Err(code) => Err(code),
+            Ok(()) if is_too_large => Err(ErrorCode::InvalidRequest),
+            Ok(()) => describe(&context, &topic.name, index),
         };
         let partitions = topic.partition_indexes.iter().map(|index| {
             let result = describe_one(*index);
@@ -40,7 +47,6 @@ pub(super) async fn handle(
 }
 
 fn describe(context: &RequestContext, topic: &Str, index: i32) -> Result<Vec<ProducerState>, ErrorCode> {
-    topic_name::validate(topic).map_err(|_| ErrorCode::InvalidTopicException)?;
     let broker = &context.broker;
     let state = broker.catalog.read();
     let topic = TopicRef::Name(topic.clone()).find(&state)?;

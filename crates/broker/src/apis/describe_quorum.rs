@@ -8,11 +8,13 @@
 //! 1: time stamps of replicas (KIP-836) · 2: directory ids, endpoints of voters (KIP-853).
 
 use catalog::State;
+use catalog::acl::AclOperation;
 use protocol::messages::describe_quorum_request::TopicData as AskedTopic;
 use protocol::messages::describe_quorum_response::{Listener, Node, PartitionData, ReplicaState, TopicData};
 use protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
 use protocol::{ErrorCode, Str, Uuid};
 
+use crate::authorizer::Resource;
 use crate::broker::Broker;
 use crate::peers::INTER_BROKER_LISTENER;
 use crate::request::RequestContext;
@@ -27,6 +29,14 @@ pub(super) async fn handle(
     request: DescribeQuorumRequest,
 ) -> DescribeQuorumResponse {
     let broker = &context.broker;
+    if let Err(code) = context.authorize(AclOperation::Describe, Resource::Cluster) {
+        let error_code = code.code();
+        return DescribeQuorumResponse {
+            error_code,
+            error_message: None,
+            ..DescribeQuorumResponse::default()
+        };
+    }
     let state = broker.catalog.read();
     let topics = request.topics.iter().map(|topic| describe(&context, &state, topic));
     let mut response = DescribeQuorumResponse {

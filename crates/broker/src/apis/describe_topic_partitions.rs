@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use catalog::acl::AclOperation;
 use catalog::{Replicas, Topic, topic_name};
 use protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
@@ -18,7 +19,7 @@ use protocol::messages::describe_topic_partitions_response::{
 use protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 use protocol::{ErrorCode, Str};
 
-use crate::authorized_operations as operations;
+use crate::authorizer::{Resource, Rights, TopicRights};
 use crate::nodes::{NO_NODE, Nodes};
 use crate::request::RequestContext;
 
@@ -28,17 +29,36 @@ pub(super) async fn handle(
 ) -> DescribeTopicPartitionsResponse {
     let from = request.cursor.as_ref().map_or("", |cursor| cursor.topic_name.as_str());
     let from_partition = request.cursor.as_ref().map_or(0, |cursor| cursor.partition_index);
-    let named: BTreeSet<&Str> =
+    let mut named: BTreeSet<&Str> =
         request.topics.iter().map(|topic| &topic.name).filter(|name| name.as_str() >= from).collect();
     let cursor_is_named = request.cursor.is_none() || named.iter().any(|name| **name == from);
     if from_partition < 0 || !request.topics.is_empty() && !cursor_is_named {
         return refused(&request);
     }
 
-    let (mut response, lacks_something) = look(&context, &request, &named, from, from_partition);
-    if lacks_something && context.broker.freshness.catch_up().await {
-        (response, _) = look(&context, &request, &named, from, from_partition);
+    // Of those nobody shall learn whether they exist: they are not looked up.
+    let mut describable = match request.topics.is_empty() {
+        true => context.topics_quietly(AclOperation::Describe),
+        false => context.topics(AclOperation::Describe),
+    };
+    let mut hidden = Vec::new();
+    {
+        let state = context.broker.catalog.read();
+        named.retain(|name| {
+            let is_allowed = describable.allows(&state, name);
+            if !is_allowed {
+                hidden.push(refused_topic(name, ErrorCode::TopicAuthorizationFailed));
+            }
+            is_allowed
+        });
     }
+
+    let (mut response, lacks_something) =
+        look(&context, &request, &named, &mut describable, from, from_partition);
+    if lacks_something && context.broker.freshness.catch_up().await {
+        (response, _) = look(&context, &request, &named, &mut describable, from, from_partition);
+    }
+    response.topics.extend(hidden);
     response
 }
 
@@ -47,6 +67,7 @@ fn look(
     context: &RequestContext,
     request: &DescribeTopicPartitionsRequest,
     named: &BTreeSet<&Str>,
+    describable: &mut TopicRights<'_>,
     from: &str,
     from_partition: i32,
 ) -> (DescribeTopicPartitionsResponse, bool) {
@@ -60,12 +81,13 @@ fn look(
     let mut page = Page {
         left: limit.max(1) as usize,
         nodes: broker.nodes(&state, &context.connection.listener),
+        rights: context.rights(&state),
         replicas: state.replicas(),
         lacks_something: false,
         response: DescribeTopicPartitionsResponse::default(),
     };
     if request.topics.is_empty() {
-        for topic in state.topics_from(from) {
+        for topic in state.topics_from(from).filter(|topic| describable.allows(&state, &topic.name)) {
             let first = if topic.name == from { from_partition } else { 0 };
             if !page.add(topic, first) {
                 break;
@@ -90,6 +112,7 @@ fn look(
 struct Page<'a> {
     left: usize,
     nodes: Nodes,
+    rights: Rights<'a>,
     replicas: Replicas<'a>,
     /// A topic is not there, or a partition has no leader.
     lacks_something: bool,
@@ -126,7 +149,7 @@ impl Page<'_> {
             topic_id: topic.id,
             is_internal: topic.internal,
             partitions: partitions.collect(),
-            topic_authorized_operations: operations::TOPIC,
+            topic_authorized_operations: self.rights.operations(Resource::Topic(&topic.name)),
         });
         self.left -= end - first;
         match end < topic.partitions.len() {
@@ -148,7 +171,7 @@ impl Page<'_> {
             error_code: code.code(),
             name: Some(name.clone()),
             is_internal: topic_name::is_internal(name),
-            topic_authorized_operations: operations::TOPIC,
+            topic_authorized_operations: self.rights.operations(Resource::Topic(name)),
             ..DescribeTopicPartitionsResponseTopic::default()
         });
         true
@@ -163,10 +186,14 @@ impl Page<'_> {
 
 /// The answer has no error of its own; Kafka puts INVALID_REQUEST on every topic that was named.
 fn refused(request: &DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
-    let topics = request.topics.iter().map(|topic| DescribeTopicPartitionsResponseTopic {
-        error_code: ErrorCode::InvalidRequest.code(),
-        name: Some(topic.name.clone()),
-        ..DescribeTopicPartitionsResponseTopic::default()
-    });
+    let topics = request.topics.iter().map(|topic| refused_topic(&topic.name, ErrorCode::InvalidRequest));
     DescribeTopicPartitionsResponse { topics: topics.collect(), ..DescribeTopicPartitionsResponse::default() }
+}
+
+fn refused_topic(name: &Str, code: ErrorCode) -> DescribeTopicPartitionsResponseTopic {
+    DescribeTopicPartitionsResponseTopic {
+        error_code: code.code(),
+        name: Some(name.clone()),
+        ..DescribeTopicPartitionsResponseTopic::default()
+    }
 }

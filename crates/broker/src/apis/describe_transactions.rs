@@ -1,9 +1,11 @@
 //! DescribeTransactions (key 65), version 0 (KIP-664): where transactions stand, of transactional ids that this broker looks after.
 
+use catalog::acl::AclOperation;
 use protocol::messages::describe_transactions_response::{TopicData, TransactionState};
 use protocol::messages::{DescribeTransactionsRequest, DescribeTransactionsResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::{Resource, TopicRights};
 use crate::request::RequestContext;
 use crate::transactions::{Answer, Described};
 
@@ -13,13 +15,15 @@ pub(super) async fn handle(
 ) -> DescribeTransactionsResponse {
     let mut response = DescribeTransactionsResponse::default();
     let is_too_large = request.transactional_ids.len() > context.broker.limits.request_partitions_max;
+    // Topics that the caller may not know of are left out.
+    let mut known = context.topics_quietly(AclOperation::Describe);
     for transactional_id in request.transactional_ids {
         let described = match is_too_large {
             true => Err(ErrorCode::InvalidRequest),
             false => describe(&context, &transactional_id).await,
         };
         response.transaction_states.push(match described {
-            Ok(described) => state(transactional_id, *described),
+            Ok(described) => state(&context, &mut known, transactional_id, *described),
             Err(code) => {
                 TransactionState { error_code: code.code(), transactional_id, ..TransactionState::default() }
             }
@@ -29,6 +33,7 @@ pub(super) async fn handle(
 }
 
 async fn describe(context: &RequestContext, id: &Str) -> Result<Box<Described>, ErrorCode> {
+    context.authorize(AclOperation::Describe, Resource::TransactionalId(id))?;
     if id.is_empty() {
         return Err(ErrorCode::InvalidRequest);
     }
@@ -39,10 +44,16 @@ async fn describe(context: &RequestContext, id: &Str) -> Result<Box<Described>, 
     }
 }
 
-fn state(transactional_id: Str, described: Described) -> TransactionState {
+fn state(
+    context: &RequestContext,
+    known: &mut TopicRights<'_>,
+    transactional_id: Str,
+    described: Described,
+) -> TransactionState {
+    let catalog = context.broker.catalog.read();
     let mut topics: Vec<TopicData> = Vec::new();
     // In order, so those of a topic stand together.
-    for it in described.partitions {
+    for it in described.partitions.into_iter().filter(|it| known.allows(&catalog, &it.topic)) {
         match topics.last_mut().filter(|last| last.topic == it.topic) {
             Some(last) => last.partitions.push(it.partition),
             None => topics.push(TopicData { topic: it.topic, partitions: vec![it.partition] }),

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use catalog::acl::AclOperation;
 use catalog::{ScramCredential, ScramMechanism};
 use protocol::messages::describe_user_scram_credentials_response::{
     CredentialInfo, DescribeUserScramCredentialsResult,
@@ -15,12 +16,19 @@ use protocol::messages::describe_user_scram_credentials_response::{
 use protocol::messages::{DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::request::RequestContext;
 
 pub(super) async fn handle(
     context: RequestContext,
     request: DescribeUserScramCredentialsRequest,
 ) -> DescribeUserScramCredentialsResponse {
+    if let Err(code) = context.authorize(AclOperation::Describe, Resource::Cluster) {
+        return DescribeUserScramCredentialsResponse {
+            error_code: code.code(),
+            ..DescribeUserScramCredentialsResponse::default()
+        };
+    }
     context.broker.freshness.catch_up().await;
     let state = context.broker.catalog.read();
     let credentials = state.credentials();

@@ -10,22 +10,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use catalog::acl::AclOperation;
 use catalog::{PartitionInfo, State};
 use protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
 use protocol::{ErrorCode, Str};
 use world::task;
 
+use crate::authorizer::Resource;
 use crate::error::ApiError;
 use crate::request::RequestContext;
 
+const ERROR_OF_THE_WHOLE_SINCE: i16 = 1;
 const PREFERRED: i8 = 0;
 const UNCLEAN: i8 = 1;
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 pub(super) async fn handle(context: RequestContext, request: ElectLeadersRequest) -> ElectLeadersResponse {
+    if let Err(code) = context.authorize(AclOperation::Alter, Resource::Cluster) {
+        return refused(&request, code, context.api_version);
+    }
     if !matches!(request.election_type, PREFERRED | UNCLEAN) {
-        return refused(&request, ErrorCode::InvalidRequest);
+        return refused(&request, ErrorCode::InvalidRequest, context.api_version);
     }
     let broker = &context.broker;
     broker.freshness.catch_up().await;
@@ -63,19 +69,21 @@ pub(super) async fn handle(context: RequestContext, request: ElectLeadersRequest
     ElectLeadersResponse { replica_election_results: results.collect(), ..ElectLeadersResponse::default() }
 }
 
-/// The whole request, and each partition that it names.
-fn refused(request: &ElectLeadersRequest, code: ErrorCode) -> ElectLeadersResponse {
-    let partition = |partition_id: &i32| PartitionResult {
-        partition_id: *partition_id,
-        error_code: code.code(),
-        error_message: None,
-    };
-    let results = request.topic_partitions.iter().flatten().map(|asked| ReplicaElectionResult {
-        topic: asked.topic.clone(),
-        partition_result: asked.partitions.iter().map(partition).collect(),
+/// Kafka says it of every partition that is named, and of the whole where there is a place for that.
+fn refused(request: &ElectLeadersRequest, code: ErrorCode, version: i16) -> ElectLeadersResponse {
+    let error_code = code.code();
+    let topics = request.topic_partitions.iter().flatten();
+    let results = topics.map(|asked| {
+        let partitions = asked.partitions.iter();
+        ReplicaElectionResult {
+            topic: asked.topic.clone(),
+            partition_result: partitions
+                .map(|index| PartitionResult { partition_id: *index, error_code, error_message: None })
+                .collect(),
+        }
     });
     ElectLeadersResponse {
-        error_code: code.code(),
+        error_code: if version >= ERROR_OF_THE_WHOLE_SINCE { error_code } else { ErrorCode::None.code() },
         replica_election_results: results.collect(),
         ..ElectLeadersResponse::default()
     }

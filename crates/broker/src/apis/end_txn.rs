@@ -6,9 +6,11 @@
 //!
 //! 2: PRODUCER_FENCED · 3: flexible · 4: TRANSACTION_ABORTABLE · 5: each transaction has an epoch of its own (KIP-890)
 
+use catalog::acl::AclOperation;
 use protocol::ErrorCode;
 use protocol::messages::{EndTxnRequest, EndTxnResponse};
 
+use crate::authorizer::Resource;
 use crate::request::{CloseReason, RequestContext};
 use crate::transactions::{Answer, Comes, EndRequest, NO_PRODUCER, Producer, Refusal, fenced_before};
 
@@ -52,6 +54,7 @@ pub(super) async fn handle(
 
 async fn ask(context: &RequestContext, end: &EndRequest) -> Result<(i64, i16), Refusal> {
     let id = &end.producer.transactional_id;
+    context.authorize(AclOperation::Write, Resource::TransactionalId(id))?;
     if id.is_empty() {
         return Err(ErrorCode::InvalidRequest.into());
     }

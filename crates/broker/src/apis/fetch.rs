@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use catalog::acl::AclOperation;
 use commitlog::{FetchWait, Isolation, Partition, Read, ReadError, ReadRequest};
 use protocol::messages::fetch_request::FetchTopic;
 use protocol::messages::fetch_response::{
@@ -30,12 +31,14 @@ use protocol::messages::{FetchRequest, FetchResponse};
 use protocol::{ErrorCode, Records, Str, TopicIdPartition};
 use world::task::{JoinHandle, spawn};
 
+use crate::authorizer::{Resource, TopicRights};
 use crate::counters::TopicCounters;
 use crate::elsewhere::{self, Zones};
 use crate::error::read_error;
 use crate::fetch_sessions::{Asked, Wanted};
 use crate::freshness::may_be_stale;
 use crate::partitions::{Led, TopicRef, led_here};
+use crate::quotas::Usage;
 use crate::request::RequestContext;
 
 const TOPIC_IDS_SINCE: i16 = 13;
@@ -78,17 +81,25 @@ pub(super) async fn handle(context: RequestContext, request: FetchRequest) -> Fe
     };
 
     let client = Client {
+        // Whoever says that he is a broker has to be one.
+        right: match is_follower {
+            true => context
+                .authorize(AclOperation::ClusterAction, Resource::Cluster)
+                .map_err(|_| ErrorCode::TopicAuthorizationFailed),
+            false => Ok(()),
+        },
         is_follower,
         reads_elsewhere: !is_follower && context.api_version >= RACKS_SINCE && broker.catalog.is_shared(),
         rack: request.rack_id.clone(),
     };
     let again = |targets: Vec<Target>| targets.into_iter().map(|target| target.wanted).collect();
-    let mut found = targets(&context, wanted, &client);
+    let mut readable = context.topics(AclOperation::Read);
+    let mut found = targets(&context, wanted, &client, &mut readable);
     if found.is_stale && broker.freshness.catch_up().await {
-        found = targets(&context, again(found.targets), &client);
+        found = targets(&context, again(found.targets), &client, &mut readable);
     }
     if !found.unopened.is_empty() && elsewhere::open(&broker, &found.unopened).await {
-        found = targets(&context, again(found.targets), &client);
+        found = targets(&context, again(found.targets), &client, &mut readable);
     }
     let bytes_max =
         request.max_bytes.min(broker.configs.broker(&broker.catalog.read()).fetch_max_bytes()).max(0);
@@ -107,7 +118,10 @@ pub(super) async fn handle(context: RequestContext, request: FetchRequest) -> Fe
     let Some((session_id, partitions)) = broker.fetch_sessions.finish(&fetching, read) else {
         return session_error(ErrorCode::InvalidFetchSessionEpoch);
     };
-    let mut response = FetchResponse { session_id, ..FetchResponse::default() };
+    let bytes: usize =
+        partitions.iter().filter_map(|(_, data)| data.records.as_ref()).map(Records::len).sum();
+    let throttle_time_ms = context.use_quota(Usage::Fetch, bytes as f64);
+    let mut response = FetchResponse { session_id, throttle_time_ms, ..FetchResponse::default() };
     if context.api_version >= CURRENT_LEADER_SINCE {
         response.node_endpoints = leader_endpoints(&context, &partitions);
     }
@@ -140,6 +154,7 @@ fn wanted(context: &RequestContext, topics: &[FetchTopic]) -> Vec<Wanted> {
 /// Who asks.
 struct Client {
     is_follower: bool,
+    right: Result<(), ErrorCode>,
     /// It may read at a replica that does not lead.
     reads_elsewhere: bool,
     rack: Str,
@@ -195,12 +210,22 @@ struct Refusal {
 }
 
 /// Looks all partitions up, under one read of the catalog.
-fn targets(context: &RequestContext, wanted: Vec<Wanted>, client: &Client) -> Targets {
+fn targets(
+    context: &RequestContext,
+    wanted: Vec<Wanted>,
+    client: &Client,
+    readable: &mut TopicRights<'_>,
+) -> Targets {
     let broker = &context.broker;
     let state = broker.catalog.read();
     let zones = Zones::new(broker, &state);
-    let find = |wanted: &Wanted, unopened: &mut Vec<TopicIdPartition>| {
-        let topic = wanted.topic.find(&state).map_err(|code| Refusal { code, leader: None })?;
+    let mut find = |wanted: &Wanted, unopened: &mut Vec<TopicIdPartition>| {
+        // A session does not outlive the right to read what it has.
+        let topic = match client.is_follower {
+            true => client.right.and_then(|()| wanted.topic.find(&state)),
+            false => wanted.topic.find_allowed(&state, readable),
+        };
+        let topic = topic.map_err(|code| Refusal { code, leader: None })?;
         let mut is_elsewhere = false;
         let led = match led_here(&broker.log, broker.node_id, topic, wanted.partition) {
             Ok(_) if client.is_follower => Err(ErrorCode::NotLeaderOrFollower),

@@ -10,11 +10,13 @@
 //! v1 adds the key type · v3 is flexible · v4 asks for several keys at once (KIP-699) · v5 TRANSACTION_ABORTABLE
 //! (KIP-890) · v6 share groups (KIP-932).
 
+use catalog::acl::AclOperation;
 use catalog::topic_name;
 use protocol::messages::find_coordinator_response::Coordinator;
 use protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::coordinators::coordinator_of;
 use crate::error::ApiError;
 use crate::nodes::{NO_NODE, Node};
@@ -24,6 +26,7 @@ const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
 const SEVERAL_KEYS_SINCE: i16 = 4;
+const SHARE_SINCE: i16 = 6;
 
 pub(crate) async fn handle(
     context: RequestContext,
@@ -31,14 +34,37 @@ pub(crate) async fn handle(
 ) -> FindCoordinatorResponse {
     let is_one = context.api_version < SEVERAL_KEYS_SINCE;
     let keys = if is_one { vec![request.key] } else { request.coordinator_keys };
-    let found = find(&context, request.key_type, &keys).await;
-    let mut coordinators = keys.into_iter().zip(found).map(|(key, found)| coordinator(key, found));
+    let may_know = |key: &Str| authorize(&context, request.key_type, key).map_err(ApiError::from);
+    let rights: Vec<Result<(), ApiError>> = keys.iter().map(may_know).collect();
+    // Nobody shall make the topic by asking for what he may not have.
+    let allowed: Vec<Str> =
+        keys.iter().zip(&rights).filter(|(_, right)| right.is_ok()).map(|(key, _)| key.clone()).collect();
+    let found = match allowed.is_empty() {
+        true => Vec::new(),
+        false => find(&context, request.key_type, &allowed).await,
+    };
+    let mut found = found.into_iter();
+    let mut coordinators = keys.into_iter().zip(rights).map(|(key, right)| {
+        let found = right.and_then(|()| found.next().expect("one answer for each key that is allowed"));
+        coordinator(key, found)
+    });
     match is_one {
         true => one(coordinators.next().expect("one answer for one key")),
         false => FindCoordinatorResponse {
             coordinators: coordinators.collect(),
             ..FindCoordinatorResponse::default()
         },
+    }
+}
+
+fn authorize(context: &RequestContext, key_type: i8, key: &Str) -> Result<(), ErrorCode> {
+    match key_type {
+        GROUP => context.authorize(AclOperation::Describe, Resource::Group(key)),
+        TRANSACTION => context.authorize(AclOperation::Describe, Resource::TransactionalId(key)),
+        SHARE if context.api_version >= SHARE_SINCE => {
+            context.authorize(AclOperation::ClusterAction, Resource::Cluster)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -68,7 +94,7 @@ fn check_type(context: &RequestContext, key_type: i8) -> Result<&'static str, Ap
     match key_type {
         GROUP => Ok(topic_name::CONSUMER_OFFSETS),
         TRANSACTION => Ok(topic_name::TRANSACTION_STATE),
-        SHARE if context.api_version >= 6 => {
+        SHARE if context.api_version >= SHARE_SINCE => {
             Err(not_there("share groups are not supported by this broker yet"))
         }
         _ => Err(ErrorCode::InvalidRequest.into()),

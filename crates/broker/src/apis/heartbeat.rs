@@ -3,9 +3,11 @@
 //! While the group is being loaded the answer is "all is well": the member can do nothing about it, and its
 //! session begins anew after loading. v3 static members (KIP-345) · v4 is flexible.
 
+use catalog::acl::AclOperation;
 use protocol::ErrorCode;
 use protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 
+use crate::authorizer::Resource;
 use crate::groups;
 use crate::request::RequestContext;
 
@@ -15,6 +17,9 @@ pub(crate) async fn handle(context: RequestContext, request: HeartbeatRequest) -
 }
 
 fn heartbeat(context: &RequestContext, request: HeartbeatRequest) -> ErrorCode {
+    if let Err(code) = context.authorize(AclOperation::Read, Resource::Group(&request.group_id)) {
+        return code;
+    }
     if request.group_id.is_empty() {
         return ErrorCode::InvalidGroupId;
     }

@@ -5,6 +5,7 @@
 //!
 //! Difference: log levels (BROKER_LOGGER) cannot be changed over this protocol: INVALID_REQUEST. 1: flexible.
 
+use catalog::acl::AclOperation;
 use catalog::config::alter::{AlterOp, Change, alter};
 use protocol::ErrorCode;
 use protocol::messages::incremental_alter_configs_request::AlterConfigsResource;
@@ -13,7 +14,7 @@ use protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigs
 
 use crate::error::ApiError;
 use crate::request::RequestContext;
-use crate::resources::{Repeated, resource_type};
+use crate::resources::{Repeated, acl_resource, resource_type};
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -46,6 +47,7 @@ async fn alter_resource(
 ) -> Result<(), ApiError> {
     let broker = &context.broker;
     let resource_type = resource_type(resource.resource_type)?;
+    context.authorize(AclOperation::AlterConfigs, acl_resource(resource_type, &resource.resource_name))?;
     let mut changes = Vec::with_capacity(resource.configs.len());
     for config in &resource.configs {
         let op = AlterOp::from_code(config.config_operation).ok_or_else(|| {
@@ -59,7 +61,14 @@ async fn alter_resource(
         alter(&state, broker.configs.started_with(), resource_type, &resource.resource_name, &changes)?
     };
     match record.filter(|_| !validate_only) {
-        Some(record) => broker.topics.set_configs(record).await,
+        Some(record) => {
+            broker.topics.set_configs(record).await?;
+            // Values may be secret.
+            let names: Vec<&str> = resource.configs.iter().map(|config| config.name.as_str()).collect();
+            let change = format!("{resource_type:?} '{}': {}", resource.resource_name, names.join(", "));
+            context.audit_change("configs", &change);
+            Ok(())
+        }
         None => Ok(()),
     }
 }

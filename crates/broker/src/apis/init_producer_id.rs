@@ -35,6 +35,7 @@ pub(crate) async fn handle(
 }
 
 async fn init(context: &RequestContext, request: &InitProducerIdRequest) -> Result<(i64, i16), ErrorCode> {
+    context.authorize_producer_id(request.transactional_id.as_deref())?;
     let has_id = request.producer_id != NO_PRODUCER_ID;
     let has_epoch = request.producer_epoch != NO_PRODUCER_EPOCH;
     if has_id != has_epoch {

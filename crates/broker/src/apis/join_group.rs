@@ -7,11 +7,13 @@
 //! · v6 is flexible · v7 answers the protocol type, names may be null (KIP-559) · v8 the client's reason (KIP-800)
 //! · v9 a static leader that came back is told to skip the assignment (KIP-814).
 
+use catalog::acl::AclOperation;
 use protocol::ErrorCode;
 use protocol::Str;
 use protocol::messages::join_group_response::JoinGroupResponseMember;
 use protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 
+use crate::authorizer::Resource;
 use crate::groups::{Answer, JoinAnswer, JoinRequest, OfferedProtocol};
 use crate::request::RequestContext;
 
@@ -41,6 +43,9 @@ pub(crate) async fn handle(context: RequestContext, request: JoinGroupRequest) -
 }
 
 async fn join(context: &RequestContext, request: JoinGroupRequest) -> JoinAnswer {
+    if let Err(code) = context.authorize(AclOperation::Read, Resource::Group(&request.group_id)) {
+        return JoinAnswer::refused(code, Str::default());
+    }
     let refused = |error| JoinAnswer::refused(error, request.member_id.clone());
     if request.group_id.is_empty() {
         return refused(ErrorCode::InvalidGroupId);

@@ -2,10 +2,12 @@
 //!
 //! v3 several members at once, each with an answer of its own (KIP-345) · v4 is flexible · v5 a reason (KIP-800).
 
+use catalog::acl::AclOperation;
 use protocol::ErrorCode;
 use protocol::messages::leave_group_response::MemberResponse;
 use protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
 
+use crate::authorizer::Resource;
 use crate::groups::{Answer, LeaveAnswer, LeaveRequest, LeavingMember};
 use crate::request::RequestContext;
 
@@ -31,6 +33,9 @@ pub(crate) async fn handle(context: RequestContext, request: LeaveGroupRequest) 
 
 async fn leave(context: &RequestContext, request: LeaveGroupRequest) -> LeaveAnswer {
     let refused = |error| LeaveAnswer { error, members: Vec::new() };
+    if let Err(code) = context.authorize(AclOperation::Read, Resource::Group(&request.group_id)) {
+        return refused(code);
+    }
     if request.group_id.is_empty() {
         return refused(ErrorCode::InvalidGroupId);
     }

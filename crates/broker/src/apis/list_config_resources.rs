@@ -4,11 +4,13 @@
 //! subscriptions only those that were configured. Version 0 knows client-metrics subscriptions only. In version 1 an
 //! empty list of types asks for all of them; a type that does not exist is UNSUPPORTED_VERSION.
 
+use catalog::acl::AclOperation;
 use catalog::{ResourceType, State};
 use protocol::messages::list_config_resources_response::ConfigResource;
 use protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::request::RequestContext;
 
 const ALL: [ResourceType; 5] = [
@@ -23,6 +25,10 @@ pub(super) async fn handle(
     context: RequestContext,
     request: ListConfigResourcesRequest,
 ) -> ListConfigResourcesResponse {
+    if let Err(code) = context.authorize(AclOperation::DescribeConfigs, Resource::Cluster) {
+        let error_code = code.code();
+        return ListConfigResourcesResponse { error_code, ..ListConfigResourcesResponse::default() };
+    }
     let mut types = Vec::new();
     for code in &request.resource_types {
         match ResourceType::from_code(*code) {

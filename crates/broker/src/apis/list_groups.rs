@@ -3,10 +3,12 @@
 //! v3 is flexible · v4 filters by state (KIP-518) · v5 filters by type (KIP-848); all our groups are "classic".
 //! Names in filters may be written in any case; an unknown one matches nothing.
 
+use catalog::acl::AclOperation;
 use protocol::messages::list_groups_response::ListedGroup;
 use protocol::messages::{ListGroupsRequest, ListGroupsResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::request::RequestContext;
 
 const CLASSIC: &str = "classic";
@@ -23,8 +25,14 @@ pub(crate) async fn handle(context: RequestContext, request: ListGroupsRequest) 
         filter.is_empty() || filter.iter().any(|wanted| wanted.trim().eq_ignore_ascii_case(name))
     };
     let is_type_wanted = is_wanted(&request.types_filter, CLASSIC);
+    // Whoever may describe the cluster sees all of them.
+    let state = context.broker.catalog.read();
+    let rights = context.rights(&state);
+    let sees_all = rights.may(AclOperation::Describe, Resource::Cluster);
+    let is_seen = |group: &str| sees_all || rights.may(AclOperation::Describe, Resource::Group(group));
     let groups = listed
         .into_iter()
+        .filter(|group| is_seen(&group.group))
         .filter(|group| is_type_wanted && is_wanted(&request.states_filter, group.state.name()))
         .map(|group| ListedGroup {
             group_id: group.group,

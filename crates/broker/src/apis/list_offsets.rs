@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 
+use catalog::acl::AclOperation;
 use protocol::messages::list_offsets_request::ListOffsetsPartition;
 use protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
@@ -48,7 +49,9 @@ pub(super) async fn handle(context: RequestContext, request: ListOffsetsRequest)
     };
     let mut response = ListOffsetsResponse::default();
     let mut second_look = SecondLook::default();
+    let mut describable = context.topics(AclOperation::Describe);
     for topic in &request.topics {
+        let right = describable.check(&context.broker.catalog.read(), &topic.name);
         let mut answered = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
             let is_repeated = times[&(&topic.name, partition.partition_index)] > 1;
@@ -56,9 +59,10 @@ pub(super) async fn handle(context: RequestContext, request: ListOffsetsRequest)
                 Err(code) if needs_end(partition.timestamp) => Err(code),
                 _ => find(&context, &topic.name, partition, request.isolation_level).await,
             };
-            let mut result = match is_repeated || is_too_large {
-                true => Err(ErrorCode::InvalidRequest),
-                false => find().await,
+            let mut result = match right {
+                Err(code) => Err(code),
+                Ok(()) if is_repeated || is_too_large => Err(ErrorCode::InvalidRequest),
+                Ok(()) => find().await,
             };
             if let Err(code) = result
                 && second_look.is_due(&context.broker.freshness, code).await

@@ -3,12 +3,14 @@
 //! There is no copy to make: a reassignment is under way while none of the nodes that a partition was assigned to leads it, though
 //! one of them could. Never in a directory.
 
+use catalog::acl::AclOperation;
 use catalog::{PartitionInfo, Replicas, State, Topic};
 use protocol::messages::list_partition_reassignments_response::{
     OngoingPartitionReassignment, OngoingTopicReassignment,
 };
 use protocol::messages::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse};
 
+use crate::authorizer::Resource;
 use crate::request::RequestContext;
 
 pub(super) async fn handle(
@@ -16,6 +18,13 @@ pub(super) async fn handle(
     request: ListPartitionReassignmentsRequest,
 ) -> ListPartitionReassignmentsResponse {
     let broker = &context.broker;
+    if let Err(code) = context.authorize(AclOperation::Describe, Resource::Cluster) {
+        return ListPartitionReassignmentsResponse {
+            error_code: code.code(),
+            error_message: None,
+            ..ListPartitionReassignmentsResponse::default()
+        };
+    }
     broker.freshness.catch_up().await;
     let state = broker.catalog.read();
     let replicas = state.replicas();

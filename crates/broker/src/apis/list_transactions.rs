@@ -5,11 +5,13 @@
 //!
 //! 1: only those that have been open for longer (KIP-994) · 2: a pattern for ids (KIP-1152)
 
+use catalog::acl::AclOperation;
 use protocol::messages::list_transactions_response::TransactionState;
 use protocol::messages::{ListTransactionsRequest, ListTransactionsResponse};
 use protocol::{ErrorCode, Str};
 use regex::{Regex, RegexBuilder};
 
+use crate::authorizer::Resource;
 use crate::request::RequestContext;
 use crate::transactions::{Listed, State};
 
@@ -38,12 +40,15 @@ async fn list(
     let state_of = |name: &Str| State::ALL.into_iter().find(|state| state.name() == name.as_str());
     let states: Vec<State> = request.state_filters.iter().filter_map(state_of).collect();
     let now_ms = context.broker.clock.now_ms();
+    let catalog = context.broker.catalog.read();
+    let rights = context.rights(&catalog);
     let is_wanted = |listed: &Listed| {
         let producers = &request.producer_id_filters;
         (producers.is_empty() || producers.contains(&listed.producer_id))
             && (request.state_filters.is_empty() || states.contains(&listed.state))
             && (request.duration_filter < 0 || now_ms - listed.started_ms > request.duration_filter)
             && pattern.as_ref().is_none_or(|pattern| pattern.is_match(&listed.transactional_id))
+            && rights.may(AclOperation::Describe, Resource::TransactionalId(&listed.transactional_id))
     };
     let shown = listed.into_iter().filter(is_wanted).map(|listed| TransactionState {
         transactional_id: listed.transactional_id,

@@ -18,6 +18,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use catalog::acl::AclOperation;
 use catalog::{PartitionInfo, Replicas, State, Topic, topic_name};
 use protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -25,7 +26,7 @@ use protocol::messages::metadata_response::{
 use protocol::messages::{MetadataRequest, MetadataResponse};
 use protocol::{ErrorCode, Str, Uuid};
 
-use crate::authorized_operations as operations;
+use crate::authorizer::{Resource, TopicRights};
 use crate::nodes::{NO_NODE, Node, Nodes};
 use crate::request::RequestContext;
 use crate::topics::NewTopic;
@@ -37,14 +38,19 @@ const AUTO_CREATED_TOPICS_MAX: usize = 1_000;
 
 pub(super) async fn handle(context: RequestContext, request: MetadataRequest) -> MetadataResponse {
     let broker = &context.broker;
-    let wanted = Wanted::of(&context, &request);
+    let mut wanted = Wanted::of(&context, &request);
+    let mut describable = match wanted {
+        Wanted::All => context.topics_quietly(AclOperation::Describe),
+        _ => context.topics(AclOperation::Describe),
+    };
+    let mut hidden = wanted.keep_allowed(&context, &mut describable);
     if broker.catalog.is_shared() && wanted.lacks_something(&broker.catalog.read()) {
         broker.freshness.catch_up().await;
     }
-    if let Wanted::Names(names) = &wanted
+    if let Wanted::Names(names) = &mut wanted
         && request.allow_auto_topic_creation
     {
-        auto_create(&context, names).await;
+        hidden.extend(auto_create(&context, names).await);
     }
 
     let state = broker.catalog.read();
@@ -68,20 +74,25 @@ pub(super) async fn handle(context: RequestContext, request: MetadataRequest) ->
             };
             topics.map(|topic| refuse(&topic.name, topic.topic_id)).collect()
         }
-        Wanted::All => state.topics().map(|topic| seen.topic(topic)).collect(),
+        Wanted::All => {
+            let shown = state.topics().filter(|topic| describable.allows(&state, &topic.name));
+            shown.map(|topic| seen.topic(topic)).collect()
+        }
         Wanted::Names(names) => names.iter().map(|name| seen.named(name)).collect(),
-        Wanted::Ids(ids) => ids.iter().map(|id| seen.with_id(*id)).collect(),
+        Wanted::Ids(ids) => ids.iter().map(|id| seen.with_id(*id, &mut describable)).collect(),
     };
     response.brokers = seen.nodes.into_iter().map(broker_response).collect();
     if request.include_topic_authorized_operations {
-        for topic in
-            response.topics.iter_mut().filter(|topic| topic.error_code != ErrorCode::UnknownTopicId.code())
-        {
-            topic.topic_authorized_operations = operations::TOPIC;
+        let rights = context.rights(&state);
+        for topic in &mut response.topics {
+            // Of an id that nobody knows, or that is not for the caller, there is no name.
+            let Some(name) = topic.name.as_ref() else { continue };
+            topic.topic_authorized_operations = rights.operations(Resource::Topic(name));
         }
     }
+    response.topics.extend(hidden);
     response.cluster_authorized_operations =
-        operations::if_asked(request.include_cluster_authorized_operations, operations::CLUSTER);
+        context.cluster_operations_if(request.include_cluster_authorized_operations);
     response
 }
 
@@ -112,6 +123,29 @@ impl Wanted {
         Wanted::Names(topics.iter().filter_map(|topic| topic.name.clone()).collect())
     }
 
+    /// Takes out the names of which the caller may know nothing, not even whether there is such a topic; what the answer says of them.
+    /// Ids are looked at when it is known whose they are.
+    fn keep_allowed(
+        &mut self,
+        context: &RequestContext,
+        describable: &mut TopicRights<'_>,
+    ) -> Vec<MetadataResponseTopic> {
+        let Wanted::Names(names) = self else { return Vec::new() };
+        let state = context.broker.catalog.read();
+        let mut hidden = Vec::new();
+        names.retain(|name| {
+            let is_allowed = describable.allows(&state, name);
+            if !is_allowed {
+                hidden.push(MetadataResponseTopic {
+                    is_internal: false,
+                    ..refused(ErrorCode::TopicAuthorizationFailed, Some(name.clone()), Uuid::ZERO)
+                });
+            }
+            is_allowed
+        });
+        hidden
+    }
+
     /// A topic, or the leader of a partition.
     fn lacks_something(&self, state: &State) -> bool {
         let leaders: BTreeSet<i32> = state.live_brokers().map(|broker| broker.node_id).collect();
@@ -129,15 +163,28 @@ impl Wanted {
     }
 }
 
-async fn auto_create(context: &RequestContext, names: &BTreeSet<Str>) {
+/// Makes those that are missing. What the caller may not make is taken out; what the answer says of it.
+async fn auto_create(context: &RequestContext, names: &mut BTreeSet<Str>) -> Vec<MetadataResponseTopic> {
     let broker = &context.broker;
+    let mut hidden = Vec::new();
     let planned: Vec<_> = {
         let state = broker.catalog.read();
         if !names.iter().any(|name| state.topic(name).is_none()) {
-            return;
+            return hidden;
         }
         if !broker.configs.broker(&state).auto_create_topics_enable() {
-            return;
+            return hidden;
+        }
+        let rights = context.rights(&state);
+        if !rights.may(AclOperation::Create, Resource::Cluster) {
+            names.retain(|name| {
+                let may_be = state.topic(name).is_some()
+                    || rights.authorize(AclOperation::Create, Resource::Topic(name)).is_ok();
+                if !may_be {
+                    hidden.push(refused(ErrorCode::TopicAuthorizationFailed, Some(name.clone()), Uuid::ZERO));
+                }
+                may_be
+            });
         }
         let missing = names.iter().filter(|name| state.topic(name).is_none());
         // What cannot be planned (a bad name) says so in its own entry of the answer.
@@ -155,6 +202,7 @@ async fn auto_create(context: &RequestContext, names: &BTreeSet<Str>) {
             Err(error) => tracing::warn!(topic = %topic.name, error = ?error, "auto-creation failed"),
         }
     }
+    hidden
 }
 
 fn broker_response(node: Node) -> MetadataResponseBroker {
@@ -183,9 +231,10 @@ impl Seen<'_> {
         }
     }
 
-    fn with_id(&self, id: Uuid) -> MetadataResponseTopic {
+    fn with_id(&self, id: Uuid, describable: &mut TopicRights<'_>) -> MetadataResponseTopic {
         match self.state.topic_by_id(id) {
-            Some(topic) => self.topic(topic),
+            Some(topic) if describable.allows(self.state, &topic.name) => self.topic(topic),
+            Some(_) => refused(ErrorCode::TopicAuthorizationFailed, None, id),
             None => refused(ErrorCode::UnknownTopicId, None, id),
         }
     }

@@ -12,17 +12,22 @@ use crate::request::{Handling, RequestContext, sequential, sequential_or_close};
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
 mod alter_user_scram_credentials;
 pub(crate) mod api_versions;
+mod create_acls;
 mod create_delegation_token;
 mod create_partitions;
 mod create_topics;
+mod delete_acls;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod describe_acls;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_delegation_token;
@@ -123,6 +128,9 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::TxnOffsetCommit, 0..=6, |context, body| {
         sequential_or_close(context, body, txn_offset_commit::handle)
     }),
+    api(ApiKey::DescribeAcls, 1..=3, |context, body| sequential(context, body, describe_acls::handle)),
+    api(ApiKey::CreateAcls, 1..=3, |context, body| sequential(context, body, create_acls::handle)),
+    api(ApiKey::DeleteAcls, 1..=3, |context, body| sequential(context, body, delete_acls::handle)),
     api(ApiKey::DescribeConfigs, 1..=4, |context, body| sequential(context, body, describe_configs::handle)),
     api(ApiKey::AlterConfigs, 0..=2, |context, body| sequential(context, body, alter_configs::handle)),
     api(ApiKey::AlterReplicaLogDirs, 1..=2, |context, body| {
@@ -157,6 +165,12 @@ pub static TABLE: &[Api] = &[
         sequential(context, body, list_partition_reassignments::handle)
     }),
     api(ApiKey::OffsetDelete, 0..=0, |context, body| sequential(context, body, offset_delete::handle)),
+    api(ApiKey::DescribeClientQuotas, 0..=1, |context, body| {
+        sequential(context, body, describe_client_quotas::handle)
+    }),
+    api(ApiKey::AlterClientQuotas, 0..=1, |context, body| {
+        sequential(context, body, alter_client_quotas::handle)
+    }),
     api(ApiKey::DescribeUserScramCredentials, 0..=0, |context, body| {
         sequential(context, body, describe_user_scram_credentials::handle)
     }),

@@ -8,19 +8,27 @@
 //! flexible · v9 GROUP_ID_NOT_FOUND (KIP-848) · v10 topic ids (KIP-848).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use catalog::Topic;
+use catalog::acl::AclOperation;
 use protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
 use protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use protocol::{ErrorCode, Str, Uuid};
 
+use crate::authorizer::{Resource, TopicRights};
+use crate::freshness::may_be_stale;
 use crate::groups::{Answer, CommitAnswer, CommitOffset, CommitRequest};
+use crate::partitions::TopicRef;
 use crate::request::RequestContext;
 
 pub(crate) async fn handle(context: RequestContext, request: OffsetCommitRequest) -> OffsetCommitResponse {
-    let mut checked = check_topics(&context, &request.topics);
-    if checked.known_count < checked.unknown.len() && context.broker.freshness.catch_up().await {
-        checked = check_topics(&context, &request.topics);
+    let right = context.authorize(AclOperation::Read, Resource::Group(&request.group_id));
+    let mut readable = context.topics(AclOperation::Read);
+    let mut checked = check_topics(&context, &request.topics, right, &mut readable);
+    if checked.lacks_something && context.broker.freshness.catch_up().await {
+        checked = check_topics(&context, &request.topics, right, &mut readable);
     }
     let commit = CommitRequest {
         group: request.group_id.clone(),
@@ -76,29 +84,41 @@ struct Checked {
     offsets: Vec<CommitOffset>,
     unknown: Vec<Option<ErrorCode>>,
     known_count: usize,
+    /// Some of them may be known to others.
+    lacks_something: bool,
 }
 
-fn check_topics(context: &RequestContext, topics: &[OffsetCommitRequestTopic]) -> Checked {
-    let mut checked = Checked { offsets: Vec::new(), unknown: Vec::new(), known_count: 0 };
+fn check_topics(
+    context: &RequestContext,
+    topics: &[OffsetCommitRequestTopic],
+    right: Result<(), ErrorCode>,
+    readable: &mut TopicRights<'_>,
+) -> Checked {
+    let mut checked =
+        Checked { offsets: Vec::new(), unknown: Vec::new(), known_count: 0, lacks_something: false };
     let names_by_id = context.api_version >= 10;
     let state = context.broker.catalog.read();
-    let mut known: BTreeMap<(Str, Uuid), Option<std::sync::Arc<catalog::Topic>>> = BTreeMap::new();
+    let mut known: BTreeMap<(Str, Uuid), Result<Arc<Topic>, ErrorCode>> = BTreeMap::new();
     for topic in topics {
-        let found = known.entry((topic.name.clone(), topic.topic_id)).or_insert_with(|| match names_by_id {
-            true => state.topic_by_id(topic.topic_id).cloned(),
-            false => state.topic(&topic.name).cloned(),
+        let found = known.entry((topic.name.clone(), topic.topic_id)).or_insert_with(|| {
+            right?;
+            let reference = match names_by_id {
+                true => TopicRef::Id(topic.topic_id),
+                false => TopicRef::Name(topic.name.clone()),
+            };
+            reference.find_allowed(&state, readable).cloned()
         });
         for partition in &topic.partitions {
             let error = match &found {
-                None if names_by_id => Some(ErrorCode::UnknownTopicId),
-                None => Some(ErrorCode::UnknownTopicOrPartition),
-                Some(found) => {
+                Err(code) => Some(*code),
+                Ok(found) => {
                     let index = usize::try_from(partition.partition_index).unwrap_or(usize::MAX);
                     (index >= found.partitions.len()).then_some(ErrorCode::UnknownTopicOrPartition)
                 }
             };
             checked.unknown.push(error);
-            let (None, Some(found)) = (error, &found) else { continue };
+            checked.lacks_something |= error.is_some_and(may_be_stale);
+            let (None, Ok(found)) = (error, &found) else { continue };
             checked.known_count += 1;
             checked.offsets.push(CommitOffset {
                 topic: found.name.clone(),

@@ -7,6 +7,7 @@
 //! v2 asks for all topics with null and has an error for the group · v5 leader epochs (KIP-320) · v6 is flexible
 //! · v7 require_stable · v8 several groups (KIP-709) · v9 KIP-848's member fields · v10 topic ids (KIP-848).
 
+use catalog::acl::AclOperation;
 use protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
@@ -15,8 +16,10 @@ use protocol::messages::offset_fetch_response::{
 use protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use protocol::{ErrorCode, Str, Uuid};
 
+use crate::authorizer::{Resource, TopicRights};
 use crate::freshness::SecondLook;
 use crate::groups::{Answer, FetchOffsetsRequest, FetchTopic, FetchedOffsets, FetchedTopic};
+use crate::partitions::TopicRef;
 use crate::request::RequestContext;
 
 const GROUPS_FROM: i16 = 8;
@@ -53,6 +56,9 @@ async fn fetch_group(
     require_stable: bool,
     second_look: &mut SecondLook,
 ) -> OffsetFetchResponseGroup {
+    if let Err(code) = context.authorize(AclOperation::Describe, Resource::Group(&group.group_id)) {
+        return group_error(context, group, code);
+    }
     if let Err(code) = context.broker.groups.with(&group.group_id, |_, _, _| ()) {
         return group_error(context, group, code);
     }
@@ -60,16 +66,19 @@ async fn fetch_group(
     if context.broker.know_ends().await.is_err() {
         return group_error(context, group, ErrorCode::NotCoordinator);
     }
-    let (mut known, mut unknown) = split_by_id(context, group.topics.as_deref());
-    if !unknown.is_empty() && second_look.is_due(&context.broker.freshness, ErrorCode::UnknownTopicId).await {
-        (known, unknown) = split_by_id(context, group.topics.as_deref());
+    let mut describable = context.topics(AclOperation::Describe);
+    let (mut known, mut wrong) = split(context, group.topics.as_deref(), &mut describable);
+    if wrong.iter().any(|(_, code)| *code == ErrorCode::UnknownTopicId)
+        && second_look.is_due(&context.broker.freshness, ErrorCode::UnknownTopicId).await
+    {
+        (known, wrong) = split(context, group.topics.as_deref(), &mut describable);
     }
     let request = FetchOffsetsRequest { group: group.group_id.clone(), topics: known };
     match ask(context, request, require_stable).await {
         Err(error) => group_error(context, group, error),
         Ok(fetched) => {
             let mut topics = name_topics(context, group.topics.is_none(), fetched.topics);
-            topics.extend(unknown.into_iter().map(|topic| failed(topic, ErrorCode::UnknownTopicId)));
+            topics.extend(wrong.into_iter().map(|(topic, code)| failed(topic, code)));
             OffsetFetchResponseGroup { group_id: group.group_id, topics, error_code: ErrorCode::None.code() }
         }
     }
@@ -93,30 +102,34 @@ async fn ask(
     }
 }
 
-/// Topics by name, and those whose id nobody knows.
-fn split_by_id(
+/// Topics by name, and those that are not known, or not to be known, with the reason.
+fn split(
     context: &RequestContext,
     topics: Option<&[OffsetFetchRequestTopics]>,
-) -> (Option<Vec<FetchTopic>>, Vec<OffsetFetchRequestTopics>) {
+    describable: &mut TopicRights<'_>,
+) -> (Option<Vec<FetchTopic>>, Vec<(OffsetFetchRequestTopics, ErrorCode)>) {
     let Some(topics) = topics else { return (None, Vec::new()) };
     let mut known = Vec::with_capacity(topics.len());
-    let mut unknown = Vec::new();
+    let mut wrong = Vec::new();
     let state = context.broker.catalog.read();
     for topic in topics {
+        // Offsets of a topic that is gone are told by its name.
         let name = match context.api_version >= TOPIC_IDS_FROM {
-            true => state.topic_by_id(topic.topic_id).map(|found| found.name.clone()),
-            false => Some(topic.name.clone()),
+            true => {
+                TopicRef::Id(topic.topic_id).find_allowed(&state, describable).map(|found| found.name.clone())
+            }
+            false => describable.check(&state, &topic.name).map(|()| topic.name.clone()),
         };
         match name {
-            Some(name) => known.push(FetchTopic {
+            Ok(name) => known.push(FetchTopic {
                 topic: name,
                 topic_id: topic.topic_id,
                 partitions: topic.partition_indexes.clone(),
             }),
-            None => unknown.push(topic.clone()),
+            Err(code) => wrong.push((topic.clone(), code)),
         }
     }
-    (Some(known), unknown)
+    (Some(known), wrong)
 }
 
 fn name_topics(
@@ -126,11 +139,14 @@ fn name_topics(
 ) -> Vec<OffsetFetchResponseTopics> {
     let names_by_id = context.api_version >= TOPIC_IDS_FROM;
     let state = context.broker.catalog.read();
+    // Of those who ask for all nobody hears of a topic that he may not describe.
+    let mut describable = context.topics_quietly(AclOperation::Describe);
     let id_of = |topic: &FetchedTopic| match is_all {
         true => state.topic(&topic.topic).map(|found| found.id).unwrap_or(Uuid::ZERO),
         false => topic.topic_id,
     };
-    let named = topics.into_iter().filter_map(|topic| {
+    let seen = topics.into_iter().filter(|topic| !is_all || describable.allows(&state, &topic.topic));
+    let named = seen.filter_map(|topic| {
         let topic_id = if names_by_id { id_of(&topic) } else { Uuid::ZERO };
         // A topic without an id cannot be named in v10, so it cannot be answered.
         (!names_by_id || topic_id != Uuid::ZERO).then(|| OffsetFetchResponseTopics {

@@ -7,11 +7,13 @@
 //!
 //! 3: replica id (consumers send −1) · 4: flexible.
 
+use catalog::acl::AclOperation;
 use protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 use protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::freshness::SecondLook;
 use crate::partitions::{TopicRef, led_here};
 use crate::request::RequestContext;
@@ -26,12 +28,20 @@ pub(super) async fn handle(
     let is_too_large = asked > context.broker.limits.request_partitions_max;
     let mut response = OffsetForLeaderEpochResponse::default();
     let mut second_look = SecondLook::default();
+    // Brokers ask as well as consumers.
+    let may_all = context.may(AclOperation::ClusterAction, Resource::Cluster);
+    let mut describable = context.topics(AclOperation::Describe);
     for topic in request.topics {
+        let right = match may_all {
+            true => Ok(()),
+            false => describable.check(&context.broker.catalog.read(), &topic.topic),
+        };
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
-            let mut result = match is_too_large {
-                true => Err(ErrorCode::InvalidRequest),
-                false => find(&context, &topic.topic, asked),
+            let mut result = match right {
+                Err(code) => Err(code),
+                Ok(()) if is_too_large => Err(ErrorCode::InvalidRequest),
+                Ok(()) => find(&context, &topic.topic, asked),
             };
             if let Err(code) = result
                 && second_look.is_due(&context.broker.freshness, code).await

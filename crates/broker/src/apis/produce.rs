@@ -19,6 +19,8 @@
 //! (KIP-951) · 11, 12: transactions (KIP-890) · 13: topic ids (KIP-516).
 
 use bytes::Bytes;
+use catalog::acl::AclOperation;
+use protocol::batch::BatchHeader;
 use protocol::batch::produce::RecordError;
 use protocol::messages::ProduceRequest;
 use protocol::messages::ProduceResponse;
@@ -26,11 +28,13 @@ use protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
 use protocol::wire::{DecodeError, Reader};
-use protocol::{ErrorCode, Message, Str, Uuid};
+use protocol::{ErrorCode, Message, Records, Str, Uuid};
 
+use crate::authorizer::Resource;
 use crate::freshness::may_be_stale;
 use crate::partitions::TopicRef;
 use crate::produce::{Appended, ProduceTerms, ProduceTopic, Refused, Stored};
+use crate::quotas::Usage;
 use crate::request::{CloseReason, Handling, Outcome, RequestContext};
 use crate::transactions::{Joined, Joining};
 
@@ -46,22 +50,25 @@ struct TopicAppends {
 
 pub(super) fn handle(context: RequestContext, mut body: Reader) -> Result<Handling, DecodeError> {
     let request = ProduceRequest::decode(&mut body, context.api_version)?;
+    let acks = request.acks;
+    let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let bytes: usize = partitions.filter_map(|partition| partition.records.as_ref()).map(Records::len).sum();
     if let Some(joining) = Joining::of(&context, &request) {
         return Ok(Handling::Sequential(Box::pin(async move {
             let joined = joining.ask(&context).await;
-            let acks = request.acks;
             let topics = queue(&context, request, &joined);
             drop(joined);
+            let throttle_time_ms = context.use_quota(Usage::Produce, bytes as f64);
             match settle(&context, acks, topics) {
-                Ok(topics) => answer(context, topics).await,
+                Ok(topics) => answer(context, topics, throttle_time_ms).await,
                 Err(outcome) => outcome,
             }
         })));
     }
-    let acks = request.acks;
     let topics = queue(&context, request, &Joined::default());
+    let throttle_time_ms = context.use_quota(Usage::Produce, bytes as f64);
     match settle(&context, acks, topics) {
-        Ok(topics) => Ok(Handling::Pipelined(Box::pin(answer(context, topics)))),
+        Ok(topics) => Ok(Handling::Pipelined(Box::pin(answer(context, topics, throttle_time_ms)))),
         Err(outcome) => Ok(Handling::Pipelined(Box::pin(std::future::ready(outcome)))),
     }
 }
@@ -102,19 +109,21 @@ fn queue(context: &RequestContext, request: ProduceRequest, joined: &Joined) -> 
         transactional_id: request.transactional_id.as_deref(),
         joined,
     };
+    let transaction = authorize_transaction(context, &request);
     let found: Vec<Result<ProduceTopic, ErrorCode>> = {
         let state = broker.catalog.read();
-        let find = |name: &Str, id: Uuid| match refused {
-            Some(code) => Err(code),
-            None if context.api_version >= TOPIC_IDS_SINCE => {
-                ProduceTopic::find(broker, &state, &TopicRef::Id(id), context.client_id.as_deref())
+        let mut writable = context.topics(AclOperation::Write);
+        let mut find = |name: &Str, id: Uuid| {
+            transaction?;
+            let reference = match context.api_version >= TOPIC_IDS_SINCE {
+                true => TopicRef::Id(id),
+                false => TopicRef::Name(name.clone()),
+            };
+            let topic = reference.find_allowed(&state, &mut writable);
+            match refused {
+                Some(code) if topic != Err(ErrorCode::TopicAuthorizationFailed) => Err(code),
+                _ => ProduceTopic::find(broker, &state, topic?, context.client_id.as_deref()),
             }
-            None => ProduceTopic::find(
-                broker,
-                &state,
-                &TopicRef::Name(name.clone()),
-                context.client_id.as_deref(),
-            ),
         };
         request.topic_data.iter().map(|topic| find(&topic.name, topic.topic_id)).collect()
     };
@@ -143,8 +152,23 @@ fn queue(context: &RequestContext, request: ProduceRequest, joined: &Joined) -> 
         .collect()
 }
 
-async fn answer(context: RequestContext, topics: Vec<TopicAppends>) -> Outcome {
-    let mut response = ProduceResponse::default();
+/// Records of a transaction are for those who may write under its id; of one who may not nothing is taken.
+fn authorize_transaction(context: &RequestContext, request: &ProduceRequest) -> Result<(), ErrorCode> {
+    let Some(transactional_id) = &request.transactional_id else { return Ok(()) };
+    let mut partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let has_records = partitions.any(|partition| {
+        let records = partition.records.as_ref().map(|records| records.to_bytes());
+        records
+            .is_some_and(|records| BatchHeader::parse(&records).is_ok_and(|header| header.is_transactional()))
+    });
+    match has_records {
+        true => context.authorize(AclOperation::Write, Resource::TransactionalId(transactional_id)),
+        false => Ok(()),
+    }
+}
+
+async fn answer(context: RequestContext, topics: Vec<TopicAppends>, throttle_time_ms: i32) -> Outcome {
+    let mut response = ProduceResponse { throttle_time_ms, ..ProduceResponse::default() };
     let mut leader_changed = false;
     for topic in topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());

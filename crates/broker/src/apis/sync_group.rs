@@ -3,9 +3,11 @@
 //! An assignment is answered when it is in the log. v3 static members (KIP-345) · v4 is flexible · v5 says which
 //! protocol it means, and must (KIP-559).
 
+use catalog::acl::AclOperation;
 use protocol::ErrorCode;
 use protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 
+use crate::authorizer::Resource;
 use crate::groups::{Answer, SyncAnswer, SyncRequest};
 use crate::request::RequestContext;
 
@@ -25,6 +27,9 @@ async fn sync(context: &RequestContext, request: SyncGroupRequest) -> SyncAnswer
     let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
     if context.api_version >= 5 && !names_protocol {
         return SyncAnswer::refused(ErrorCode::InconsistentGroupProtocol);
+    }
+    if let Err(code) = context.authorize(AclOperation::Read, Resource::Group(&request.group_id)) {
+        return SyncAnswer::refused(code);
     }
     if request.group_id.is_empty() {
         return SyncAnswer::refused(ErrorCode::InvalidGroupId);

@@ -8,6 +8,7 @@
 //! 2: leader epochs (KIP-320) · 3: flexible, member and generation (KIP-447) · 4: TRANSACTION_ABORTABLE · 5: the group's partition is
 //! added to the transaction here (KIP-890) · 6: topic ids
 
+use catalog::acl::AclOperation;
 use commitlog::NO_STAMP;
 use protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
@@ -16,8 +17,11 @@ use protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use protocol::{ErrorCode, Str};
 
 use super::add_offsets_to_txn::offsets_partition;
+use crate::authorizer::{Resource, TopicRights};
 use crate::coordinators::InTransaction;
+use crate::freshness::may_be_stale;
 use crate::groups::{Answer, CommitAnswer, CommitOffset, CommitRequest};
+use crate::partitions::TopicRef;
 use crate::request::{CloseReason, RequestContext};
 use crate::transactions::{Asking, Join, Producer};
 
@@ -30,12 +34,15 @@ pub(super) async fn handle(
     context: RequestContext,
     request: TxnOffsetCommitRequest,
 ) -> Result<TxnOffsetCommitResponse, CloseReason> {
-    if context.api_version < ADDS_SINCE && is_overtaken(&context, &request) {
+    let right = authorize(&context, &request);
+    if right.is_ok() && context.api_version < ADDS_SINCE && is_overtaken(&context, &request) {
         return Err(CloseReason::Overtaken);
     }
-    let mut offsets = known_offsets(&context, &request);
-    if offsets.iter().any(Option::is_none) && context.broker.freshness.catch_up().await {
-        offsets = known_offsets(&context, &request);
+    let mut readable = context.topics(AclOperation::Read);
+    let mut offsets = known_offsets(&context, &request, right, &mut readable);
+    let lacks_something = offsets.iter().any(|offset| offset.as_ref().is_err_and(|code| may_be_stale(*code)));
+    if lacks_something && context.broker.freshness.catch_up().await {
+        offsets = known_offsets(&context, &request, right, &mut readable);
     }
     let commit = CommitRequest {
         group: request.group_id.clone(),
@@ -56,11 +63,9 @@ pub(super) async fn handle(
         CommitAnswer::Refused(code) => vec![as_known(&context, code); known_count].into_iter(),
     };
     let mut offsets = offsets.into_iter();
-    let names_by_id = context.api_version >= TOPIC_IDS_SINCE;
     let mut code = || match offsets.next().expect("one check for each offset") {
-        Some(_) => committed.next().expect("one answer for each offset"),
-        None if names_by_id => ErrorCode::UnknownTopicId,
-        None => ErrorCode::UnknownTopicOrPartition,
+        Ok(_) => committed.next().expect("one answer for each offset"),
+        Err(code) => code,
     };
     let topics = request.topics.iter().map(|topic| TxnOffsetCommitResponseTopic {
         name: topic.name.clone(),
@@ -75,6 +80,11 @@ pub(super) async fn handle(
             .collect(),
     });
     Ok(TxnOffsetCommitResponse { topics: topics.collect(), ..TxnOffsetCommitResponse::default() })
+}
+
+fn authorize(context: &RequestContext, request: &TxnOffsetCommitRequest) -> Result<(), ErrorCode> {
+    context.authorize(AclOperation::Write, Resource::TransactionalId(&request.transactional_id))?;
+    context.authorize(AclOperation::Read, Resource::Group(&request.group_id))
 }
 
 fn is_overtaken(context: &RequestContext, request: &TxnOffsetCommitRequest) -> bool {
@@ -151,26 +161,37 @@ fn as_known(context: &RequestContext, code: ErrorCode) -> ErrorCode {
     }
 }
 
-/// In the order of the request; None where there is no such partition.
-fn known_offsets(context: &RequestContext, request: &TxnOffsetCommitRequest) -> Vec<Option<CommitOffset>> {
+/// In the order of the request; an error where there is no such partition, or it is not for the client.
+fn known_offsets(
+    context: &RequestContext,
+    request: &TxnOffsetCommitRequest,
+    right: Result<(), ErrorCode>,
+    readable: &mut TopicRights<'_>,
+) -> Vec<Result<CommitOffset, ErrorCode>> {
     let state = context.broker.catalog.read();
+    let names_by_id = context.api_version >= TOPIC_IDS_SINCE;
     let mut known = Vec::new();
     for topic in &request.topics {
-        let found = match context.api_version >= TOPIC_IDS_SINCE {
-            true => state.topic_by_id(topic.topic_id),
-            false => state.topic(&topic.name),
+        let reference = match names_by_id {
+            true => TopicRef::Id(topic.topic_id),
+            false => TopicRef::Name(topic.name.clone()),
         };
+        let found = right.and_then(|()| reference.find_allowed(&state, readable));
         for partition in &topic.partitions {
             let index = usize::try_from(partition.partition_index).unwrap_or(usize::MAX);
-            let found = found.filter(|found| index < found.partitions.len());
-            known.push(found.map(|found| CommitOffset {
-                topic: found.name.clone(),
-                topic_id: found.id,
-                partition: partition.partition_index,
-                offset: partition.committed_offset,
-                leader_epoch: partition.committed_leader_epoch,
-                metadata: partition.committed_metadata.clone().unwrap_or_default(),
-            }));
+            let offset = found.and_then(|found| match index < found.partitions.len() {
+                true => Ok(CommitOffset {
+                    topic: found.name.clone(),
+                    topic_id: found.id,
+                    partition: partition.partition_index,
+                    offset: partition.committed_offset,
+                    leader_epoch: partition.committed_leader_epoch,
+                    metadata: partition.committed_metadata.clone().unwrap_or_default(),
+                }),
+                false if names_by_id => Err(ErrorCode::UnknownTopicId),
+                false => Err(ErrorCode::UnknownTopicOrPartition),
+            });
+            known.push(offset);
         }
     }
     known

@@ -5,15 +5,20 @@
 //! BROKER_ID_NOT_REGISTERED. One that still is in the cluster is refused (INVALID_REQUEST) where Kafka would take its registration away
 //! under it: it is stopped, and the rest follows.
 
+use catalog::acl::AclOperation;
 use protocol::messages::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::request::RequestContext;
 
 pub(super) async fn handle(
     context: RequestContext,
     request: UnregisterBrokerRequest,
 ) -> UnregisterBrokerResponse {
+    if let Err(code) = context.authorize(AclOperation::Alter, Resource::Cluster) {
+        return UnregisterBrokerResponse { error_code: code.code(), ..UnregisterBrokerResponse::default() };
+    }
     let broker_id = request.broker_id;
     // The last word on who is in the cluster: one that has registered a moment ago is not to be called unknown.
     context.broker.freshness.catch_up().await;

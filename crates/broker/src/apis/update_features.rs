@@ -9,12 +9,14 @@
 //!
 //! 1: upgrade types, `validate_only` · 2: one error for all, no results of single features (KIP-1022).
 
+use catalog::acl::AclOperation;
 use catalog::{CatalogError, MetadataRecord, OTTLA_VERSION, Precondition, State};
 use protocol::messages::update_features_request::FeatureUpdateKey;
 use protocol::messages::update_features_response::UpdatableFeatureResult;
 use protocol::messages::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::authorizer::Resource;
 use crate::broker::Broker;
 use crate::error::ApiError;
 use crate::features::{self, Feature};
@@ -51,6 +53,7 @@ pub(super) async fn handle(
 
 async fn update(context: &RequestContext, request: &UpdateFeaturesRequest) -> Result<(), ApiError> {
     let broker = &context.broker;
+    context.authorize(AclOperation::Alter, Resource::Cluster)?;
     if broker.catalog.is_shared() {
         // Who lives, and whether somebody else has raised it a moment ago.
         broker.catalog.catch_up().await?;

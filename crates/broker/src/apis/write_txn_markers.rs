@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use catalog::acl::AclOperation;
 use commitlog::{EndTransaction, NO_STAMP};
 use protocol::messages::write_txn_markers_response::{
     WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
@@ -14,6 +15,7 @@ use protocol::messages::write_txn_markers_response::{
 use protocol::messages::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 use protocol::{ErrorCode, TopicIdPartition};
 
+use crate::authorizer::Resource;
 use crate::request::RequestContext;
 
 pub(super) async fn handle(
@@ -21,6 +23,10 @@ pub(super) async fn handle(
     request: WriteTxnMarkersRequest,
 ) -> WriteTxnMarkersResponse {
     let broker = &context.broker;
+    let right = match context.may(AclOperation::Alter, Resource::Cluster) {
+        true => Ok(()),
+        false => context.authorize(AclOperation::ClusterAction, Resource::Cluster),
+    };
     let topics = request.markers.iter().flat_map(|marker| &marker.topics);
     let asked: usize = topics.map(|topic| topic.partition_indexes.len()).sum();
     let is_too_large = asked > broker.limits.request_partitions_max;
@@ -29,6 +35,10 @@ pub(super) async fn handle(
     {
         let state = broker.catalog.read();
         for (place, marker, name) in each(&request) {
+            if let Err(code) = right {
+                codes.insert(place, Ok(code));
+                continue;
+            }
             match state.topic(name) {
                 Some(topic) if !is_too_large => {
                     markers.push((TopicIdPartition::new(topic.id, place.2), marker));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use catalog::acl::AclOperation;
 use commitlog::Verification;
 use futures_util::future::join_all;
 use protocol::batch::BatchHeader;
@@ -11,6 +12,7 @@ use protocol::{ErrorCode, Str, TopicIdPartition};
 use super::event::Producer;
 use super::joining::{Asking, Join};
 use super::transaction::TopicPartition;
+use crate::authorizer::Resource;
 use crate::partitions::{TopicRef, led_here};
 use crate::request::RequestContext;
 
@@ -57,12 +59,17 @@ impl Joining {
             return None;
         }
         let state = broker.catalog.read();
+        // What the client may not write does not get into its transaction; that it is refused is said when it is appended.
+        if !context.rights(&state).may(AclOperation::Write, Resource::TransactionalId(transactional_id)) {
+            return None;
+        }
+        let mut writable = context.topics_quietly(AclOperation::Write);
         for topic in &request.topic_data {
             let reference = match context.api_version >= TOPIC_IDS_SINCE {
                 true => TopicRef::Id(topic.topic_id),
                 false => TopicRef::Name(topic.name.clone()),
             };
-            let Ok(found) = reference.find(&state) else { continue };
+            let Ok(found) = reference.find_allowed(&state, &mut writable) else { continue };
             for data in &topic.partition_data {
                 // What is no batch, or not ours, is refused later.
                 let bytes = data.records.as_ref().map(|records| records.to_bytes());

@@ -453,8 +453,10 @@ pub fn frame_of<R: Request>(version: i16, request: &R) -> Bytes {
 }
 
 pub fn answer<R: Request>(version: i16, outcome: Outcome) -> R::Response {
-    let (Outcome::Answer(segments) | Outcome::AnswerAndClose(segments, _)) = outcome else {
-        panic!("an answer was expected")
+    let segments = match outcome {
+        Outcome::Answer(segments) | Outcome::AnswerAndClose(segments, _) => segments,
+        Outcome::Silent => panic!("an answer to {} {version} was expected", R::KEY),
+        Outcome::Close(reason) => panic!("an answer to {} {version} was expected, not {reason}", R::KEY),
     };
     let joined = join(segments);
     let length = u32::from_be_bytes(joined[..4].try_into().expect("four bytes"));

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod api_versions;
+mod authorization;
 mod configs;
 mod elsewhere;
 mod fetch;
@@ -13,6 +14,7 @@ mod limits;
 mod neighbours;
 mod offsets;
 mod produce;
+mod quotas;
 mod sasl;
 mod takeover;
 mod telemetry;

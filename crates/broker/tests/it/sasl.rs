@@ -12,7 +12,10 @@ use broker::{
     CloseReason, Connection, Handling, Mechanism, MechanismSettings, Outcome, PlainUsers, SaslSettings,
 };
 use bytes::Bytes;
-use catalog::ScramMechanism;
+use catalog::acl::{
+    Acl, AclOperation, AclPermission, AclResourceType, AclRule, PatternType, ResourcePattern,
+};
+use catalog::{MetadataRecord, ScramMechanism};
 use protocol::messages::alter_user_scram_credentials_request::{
     ScramCredentialDeletion, ScramCredentialUpsertion,
 };
@@ -431,7 +434,9 @@ async fn make_token(client: &Client<'_>, max_lifetime_ms: i64) -> CreateDelegati
 #[test]
 fn a_delegation_token_acts_for_its_owner_until_it_ends() {
     story(|| async {
-        let house = house(Duration::ZERO, &[("delegation.token.secret.key", "key")]).await;
+        let properties =
+            [("delegation.token.secret.key", "key"), ("allow.everyone.if.no.acl.found", "false")];
+        let house = house(Duration::ZERO, &properties).await;
         let (alice, bob) = (Client::of(&house), Client::of(&house));
         alice.plain("\0alice\0wonder").await;
         bob.plain("\0bob\0builder").await;
@@ -488,6 +493,34 @@ fn a_delegation_token_acts_for_its_owner_until_it_ends() {
         let told = worker.scram(ScramMechanism::Sha256, &token.token_id, &password, ",tokenauth=true").await;
         assert_eq!(code(told.error_code), ErrorCode::SaslAuthenticationFailed);
         assert_eq!(described(&alice).await, 0);
+        // Others' tokens are for those who have a right to them: by the token, or by its owner.
+        for (resource_type, name, operation) in [
+            (AclResourceType::DelegationToken, not_mine.token_id.clone(), AclOperation::Describe),
+            (AclResourceType::User, "User:bob".into(), AclOperation::DescribeTokens),
+        ] {
+            let pattern = ResourcePattern { resource_type, pattern_type: PatternType::Literal, name };
+            let rule = AclRule { host: "*".into(), operation, permission: AclPermission::Allow };
+            let acl = Acl { pattern, principal: "User:alice".into(), rule };
+            house.catalog.append(vec![MetadataRecord::CreateAcl(acl.clone())]).await.unwrap();
+            assert_eq!(described(&alice).await, 1);
+            house.catalog.append(vec![MetadataRecord::DeleteAcl(acl)]).await.unwrap();
+            assert_eq!(described(&alice).await, 0);
+        }
+        // A token for somebody else.
+        let request = CreateDelegationTokenRequest {
+            owner_principal_type: Some("User".into()),
+            owner_principal_name: Some("carol".into()),
+            ..Default::default()
+        };
+        let refused = alice.ask(3, request).await;
+        assert_eq!(code(refused.error_code), ErrorCode::DelegationTokenAuthorizationFailed);
+        // Clients that do not know of requesters yet.
+        for version in 1..=3 {
+            let made = bob.ask(version, CreateDelegationTokenRequest::default()).await;
+            assert_eq!(code(made.error_code), ErrorCode::None);
+            let request = DescribeDelegationTokenRequest { owners: None, ..Default::default() };
+            assert_eq!(bob.ask(version, request).await.tokens.len(), 1 + version as usize);
+        }
     });
 }
 

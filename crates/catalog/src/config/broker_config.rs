@@ -198,6 +198,9 @@ impl BrokerConfig {
                 "needs remote.log.storage.url, which says where the second tier lies",
             );
         }
+        if self.super_users().iter().any(|principal| !principal.contains(':')) {
+            return conflict("super.users", "must name principals as Type:name, separated by semicolons");
+        }
         if self.log_dirs().is_empty() {
             return conflict("log.dirs", "must name a directory");
         }
@@ -235,6 +238,17 @@ impl BrokerConfig {
         let map = self.text("listener.security.protocol.map");
         let pairs = map.split(',').filter_map(|pair| pair.trim().split_once(':'));
         pairs.map(|(name, protocol)| (name.trim().to_owned(), protocol.trim().to_owned())).collect()
+    }
+
+    /// Principals, as `User:admin`.
+    pub fn super_users(&self) -> Vec<String> {
+        let text = self.text("super.users");
+        text.split(';').map(str::trim).filter(|user| !user.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// None: what it is follows from the listeners.
+    pub fn allow_everyone_if_no_acl_found(&self) -> Option<bool> {
+        self.value("allow.everyone.if.no.acl.found").map(|value| *value == Value::Boolean(true))
     }
 
     pub fn broker_rack(&self) -> Option<String> {
@@ -330,6 +344,7 @@ accessors! {
     default_replication_factor: "default.replication.factor" int,
     auto_create_topics_enable: "auto.create.topics.enable" flag,
     delete_topic_enable: "delete.topic.enable" flag,
+    cluster_acls_max: "cluster.acls.max" int,
     cluster_partitions_max: "cluster.partitions.max" int,
     request_partitions_max: "request.partitions.max" int,
     max_request_partition_size_limit: "max.request.partition.size.limit" int,
@@ -358,6 +373,10 @@ accessors! {
     remote_log_manager_copy_max_bytes_per_second: "remote.log.manager.copy.max.bytes.per.second" long,
     remote_log_reader_max_pending_tasks: "remote.log.reader.max.pending.tasks" int,
     remote_fetch_max_wait_ms: "remote.fetch.max.wait.ms" int,
+    quota_window_num: "quota.window.num" int,
+    quota_window_size_seconds: "quota.window.size.seconds" int,
+    controller_quota_window_num: "controller.quota.window.num" int,
+    controller_quota_window_size_seconds: "controller.quota.window.size.seconds" int,
     offset_metadata_max_bytes: "offset.metadata.max.bytes" int,
     offsets_retention_minutes: "offsets.retention.minutes" int,
     offsets_retention_check_interval_ms: "offsets.retention.check.interval.ms" long,

@@ -224,16 +224,14 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "11",
         "Number of samples kept for the quota of controller changes.",
     )
-    .min(1)
-    .no_effect(QUOTA),
+    .min(1),
     key(
         "controller.quota.window.size.seconds",
         Int,
         "1",
         "Length of a sample of the quota of controller changes.",
     )
-    .min(1)
-    .no_effect(QUOTA),
+    .min(1),
     key("controller.socket.timeout.ms", Int, "30000", "Longest wait for an answer of the controller.")
         .no_effect(QUORUM),
     key("cordoned.log.dirs", List, "", "Directories that get no new partitions.")
@@ -1276,11 +1274,9 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         .min(1)
         .no_effect(THREADS),
     key("quota.window.num", Int, "11", "Number of samples kept for quotas of clients.")
-        .min(1)
-        .no_effect(QUOTA),
+        .min(1),
     key("quota.window.size.seconds", Int, "1", "Length of a sample of quotas of clients.")
-        .min(1)
-        .no_effect(QUOTA),
+        .min(1),
     key("remote.fetch.max.wait.ms", Int, "500", "Longest wait for data of the second tier.")
         .min(1)
         .cluster_wide(),

@@ -6,6 +6,16 @@ use super::key::{ConfigKey, Validator, key};
 
 pub static OWN_KEYS: &[ConfigKey] = &[
     key("admin.address", String, "127.0.0.1:8080", "Address of metrics and health over HTTP.").ours(),
+    // Kafka's authorizer reads these two, so they are not in Kafka's table.
+    key(
+        "allow.everyone.if.no.acl.found",
+        Boolean,
+        "",
+        "Whether anybody may do anything with a resource that no ACL names. Not set: true while every listener is plain and on a loopback \
+         address, where nobody from outside comes and nobody says who he is; else false.",
+    )
+    .null()
+    .ours(),
     key(
         "bucket.follow.interval.ms",
         Long,
@@ -133,6 +143,14 @@ pub static OWN_KEYS: &[ConfigKey] = &[
     .min(0)
     .ours(),
     key(
+        "cluster.acls.max",
+        Int,
+        "100000",
+        "Most ACLs of the cluster; a request that would go beyond is refused.",
+    )
+    .min(0)
+    .ours(),
+    key(
         "cluster.partitions.max",
         Int,
         "100000",
@@ -237,4 +255,11 @@ pub static OWN_KEYS: &[ConfigKey] = &[
     .null()
     .ours(),
     key("request.partitions.max", Int, "10000", "Most partitions that one request may name.").min(1).ours(),
+    key(
+        "super.users",
+        String,
+        "",
+        "Principals that may do everything whatever the ACLs say, separated by semicolons: User:admin;User:CN=ops,O=Example.",
+    )
+    .ours(),
 ];

@@ -19,7 +19,6 @@ pub const PREAUTH: &str = "frames before authentication have 64 KiB at most";
 pub const PROVIDER: &str = "it is for clients of a token provider; a broker only checks tokens";
 pub const PURGATORY: &str = "waiting requests are found by an index, nothing has to be purged";
 pub const QUORUM: &str = "there is no controller quorum, the metadata log needs no election";
-pub const QUOTA: &str = "quotas are not there yet";
 pub const RELOAD: &str = "certificates are reloaded when their files change, whatever their names";
 pub const REPL: &str = "brokers do not copy partitions from one another";
 pub const RUSTLS: &str = "the TLS library has only suites and versions that are safe";

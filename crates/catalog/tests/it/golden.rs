@@ -3,6 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use catalog::acl::{
+    Acl, AclOperation, AclPermission, AclResourceType, AclRule, PatternType, ResourcePattern,
+};
+use catalog::quota::{QuotaChange, QuotaEntity, QuotaValue};
 use catalog::{
     BrokerEndpoint, Catalog, CatalogOptions, DelegationToken, MetadataRecord, ResourceType, ScramCredential,
     ScramMechanism, ShardChange,
@@ -208,4 +212,96 @@ fn credentials_of_users_are_read_and_still_written() {
         assert_eq!(state.credentials().scram("alice", ScramMechanism::Sha256).unwrap().salt, [40; 10]);
         assert_eq!(**state.credentials().token("t1").unwrap(), renewed);
     });
+}
+
+fn acl(pattern_type: PatternType, name: &str, operation: AclOperation, permission: AclPermission) -> Acl {
+    Acl {
+        pattern: ResourcePattern {
+            resource_type: AclResourceType::Topic,
+            pattern_type,
+            name: Str::from(name),
+        },
+        principal: Str::from("User:alice"),
+        rule: AclRule { host: Str::from("10.0.0.7"), operation, permission },
+    }
+}
+
+#[test]
+fn quotas_are_read_and_still_written() {
+    run(async {
+        let disk = MemDisk::new(1);
+        let entity = |parts: &[(&'static str, Option<&'static str>)]| -> QuotaEntity {
+            parts.iter().map(|(kind, name)| (Str::from(*kind), name.map(Str::from))).collect()
+        };
+        let change = |entity: &QuotaEntity, key: &'static str, value: Option<f64>| {
+            let values = vec![(Str::from(key), value.map(QuotaValue))];
+            MetadataRecord::AlterQuota(QuotaChange { entity: entity.clone(), values })
+        };
+        let both = entity(&[("user", Some("alice")), ("client-id", None)]);
+        let address = entity(&[("ip", Some("10.0.0.7"))]);
+        let records = [
+            change(&both, "producer_byte_rate", Some(1024.0)),
+            change(&both, "request_percentage", Some(12.5)),
+            change(&both, "producer_byte_rate", None),
+            change(&address, "connection_creation_rate", Some(3.0)),
+            change(&entity(&[("user", None)]), "consumer_byte_rate", Some(1.0)),
+            change(&entity(&[("user", None)]), "consumer_byte_rate", None),
+        ];
+        write(&disk, &records).await;
+        let old = as_ever(&disk, &vectors().join("quotas")).await;
+        let catalog = open_with(&old, options()).await.unwrap();
+        let state = catalog.read();
+        assert_eq!(state.quotas().len(), 2);
+        let of = |entity: &QuotaEntity, key: &str| state.quotas().of(entity).unwrap().get(key).copied();
+        assert_eq!(of(&both, "request_percentage"), Some(QuotaValue(12.5)));
+        assert_eq!(of(&both, "producer_byte_rate"), None);
+        assert_eq!(of(&address, "connection_creation_rate"), Some(QuotaValue(3.0)));
+    });
+}
+
+#[test]
+fn acls_are_read_and_still_written() {
+    run(async {
+        let disk = MemDisk::new(1);
+        let allowed = acl(PatternType::Prefixed, "team-", AclOperation::Read, AclPermission::Allow);
+        let denied = acl(PatternType::Literal, "team-secret", AclOperation::All, AclPermission::Deny);
+        let gone = acl(PatternType::Literal, "*", AclOperation::Write, AclPermission::Allow);
+        let create = |acl: &Acl| MetadataRecord::CreateAcl(acl.clone());
+        let records = [
+            create(&allowed),
+            create(&denied),
+            create(&gone),
+            MetadataRecord::DeleteAcl(gone.clone()),
+            // Twice is once.
+            create(&allowed),
+            MetadataRecord::DeleteAcl(gone),
+        ];
+        write(&disk, &records).await;
+        let old = as_ever(&disk, &vectors().join("acls")).await;
+        let catalog = open_with(&old, options()).await.unwrap();
+        assert!(catalog.read().acls().iter().eq([denied, allowed]));
+    });
+}
+
+/// Snapshots of builds that had ACLs or quotas and no users yet: they say how many parts there are.
+#[test]
+fn counted_parts_are_read() {
+    run(async {
+        let (acls, quotas) = (read_old("acls-counted").await, read_old("quotas-counted").await);
+        assert_eq!((acls.read().acls().iter().count(), acls.read().quotas().len()), (2, 0));
+        assert_eq!((quotas.read().acls().iter().count(), quotas.read().quotas().len()), (0, 2));
+    });
+}
+
+async fn read_old(name: &str) -> Arc<Catalog> {
+    let disk = MemDisk::new(2);
+    disk.create_dir_all(Path::new(DIR)).await.unwrap();
+    for entry in std::fs::read_dir(vectors().join(name)).unwrap() {
+        let path = entry.unwrap().path();
+        let file =
+            disk.open(&Path::new(DIR).join(path.file_name().unwrap()), OpenMode::Create).await.unwrap();
+        file.write_at(0, vec![std::fs::read(&path).unwrap().into()]).await.unwrap();
+        file.sync().await.unwrap();
+    }
+    open_with(&disk, options()).await.unwrap()
 }

@@ -2,12 +2,34 @@
 
 use std::sync::Arc;
 
+use catalog::acl::{
+    Acl, AclOperation, AclPermission, AclResourceType, AclRule, PatternType, ResourcePattern,
+};
+use catalog::quota::{QuotaChange, QuotaValue};
 use catalog::{CatalogOptions, MetadataRecord, ResourceType, ShardChange};
 use proptest::prelude::*;
 use protocol::{Str, Uuid};
 use world::disk::{Disk, MemDisk};
 
 use crate::support::*;
+
+fn acl() -> impl Strategy<Value = Acl> {
+    use prop::sample::select;
+    let pattern = (
+        select(AclResourceType::ALL_OF_THEM),
+        select(PatternType::ALL_OF_THEM),
+        select(vec!["a", "ab", "*"]),
+    );
+    let rule =
+        (select(vec!["*", "::1"]), select(AclOperation::ALL_OF_THEM), select(AclPermission::ALL_OF_THEM));
+    (pattern, select(vec!["User:a", "User:*"]), rule).prop_map(
+        |((resource_type, pattern_type, name), principal, (host, operation, permission))| Acl {
+            pattern: ResourcePattern { resource_type, pattern_type, name: Str::from(name) },
+            principal: Str::from(principal),
+            rule: AclRule { host: Str::from(host), operation, permission },
+        },
+    )
+}
 
 fn record() -> impl Strategy<Value = MetadataRecord> {
     let id = (1..12u128).prop_map(Uuid::from_u128);
@@ -41,6 +63,14 @@ fn record() -> impl Strategy<Value = MetadataRecord> {
         1 => (0..3u32, 0..3u64, 0..4u64).prop_map(|(shard, from_version, to_version)| {
             MetadataRecord::TierShard(ShardChange { shard, from_version, to_version, object: Str::from("t") })
         }),
+        1 => (prop::sample::select(vec!["user", "ip"]), prop::option::of(Just("a")), prop::option::of(0..3u8)).prop_map(
+            |(kind, name, value)| MetadataRecord::AlterQuota(QuotaChange {
+                entity: [(Str::from(kind), name.map(Str::from))].into_iter().collect(),
+                values: vec![(Str::from("k"), value.map(|value| QuotaValue(value.into())))],
+            })
+        ),
+        2 => acl().prop_map(MetadataRecord::CreateAcl),
+        1 => acl().prop_map(MetadataRecord::DeleteAcl),
         1 => (name, 0..2i16, -1..3i16)
             .prop_map(|(name, from_level, to_level)| MetadataRecord::FeatureLevel { name, from_level, to_level }),
         1 => prop::sample::select(vec![

@@ -281,6 +281,8 @@ async fn start(
                 data: &plan.data,
                 cluster_id: &cluster_id,
                 node_id: broker.node_id(),
+                allows_everyone: broker.allows_everyone(),
+                has_super_users: !broker.config().super_users().is_empty(),
             },
         )?;
     }

@@ -487,6 +487,16 @@ fn write_topic_metrics(text: &mut MetricsText, broker: &Broker) {
         load(&counters.fetches_expired),
     );
     text.counter(
+        "ottla_authorizations_refused_total",
+        "What clients asked for and may not do; the lines of audit say who and what.",
+        load(&counters.authorizations_refused),
+    );
+    text.counter(
+        "ottla_quota_waits_total",
+        "How often a client that has used more than its quota was made to wait.",
+        load(&counters.quota_waits),
+    );
+    text.counter(
         "ottla_replica_bytes_out_total",
         "Bytes that consumers read here of partitions that other brokers lead.",
         load(&counters.replica_bytes_out),
@@ -601,6 +611,16 @@ fn write_cluster_metrics(text: &mut MetricsText, catalog: &Catalog) {
         "kafka_server_replicamanager_underminisrpartitioncount",
         "Partitions below min.insync.replicas.",
         0,
+    );
+    let (acls, quota_entities) = {
+        let state = catalog.read();
+        (state.acls().len(), state.quotas().len())
+    };
+    text.gauge("ottla_acls", "ACLs of the cluster, at most cluster.acls.max.", acls);
+    text.gauge(
+        "ottla_quota_entities",
+        "Users, clients and addresses with quotas of their own.",
+        quota_entities,
     );
     text.gauge("ottla_metadata_position", "Records of the metadata log applied so far.", position);
     let counters = catalog.counters();

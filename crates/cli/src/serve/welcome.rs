@@ -19,6 +19,28 @@ pub struct Started<'a> {
     pub data: &'a Place,
     pub cluster_id: &'a str,
     pub node_id: i32,
+    /// Whether anybody may do anything with what no ACL names.
+    pub allows_everyone: bool,
+    /// Is there anybody who may do anything, now or once ACLs are made?
+    pub has_super_users: bool,
+}
+
+impl Started<'_> {
+    /// Who may do what, in a line.
+    fn rights(&self) -> &'static str {
+        match (self.allows_everyone, self.has_super_users) {
+            (true, _) => {
+                "everybody may do everything that no ACL is about (allow.everyone.if.no.acl.found=true)"
+            }
+            (false, true) => {
+                "what ACLs allow, and super.users everything (allow.everyone.if.no.acl.found=false)"
+            }
+            (false, false) => {
+                "what ACLs allow; there are no super.users, so nobody can make the first one \
+                 (allow.everyone.if.no.acl.found=false)"
+            }
+        }
+    }
 }
 
 pub fn print(output: Output, started: &Started<'_>) -> Done {
@@ -31,6 +53,7 @@ pub fn print(output: Output, started: &Started<'_>) -> Done {
             "data": started.data.shown(),
             "cluster_id": started.cluster_id,
             "node_id": started.node_id,
+            "allow_everyone_if_no_acl_found": started.allows_everyone,
             "pid": std::process::id(),
         }));
     }
@@ -54,6 +77,7 @@ fn text(started: &Started<'_>, colour: bool) -> String {
     }
     line("admin", format!("http://{0}/metrics, http://{0}/health/ready", started.admin));
     line("data", started.data.shown());
+    line("rights", started.rights().to_owned());
     line("cluster", format!("{}, broker {}", started.cluster_id, started.node_id));
     // The verbs speak plain TCP.
     let plain = |endpoint: &&Endpoint| endpoint.security_protocol == SecurityProtocol::Plaintext.code();

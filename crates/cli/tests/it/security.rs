@@ -81,7 +81,7 @@ fn connect(address: &str) -> TcpStream {
 fn clients_prove_who_they_are_and_passwords_stay_secret() {
     let home = tempfile::tempdir().unwrap();
     let properties = "listeners=SASL_PLAINTEXT://127.0.0.1:0\nsasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256\n\
-        connection.failed.authentication.delay.ms=1\n\
+        connection.failed.authentication.delay.ms=1\nsuper.users=User:alice\n\
         listener.name.sasl_plaintext.plain.sasl.jaas.config=\
         org.apache.kafka.common.security.plain.PlainLoginModule required user_alice=\"wonder-secret\";\n";
     let user = "SCRAM-SHA-256=[name=admin,password=first-secret]";

@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use server::Limits;
+use world::clock::Clock;
 
 use crate::script::*;
 
@@ -92,4 +93,25 @@ async fn large_answers_arrive_whole() {
     peer.send(&request(METADATA, 1, &body)).await;
     assert_eq!(peer.answer().await, (1, 50_000_000));
     until(|| server.answer_memory().used() == 0).await;
+}
+
+/// ```text
+///   sent      M1 P2 P3
+///   answered  M1 ······ P2 P3     its client has used more than its quota
+/// ```
+#[tokio::test]
+async fn a_muted_connection_is_answered_and_then_not_heard_for_a_while() {
+    for api in [METADATA, PRODUCE] {
+        let (server, script) = serve(Limits::default()).await;
+        let mut peer = Peer::connect(&server).await;
+        let mut wire = request(api, 1, &[MUTE]);
+        wire.extend(request(PRODUCE, 2, &[NOW]));
+        wire.extend(request(PRODUCE, 3, &[NOW]));
+        peer.send(&wire).await;
+        for correlation in 1..=3 {
+            assert_eq!(peer.answer().await, (correlation, 0));
+        }
+        let muted_until = *script.muted_until.lock().unwrap();
+        assert!(script.clock.monotonic() >= muted_until, "it was heard before its time");
+    }
 }

@@ -1,7 +1,7 @@
 //! A broker that does what the request says, so that a test is in command of every answer.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use broker::{CloseReason, Connection, Handling, Outcome};
@@ -11,6 +11,7 @@ use server::{BoundListener, Dispatch, Limits, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use world::clock::{Clock, RealClock};
 use world::net::Net;
 
 pub const PRODUCE: i16 = 0;
@@ -26,6 +27,9 @@ pub const CLOSE: u8 = 4;
 /// Followed by a u32: that many bytes of answer.
 pub const LARGE: u8 = 5;
 
+/// Answered at once, and nothing more is heard of the connection for a tenth of a second.
+pub const MUTE: u8 = 6;
+
 /// What the server holds of it.
 pub struct Shared(pub Arc<Script>);
 
@@ -35,6 +39,9 @@ pub struct Script {
     pub handled: AtomicUsize,
     pub started: Arc<AtomicUsize>,
     pub dropped_waits: Arc<AtomicUsize>,
+    pub clock: Arc<RealClock>,
+    /// Until when the last connection was muted.
+    pub muted_until: Mutex<Duration>,
 }
 
 impl Default for Script {
@@ -45,6 +52,8 @@ impl Default for Script {
             handled: AtomicUsize::new(0),
             started: Arc::default(),
             dropped_waits: Arc::default(),
+            clock: Arc::new(RealClock::new()),
+            muted_until: Mutex::default(),
         }
     }
 }
@@ -58,8 +67,13 @@ impl Drop for CountDrop {
 }
 
 impl Dispatch for Shared {
-    fn handle(&self, _: &Arc<Connection>, frame: Bytes) -> Handling {
+    fn handle(&self, connection: &Arc<Connection>, frame: Bytes) -> Handling {
         self.0.handled.fetch_add(1, Ordering::SeqCst);
+        if frame.get(8) == Some(&MUTE) {
+            let until = self.0.clock.monotonic() + Duration::from_millis(100);
+            connection.mute_until(until);
+            *self.0.muted_until.lock().unwrap() = until;
+        }
         let api_key = i16::from_be_bytes([frame[0], frame[1]]);
         let mut committed = self.0.commit.subscribe();
         let started = self.0.started.clone();
@@ -103,15 +117,7 @@ impl Dispatch for Shared {
 pub async fn serve(limits: Limits) -> (Arc<Server>, Arc<Script>) {
     let script = Arc::new(Script::default());
     let listener = BoundListener::bind(&Net::tcp(), "PLAINTEXT", "127.0.0.1:0", false).await.unwrap();
-    (
-        Server::start(
-            vec![listener],
-            Shared(script.clone()),
-            limits,
-            Arc::new(world::clock::RealClock::new()),
-        ),
-        script,
-    )
+    (Server::start(vec![listener], Shared(script.clone()), limits, script.clock.clone()), script)
 }
 
 pub fn request(api_key: i16, correlation: i32, body: &[u8]) -> Vec<u8> {
