@@ -2,13 +2,16 @@
 //!
 //! `ottla.version` is the level of the cluster (`catalog::level`, R18). `metadata.version` tells tools which release of Kafka we
 //! resemble; it is what it is, since nothing of ours is stored as Kafka's metadata (`docs/decisions/feature-levels.md`).
-//! `transaction.version`, `group.version` and `share.version` are absent, which clients read as level 0: no KIP-890 transactions,
-//! no KIP-848 groups, no share groups until they exist.
+//! `group.version` 1 says that there are groups of KIP-848. `transaction.version` and `share.version` are absent, which clients read
+//! as level 0: no KIP-890 transactions, no share groups until they exist.
 
 use catalog::{Levels, OTTLA_VERSION, State};
 
 /// 4.3-IV0, the newest of the 4.4 line that is not in test.
 const METADATA_VERSION: Feature = Feature { name: "metadata.version", lowest: 30, highest: 30 };
+
+/// Consumer groups of the new protocol (KIP-848). They need no record of the metadata log, so nothing has to be raised for them.
+const GROUP_VERSION: Feature = Feature { name: "group.version", lowest: 0, highest: 1 };
 
 /// A name and the levels that this broker knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +31,7 @@ impl Feature {
     }
 }
 
-pub(crate) fn supported(known: Levels) -> [Feature; 2] {
+pub(crate) fn supported(known: Levels) -> [Feature; 3] {
     let Levels { lowest, highest } = known;
-    [METADATA_VERSION, Feature { name: OTTLA_VERSION, lowest, highest }]
+    [METADATA_VERSION, GROUP_VERSION, Feature { name: OTTLA_VERSION, lowest, highest }]
 }

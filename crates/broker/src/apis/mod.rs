@@ -14,6 +14,8 @@ mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
 pub(crate) mod api_versions;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -119,6 +121,12 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::DescribeCluster, 0..=2, |context, body| sequential(context, body, describe_cluster::handle)),
     api(ApiKey::DescribeProducers, 0..=0, |context, body| {
         sequential(context, body, describe_producers::handle)
+    }),
+    api(ApiKey::ConsumerGroupHeartbeat, 0..=1, |context, body| {
+        sequential(context, body, consumer_group_heartbeat::handle)
+    }),
+    api(ApiKey::ConsumerGroupDescribe, 0..=1, |context, body| {
+        sequential(context, body, consumer_group_describe::handle)
     }),
     api(ApiKey::ListConfigResources, 0..=1, |context, body| {
         sequential(context, body, list_config_resources::handle)

@@ -11,6 +11,8 @@
 //! ```
 
 mod admin;
+mod catalog_view;
+mod consumer;
 mod event;
 mod group;
 mod member;
@@ -40,6 +42,10 @@ use world::clock::SharedClock;
 use world::rng::Rng;
 use world::task::{self, JoinHandle};
 
+pub(crate) use consumer::{
+    ConsumerHeartbeatAnswer, ConsumerHeartbeatRequest, DescribedConsumer, DescribedTopic, JOINING_EPOCH,
+    LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Partitions, Refusal,
+};
 pub(crate) use event::*;
 pub(crate) use member::OfferedProtocol;
 
@@ -48,6 +54,7 @@ use crate::configs::Configs;
 use crate::freshness::Freshness;
 use crate::internal_topics;
 use crate::topics::Topics;
+use catalog_view::{OwnCatalog, SharedView};
 use partition_runtime::PartitionRuntime;
 use settings::GroupSettings;
 
@@ -120,7 +127,9 @@ impl Groups {
     /// Starts to load what is there. Groups answer COORDINATOR_LOAD_IN_PROGRESS until their partition is read.
     pub async fn start(options: GroupsOptions) -> Result<Arc<Groups>, StartError> {
         let config = options.configs.started_with().clone();
-        let settings = Arc::new(GroupSettings::of(&config));
+        let view = OwnCatalog { catalog: options.catalog.clone(), configs: options.configs.clone() };
+        let catalog = SharedView(Arc::new(view));
+        let settings = Arc::new(GroupSettings { catalog, ..GroupSettings::of(&config) });
         let groups = Arc::new(Groups {
             options,
             coordinator: RwLock::default(),
@@ -379,7 +388,8 @@ impl Groups {
         let config = self.config();
         let mut known = self.settings.lock();
         if !Arc::ptr_eq(&known.0, &config) {
-            *known = (config.clone(), Arc::new(GroupSettings::of(&config)));
+            let catalog = known.1.catalog.clone();
+            *known = (config.clone(), Arc::new(GroupSettings { catalog, ..GroupSettings::of(&config) }));
         }
         known.1.clone()
     }
