@@ -4,8 +4,6 @@
 //!
 //! v0 · v1 subscriptions by regular expression, and members make their ids themselves (KIP-1082).
 
-use std::collections::BTreeSet;
-
 use protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
 use protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use protocol::{ErrorCode, Str, Uuid};
@@ -102,7 +100,7 @@ async fn heartbeat(
     let owned = |topics: Vec<protocol::messages::consumer_group_heartbeat_request::TopicPartitions>| {
         let mut owned = groups::Partitions::new();
         for topic in topics.into_iter().filter(|topic| !topic.partitions.is_empty()) {
-            owned.entry(topic.topic_id).or_insert_with(BTreeSet::new).extend(topic.partitions);
+            owned.entry(topic.topic_id).or_default().extend(topic.partitions);
         }
         owned
     };

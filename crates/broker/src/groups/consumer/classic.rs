@@ -7,9 +7,10 @@ use bytes::Bytes;
 use protocol::{ErrorCode, Str};
 
 use super::assignment::Partitions;
+use super::checks::{Asking, check_holder, check_room, known_member};
 use super::entry::Entry;
 use super::group::ConsumerGroup;
-use super::heartbeat::{Asking, Work, check_holder, check_room, known_member};
+use super::heartbeat::Work;
 use super::member::{Classic, JOINING_EPOCH, Member, MemberState, Profile, Progress};
 use super::{Refusal, embedded};
 use crate::groups::event::{

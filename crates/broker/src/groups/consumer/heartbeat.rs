@@ -11,19 +11,17 @@ use std::sync::Arc;
 use protocol::{ErrorCode, Str, Uuid};
 
 use super::assignment::{self, Partitions};
-use super::assignor::{Assignor, Spec, Subscriber};
+use super::checks::{self, Asking};
 use super::entry::Entry;
 use super::event::{ConsumerHeartbeatAnswer, ConsumerHeartbeatRequest, Refusal};
-use super::group::{Change, ConsumerGroup, Epoch, TargetEpoch};
+use super::group::{Change, Epoch, TargetEpoch};
 use super::member::{
     JOINING_EPOCH, LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Member, MemberState, Profile, Progress,
 };
 use super::reconcile::Reconciliation;
-use super::{pattern, records};
-use crate::groups::catalog_view::CatalogView;
+use super::{pattern, records, target};
 use crate::groups::event::{Answer, Effects, GroupRecord, Now, ReplyId, Token};
 use crate::groups::group::Group;
-use crate::groups::settings::GroupSettings;
 use crate::groups::shard::{AfterWrite, Shard};
 use crate::groups::timers::{Alarm, ConsumerAlarm, TimerKey};
 
@@ -55,12 +53,6 @@ impl Work {
         entry.apply(&change);
         self.changes.push(change);
     }
-}
-
-/// Who asks: a member under the id it will have, as it is before it says anything new.
-pub struct Asking {
-    pub id: Str,
-    pub before: Member,
 }
 
 impl Shard {
@@ -117,7 +109,7 @@ impl Shard {
         let settings = self.settings.clone();
         let is_joining = request.epoch == JOINING_EPOCH;
         // Everything that can be refused is refused before anything is changed.
-        check_size(request, &settings)?;
+        checks::check_size(request, &settings)?;
         if let Some(pattern) = request.pattern.as_ref().filter(|pattern| !pattern.is_empty()) {
             pattern::compile(pattern)?;
         }
@@ -128,13 +120,13 @@ impl Shard {
             }
             self.open_consumer_group(group_id, entry, &mut work, now, effects)?;
         }
-        check_room(entry.group().expect("is open"), &request.member_id, &settings)?;
+        checks::check_room(entry.group().expect("is open"), &request.member_id, &settings)?;
         self.mend(group_id, entry, &mut work);
         let group = entry.group().expect("is open");
         let asking = match &request.instance_id {
-            None => dynamic_member(group_id, group, request)?,
+            None => checks::dynamic_member(group_id, group, request)?,
             Some(instance_id) => {
-                let holder = static_holder(group_id, group, request, instance_id)?;
+                let holder = checks::static_holder(group_id, group, request, instance_id)?;
                 self.static_member(group_id, entry, request, holder, &mut work)
             }
         };
@@ -230,7 +222,7 @@ impl Shard {
         work: &mut Work,
     ) -> Asking {
         let group = entry.group().expect("is open");
-        let Some(holder) = holder else { return known_or_new(group, &request.member_id) };
+        let Some(holder) = holder else { return checks::known_or_new(group, &request.member_id) };
         let mut member = Member::clone(group.member(&holder).expect("holds the instance id"));
         let is_rejoining = request.epoch == JOINING_EPOCH && member.is_away();
         if holder == request.member_id && !is_rejoining {
@@ -310,9 +302,9 @@ impl Shard {
             return;
         }
         let is_assigned = group.stored.target_epoch.epoch == group.stored.epoch.epoch;
-        let must = must || group.compared_with.is_none() && is_assigned && !is_whole(group, &**view);
+        let must = must || group.compared_with.is_none() && is_assigned && !target::is_whole(group, &**view);
         group.compared_with = Some(version);
-        let metadata_hash = metadata_hash(group, &**view);
+        let metadata_hash = target::metadata_hash(group, &**view);
         let Epoch { epoch, metadata_hash: earlier } = group.stored.epoch;
         if must || metadata_hash != earlier {
             work.put(entry, Change::Epoch(Some(Epoch { epoch: epoch + 1, metadata_hash })));
@@ -332,7 +324,7 @@ impl Shard {
             return;
         }
         let assignor = group.stored.preferred_assignor().unwrap_or(self.settings.consumer_assignor);
-        for (member, partitions) in assign(group, assignor, &**view) {
+        for (member, partitions) in target::assign(group, assignor, &**view) {
             work.put(entry, Change::Target { member, partitions: Some(Arc::new(partitions)) });
         }
         work.put(entry, Change::TargetEpoch(Some(TargetEpoch { epoch, at_ms: now.wall_ms })));
@@ -406,10 +398,10 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let Some(group) = entry.group() else { return Err(Refusal::no_group(group_id)) };
         let (id, member) = match &request.instance_id {
-            None => known_member(group_id, group, &request.member_id)?,
+            None => checks::known_member(group_id, group, &request.member_id)?,
             Some(instance_id) => {
-                let holder = check_holder(group_id, group, &request.member_id, instance_id)?;
-                known_member(group_id, group, &holder)?
+                let holder = checks::check_holder(group_id, group, &request.member_id, instance_id)?;
+                checks::known_member(group_id, group, &holder)?
             }
         };
         let answer = ConsumerHeartbeatAnswer {
@@ -486,7 +478,7 @@ impl Shard {
         });
         if is_meant {
             tracing::debug!(group = %group_id, member = %id, ?kind, "a member did not come in time");
-            self.fence_consumers(&group_id, &mut entry, &[id.clone()], None, now, effects);
+            self.fence_consumers(&group_id, &mut entry, std::slice::from_ref(id), None, now, effects);
         }
         self.keep_entry(group_id, entry);
     }
@@ -585,141 +577,6 @@ impl Shard {
     }
 }
 
-/// A member as it says it is may not weigh more than one of a classic group.
-fn check_size(request: &ConsumerHeartbeatRequest, settings: &GroupSettings) -> Result<(), Refusal> {
-    let names = request.topics.iter().flatten();
-    let short = [&request.instance_id, &request.rack_id].into_iter().flatten();
-    let size_bytes: usize = names.chain(short).map(|text| text.len()).sum();
-    match size_bytes + request.member_id.len() <= settings.member_metadata_bytes_max {
-        true => Ok(()),
-        false => Err(Refusal::new(ErrorCode::InvalidRequest, "The member says too much about itself.")),
-    }
-}
-
-pub(super) fn check_room(
-    group: &ConsumerGroup,
-    member_id: &str,
-    settings: &GroupSettings,
-) -> Result<(), Refusal> {
-    let size_max = settings.consumer_group_size_max;
-    if group.stored.members.len() < size_max || group.member(member_id).is_some() {
-        return Ok(());
-    }
-    let message = format!("The consumer group has reached its maximum capacity of {size_max} members.");
-    Err(Refusal::new(ErrorCode::GroupMaxSizeReached, message))
-}
-
-fn known_or_new(group: &ConsumerGroup, member_id: &Str) -> Asking {
-    match group.stored.members.get_key_value(member_id) {
-        Some((id, member)) => Asking { id: id.clone(), before: Member::clone(member) },
-        None => Asking { id: member_id.detached(), before: Member::default() },
-    }
-}
-
-pub(super) fn known_member(
-    group_id: &str,
-    group: &ConsumerGroup,
-    member_id: &str,
-) -> Result<(Str, Arc<Member>), Refusal> {
-    let known = group.stored.members.get_key_value(member_id);
-    known
-        .map(|(id, member)| (id.clone(), member.clone()))
-        .ok_or_else(|| Refusal::no_member(group_id, member_id))
-}
-
-fn dynamic_member(
-    group_id: &str,
-    group: &ConsumerGroup,
-    request: &ConsumerHeartbeatRequest,
-) -> Result<Asking, Refusal> {
-    if request.epoch != JOINING_EPOCH {
-        let (_, member) = known_member(group_id, group, &request.member_id)?;
-        check_epoch(&member.progress, request)?;
-    }
-    let asking = known_or_new(group, &request.member_id);
-    check_state(&asking.before.progress, request)?;
-    Ok(asking)
-}
-
-/// Who holds the instance id, if the one that asks may go on as it or take its place.
-fn static_holder(
-    group_id: &str,
-    group: &ConsumerGroup,
-    request: &ConsumerHeartbeatRequest,
-    instance_id: &Str,
-) -> Result<Option<Str>, Refusal> {
-    if request.epoch != JOINING_EPOCH {
-        let holder = check_holder(group_id, group, &request.member_id, instance_id)?;
-        let progress = &group.member(&holder).expect("holds the instance id").progress;
-        check_epoch(progress, request)?;
-        check_state(progress, request)?;
-        return Ok(Some(holder));
-    }
-    let Some(holder) = group.static_member(instance_id) else { return Ok(None) };
-    let member = group.member(holder).expect("holds the instance id");
-    if holder != &request.member_id && !member.is_classic() && !member.is_away() {
-        let message = format!(
-            "Static member {} with instance id {instance_id} cannot join the group because the instance id is owned by {holder} member.",
-            request.member_id
-        );
-        return Err(Refusal::new(ErrorCode::UnreleasedInstanceId, message));
-    }
-    check_state(&member.progress, request)?;
-    Ok(Some(holder.clone()))
-}
-
-pub(super) fn check_holder(
-    group_id: &str,
-    group: &ConsumerGroup,
-    member_id: &str,
-    instance_id: &Str,
-) -> Result<Str, Refusal> {
-    match group.static_member(instance_id) {
-        None => Err(Refusal::new(
-            ErrorCode::UnknownMemberId,
-            format!("Instance id {instance_id} is not in group {group_id}."),
-        )),
-        Some(holder) if holder != member_id => {
-            let message = format!(
-                "Static member {member_id} with instance id {instance_id} was fenced by member {holder}."
-            );
-            Err(Refusal::new(ErrorCode::FencedInstanceId, message))
-        }
-        Some(holder) => Ok(holder.clone()),
-    }
-}
-
-/// A member may be one epoch behind when its answer was lost, if it has nothing beside what it was given.
-fn check_epoch(progress: &Progress, request: &ConsumerHeartbeatRequest) -> Result<(), Refusal> {
-    let (received, known) = (request.epoch, progress.epoch);
-    let fence = |what: &str| {
-        let message = format!(
-            "The consumer group member has a {what} member epoch ({received}) than the one known by the group coordinator \
-             ({known}). The member must abandon all its partitions and rejoin."
-        );
-        Err(Refusal::new(ErrorCode::FencedMemberEpoch, message))
-    };
-    let may_be_behind = received == progress.previous_epoch
-        && assignment::is_subset(request.owned.as_ref(), &progress.assigned);
-    match received.cmp(&known) {
-        std::cmp::Ordering::Greater => fence("greater"),
-        std::cmp::Ordering::Less if !may_be_behind => fence("smaller"),
-        _ => Ok(()),
-    }
-}
-
-/// A state that a newer release wrote is left by joining anew, without anything.
-fn check_state(progress: &Progress, request: &ConsumerHeartbeatRequest) -> Result<(), Refusal> {
-    match progress.state == MemberState::Unknown && !request.owned.as_ref().is_some_and(Partitions::is_empty)
-    {
-        false => Ok(()),
-        true => Err(Refusal::new(
-            ErrorCode::FencedMemberEpoch,
-            "The consumer group member is in an unknown state. The member must abandon all its partitions and rejoin.",
-        )),
-    }
-}
-
 fn updated_profile(before: &Profile, request: &ConsumerHeartbeatRequest) -> Profile {
     let newer = |said: &Option<Str>, before: &Option<Str>| match said {
         Some(said) if before.as_ref() == Some(said) => before.clone(),
@@ -757,71 +614,6 @@ fn drop_unused_pattern(entry: &mut Entry, pattern: Str, work: &mut Work) {
     if group.pattern_users(&pattern) == 0 && group.stored.patterns.contains_key(&pattern) {
         work.put(entry, Change::Pattern { pattern, matches: None });
     }
-}
-
-/// Of the topics that a group subscribes to and that exist, with their numbers of partitions. 0: none.
-fn metadata_hash(group: &ConsumerGroup, view: &dyn CatalogView) -> i64 {
-    let topics: BTreeMap<Uuid, i32> = group
-        .subscribed_topics()
-        .into_iter()
-        .filter_map(|name| view.topic(name))
-        .map(|topic| (topic.id, topic.partition_count))
-        .collect();
-    if topics.is_empty() {
-        return 0;
-    }
-    // FNV-1a. Only compared with what we wrote ourselves: after a broker of Kafka there is one rebalance more.
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for (id, partition_count) in topics {
-        for byte in id.0.into_iter().chain(partition_count.to_be_bytes()) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    hash as i64
-}
-
-/// Every partition of the topics that members subscribe to is one member's to have.
-fn is_whole(group: &ConsumerGroup, view: &dyn CatalogView) -> bool {
-    let mut given: BTreeSet<(Uuid, i32)> = BTreeSet::new();
-    for (topic, partitions) in group.stored.targets.values().flat_map(|target| target.iter()) {
-        if !partitions.iter().all(|partition| given.insert((*topic, *partition))) {
-            return false;
-        }
-    }
-    let topics = group.subscribed_topics().into_iter().filter_map(|name| view.topic(name));
-    let all: usize = topics.map(|topic| topic.partition_count as usize).sum();
-    given.len() == all
-}
-
-/// The targets that change.
-fn assign(group: &ConsumerGroup, assignor: Assignor, view: &dyn CatalogView) -> Vec<(Str, Partitions)> {
-    let mut partition_counts = BTreeMap::new();
-    // Members mostly subscribe to the same.
-    let mut known: BTreeMap<(&BTreeSet<Str>, &Option<Str>), Arc<BTreeSet<Uuid>>> = BTreeMap::new();
-    let subscribers = group.stored.members.iter().map(|(id, member)| {
-        let profile = &member.profile;
-        let topics = known.entry((&profile.topics, &profile.pattern)).or_insert_with(|| {
-            let topics = group.topics_of(profile).filter_map(|name| view.topic(name));
-            let ids = topics.map(|topic| {
-                partition_counts.insert(topic.id, topic.partition_count);
-                topic.id
-            });
-            Arc::new(ids.collect())
-        });
-        Subscriber {
-            member_id: id.clone(),
-            instance_id: profile.instance_id.clone(),
-            topics: topics.clone(),
-            earlier: group.stored.target(id),
-        }
-    });
-    let subscribers: Vec<Subscriber> = subscribers.collect();
-    let spec = Spec { subscribers, partition_counts };
-    let targets = spec.subscribers.iter().map(|one| one.member_id.clone()).zip(assignor.assign(&spec));
-    let has_changed = |(id, target): &(Str, Partitions)| {
-        group.stored.targets.get(id).is_none_or(|earlier| **earlier != *target)
-    };
-    targets.filter(has_changed).collect()
 }
 
 pub(super) fn ms(timeout_ms: i32) -> u64 {

@@ -1,7 +1,8 @@
 //! Consumer groups of the new protocol (KIP-848): the broker assigns, and members learn in their heartbeats what to give up
 //! and what to take.
 //!
-//! `heartbeat.rs` has the one request that members send (start there); `group.rs` what the records of a group say;
+//! `heartbeat.rs` has the one request that members send (start there), `checks.rs` what is refused in it, `target.rs` when and how
+//! all of it is assigned anew; `group.rs` what the records of a group say;
 //! `reconcile.rs` the way of one member to its assignment; `assignor/` who should get what; `pattern.rs` subscriptions by
 //! regular expression. `migration.rs` turns classic groups into these and back, `classic.rs` lets members of both kinds live in
 //! one group meanwhile. `entry.rs` keeps what is changed and what is in the log apart.
@@ -12,6 +13,7 @@
 
 mod assignment;
 mod assignor;
+mod checks;
 mod classic;
 mod describe;
 mod embedded;
@@ -25,6 +27,7 @@ mod pattern;
 mod reconcile;
 mod records;
 mod replay;
+mod target;
 
 pub use assignment::Partitions;
 pub use assignor::{ASSIGNORS, Assignor};
