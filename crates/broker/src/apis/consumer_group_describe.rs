@@ -10,6 +10,7 @@ use protocol::messages::consumer_group_describe_response::{
 use protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse};
 use protocol::{ErrorCode, Str};
 
+use super::consumer_group_heartbeat;
 use crate::authorized_operations;
 use crate::groups::{DescribedConsumer, DescribedTopic};
 use crate::request::RequestContext;
@@ -39,6 +40,9 @@ fn describe(context: &RequestContext, group_id: Str) -> DescribedGroup {
         group_id,
         ..DescribedGroup::default()
     };
+    if !consumer_group_heartbeat::is_enabled(context) {
+        return refused(ErrorCode::UnsupportedVersion, None, group_id);
+    }
     if group_id.is_empty() {
         return refused(ErrorCode::InvalidGroupId, None, group_id);
     }

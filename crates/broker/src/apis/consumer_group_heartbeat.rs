@@ -14,6 +14,7 @@ use crate::groups::{
 use crate::request::RequestContext;
 
 const OWN_MEMBER_ID_FROM: i16 = 1;
+const CONSUMER_PROTOCOL: &str = "consumer";
 
 pub(crate) async fn handle(
     context: RequestContext,
@@ -37,7 +38,19 @@ pub(crate) async fn handle(
     }
 }
 
+/// `group.coordinator.rebalance.protocols`
+pub(super) fn is_enabled(context: &RequestContext) -> bool {
+    let protocols = context.broker.config().group_coordinator_rebalance_protocols();
+    protocols.iter().any(|protocol| protocol.eq_ignore_ascii_case(CONSUMER_PROTOCOL))
+}
+
 fn check(context: &RequestContext, request: &ConsumerGroupHeartbeatRequest) -> Result<(), Refusal> {
+    if !is_enabled(context) {
+        return Err(Refusal::new(
+            ErrorCode::UnsupportedVersion,
+            "The consumer rebalance protocol is disabled.",
+        ));
+    }
     let refuse = |why: &str| Err(Refusal::new(ErrorCode::InvalidRequest, why));
     let epoch = request.member_epoch;
     let needs_member_id =

@@ -223,6 +223,19 @@ fn configs_of_a_group_hold_for_it() {
 }
 
 #[test]
+fn the_protocol_can_be_switched_off() {
+    story(|| async {
+        let house = House::with(&[("group.coordinator.rebalance.protocols", "classic")]).await;
+        open(&house).await;
+        let response = ask(&house, joining(&["clicks"])).await;
+        assert_eq!(code(response.error_code), ErrorCode::UnsupportedVersion);
+        let describe = ConsumerGroupDescribeRequest { group_ids: vec!["g".into()], ..Default::default() };
+        let described = house.ask(1, describe).await.groups;
+        assert_eq!(code(described[0].error_code), ErrorCode::UnsupportedVersion);
+    });
+}
+
+#[test]
 fn requests_that_make_no_sense_are_refused() {
     story(|| async {
         let house = House::with(SMALL).await;

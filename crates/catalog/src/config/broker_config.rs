@@ -325,6 +325,7 @@ accessors! {
     group_consumer_assignors: "group.consumer.assignors" items,
     group_consumer_migration_policy: "group.consumer.migration.policy" words,
     group_consumer_regex_refresh_interval_ms: "group.consumer.regex.refresh.interval.ms" int,
+    group_coordinator_rebalance_protocols: "group.coordinator.rebalance.protocols" items,
     group_member_metadata_max_bytes: "group.member.metadata.max.bytes" int,
     socket_request_max_bytes: "socket.request.max.bytes" int,
     queued_max_request_bytes: "queued.max.request.bytes" long,
