@@ -18,6 +18,7 @@ use crate::features;
 use crate::request::{Handling, RequestContext};
 
 const CLIENT_SOFTWARE_SINCE: i16 = 3;
+const LEVEL_0_SINCE: i16 = 4;
 const CLIENT_SOFTWARE_LEN_MAX: usize = 255;
 
 pub(super) async fn handle(context: RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse {
@@ -38,7 +39,11 @@ pub(super) async fn handle(context: RequestContext, request: ApiVersionsRequest)
     for feature in features::supported(context.broker.catalog.levels()) {
         response.supported_features.push(SupportedFeatureKey {
             name: Str::from_static(feature.name),
-            min_version: feature.lowest,
+            // KIP-1022: older clients take a lowest level of 0 for nonsense.
+            min_version: match context.api_version >= LEVEL_0_SINCE {
+                true => feature.lowest,
+                false => feature.lowest.max(1),
+            },
             max_version: feature.highest,
         });
         let level = feature.level(&state);

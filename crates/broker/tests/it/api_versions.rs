@@ -73,6 +73,8 @@ fn the_table_is_kafkas_and_explicit() {
         "UpdateFeatures 0-2",
         "DescribeCluster 0-2",
         "DescribeProducers 0-0",
+        "ConsumerGroupHeartbeat 0-1",
+        "ConsumerGroupDescribe 0-1",
         "ListConfigResources 0-1",
         "DescribeTopicPartitions 0-0",
     ];
