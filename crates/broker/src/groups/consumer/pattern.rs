@@ -31,15 +31,38 @@ pub fn compile(pattern: &str) -> Result<Regex, Refusal> {
         return Err(Refusal::new(ErrorCode::InvalidRegularExpression, message));
     }
     // By itself first: of two halves of a group (`a)|(b`) the wrapping would make one.
+    let plain = without_quotes(pattern);
     let build = |text: &str| {
         RegexBuilder::new(text).size_limit(COMPILED_BYTES_MAX).dfa_size_limit(COMPILED_BYTES_MAX).build()
     };
-    build(pattern).map_err(|error| refuse(first_line(&error.to_string())))?;
-    build(&format!(r"\A(?:{pattern})\z")).map_err(|error| refuse(first_line(&error.to_string())))
+    build(&plain).map_err(|error| refuse(reason_of(&error.to_string())))?;
+    build(&format!(r"\A(?:{plain})\z")).map_err(|error| refuse(reason_of(&error.to_string())))
+}
+
+/// RE2 takes what stands between `\Q` and `\E` as it is; the crate does not know that.
+fn without_quotes(pattern: &str) -> String {
+    let mut plain = String::with_capacity(pattern.len());
+    let mut rest = pattern;
+    while let Some(place) = rest.find('\\') {
+        let (before, escape) = rest.split_at(place);
+        plain.push_str(before);
+        if let Some(quoted) = escape.strip_prefix(r"\Q") {
+            let (quoted, behind) = quoted.split_once(r"\E").unwrap_or((quoted, ""));
+            plain.push_str(&regex::escape(quoted));
+            rest = behind;
+        } else {
+            // A backslash and what it escapes, which may be another backslash.
+            let end = escape.char_indices().nth(2).map_or(escape.len(), |(end, _)| end);
+            plain.push_str(&escape[..end]);
+            rest = &escape[end..];
+        }
+    }
+    plain.push_str(rest);
+    plain
 }
 
 /// The last line of an error of the crate says what is wrong; those before show where.
-fn first_line(error: &str) -> String {
+fn reason_of(error: &str) -> String {
     error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
@@ -85,4 +108,25 @@ pub fn refresh(
         group.patterns_looked_up = Some((version, now.wall_ms));
     }
     has_changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_those_of_re2_and_match_whole_names() {
+        let matches = |pattern: &str, name: &str| compile(pattern).unwrap().is_match(name);
+        assert!(
+            matches("clicks", "clicks") && !matches("clicks", "clicks-eu") && !matches("clicks", "my-clicks")
+        );
+        assert!(matches("a|b.*", "bcd") && matches("(?i)CLICKS", "clicks") && matches("[[:alpha:]]+", "abc"));
+        assert!(matches(r"\Qa.b\E.*", "a.b-c") && !matches(r"\Qa.b\E.*", "axb"));
+        assert!(matches(r"\Qa+", "a+") && matches(r"a\.b", "a.b"));
+        assert!(matches("", "") && !matches("", "a"));
+        for bad in ["(", "*", "[", "(?=a)", r"(a)\1", "a{1,2000}{1,2000}", r"a\"] {
+            let refusal = compile(bad).unwrap_err();
+            assert_eq!(refusal.error, ErrorCode::InvalidRegularExpression, "{bad}");
+        }
+    }
 }
