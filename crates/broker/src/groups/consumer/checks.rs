@@ -84,6 +84,12 @@ pub fn static_holder(
     }
     let Some(holder) = group.static_member(instance_id) else { return Ok(None) };
     let member = group.member(holder).expect("holds the instance id");
+    if holder != &request.member_id && group.member(&request.member_id).is_some() {
+        // It would have what two had, and nobody what it had.
+        let message =
+            format!("Member {} is in the group already, under another instance id.", request.member_id);
+        return Err(Refusal::new(ErrorCode::FencedInstanceId, message));
+    }
     if holder != &request.member_id && !member.is_classic() && !member.is_away() {
         let message = format!(
             "Static member {} with instance id {instance_id} cannot join the group because the instance id is owned by {holder} member.",

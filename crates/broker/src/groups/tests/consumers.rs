@@ -349,6 +349,8 @@ fn a_static_member_comes_back_to_what_it_had() {
     // Somebody else under its instance id while it is there.
     let mut second = Client::of_instance("c", "i", &["clicks"]);
     assert_eq!(refused(&mut world, &second), ErrorCode::UnreleasedInstanceId);
+    let both = Client { epoch: 0, owned: Partitions::new(), instance_id: Some("i".into()), ..other.clone() };
+    assert_eq!(refused(&mut world, &both), ErrorCode::FencedInstanceId);
     assert_eq!(leave(&mut world, &first, LEAVING_FOR_A_WHILE_EPOCH), ErrorCode::None);
     // Nothing moves while it is away.
     world.pass_ms(5_000);
