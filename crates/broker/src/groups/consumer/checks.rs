@@ -27,6 +27,20 @@ pub fn check_size(request: &ConsumerHeartbeatRequest, settings: &GroupSettings) 
     }
 }
 
+/// Whether this member may say something. Who holds its instance id, if it may go on as that one or take its place.
+pub fn check_member(
+    group_id: &str,
+    group: &ConsumerGroup,
+    request: &ConsumerHeartbeatRequest,
+    settings: &GroupSettings,
+) -> Result<Option<Str>, Refusal> {
+    check_room(group, &request.member_id, settings)?;
+    match &request.instance_id {
+        None => check_dynamic(group_id, group, request).map(|()| None),
+        Some(instance_id) => static_holder(group_id, group, request, instance_id),
+    }
+}
+
 pub fn check_room(group: &ConsumerGroup, member_id: &str, settings: &GroupSettings) -> Result<(), Refusal> {
     let size_max = settings.consumer_group_size_max;
     if group.stored.members.len() < size_max || group.member(member_id).is_some() {
@@ -54,22 +68,20 @@ pub fn known_member(
         .ok_or_else(|| Refusal::no_member(group_id, member_id))
 }
 
-pub fn dynamic_member(
+fn check_dynamic(
     group_id: &str,
     group: &ConsumerGroup,
     request: &ConsumerHeartbeatRequest,
-) -> Result<Asking, Refusal> {
+) -> Result<(), Refusal> {
     if request.epoch != JOINING_EPOCH {
         let (_, member) = known_member(group_id, group, &request.member_id)?;
         check_epoch(&member.progress, request)?;
     }
-    let asking = known_or_new(group, &request.member_id);
-    check_state(&asking.before.progress, request)?;
-    Ok(asking)
+    group.member(&request.member_id).map_or(Ok(()), |member| check_state(&member.progress, request))
 }
 
 /// Who holds the instance id, if the one that asks may go on as it or take its place.
-pub fn static_holder(
+fn static_holder(
     group_id: &str,
     group: &ConsumerGroup,
     request: &ConsumerHeartbeatRequest,

@@ -114,22 +114,24 @@ impl Shard {
             pattern::compile(pattern)?;
         }
         let mut work = Work::default();
-        if entry.group().is_none() {
+        let was_there = entry.group().is_some();
+        if !was_there {
             if !is_joining {
                 return Err(Refusal::no_group(group_id));
             }
             self.open_consumer_group(group_id, entry, &mut work, now, effects)?;
         }
-        checks::check_room(entry.group().expect("is open"), &request.member_id, &settings)?;
-        self.mend(group_id, entry, &mut work);
-        let group = entry.group().expect("is open");
-        let asking = match &request.instance_id {
-            None => checks::dynamic_member(group_id, group, request)?,
-            Some(instance_id) => {
-                let holder = checks::static_holder(group_id, group, request, instance_id)?;
-                self.static_member(group_id, entry, request, holder, &mut work)
+        let holder = match checks::check_member(group_id, entry.group().expect("is open"), request, &settings)
+        {
+            Ok(holder) => holder,
+            Err(refusal) if was_there => return Err(refusal),
+            Err(refusal) => {
+                self.give_up_opening(entry, work, now, effects);
+                return Err(refusal);
             }
         };
+        self.mend(group_id, entry, &mut work);
+        let asking = self.asking(group_id, entry, request, holder, &mut work);
         let profile = updated_profile(&asking.before.profile, request);
         let has_changed = self.subscribe(entry, &asking, profile, Some(may_see), now, &mut work);
         self.assign_if_due(group_id, entry, now, &mut work);
@@ -212,8 +214,17 @@ impl Shard {
         Ok(())
     }
 
-    /// A static member takes the place of the one that holds its instance id, or of nobody.
-    fn static_member(
+    /// Whoever the group was opened for is refused: it never was, and what it was made of is as before.
+    fn give_up_opening(&mut self, entry: &mut Entry, work: Work, now: Now, effects: &mut Effects) {
+        entry.give_way();
+        entry.forget_copy();
+        if let Undo::RestoreClassic(classic) = work.undo {
+            self.restore_classic(*classic, now, effects);
+        }
+    }
+
+    /// The member as it is known, or a new one. A static member takes the place of the one that holds its instance id.
+    fn asking(
         &mut self,
         group_id: &Str,
         entry: &mut Entry,

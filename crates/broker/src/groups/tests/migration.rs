@@ -115,7 +115,7 @@ fn classic_group(settings: super::super::settings::GroupSettings) -> (World, Vec
 
 fn settle_classic(world: &mut World, members: &mut [Classic], joins: &[ReplyId]) {
     let joined: Vec<JoinAnswer> = joins.iter().map(|join| world.joined(*join)).collect();
-    let halves = [BTreeSet::from([0, 1, 2]), BTreeSet::from([3, 4, 5])];
+    let halves = [BTreeSet::from([0, 1, 2]), BTreeSet::from([3, 4, 5]), BTreeSet::new()];
     let assignments: Vec<(Str, Bytes)> =
         joined.iter().zip(&halves).map(|(one, half)| (one.member_id.clone(), assignment(half))).collect();
     let syncs: Vec<ReplyId> = joined
@@ -214,6 +214,32 @@ fn an_upgrade_that_fails_leaves_the_classic_group() {
     }
     assert_eq!(world.shard.list().len(), 1);
     assert_eq!(classic[0].heartbeat(&mut world), ErrorCode::RebalanceInProgress);
+}
+
+#[test]
+fn a_member_that_is_refused_does_not_turn_a_classic_group_into_another() {
+    let (mut world, mut classic) = classic_group(catalog().settings());
+    // One of them is static; the newcomer claims its instance id under the member id of the other one.
+    let mut third =
+        Classic { id: Str::default(), instance_id: Some("i".into()), generation: -1, owned: BTreeSet::new() };
+    let join = world.join(third.join());
+    let mut joins: Vec<ReplyId> = Vec::new();
+    for member in &classic {
+        joins.push(world.join(member.join()));
+    }
+    joins.push(join);
+    third.id = world.joined(join).member_id;
+    classic.push(third);
+    settle_classic(&mut world, &mut classic, &joins);
+    let mut modern = Client::of(&classic[0].id, &["clicks"]);
+    modern.instance_id = Some("i".into());
+    let reply = ask(&mut world, modern.request());
+    assert_eq!(answer(&world, reply).error, ErrorCode::FencedInstanceId);
+    assert_eq!(world.shard.list()[0].group_type, "Classic");
+    assert_eq!(world.shard.member_count(), 3);
+    // They are asked to join again, and nothing of it is in the log.
+    assert_eq!(world.state("g"), "PreparingRebalance");
+    assert_eq!(world.restarted().state("g"), "Stable");
 }
 
 #[test]
