@@ -114,7 +114,7 @@ fn a_member_lives_through_a_restart() {
         assert_eq!((code(same.error_code), same.member_epoch), (ErrorCode::None, epoch));
         assert!(same.assignment.is_none());
         // New partitions reach it with a heartbeat.
-        let topic = CreatePartitionsTopic { name: "clicks".into(), count: 3, ..Default::default() };
+        let topic = CreatePartitionsTopic { name: "clicks".into(), count: 3, assignments: None };
         let more = CreatePartitionsRequest {
             topics: vec![topic],
             timeout_ms: 1_000,
