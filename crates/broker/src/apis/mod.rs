@@ -17,6 +17,8 @@ mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
 mod alter_user_scram_credentials;
 pub(crate) mod api_versions;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_delegation_token;
 mod create_partitions;
 mod create_topics;
@@ -182,6 +184,12 @@ pub static TABLE: &[Api] = &[
         sequential(context, body, get_telemetry_subscriptions::handle)
     }),
     api(ApiKey::PushTelemetry, 0..=0, |context, body| sequential(context, body, push_telemetry::handle)),
+    api(ApiKey::ConsumerGroupHeartbeat, 0..=1, |context, body| {
+        sequential(context, body, consumer_group_heartbeat::handle)
+    }),
+    api(ApiKey::ConsumerGroupDescribe, 0..=1, |context, body| {
+        sequential(context, body, consumer_group_describe::handle)
+    }),
     api(ApiKey::ListConfigResources, 0..=1, |context, body| {
         sequential(context, body, list_config_resources::handle)
     }),

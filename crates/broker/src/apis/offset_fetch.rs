@@ -53,7 +53,8 @@ async fn fetch_group(
     require_stable: bool,
     second_look: &mut SecondLook,
 ) -> OffsetFetchResponseGroup {
-    if let Err(code) = context.broker.groups.with(&group.group_id, |_, _, _| ()) {
+    let groups = &context.broker.groups;
+    if let Err(code) = groups.with(&group.group_id, |_, _, _| ()) {
         return group_error(context, group, code);
     }
     // Offsets that another coordinator has taken since would be read again (R20).
@@ -65,6 +66,13 @@ async fn fetch_group(
         (known, unknown) = split_by_id(context, group.topics.as_deref());
     }
     let request = FetchOffsetsRequest { group: group.group_id.clone(), topics: known };
+    // A member of a consumer group says who it is; what it commits for may be another's by now.
+    let checked = groups.with(&group.group_id, |shard, _, _| {
+        shard.check_offset_fetch(&group.group_id, group.member_id.as_deref(), group.member_epoch)
+    });
+    if let Err(error) = checked.and_then(|checked| checked) {
+        return group_error(context, group, error);
+    }
     match ask(context, request, require_stable).await {
         Err(error) => group_error(context, group, error),
         Ok(fetched) => {

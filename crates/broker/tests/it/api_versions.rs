@@ -91,6 +91,8 @@ fn the_table_is_kafkas_and_explicit() {
         "ListTransactions 0-2",
         "GetTelemetrySubscriptions 0-0",
         "PushTelemetry 0-0",
+        "ConsumerGroupHeartbeat 0-1",
+        "ConsumerGroupDescribe 0-1",
         "ListConfigResources 0-1",
         "DescribeTopicPartitions 0-0",
     ];

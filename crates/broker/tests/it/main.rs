@@ -3,6 +3,7 @@
 
 mod api_versions;
 mod configs;
+mod consumer_groups;
 mod elsewhere;
 mod fetch;
 mod fetch_sessions;
