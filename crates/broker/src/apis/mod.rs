@@ -180,16 +180,16 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::ListTransactions, 0..=2, |context, body| {
         sequential(context, body, list_transactions::handle)
     }),
-    api(ApiKey::GetTelemetrySubscriptions, 0..=0, |context, body| {
-        sequential(context, body, get_telemetry_subscriptions::handle)
-    }),
-    api(ApiKey::PushTelemetry, 0..=0, |context, body| sequential(context, body, push_telemetry::handle)),
     api(ApiKey::ConsumerGroupHeartbeat, 0..=1, |context, body| {
         sequential(context, body, consumer_group_heartbeat::handle)
     }),
     api(ApiKey::ConsumerGroupDescribe, 0..=1, |context, body| {
         sequential(context, body, consumer_group_describe::handle)
     }),
+    api(ApiKey::GetTelemetrySubscriptions, 0..=0, |context, body| {
+        sequential(context, body, get_telemetry_subscriptions::handle)
+    }),
+    api(ApiKey::PushTelemetry, 0..=0, |context, body| sequential(context, body, push_telemetry::handle)),
     api(ApiKey::ListConfigResources, 0..=1, |context, body| {
         sequential(context, body, list_config_resources::handle)
     }),

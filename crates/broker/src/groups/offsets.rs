@@ -316,8 +316,7 @@ impl Shard {
             };
             let expired = offsets.into_iter().filter(|(key, committed)| is_old(key, committed));
             keys.extend(expired.map(|(key, _)| key));
-            let is_unused =
-                group.stored.members.is_empty() && !self.pending_offsets.has_group(group_id);
+            let is_unused = group.stored.members.is_empty() && !self.pending_offsets.has_group(group_id);
             if keys.len() - kept_before == all && is_unused {
                 gone.push(group_id.clone());
             }

@@ -89,10 +89,10 @@ fn the_table_is_kafkas_and_explicit() {
         "UnregisterBroker 0-0",
         "DescribeTransactions 0-0",
         "ListTransactions 0-2",
-        "GetTelemetrySubscriptions 0-0",
-        "PushTelemetry 0-0",
         "ConsumerGroupHeartbeat 0-1",
         "ConsumerGroupDescribe 0-1",
+        "GetTelemetrySubscriptions 0-0",
+        "PushTelemetry 0-0",
         "ListConfigResources 0-1",
         "DescribeTopicPartitions 0-0",
     ];
