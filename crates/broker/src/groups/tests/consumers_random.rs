@@ -7,7 +7,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use protocol::{ErrorCode, Uuid};
 
-use super::super::consumer::{ConsumerHeartbeatRequest, LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH};
+use super::super::consumer::{
+    ConsumerHeartbeatRequest, LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Partitions,
+};
 use super::super::event::{Answer, ReplyId};
 use super::consumers::{Client, answer, ask};
 use super::fake_catalog::FakeCatalog;
@@ -15,6 +17,8 @@ use super::model::World;
 
 const TOPICS: [&str; 3] = ["clicks", "views", "views-old"];
 const SESSION_MS: u64 = 45_000;
+/// As clients have it in their heartbeats.
+const REBALANCE_MS: u64 = 60_000;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -76,6 +80,11 @@ struct Life {
     /// The request under way of each client, and when it was sent.
     asked: Vec<Option<(ReplyId, u64)>>,
     loses: Vec<bool>,
+    /// The oldest request of each client that may have been answered with something to give up, as long as it has not said since
+    /// that it did. After a rebalance's time it may be out of the group, and learns of it with its next heartbeat.
+    unsaid_since_ms: Vec<Option<u64>>,
+    /// It gave something up, and its next heartbeat says so.
+    gave_up: Vec<bool>,
 }
 
 impl Life {
@@ -97,6 +106,8 @@ impl Life {
             heard_at_ms: vec![0; count],
             asked: vec![None; count],
             loses: vec![false; count],
+            unsaid_since_ms: vec![None; count],
+            gave_up: vec![false; count],
         }
     }
 
@@ -136,8 +147,12 @@ impl Life {
 
     /// One request at a time for each client; another one before the answer means that it gave the first one up.
     fn heartbeat(&mut self, client: usize) {
+        let now_ms = self.world.now.monotonic_ms;
         let reply = ask(&mut self.world, self.clients[client].request());
-        self.asked[client] = Some((reply, self.world.now.monotonic_ms));
+        self.asked[client] = Some((reply, now_ms));
+        let says_so = std::mem::take(&mut self.gave_up[client]);
+        let unsaid = self.unsaid_since_ms[client].filter(|_| !says_so);
+        self.unsaid_since_ms[client] = Some(unsaid.unwrap_or(now_ms));
     }
 
     fn leave(&mut self, client: usize, for_a_while: bool) {
@@ -153,6 +168,8 @@ impl Life {
         self.clients[client].epoch = 0;
         self.clients[client].owned.clear();
         self.asked[client] = None;
+        self.unsaid_since_ms[client] = None;
+        self.gave_up[client] = false;
     }
 
     /// Clients read the answers that have arrived.
@@ -167,7 +184,12 @@ impl Life {
             let answer = answer(&self.world, reply);
             match answer.error {
                 ErrorCode::None => {
+                    let owned = self.clients[client].owned.clone();
                     self.clients[client].take(&answer);
+                    self.gave_up[client] = !is_subset(&owned, &self.clients[client].owned);
+                    if !self.gave_up[client] {
+                        self.unsaid_since_ms[client] = None;
+                    }
                     self.heard_at_ms[client] = asked_at_ms;
                 }
                 ErrorCode::FencedMemberEpoch | ErrorCode::UnknownMemberId | ErrorCode::GroupIdNotFound => {
@@ -182,7 +204,9 @@ impl Life {
     fn check_owners(&self) {
         let mut owners: BTreeMap<(Uuid, i32), usize> = BTreeMap::new();
         for (index, client) in self.clients.iter().enumerate() {
-            if self.world.now.monotonic_ms - self.heard_at_ms[index] >= SESSION_MS {
+            let now_ms = self.world.now.monotonic_ms;
+            let is_silent = now_ms - self.heard_at_ms[index] >= SESSION_MS;
+            if is_silent || self.unsaid_since_ms[index].is_some_and(|since| now_ms - since >= REBALANCE_MS) {
                 continue;
             }
             for (topic, partitions) in &client.owned {
@@ -230,6 +254,10 @@ impl Life {
             self.world.shard.describe_consumer_group("g")
         );
     }
+}
+
+fn is_subset(owned: &Partitions, of: &Partitions) -> bool {
+    owned.iter().all(|(topic, partitions)| of.get(topic).is_some_and(|of| partitions.is_subset(of)))
 }
 
 proptest! {
