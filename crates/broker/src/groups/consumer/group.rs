@@ -328,6 +328,25 @@ impl ConsumerGroup {
         self.owners.get(&(topic, partition)).is_some_and(|owners| owners.iter().any(|owner| owner != member))
     }
 
+    /// Members that were given a partition that another one has for longer: the write that took it from that one has failed.
+    pub fn given_too_early(&self) -> BTreeMap<Str, Vec<(Uuid, i32)>> {
+        let mut given: BTreeMap<Str, Vec<(Uuid, i32)>> = BTreeMap::new();
+        for (&(topic, partition), owners) in self.owners.iter().filter(|(_, owners)| owners.len() > 1) {
+            let since = |owner: &&Str| {
+                let progress = self.member(owner).map(|member| &member.progress);
+                progress.and_then(|progress| {
+                    assignment::epoch_of(&progress.assigned, topic, partition)
+                        .or_else(|| assignment::epoch_of(&progress.pending_revocation, topic, partition))
+                })
+            };
+            let first = owners.iter().min_by_key(|owner| (since(owner), (*owner).clone()));
+            for late in owners.iter().filter(|owner| Some(*owner) != first) {
+                given.entry(late.clone()).or_default().push((topic, partition));
+            }
+        }
+        given
+    }
+
     pub fn pattern_users(&self, pattern: &str) -> usize {
         self.pattern_users.get(pattern).copied().unwrap_or(0)
     }

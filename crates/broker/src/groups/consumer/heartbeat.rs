@@ -182,6 +182,15 @@ impl Shard {
             self.timers.cancel_consumer(group_id, id);
         }
         changes.into_iter().for_each(|change| work.put(entry, change));
+        // Nobody was told of it: its answer was refused. It gets the partition when the other one has given it up.
+        let group = entry.group().expect("is open");
+        let late = group.given_too_early().into_iter().filter_map(|(id, partitions)| {
+            let mut progress = group.member(&id)?.progress.clone();
+            progress.lose(&partitions);
+            Some(Change::Progress { member: id, progress: Some(progress) })
+        });
+        let late: Vec<Change> = late.collect();
+        late.into_iter().for_each(|change| work.put(entry, change));
     }
 
     /// A group for a member that joins: new, in the place of an empty classic one, or a classic one that is turned into it.
@@ -312,13 +321,16 @@ impl Shard {
         if !must && group.compared_with == Some(version) {
             return;
         }
-        let is_assigned = group.stored.target_epoch.epoch == group.stored.epoch.epoch;
+        // Larger when the write of the epoch has failed and that of the target has not.
+        let target_epoch = group.stored.target_epoch.epoch;
+        let is_assigned = target_epoch >= group.stored.epoch.epoch;
         let must = must || group.compared_with.is_none() && is_assigned && !target::is_whole(group, &**view);
         group.compared_with = Some(version);
         let metadata_hash = target::metadata_hash(group, &**view);
         let Epoch { epoch, metadata_hash: earlier } = group.stored.epoch;
         if must || metadata_hash != earlier {
-            work.put(entry, Change::Epoch(Some(Epoch { epoch: epoch + 1, metadata_hash })));
+            let epoch = epoch.max(target_epoch) + 1;
+            work.put(entry, Change::Epoch(Some(Epoch { epoch, metadata_hash })));
         }
     }
 

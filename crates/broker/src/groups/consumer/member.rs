@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use protocol::Str;
+use protocol::{Str, Uuid};
 
 use super::assignment::Assigned;
 use crate::groups::member::OfferedProtocol;
@@ -88,6 +88,23 @@ impl Progress {
     /// The same member in another epoch.
     pub fn moved_to(&self, epoch: i32) -> Progress {
         Progress { epoch, previous_epoch: self.epoch, ..self.clone() }
+    }
+
+    /// These partitions are another's. Those that it should have it waits for.
+    pub fn lose(&mut self, partitions: &[(Uuid, i32)]) {
+        for (topic, partition) in partitions {
+            for held in [&mut self.assigned, &mut self.pending_revocation] {
+                if let Some(of_topic) = held.get_mut(topic) {
+                    of_topic.remove(partition);
+                    if of_topic.is_empty() {
+                        held.remove(topic);
+                    }
+                }
+            }
+        }
+        if self.state == MemberState::Stable {
+            self.state = MemberState::Unreleased;
+        }
     }
 
     pub fn is_reconciled_to(&self, target_epoch: i32) -> bool {

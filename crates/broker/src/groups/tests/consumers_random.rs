@@ -275,3 +275,27 @@ proptest! {
         }
     }
 }
+
+fn live(steps: &[Step]) {
+    let mut life = Life::new();
+    steps.iter().for_each(|step| life.step(step));
+    life.end_well();
+}
+
+/// A member that leaves, what is made of that, and the first of the two is lost: two have its partitions by the log.
+#[test]
+fn of_two_that_have_a_partition_by_the_log_the_first_one_has_it() {
+    let beat = |client| Step::Heartbeat { client };
+    live(&[
+        beat(0),
+        beat(3),
+        beat(2),
+        Step::Hold { holds: true },
+        beat(1),
+        Step::Leave { client: 0, for_a_while: false },
+        Step::Land { fails: false },
+        Step::Pass { ms: 1_000 },
+        beat(1),
+        Step::Land { fails: true },
+    ]);
+}
