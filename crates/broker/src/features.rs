@@ -2,13 +2,17 @@
 //!
 //! `ottla.version` is the level of the cluster (`catalog::level`, R18). `metadata.version` tells tools which release of Kafka we
 //! resemble; it is what it is, since nothing of ours is stored as Kafka's metadata (`docs/decisions/feature-levels.md`).
-//! `transaction.version` 2: each transaction of a client has an epoch of its own (KIP-890). Older clients work as before.
-//! `group.version` and `share.version` are absent, which clients read as level 0: no KIP-848 groups, no share groups until they exist.
+//! `group.version` 1 says that there are groups of KIP-848. `transaction.version` 2: each transaction of a client has an epoch of its
+//! own (KIP-890); older clients work as before. `share.version` is absent, which clients read as level 0: no share groups until they
+//! exist.
 
 use catalog::{Levels, OTTLA_VERSION, State};
 
 /// 4.3-IV0, the newest of the 4.4 line that is not in test.
 const METADATA_VERSION: Feature = Feature { name: "metadata.version", lowest: 30, highest: 30 };
+
+/// Consumer groups of the new protocol (KIP-848). They need no record of the metadata log, so nothing has to be raised for them.
+const GROUP_VERSION: Feature = Feature { name: "group.version", lowest: 0, highest: 1 };
 
 /// TV_2. Where it is off in Kafka, clients of KIP-890 behave as older ones do; there is no reason to turn it off here.
 const TRANSACTION_VERSION: Feature = Feature { name: "transaction.version", lowest: 0, highest: 2 };
@@ -31,7 +35,7 @@ impl Feature {
     }
 }
 
-pub(crate) fn supported(known: Levels) -> [Feature; 3] {
+pub(crate) fn supported(known: Levels) -> [Feature; 4] {
     let Levels { lowest, highest } = known;
-    [METADATA_VERSION, TRANSACTION_VERSION, Feature { name: OTTLA_VERSION, lowest, highest }]
+    [METADATA_VERSION, GROUP_VERSION, TRANSACTION_VERSION, Feature { name: OTTLA_VERSION, lowest, highest }]
 }

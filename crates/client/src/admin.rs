@@ -665,9 +665,61 @@ impl Admin {
         Ok(groups)
     }
 
-    /// One group. A group that does not exist is described as `Dead` (or GROUP_ID_NOT_FOUND by new brokers).
+    /// One group of consumers, of either protocol. A group that does not exist is described as `Dead` (or GROUP_ID_NOT_FOUND by
+    /// new brokers).
     pub async fn describe_group(&self, group: impl Into<Str>) -> Result<GroupDescription, Error> {
         let group = group.into();
+        let classic = self.describe_classic_group(group.clone()).await;
+        let is_other = match &classic {
+            Ok(described) => described.state == "Dead",
+            Err(error) => error.code() == Some(ErrorCode::GroupIdNotFound),
+        };
+        if !is_other {
+            return classic;
+        }
+        match self.describe_consumer_group(group).await {
+            Ok(described) => Ok(described),
+            // Neither, or a broker that knows the classic ones only: then the first answer is the better one.
+            Err(error) if error.code() == Some(ErrorCode::GroupIdNotFound) => classic,
+            Err(Error::UnsupportedApi { .. }) => classic,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A group of the new protocol (KIP-848).
+    async fn describe_consumer_group(&self, group: Str) -> Result<GroupDescription, Error> {
+        let request = ConsumerGroupDescribeRequest { group_ids: vec![group.clone()], ..Default::default() };
+        let (coordinator, answer) = self
+            .ask_coordinator(&group, &request, i16::MAX, |answer: &ConsumerGroupDescribeResponse| {
+                answer.groups.iter().map(|g| (g.error_code, g.error_message.clone())).collect()
+            })
+            .await?;
+        let described = answer.groups.into_iter().next().ok_or_else(|| missing::<()>().unwrap_err())?;
+        let members = described.members.iter().map(|member| {
+            let topics = member.assignment.topic_partitions.iter();
+            let partitions = topics.flat_map(|topic| {
+                let name = topic.topic_name.detached();
+                topic.partitions.iter().map(move |&partition| TopicPartition::new(name.clone(), partition))
+            });
+            GroupMember {
+                member_id: member.member_id.detached(),
+                instance_id: member.instance_id.as_ref().map(Str::detached),
+                client_id: member.client_id.detached(),
+                client_host: member.client_host.detached(),
+                assignment: partitions.collect(),
+            }
+        });
+        Ok(GroupDescription {
+            group_id: group,
+            state: described.group_state.detached(),
+            protocol_type: Str::from_static("consumer"),
+            protocol: described.assignor_name.detached(),
+            members: members.collect(),
+            coordinator,
+        })
+    }
+
+    async fn describe_classic_group(&self, group: Str) -> Result<GroupDescription, Error> {
         let request = DescribeGroupsRequest { groups: vec![group.clone()], ..Default::default() };
         let (coordinator, answer) = self
             .ask_coordinator(&group, &request, i16::MAX, |answer: &DescribeGroupsResponse| {

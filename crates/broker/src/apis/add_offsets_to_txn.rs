@@ -33,7 +33,7 @@ async fn add(context: &RequestContext, request: AddOffsetsToTxnRequest) -> Resul
     let id = request.transactional_id;
     context.authorize(AclOperation::Write, Resource::TransactionalId(&id))?;
     context.authorize(AclOperation::Read, Resource::Group(&request.group_id))?;
-    if id.is_empty() || request.group_id.is_empty() {
+    if id.is_empty() {
         return Err(ErrorCode::InvalidRequest.into());
     }
     let partition = offsets_partition(context, &request.group_id).await?;

@@ -37,15 +37,14 @@ pub(super) async fn handle(context: RequestContext, request: ApiVersionsRequest)
     let mut response = ApiVersionsResponse { api_keys: versions(), ..ApiVersionsResponse::default() };
     let state = context.broker.catalog.read();
     for feature in features::supported(context.broker.catalog.levels()) {
-        response.supported_features.push(SupportedFeatureKey {
-            name: Str::from_static(feature.name),
-            // KIP-1022: older clients take a lowest level of 0 for nonsense.
-            min_version: match context.api_version >= LEVEL_0_SINCE {
-                true => feature.lowest,
-                false => feature.lowest.max(1),
-            },
-            max_version: feature.highest,
-        });
+        // KIP-1022: older clients take a lowest level of 0 for nonsense.
+        if feature.lowest > 0 || context.api_version >= LEVEL_0_SINCE {
+            response.supported_features.push(SupportedFeatureKey {
+                name: Str::from_static(feature.name),
+                min_version: feature.lowest,
+                max_version: feature.highest,
+            });
+        }
         let level = feature.level(&state);
         response.finalized_features.push(FinalizedFeatureKey {
             name: Str::from_static(feature.name),

@@ -1,6 +1,6 @@
 //! ListGroups v0–5: all groups there are.
 //!
-//! v3 is flexible · v4 filters by state (KIP-518) · v5 filters by type (KIP-848); all our groups are "classic".
+//! v3 is flexible · v4 filters by state (KIP-518) · v5 filters by type (KIP-848), "classic" or "consumer".
 //! Names in filters may be written in any case; an unknown one matches nothing.
 
 use catalog::acl::AclOperation;
@@ -10,8 +10,6 @@ use protocol::{ErrorCode, Str};
 
 use crate::authorizer::Resource;
 use crate::request::RequestContext;
-
-const CLASSIC: &str = "classic";
 
 pub(crate) async fn handle(context: RequestContext, request: ListGroupsRequest) -> ListGroupsResponse {
     let listed = match context.broker.groups.list() {
@@ -24,7 +22,6 @@ pub(crate) async fn handle(context: RequestContext, request: ListGroupsRequest) 
     let is_wanted = |filter: &[Str], name: &str| {
         filter.is_empty() || filter.iter().any(|wanted| wanted.trim().eq_ignore_ascii_case(name))
     };
-    let is_type_wanted = is_wanted(&request.types_filter, CLASSIC);
     // Whoever may describe the cluster sees all of them.
     let state = context.broker.catalog.read();
     let rights = context.rights(&state);
@@ -33,12 +30,13 @@ pub(crate) async fn handle(context: RequestContext, request: ListGroupsRequest) 
     let groups = listed
         .into_iter()
         .filter(|group| is_seen(&group.group))
-        .filter(|group| is_type_wanted && is_wanted(&request.states_filter, group.state.name()))
+        .filter(|group| is_wanted(&request.types_filter, group.group_type))
+        .filter(|group| is_wanted(&request.states_filter, group.state))
         .map(|group| ListedGroup {
             group_id: group.group,
             protocol_type: group.protocol_type,
-            group_state: if version >= 4 { Str::from_static(group.state.name()) } else { Str::default() },
-            group_type: if version >= 5 { Str::from_static(CLASSIC) } else { Str::default() },
+            group_state: if version >= 4 { Str::from_static(group.state) } else { Str::default() },
+            group_type: if version >= 5 { Str::from_static(group.group_type) } else { Str::default() },
         });
     ListGroupsResponse {
         error_code: ErrorCode::None.code(),

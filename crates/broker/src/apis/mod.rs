@@ -18,6 +18,8 @@ mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
 mod alter_user_scram_credentials;
 pub(crate) mod api_versions;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_acls;
 mod create_delegation_token;
 mod create_partitions;
@@ -191,6 +193,12 @@ pub static TABLE: &[Api] = &[
     }),
     api(ApiKey::ListTransactions, 0..=2, |context, body| {
         sequential(context, body, list_transactions::handle)
+    }),
+    api(ApiKey::ConsumerGroupHeartbeat, 0..=1, |context, body| {
+        sequential(context, body, consumer_group_heartbeat::handle)
+    }),
+    api(ApiKey::ConsumerGroupDescribe, 0..=1, |context, body| {
+        sequential(context, body, consumer_group_describe::handle)
     }),
     api(ApiKey::GetTelemetrySubscriptions, 0..=0, |context, body| {
         sequential(context, body, get_telemetry_subscriptions::handle)

@@ -59,7 +59,8 @@ async fn fetch_group(
     if let Err(code) = context.authorize(AclOperation::Describe, Resource::Group(&group.group_id)) {
         return group_error(context, group, code);
     }
-    if let Err(code) = context.broker.groups.with(&group.group_id, |_, _, _| ()) {
+    let groups = &context.broker.groups;
+    if let Err(code) = groups.with(&group.group_id, |_, _, _| ()) {
         return group_error(context, group, code);
     }
     // Offsets that another coordinator has taken since would be read again (R20).
@@ -74,6 +75,13 @@ async fn fetch_group(
         (known, wrong) = split(context, group.topics.as_deref(), &mut describable);
     }
     let request = FetchOffsetsRequest { group: group.group_id.clone(), topics: known };
+    // A member of a consumer group says who it is; what it commits for may be another's by now.
+    let checked = groups.with(&group.group_id, |shard, _, _| {
+        shard.check_offset_fetch(&group.group_id, group.member_id.as_deref(), group.member_epoch)
+    });
+    if let Err(error) = checked.and_then(|checked| checked) {
+        return group_error(context, group, error);
+    }
     match ask(context, request, require_stable).await {
         Err(error) => group_error(context, group, error),
         Ok(fetched) => {

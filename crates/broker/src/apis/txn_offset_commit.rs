@@ -101,8 +101,11 @@ async fn commit_in_transaction(
     request: &TxnOffsetCommitRequest,
     commit: CommitRequest,
 ) -> Result<CommitAnswer, ErrorCode> {
-    if request.transactional_id.is_empty() || commit.group.is_empty() {
+    if request.transactional_id.is_empty() {
         return Err(ErrorCode::InvalidRequest);
+    }
+    if commit.group.is_empty() {
+        return Err(ErrorCode::InvalidGroupId);
     }
     let broker = &context.broker;
     let log = broker.groups.offsets_partition(&commit.group)?;

@@ -3,7 +3,7 @@
 use protocol::{ErrorCode, Str};
 
 use super::event::{Answer, DeletedGroups, DescribedGroup, DescribedMember, Effects, ListedGroup, ReplyId};
-use super::group::{Group, GroupState};
+use super::group::{CONSUMER_PROTOCOL_TYPE, Group, GroupState};
 use super::offset_store::OffsetKey;
 use super::records;
 use super::shard::{AfterWrite, Shard};
@@ -13,9 +13,16 @@ impl Shard {
         let listed = |group: &Group| ListedGroup {
             group: group.id.clone(),
             protocol_type: group.protocol_type.clone().unwrap_or_default(),
-            state: group.state,
+            state: group.state.name(),
+            group_type: "classic",
         };
-        self.groups.values().map(listed).collect()
+        let consumers = self.settled_consumer_groups().map(|(group, stored)| ListedGroup {
+            group: group.clone(),
+            protocol_type: Str::from_static(CONSUMER_PROTOCOL_TYPE),
+            state: stored.state().name(),
+            group_type: "consumer",
+        });
+        self.groups.values().map(listed).chain(consumers).collect()
     }
 
     pub fn describe(&self, group_id: &str) -> Option<DescribedGroup> {
@@ -42,8 +49,14 @@ impl Shard {
     pub fn delete_groups(&mut self, group_ids: Vec<Str>, reply: ReplyId, effects: &mut Effects) {
         let mut outcome = Vec::with_capacity(group_ids.len());
         let mut deleted = Vec::new();
+        let mut consumers = Vec::new();
         for group_id in group_ids {
             let error = match self.groups.get(&group_id) {
+                None if self.is_empty_consumer_group(&group_id) => {
+                    consumers.push(group_id.detached());
+                    ErrorCode::None
+                }
+                None if self.consumer_group(&group_id).is_some() => ErrorCode::NonEmptyGroup,
                 None => ErrorCode::GroupIdNotFound,
                 Some(group) if !group.is_in(GroupState::Empty) => ErrorCode::NonEmptyGroup,
                 Some(_) => ErrorCode::None,
@@ -54,11 +67,19 @@ impl Shard {
             outcome.push((group_id, error));
         }
         let answer = DeletedGroups { groups: outcome };
-        if deleted.is_empty() {
+        if deleted.is_empty() && consumers.is_empty() {
             return self.answer_behind_writes(reply, Answer::DeleteGroups(answer), effects);
         }
         let mut keys: Vec<OffsetKey> = Vec::new();
         let mut tombstones = Vec::new();
+        let token = self.next_token();
+        for group in &consumers {
+            let offsets = self.offsets.newest_of_group(group);
+            keys.extend(offsets.into_iter().map(|(key, _)| key));
+            keys.extend(self.pending_offsets.keys_of(group).cloned());
+            let changes = self.begin_consumer_deletion(group, token);
+            tombstones.extend(Shard::consumer_tombstones(group, &changes));
+        }
         for group in &deleted {
             let offsets = self.offsets.newest_of_group(&group.id);
             keys.extend(offsets.into_iter().map(|(key, _)| key));
@@ -68,7 +89,7 @@ impl Shard {
         }
         keys.sort_unstable();
         keys.dedup();
-        let after = AfterWrite::GroupsDeleted { groups: deleted, answer: Some((reply, answer)) };
+        let after = AfterWrite::GroupsDeleted { groups: deleted, consumers, answer: Some((reply, answer)) };
         self.drop_offsets(keys, after, tombstones, effects);
     }
 

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use protocol::{ErrorCode, Str, Uuid};
 
-use super::group::GroupState;
+use super::consumer::ConsumerHeartbeatAnswer;
 use super::member::OfferedProtocol;
 
 use crate::coordinators::Marked;
@@ -33,6 +33,22 @@ pub enum Answer {
     DeleteGroups(DeletedGroups),
     /// What became of a marker.
     Marked(Result<Marked, ErrorCode>),
+    ConsumerHeartbeat(ConsumerHeartbeatAnswer),
+}
+
+impl Answer {
+    /// The same answer had the group not been as it was thought to be.
+    pub fn refused(self, error: ErrorCode) -> Answer {
+        match self {
+            Answer::Join(answer) => Answer::Join(JoinAnswer::refused(error, answer.member_id)),
+            Answer::Sync(_) => Answer::Sync(SyncAnswer::refused(error)),
+            Answer::Leave(answer) => Answer::Leave(LeaveAnswer { error, members: answer.members }),
+            Answer::ConsumerHeartbeat(_) => {
+                Answer::ConsumerHeartbeat(ConsumerHeartbeatAnswer::refused(error, None))
+            }
+            other => unreachable!("{other:?} is no member's answer"),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -231,12 +247,14 @@ pub struct DeletedGroups {
 pub struct ListedGroup {
     pub group: Str,
     pub protocol_type: Str,
-    pub state: GroupState,
+    pub state: &'static str,
+    /// As Kafka's `GroupType` prints it.
+    pub group_type: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DescribedGroup {
-    pub state: GroupState,
+    pub state: super::group::GroupState,
     pub protocol_type: Str,
     pub protocol_name: Str,
     pub members: Vec<DescribedMember>,

@@ -44,11 +44,19 @@ impl Shard {
         if offered.sum::<usize>() > self.settings.member_metadata_bytes_max {
             return refuse(ErrorCode::MessageTooLarge, effects);
         }
+        match self.consumer_group(&request.group) {
+            Some(group) if !group.stored.members.is_empty() => {
+                return self.join_consumer_group(request, reply, now, effects);
+            }
+            Some(_) if !is_unknown_member => return refuse(ErrorCode::UnknownMemberId, effects),
+            Some(_) => self.clear_empty_consumer_group(&request.group, effects),
+            None => {}
+        }
         let is_new_group = !self.groups.contains_key(&request.group);
         if is_new_group && !is_unknown_member {
             return refuse(ErrorCode::UnknownMemberId, effects);
         }
-        if is_new_group && self.groups.len() >= self.settings.groups_per_partition_max {
+        if is_new_group && self.is_full_of_groups() {
             return refuse(ErrorCode::PolicyViolation, effects);
         }
         if is_new_group {
@@ -416,7 +424,7 @@ impl Shard {
         }
     }
 
-    fn prepare_rebalance(
+    pub(super) fn prepare_rebalance(
         &mut self,
         group_id: &Str,
         leaving: Option<Leaving>,
@@ -559,6 +567,9 @@ impl Shard {
     }
 
     pub fn sync(&mut self, request: SyncRequest, reply: ReplyId, now: Now, effects: &mut Effects) {
+        if self.consumer_group(&request.group).is_some() {
+            return self.sync_consumer_group(&request, reply, now, effects);
+        }
         if let Err(error) = self.check_sync(&request) {
             return effects.sync(reply, SyncAnswer::refused(error));
         }
@@ -715,6 +726,9 @@ impl Shard {
     }
 
     pub fn heartbeat(&mut self, request: &HeartbeatRequest, now: Now) -> ErrorCode {
+        if self.consumer_group(&request.group).is_some() {
+            return self.heartbeat_in_consumer_group(request, now);
+        }
         let Some(group) = self.groups.get(&request.group) else { return ErrorCode::UnknownMemberId };
         if let Err(error) = group.check_member(&request.member_id, request.instance_id.as_ref()) {
             return error;
@@ -734,6 +748,9 @@ impl Shard {
     }
 
     pub fn leave(&mut self, request: LeaveRequest, reply: ReplyId, now: Now, effects: &mut Effects) {
+        if self.consumer_group(&request.group).is_some() {
+            return self.leave_consumer_group_as_classic(request, reply, now, effects);
+        }
         let Some(group) = self.groups.get(&request.group) else {
             let unknown = |member| (member, ErrorCode::UnknownMemberId);
             let members = request.members.into_iter().map(unknown).collect();
@@ -805,7 +822,7 @@ impl Shard {
     }
 
     /// Removes a member, or an id given out, and answers whoever waits for it.
-    fn drop_member(&mut self, group_id: &Str, member_id: &Str, effects: &mut Effects) {
+    pub(super) fn drop_member(&mut self, group_id: &Str, member_id: &Str, effects: &mut Effects) {
         let group = self.group_mut(group_id);
         let awaiting_join = group.take_awaiting_join(member_id);
         let removed = group.remove(member_id);
@@ -821,6 +838,8 @@ impl Shard {
     /// The broker stops, or the partition goes away: who waits is sent to look for the coordinator again. The
     /// groups stay in the log as they are.
     pub fn unload(&mut self, error: ErrorCode, effects: &mut Effects) {
+        // Who waits in a consumer group waits for a write, and hears of its end.
+        self.consumers.clear();
         let groups = std::mem::take(&mut self.groups);
         for group in groups.values() {
             self.unload_group(group, error, effects);
@@ -873,7 +892,7 @@ fn answer_leaving(leaving: Option<Leaving>, effects: &mut Effects) {
 }
 
 /// What a member offers, in memory of its own: the frame it came in may be much larger.
-fn owned_protocols(request: &JoinRequest) -> Vec<OfferedProtocol> {
+pub(super) fn owned_protocols(request: &JoinRequest) -> Vec<OfferedProtocol> {
     let owned = |offered: &OfferedProtocol| OfferedProtocol {
         name: offered.name.detached(),
         metadata: Bytes::copy_from_slice(&offered.metadata),
@@ -886,7 +905,7 @@ fn ms(timeout_ms: i32) -> u64 {
 }
 
 /// Random bytes as Java prints a UUID.
-fn dashed(mut bytes: [u8; 16]) -> String {
+pub(super) fn dashed(mut bytes: [u8; 16]) -> String {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

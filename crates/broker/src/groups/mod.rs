@@ -5,6 +5,8 @@
 //! The API files translate.
 
 mod admin;
+mod catalog_view;
+mod consumer;
 mod event;
 mod group;
 mod member;
@@ -34,6 +36,10 @@ use tokio::sync::oneshot;
 use world::clock::SharedClock;
 use world::rng::Rng;
 
+pub(crate) use consumer::{
+    ConsumerHeartbeatAnswer, ConsumerHeartbeatRequest, DescribedConsumer, DescribedTopic, JOINING_EPOCH,
+    LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Partitions, Refusal,
+};
 pub(crate) use event::*;
 pub(crate) use member::OfferedProtocol;
 
@@ -43,6 +49,7 @@ use crate::coordinators::{CoordinatorOptions, Coordinators, PartitionRuntime, pa
 use crate::freshness::Freshness;
 use crate::internal_topics;
 use crate::topics::Topics;
+use catalog_view::{OwnCatalog, SharedView};
 use settings::GroupSettings;
 use shard::Shard;
 
@@ -85,7 +92,9 @@ impl Groups {
     /// Starts to load what is there. Groups answer COORDINATOR_LOAD_IN_PROGRESS until their partition is read.
     pub async fn start(options: GroupsOptions) -> Result<Arc<Groups>, StartError> {
         let config = options.configs.started_with().clone();
-        let settings = Arc::new(GroupSettings::of(&config));
+        let view = OwnCatalog { catalog: options.catalog.clone(), configs: options.configs.clone() };
+        let catalog = SharedView(Arc::new(view));
+        let settings = Arc::new(GroupSettings { catalog, ..GroupSettings::of(&config) });
         let coordinators = CoordinatorOptions {
             topic: topic_name::CONSUMER_OFFSETS,
             node_id: options.node_id,
@@ -270,7 +279,8 @@ impl Groups {
         let config = self.config();
         let mut known = self.settings.lock();
         if !Arc::ptr_eq(&known.0, &config) {
-            *known = (config.clone(), Arc::new(GroupSettings::of(&config)));
+            let catalog = known.1.catalog.clone();
+            *known = (config.clone(), Arc::new(GroupSettings { catalog, ..GroupSettings::of(&config) }));
         }
         known.1.clone()
     }

@@ -35,8 +35,8 @@ impl Shard {
         if is_full && !request.offsets.iter().all(is_known) {
             return refuse(ErrorCode::PolicyViolation, effects);
         }
-        let is_new_group = !self.groups.contains_key(&request.group);
-        if is_new_group && self.groups.len() >= self.settings.groups_per_partition_max {
+        let is_new_group = !self.has_group(&request.group);
+        if is_new_group && self.is_full_of_groups() {
             return refuse(ErrorCode::PolicyViolation, effects);
         }
         if is_new_group {
@@ -44,7 +44,7 @@ impl Shard {
             let id = request.group.detached();
             self.groups.insert(id.clone(), Group::new(id, now.wall_ms));
         }
-        let group_id = self.groups[&request.group].id.clone();
+        let group_id = self.group_id(&request.group).expect("was made or is there");
         let created = is_new_group.then(|| group_id.clone());
         let expire_at_ms = request.retention_ms.map(|retention_ms| now.wall_ms.saturating_add(retention_ms));
         let metadata_units_max = self.settings.offset_metadata_units_max;
@@ -93,6 +93,9 @@ impl Shard {
 
     /// Members commit for their generation; without a generation only an empty group may be written to.
     fn check_commit(&mut self, request: &CommitRequest, now: Now) -> Result<(), ErrorCode> {
+        if let Some(group) = self.consumer_group(&request.group) {
+            return self.check_consumer_commit(group, request);
+        }
         let Some(group) = self.groups.get(&request.group) else {
             return match request.generation < 0 {
                 true => Ok(()),
@@ -180,6 +183,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let refused = match self.groups.get(group_id) {
+            None if self.consumer_group(group_id).is_some() => None,
             None => Some(ErrorCode::GroupIdNotFound),
             Some(group) if !group.is_in(GroupState::Empty) && !group.uses_consumer_protocol() => {
                 Some(ErrorCode::NonEmptyGroup)
@@ -190,16 +194,16 @@ impl Shard {
             let answer = Answer::DeleteOffsets(DeleteOffsetsAnswer::Refused(error));
             return effects.answer(reply, answer);
         }
-        let group = &self.groups[group_id];
+        let own_id = self.group_id(group_id).expect("was checked");
         let mut each = Vec::with_capacity(partitions.len());
         let mut keys = Vec::new();
         for (topic, partition) in partitions {
-            if group.is_subscribed_to(&topic) {
+            if self.is_subscribed_to(group_id, &topic) {
                 each.push(ErrorCode::GroupSubscribedToTopic);
                 continue;
             }
             each.push(ErrorCode::None);
-            let key = OffsetKey { group: group.id.clone(), topic: topic.detached(), partition };
+            let key = OffsetKey { group: own_id.clone(), topic: topic.detached(), partition };
             if self.offsets.newest(&key).is_some() || self.pending_offsets.has(&key) {
                 keys.push(key);
             }
@@ -275,8 +279,8 @@ impl Shard {
                 gone.push(group.id.clone());
             }
         }
+        let (consumers, mut records) = self.expire_consumer_groups(&mut keys, now);
         let groups: Vec<Group> = gone.iter().filter_map(|group| self.groups.remove(group)).collect();
-        let mut records = Vec::new();
         for group in &groups {
             self.timers.cancel_group(&group.id, group.pending_join.iter().cloned());
             // Also for a simple group, whose offsets alone would bring it back at the next start.
@@ -285,7 +289,58 @@ impl Shard {
         if keys.is_empty() && records.is_empty() {
             return;
         }
-        self.drop_offsets(keys, AfterWrite::GroupsDeleted { groups, answer: None }, records, effects);
+        self.drop_offsets(
+            keys,
+            AfterWrite::GroupsDeleted { groups, consumers, answer: None },
+            records,
+            effects,
+        );
+    }
+
+    /// Offsets of consumer groups that are old enough, and groups that go with them, with their tombstones.
+    fn expire_consumer_groups(
+        &mut self,
+        keys: &mut Vec<OffsetKey>,
+        now: Now,
+    ) -> (Vec<Str>, Vec<GroupRecord>) {
+        let mut gone: Vec<Str> = Vec::new();
+        for (group_id, entry) in &self.consumers {
+            let Some(group) = entry.group() else { continue };
+            let kept_before = keys.len();
+            let offsets = self.offsets.newest_of_group(group_id);
+            let all = offsets.len();
+            let is_old = |key: &OffsetKey, committed: &CommittedOffset| {
+                !group.is_subscribed_to(&key.topic)
+                    && !self.pending_offsets.has(key)
+                    && self.is_old(committed, committed.committed_at_ms, now)
+            };
+            let expired = offsets.into_iter().filter(|(key, committed)| is_old(key, committed));
+            keys.extend(expired.map(|(key, _)| key));
+            let is_unused = group.stored.members.is_empty() && !self.pending_offsets.has_group(group_id);
+            if keys.len() - kept_before == all && is_unused {
+                gone.push(group_id.clone());
+            }
+        }
+        let token = self.next_token();
+        let mut records = Vec::new();
+        for group_id in &gone {
+            let tombstones = self.begin_consumer_deletion(group_id, token);
+            records.extend(Shard::consumer_tombstones(group_id, &tombstones));
+        }
+        (gone, records)
+    }
+
+    /// A group of any kind, by an id that keeps no frame alive.
+    pub(super) fn group_id(&self, group: &str) -> Option<Str> {
+        let consumer = || self.consumers.get_key_value(group).map(|(id, _)| id);
+        self.groups.get_key_value(group).map(|(id, _)| id).or_else(consumer).cloned()
+    }
+
+    fn is_subscribed_to(&self, group: &str, topic: &str) -> bool {
+        match self.groups.get(group) {
+            Some(group) => group.is_subscribed_to(topic),
+            None => self.consumer_group(group).is_some_and(|group| group.is_subscribed_to(topic)),
+        }
     }
 
     fn is_expired(&self, group: &Group, key: &OffsetKey, committed: &CommittedOffset, now: Now) -> bool {
@@ -300,6 +355,10 @@ impl Shard {
             (Some(_), GroupState::Stable) if group.subscribed_topics.is_some() => committed.committed_at_ms,
             (Some(_), _) => return false,
         };
+        self.is_old(committed, since_ms, now)
+    }
+
+    fn is_old(&self, committed: &CommittedOffset, since_ms: i64, now: Now) -> bool {
         match committed.expire_at_ms {
             Some(expire_at_ms) => now.wall_ms >= expire_at_ms,
             None => now.wall_ms.saturating_sub(since_ms) >= self.settings.offsets_retention_ms,

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use protocol::wire::DecodeError;
 use protocol::{ErrorCode, Str};
 
+use super::consumer::ConsumerGroup;
 use super::event::{Answer, CommitAnswer, CommitRequest, Effects, Now, ReplyId};
 use super::group::{Group, GroupState};
 use super::offset_store::{CommittedOffset, OffsetKey};
@@ -152,9 +153,11 @@ impl Shard {
             Ok(is_new) => is_new,
             Err(error) => return effects.answer(reply, Answer::Commit(CommitAnswer::Refused(error))),
         };
-        let id = request.group.detached();
-        let group_id =
-            self.groups.entry(id.clone()).or_insert_with(|| Group::new(id, now.wall_ms)).id.clone();
+        if created {
+            let id = request.group.detached();
+            self.groups.insert(id.clone(), Group::new(id, now.wall_ms));
+        }
+        let group_id = self.group_id(&request.group).expect("was made or is there");
         let created = created.then(|| group_id.clone());
         let units_max = self.settings.offset_metadata_units_max;
         let mut each = Vec::with_capacity(request.offsets.len());
@@ -195,20 +198,19 @@ impl Shard {
         if count + request.offsets.len() > self.settings.offsets_per_partition_max {
             return Err(ErrorCode::PolicyViolation);
         }
+        if let Some(group) = self.consumer_group(&request.group) {
+            return check_consumer_commit(group, request).map(|()| false);
+        }
         let Some(group) = self.groups.get(&request.group) else {
             return match request.generation < 0 {
-                true if self.groups.len() >= self.settings.groups_per_partition_max => {
-                    Err(ErrorCode::PolicyViolation)
-                }
+                true if self.is_full_of_groups() => Err(ErrorCode::PolicyViolation),
                 true => Ok(true),
                 false => Err(ErrorCode::IllegalGeneration),
             };
         };
         // Producers before KIP-447 say nothing of the group; the transactional id fences them. Others are fenced by the generation.
-        let says_who =
-            request.generation >= 0 || !request.member_id.is_empty() || request.instance_id.is_some();
         let is_simple = request.generation < 0 && group.is_in(GroupState::Empty);
-        if says_who && !is_simple {
+        if says_who(request) && !is_simple {
             group.check_member(&request.member_id, request.instance_id.as_ref())?;
             if request.generation != group.generation {
                 return Err(ErrorCode::IllegalGeneration);
@@ -277,8 +279,9 @@ impl Shard {
             // Nobody writes anything else inside a transaction; a running Kafka would not understand it either.
             return Ok(());
         };
-        let group = key.group.clone();
-        self.groups.entry(group.clone()).or_insert_with(|| Group::new(group, now.wall_ms));
+        if !self.groups.contains_key(&key.group) && !self.replayed.contains_key(&key.group) {
+            self.groups.insert(key.group.clone(), Group::new(key.group.clone(), now.wall_ms));
+        }
         self.pending_offsets.insert(producer_id, key, value);
         Ok(())
     }
@@ -289,5 +292,21 @@ impl Shard {
                 self.offsets.apply(&key, Some(value));
             }
         }
+    }
+}
+
+fn says_who(request: &CommitRequest) -> bool {
+    request.generation >= 0 || !request.member_id.is_empty() || request.instance_id.is_some()
+}
+
+/// In a group of KIP-848 the generation is the epoch of the member. TxnOffsetCommit has no error for one that is stale.
+fn check_consumer_commit(group: &ConsumerGroup, request: &CommitRequest) -> Result<(), ErrorCode> {
+    if request.generation < 0 && (group.stored.members.is_empty() || !says_who(request)) {
+        return Ok(());
+    }
+    let member = group.member(&request.member_id).ok_or(ErrorCode::UnknownMemberId)?;
+    match member.may_commit(request) {
+        true => Ok(()),
+        false => Err(ErrorCode::IllegalGeneration),
     }
 }

@@ -11,6 +11,7 @@ use protocol::messages::group_metadata_value::MemberMetadata;
 use protocol::messages::{GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue};
 use protocol::wire::DecodeError;
 
+use super::consumer;
 use super::event::GroupRecord;
 use super::group::Group;
 use super::offset_store::{CommittedOffset, OffsetKey};
@@ -33,6 +34,10 @@ pub enum ReadRecord {
     Offset {
         key: OffsetKey,
         value: Option<CommittedOffset>,
+    },
+    Consumer {
+        group: Str,
+        change: Option<consumer::Change>,
     },
     /// A record of a kind that we never write: other coordinators put theirs into the same topic.
     Other {
@@ -145,6 +150,10 @@ pub fn read(key: &Bytes, value: Option<&Bytes>) -> Result<ReadRecord, DecodeErro
                 None => None,
             };
             Ok(ReadRecord::Group { group: key.group.detached(), value })
+        }
+        record_type if consumer::is_consumer_record(record_type) => {
+            let (group, change) = consumer::read_record(record_type, key, value)?;
+            Ok(ReadRecord::Consumer { group, change })
         }
         record_type => Ok(ReadRecord::Other { record_type }),
     }

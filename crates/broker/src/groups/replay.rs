@@ -19,10 +19,13 @@ impl Shard {
             }
             ReadRecord::Group { group, value: Some((record, value)) } => {
                 let loaded = load_group(group, record, value);
+                self.replayed.remove(&loaded.id);
                 self.groups.insert(loaded.id.clone(), loaded);
             }
             ReadRecord::Offset { key, value } => {
-                if value.is_some() && !self.groups.contains_key(&key.group) {
+                let has_group =
+                    self.groups.contains_key(&key.group) || self.replayed.contains_key(&key.group);
+                if value.is_some() && !has_group {
                     self.groups.insert(key.group.clone(), Group::new(key.group.clone(), now.wall_ms));
                 }
                 if value.is_none() {
@@ -30,6 +33,8 @@ impl Shard {
                 }
                 self.offsets.apply(&key, value);
             }
+            ReadRecord::Consumer { group, change: Some(change) } => self.replay_consumer(group, &change),
+            ReadRecord::Consumer { change: None, .. } => {}
             ReadRecord::Other { record_type } => {
                 // Written by a broker of Kafka with groups of a kind we do not have yet: kept, and not understood.
                 tracing::debug!(record_type, "a record of another kind in __consumer_offsets");
@@ -52,9 +57,11 @@ impl Shard {
         for (group_id, member_id, session_timeout_ms) in watched {
             self.watch(&group_id, &member_id, session_timeout_ms, now);
         }
+        self.consumers_loaded(now);
         // A commit that raced the deletion of its group: what readers can see must have a group.
-        let has_no_group = |group: &&Str| !self.groups.contains_key(*group);
-        let orphaned: Vec<Str> = self.offsets.groups().filter(has_no_group).cloned().collect();
+        let has_no_group = |group: &&Str| !self.has_group(group);
+        let pending = self.pending_offsets.iter().map(|(key, _)| &key.group);
+        let orphaned: Vec<Str> = self.offsets.groups().chain(pending).filter(has_no_group).cloned().collect();
         for group_id in orphaned {
             self.groups.insert(group_id.clone(), Group::new(group_id, now.wall_ms));
         }

@@ -1,9 +1,14 @@
 //! What the group coordinator may be told, and its bounds. Everything with a Kafka name is that config; the rest
 //! are bounds of our own.
 
+use std::sync::Arc;
+
 use catalog::config::BrokerConfig;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+use super::catalog_view::{EmptyCatalog, SharedView};
+use super::consumer::{ASSIGNORS, Assignor};
+
+#[derive(Debug, Clone)]
 pub struct GroupSettings {
     /// `group.min.session.timeout.ms`
     pub session_timeout_ms_min: i32,
@@ -30,9 +35,36 @@ pub struct GroupSettings {
     pub groups_per_partition_max: usize,
     /// Committed offsets of one partition of `__consumer_offsets`.
     pub offsets_per_partition_max: usize,
+    /// `group.consumer.max.size`; never more than `MEMBERS_PER_GROUP_MAX`.
+    pub consumer_group_size_max: usize,
+    /// The first of `group.consumer.assignors`.
+    pub consumer_assignor: Assignor,
+    /// `group.consumer.migration.policy`
+    pub consumer_migration: Migration,
+    /// `group.consumer.regex.refresh.interval.ms`
+    pub consumer_regex_refresh_interval_ms: i64,
+    /// Topics, and configs of single groups.
+    pub catalog: SharedView,
 }
 
-/// The most that `group.max.size` can ask for.
+/// Whether classic groups become consumer groups when a member of the new protocol joins, and the other way round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migration {
+    pub upgrades: bool,
+    pub downgrades: bool,
+}
+
+impl Migration {
+    fn of(policy: &str) -> Migration {
+        let is = |name: &str| policy.eq_ignore_ascii_case(name);
+        Migration {
+            upgrades: is("upgrade") || is("bidirectional"),
+            downgrades: is("downgrade") || is("bidirectional"),
+        }
+    }
+}
+
+/// The most that `group.max.size` and `group.consumer.max.size` can ask for.
 pub const MEMBERS_PER_GROUP_MAX: usize = 10_000;
 
 impl GroupSettings {
@@ -48,6 +80,14 @@ impl GroupSettings {
             offsets_retention_ms: i64::from(config.offsets_retention_minutes()) * 60_000,
             offsets_retention_check_interval_ms: ms(config.offsets_retention_check_interval_ms()),
             member_metadata_bytes_max: count(config.group_member_metadata_max_bytes()),
+            consumer_group_size_max: count(config.group_consumer_max_size()).min(MEMBERS_PER_GROUP_MAX),
+            consumer_assignor: config
+                .group_consumer_assignors()
+                .iter()
+                .find_map(|name| Assignor::of(name))
+                .unwrap_or(ASSIGNORS[0]),
+            consumer_migration: Migration::of(&config.group_consumer_migration_policy()),
+            consumer_regex_refresh_interval_ms: config.group_consumer_regex_refresh_interval_ms().into(),
             ..GroupSettings::default()
         }
     }
@@ -68,6 +108,11 @@ impl Default for GroupSettings {
             group_record_bytes_max: 16 << 20,
             groups_per_partition_max: 20_000,
             offsets_per_partition_max: 1_000_000,
+            consumer_group_size_max: MEMBERS_PER_GROUP_MAX,
+            consumer_assignor: ASSIGNORS[0],
+            consumer_migration: Migration { upgrades: true, downgrades: true },
+            consumer_regex_refresh_interval_ms: 600_000,
+            catalog: SharedView(Arc::new(EmptyCatalog)),
         }
     }
 }

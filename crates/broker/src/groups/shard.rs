@@ -6,6 +6,7 @@
 //! being safe (an answer, an assignment, a committed offset) waits in `after_write` under that token. A write that
 //! failed is taken back there.
 //!
+//! `consumer/` has the groups of the new protocol (KIP-848); the rest is about classic ones.
 //! `membership.rs` has JoinGroup, SyncGroup, Heartbeat, LeaveGroup; `offsets.rs` the offsets; `admin.rs` what
 //! tools ask for; `replay.rs` rebuilds a shard from its log, `snapshot.rs` keeps that log short.
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::{ErrorCode, Str};
 
+use super::consumer::{self, Undo};
 use super::event::{
     Answer, CommitAnswer, DeleteOffsetsAnswer, DeletedGroups, Effects, GroupRecord, JoinAnswer, LeaveAnswer,
     Now, ReplyId, Token, Write,
@@ -53,6 +55,7 @@ pub(super) enum AfterWrite {
     /// Groups and all their offsets were deleted.
     GroupsDeleted {
         groups: Vec<Group>,
+        consumers: Vec<Str>,
         answer: Option<(ReplyId, DeletedGroups)>,
     },
     OffsetsCommitted {
@@ -72,6 +75,11 @@ pub(super) enum AfterWrite {
     TransactionEnded {
         reply: ReplyId,
         marked: Marked,
+    },
+    /// A consumer group changed. Who waits is known to its entry.
+    Consumer {
+        group: Str,
+        undo: Undo,
     },
 }
 
@@ -103,7 +111,12 @@ pub(super) struct Pending {
 
 pub struct Shard {
     pub(super) settings: Arc<GroupSettings>,
+    /// Classic groups, and simple ones, which have offsets and no members.
     pub(super) groups: BTreeMap<Str, Group>,
+    /// Consumer groups (KIP-848). A name is in one of the two maps at most.
+    pub(super) consumers: BTreeMap<Str, consumer::Entry>,
+    /// Consumer groups while the log is read.
+    pub(super) replayed: BTreeMap<Str, consumer::Stored>,
     pub(super) offsets: OffsetStore,
     pub pending_offsets: PendingOffsets,
     pub(super) timers: Timers,
@@ -116,6 +129,8 @@ impl Shard {
         Shard {
             settings,
             groups: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            replayed: BTreeMap::new(),
             offsets: OffsetStore::default(),
             pending_offsets: PendingOffsets::default(),
             timers: Timers::default(),
@@ -140,7 +155,7 @@ impl Shard {
     }
 
     pub fn group_count(&self) -> usize {
-        self.groups.len()
+        self.groups.len() + self.consumers.len()
     }
 
     pub fn offset_count(&self) -> usize {
@@ -148,7 +163,9 @@ impl Shard {
     }
 
     pub fn member_count(&self) -> usize {
-        self.groups.values().map(|group| group.members.len()).sum()
+        let classic: usize = self.groups.values().map(|group| group.members.len()).sum();
+        let consumers = self.consumers.values().filter_map(consumer::Entry::group);
+        classic + consumers.map(|group| group.stored.members.len()).sum::<usize>()
     }
 
     /// When [`Shard::tick`] wants to be called next, monotonic ms.
@@ -166,6 +183,9 @@ impl Shard {
                 }
                 Alarm::Join { group } => self.complete_join(&group, None, now, effects),
                 Alarm::Sync { group, generation } => self.sync_phase_ended(&group, generation, now, effects),
+                Alarm::Consumer { group, member, kind, epoch } => {
+                    self.consumer_alarm(&group, &member, kind, epoch, now, effects);
+                }
                 Alarm::Expiration => {
                     self.expire(now, effects);
                     self.schedule_expiration(now);
@@ -189,7 +209,7 @@ impl Shard {
             Ok(()) => self.offsets.commit(&pending.offsets, token),
             Err(_) => self.offsets.roll_back(&pending.offsets, token),
         }
-        self.after_write(pending.after, outcome, now, effects);
+        self.after_write(token, pending.after, outcome, now, effects);
         for (reply, answer) in pending.waiting {
             effects.answer(reply, answer);
         }
@@ -197,6 +217,7 @@ impl Shard {
 
     fn after_write(
         &mut self,
+        token: Token,
         after: AfterWrite,
         outcome: Result<(), ErrorCode>,
         now: Now,
@@ -224,7 +245,10 @@ impl Shard {
             AfterWrite::StaticMemberReplaced(replacement) => {
                 self.static_member_replaced(*replacement, outcome, now, effects);
             }
-            AfterWrite::GroupsDeleted { groups, answer } => {
+            AfterWrite::GroupsDeleted { groups, consumers, answer } => {
+                for group in consumers {
+                    self.consumer_written(&group, token, Undo::Nothing, outcome, now, effects);
+                }
                 self.groups_deleted(groups, answer, outcome, effects)
             }
             AfterWrite::OffsetsCommitted { reply, answer, created } => {
@@ -242,6 +266,9 @@ impl Shard {
             AfterWrite::PendingOffsets(write) => self.pending_offsets_written(*write, outcome, effects),
             AfterWrite::TransactionEnded { reply, marked } => {
                 effects.answer(reply, Answer::Marked(outcome.map(|()| marked)));
+            }
+            AfterWrite::Consumer { group, undo } => {
+                self.consumer_written(&group, token, undo, outcome, now, effects);
             }
         }
     }
@@ -304,17 +331,26 @@ impl Shard {
     #[cfg(test)]
     pub fn check_invariants(&self) {
         use super::group::GroupState;
-        use super::timers::TimerKey;
+        use super::timers::{ConsumerAlarm, TimerKey};
+        for (id, entry) in &self.consumers {
+            let Some(group) = entry.group() else { continue };
+            assert!(!self.groups.contains_key(id), "group {id} is of two kinds");
+            group.check_invariants();
+            for member in group.stored.members.keys() {
+                let session = TimerKey::consumer(id, member, ConsumerAlarm::Session);
+                assert!(self.timers.is_set(&session), "nobody watches member {member} of group {id}");
+            }
+        }
         for group in self.groups.values() {
             group.check_invariants();
             let id = group.id.clone();
-            let has_join_timer = self.timers.contains(&TimerKey::Join { group: id.clone() });
+            let has_join_timer = self.timers.is_set(&TimerKey::Join { group: id.clone() });
             if group.is_in(GroupState::PreparingRebalance) {
                 assert!(has_join_timer, "group {id} prepares a rebalance that nothing ends");
             }
             for member in group.members.values() {
                 let session = TimerKey::Session { group: id.clone(), member: member.id.clone() };
-                let is_watched = self.timers.contains(&session);
+                let is_watched = self.timers.is_set(&session);
                 // Who waits for the leader is watched by the sync timer or released by the leader's write.
                 assert!(
                     is_watched || member.is_excused_from_heartbeat(),
@@ -324,13 +360,11 @@ impl Shard {
                 );
             }
             for member in &group.pending_join {
-                assert!(
-                    self.timers.contains(&TimerKey::Session { group: id.clone(), member: member.clone() })
-                );
+                assert!(self.timers.is_set(&TimerKey::Session { group: id.clone(), member: member.clone() }));
             }
             if group.is_in(GroupState::CompletingRebalance) && !group.pending_sync.is_empty() {
                 assert!(
-                    self.timers.contains(&TimerKey::Sync { group: id.clone() }),
+                    self.timers.is_set(&TimerKey::Sync { group: id.clone() }),
                     "group {id} waits for ever"
                 );
             }

@@ -36,6 +36,9 @@ impl Shard {
             if let Some(value) = group_record.filter(|_| after.is_none()) {
                 records.push(records::group_record(&group_id, value));
             }
+            if after.is_none() {
+                records.extend(self.consumer_snapshot(&group_id));
+            }
             let page = self.offsets.page_of_group(&group_id, after.as_ref(), PAGE_OFFSETS);
             records
                 .extend(page.offsets.iter().map(|(key, committed)| records::offset_record(key, committed)));
@@ -57,12 +60,19 @@ impl Shard {
         match place {
             Some(SnapshotPlace::BehindOffset(key)) => Some((key.group.clone(), Some(key.clone()))),
             Some(SnapshotPlace::BehindGroup(group)) => {
-                let mut behind = self.groups.range::<Str, _>((Excluded(group), Unbounded));
-                behind.next().map(|(group, _)| (group.clone(), None))
+                let classic = self.groups.range::<Str, _>((Excluded(group), Unbounded)).next();
+                let consumer = self.consumers.range::<Str, _>((Excluded(group), Unbounded)).next();
+                first_of(classic.map(|(group, _)| group), consumer.map(|(group, _)| group))
             }
-            None => self.groups.keys().next().map(|group| (group.clone(), None)),
+            None => first_of(self.groups.keys().next(), self.consumers.keys().next()),
         }
     }
+}
+
+/// The first group of either kind; none of its offsets is written yet.
+fn first_of(classic: Option<&Str>, consumer: Option<&Str>) -> Option<(Str, Option<OffsetKey>)> {
+    let first = classic.into_iter().chain(consumer).min();
+    first.map(|group| (group.clone(), None))
 }
 
 /// Offsets read at once; each record is some hundred bytes.

@@ -13,8 +13,29 @@ pub enum TimerKey {
     Join { group: Str },
     /// Members that did not send SyncGroup are removed.
     Sync { group: Str },
+    /// Of a member of a consumer group.
+    Consumer { group: Str, member: Str, kind: ConsumerAlarm },
     /// Offsets that are old enough, and groups without any, go.
     Expiration,
+}
+
+impl TimerKey {
+    pub fn consumer(group: &Str, member: &Str, kind: ConsumerAlarm) -> TimerKey {
+        TimerKey::Consumer { group: group.clone(), member: member.clone(), kind }
+    }
+}
+
+/// What a member of a consumer group did not do in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConsumerAlarm {
+    /// To be heard of.
+    Session,
+    /// To give up what it was told to.
+    Rebalance,
+    /// To join again; members of the classic protocol.
+    Join,
+    /// To ask for its assignment; members of the classic protocol.
+    Sync,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +57,13 @@ pub enum Alarm {
         group: Str,
         generation: i32,
     },
+    Consumer {
+        group: Str,
+        member: Str,
+        kind: ConsumerAlarm,
+        /// That it is in when it is told to give partitions up; 0 where that does not matter.
+        epoch: i32,
+    },
     Expiration,
 }
 
@@ -49,6 +77,7 @@ impl Alarm {
                 TimerKey::Join { group: group.clone() }
             }
             Alarm::Sync { group, .. } => TimerKey::Sync { group: group.clone() },
+            Alarm::Consumer { group, member, kind, .. } => TimerKey::consumer(group, member, *kind),
             Alarm::Expiration => TimerKey::Expiration,
         }
     }
@@ -91,6 +120,19 @@ impl Timers {
         }
     }
 
+    /// Every alarm of a member of a consumer group.
+    pub fn cancel_consumer(&mut self, group: &Str, member: &Str) {
+        for kind in
+            [ConsumerAlarm::Session, ConsumerAlarm::Rebalance, ConsumerAlarm::Join, ConsumerAlarm::Sync]
+        {
+            self.cancel(&TimerKey::consumer(group, member, kind));
+        }
+    }
+
+    pub fn is_set(&self, key: &TimerKey) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     pub fn next_at_ms(&self) -> Option<u64> {
         self.due.keys().next().map(|(at_ms, _)| *at_ms)
     }
@@ -101,10 +143,5 @@ impl Timers {
         let alarm = entry.remove();
         self.by_key.remove(&alarm.key());
         Some(alarm)
-    }
-
-    #[cfg(test)]
-    pub fn contains(&self, key: &TimerKey) -> bool {
-        self.by_key.contains_key(key)
     }
 }

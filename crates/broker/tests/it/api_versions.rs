@@ -94,6 +94,8 @@ fn the_table_is_kafkas_and_explicit() {
         "UnregisterBroker 0-0",
         "DescribeTransactions 0-0",
         "ListTransactions 0-2",
+        "ConsumerGroupHeartbeat 0-1",
+        "ConsumerGroupDescribe 0-1",
         "GetTelemetrySubscriptions 0-0",
         "PushTelemetry 0-0",
         "ListConfigResources 0-1",

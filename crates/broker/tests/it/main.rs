@@ -4,6 +4,7 @@
 mod api_versions;
 mod authorization;
 mod configs;
+mod consumer_groups;
 mod elsewhere;
 mod fetch;
 mod fetch_sessions;

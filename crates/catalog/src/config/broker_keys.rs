@@ -328,8 +328,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Shortest time between two assignments of a consumer group of the new protocol.",
     )
     .min(0)
-    .cluster_wide()
-    .no_effect(CONSUMER),
+    .cluster_wide(),
     key(
         "group.consumer.assignor.offload.enable",
         Boolean,
@@ -338,87 +337,77 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .cluster_wide()
     .internal()
-    .no_effect(CONSUMER),
+    .no_effect(OFFLOAD),
     key(
         "group.consumer.assignors",
         List,
         "uniform,range",
         "Server-side assignors of consumer groups, the first is the default.",
     )
-    .list_not_empty()
-    .no_effect(CONSUMER),
+    .list_not_empty(),
     key(
         "group.consumer.heartbeat.interval.ms",
         Int,
         "5000",
         "Time between two heartbeats of a member of the new protocol.",
     )
-    .min(1)
-    .no_effect(CONSUMER),
+    .min(1),
     key(
         "group.consumer.max.assignment.interval.ms",
         Int,
         "15000",
         "Largest assignment interval a consumer group may set.",
     )
-    .min(0)
-    .no_effect(CONSUMER),
+    .min(0),
     key(
         "group.consumer.max.heartbeat.interval.ms",
         Int,
         "15000",
         "Largest heartbeat interval a consumer group may set.",
     )
-    .min(1)
-    .no_effect(CONSUMER),
+    .min(1),
     key(
         "group.consumer.max.session.timeout.ms",
         Int,
         "60000",
         "Largest session time-out a consumer group may set.",
     )
-    .min(1)
-    .no_effect(CONSUMER),
+    .min(1),
     key(
         "group.consumer.max.size",
         Int,
-        "2147483647",
+        "10000",
         "Most members of a consumer group of the new protocol.",
     )
-    .min(1)
-    .no_effect(CONSUMER),
+    .min(1),
     key(
         "group.consumer.migration.policy",
         String,
         "bidirectional",
         "Whether classic groups and groups of the new protocol turn into one another.",
     )
-    .check(Validator::OneOfIgnoreCase(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"]))
-    .no_effect(CONSUMER),
+    .check(Validator::OneOfIgnoreCase(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"])),
     key(
         "group.consumer.min.assignment.interval.ms",
         Int,
         "0",
         "Smallest assignment interval a consumer group may set.",
     )
-    .min(0)
-    .no_effect(CONSUMER),
+    .min(0),
     key(
         "group.consumer.min.heartbeat.interval.ms",
         Int,
         "5000",
         "Smallest heartbeat interval a consumer group may set.",
     )
-    .min(1)
-    .no_effect(CONSUMER),
+    .min(1),
     key(
         "group.consumer.min.session.timeout.ms",
         Int,
         "45000",
         "Smallest session time-out a consumer group may set.",
     )
-    .min(1)
-    .no_effect(CONSUMER),
+    .min(1),
     key(
         "group.consumer.regex.refresh.interval.ms",
         Int,
@@ -426,16 +415,14 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Time between two evaluations of a regular expression that a group subscribes to.",
     )
     .min(10000)
-    .internal()
-    .no_effect(CONSUMER),
+    .internal(),
     key(
         "group.consumer.session.timeout.ms",
         Int,
         "45000",
         "Silence after which a member of the new protocol is taken for gone.",
     )
-    .min(1)
-    .no_effect(CONSUMER),
+    .min(1),
     key(
         "group.coordinator.append.linger.ms",
         Int,
@@ -462,8 +449,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "classic,consumer,streams",
         "Group protocols that are switched on.",
     )
-    .check(Validator::List { values: &["consumer", "classic", "share", "streams"], empty_allowed: false })
-    .no_effect(CONSUMER),
+    .check(Validator::List { values: &["consumer", "classic", "share", "streams"], empty_allowed: false }),
     key("group.coordinator.threads", Int, "4", "Threads of the group coordinator.").min(1).no_effect(THREADS),
     key(
         "group.initial.rebalance.delay.ms",

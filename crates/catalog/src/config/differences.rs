@@ -3,6 +3,7 @@
 /// (broker or topic key, reason) whose default is another one.
 pub const DEFAULTS: &[(&str, &str)] = &[
     ("controller.listener.names", "required by Kafka, meaningless here"),
+    ("group.consumer.max.size", "every limit has a bound: 10,000 members"),
     ("group.max.size", "every limit has a bound: 10,000 members"),
     ("listeners", "plain TCP stays on loopback unless told otherwise"),
     ("log.dir", "the directory is ./ottla-data"),

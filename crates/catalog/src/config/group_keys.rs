@@ -12,7 +12,6 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         "Shortest time between two assignments of the group.",
     )
     .min(0)
-    .no_effect(CONSUMER)
     .behind(&[same("group.consumer.assignment.interval.ms")]),
     key(
         "consumer.assignor.offload.enable",
@@ -21,15 +20,13 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         "Computes assignments of the group in the background.",
     )
     .internal()
-    .no_effect(CONSUMER)
+    .no_effect(OFFLOAD)
     .behind(&[same("group.consumer.assignor.offload.enable")]),
     key("consumer.heartbeat.interval.ms", Int, "5000", "Time between two heartbeats of a member.")
         .min(1)
-        .no_effect(CONSUMER)
         .behind(&[same("group.consumer.heartbeat.interval.ms")]),
     key("consumer.session.timeout.ms", Int, "45000", "Silence after which a member is taken for gone.")
         .min(1)
-        .no_effect(CONSUMER)
         .behind(&[same("group.consumer.session.timeout.ms")]),
     key(
         "errors.deadletterqueue.copy.record.enable",

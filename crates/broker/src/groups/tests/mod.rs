@@ -1,6 +1,10 @@
 //! Stories about groups, told to the pure shard: no log, no clock, no task.
 
+mod consumers;
+mod consumers_random;
+mod fake_catalog;
 mod membership;
+mod migration;
 mod model;
 mod offsets;
 mod pending;

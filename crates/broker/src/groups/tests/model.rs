@@ -223,6 +223,9 @@ impl World {
     }
 
     pub fn state(&self, group: &str) -> &'static str {
+        if let Ok(group) = self.shard.describe_consumer_group(group) {
+            return group.state.name();
+        }
         self.shard.describe(group).map_or("Dead", |group| group.state.name())
     }
 

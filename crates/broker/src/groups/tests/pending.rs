@@ -6,9 +6,11 @@ use commitlog::Verification;
 use protocol::{ErrorCode, Str};
 use world::rng::{Rng, SeededRng};
 
+use super::super::consumer::LEAVING_EPOCH;
 use super::super::event::*;
 use super::super::settings::GroupSettings;
 use super::super::shard::Shard;
+use super::consumers::Client;
 use super::model::TOPIC_ID;
 use crate::coordinators::{InTransaction, Marked, StateMachine};
 
@@ -73,14 +75,46 @@ impl World {
     }
 
     fn commit_in(&mut self, producer_id: i64, partition: i32, offset: i64) -> CommitAnswer {
+        self.ask_in(producer_id, Self::request(partition, offset))
+    }
+
+    /// As a member of a consumer group: its id, and the epoch that it believes to be in.
+    fn commit_as(&mut self, member: &str, epoch: i32, offset: i64) -> CommitAnswer {
+        let request =
+            CommitRequest { member_id: member.into(), generation: epoch, ..Self::request(0, offset) };
+        self.ask_in(7, request)
+    }
+
+    fn ask_in(&mut self, producer_id: i64, request: CommitRequest) -> CommitAnswer {
         let transaction =
             InTransaction { producer_id, producer_epoch: 0, stamp: 1, verification: Verification::Unasked };
-        let request = Self::request(partition, offset);
         let answer = self.event(|shard, reply, now, effects| {
             shard.commit_in_transaction(request, transaction, reply, now, effects);
         });
         match answer {
             Some(Answer::Commit(answer)) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A heartbeat of a consumer group's only member. The epoch that it is told.
+    fn beat(&mut self, epoch: i32) -> i32 {
+        let member = Client { epoch, ..Client::of("m", &["t"]) };
+        let answer = self.event(|shard, reply, now, effects| {
+            shard.consumer_heartbeat(&member.request(), &|_| true, reply, now, effects);
+        });
+        match answer {
+            Some(Answer::ConsumerHeartbeat(answer)) if answer.error == ErrorCode::None => answer.epoch,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn delete_group(&mut self) -> ErrorCode {
+        let deleted = self.event(|shard, reply, _, effects| {
+            shard.delete_groups(vec!["g".into()], reply, effects);
+        });
+        match deleted {
+            Some(Answer::DeleteGroups(deleted)) => deleted.groups[0].1,
             other => panic!("{other:?}"),
         }
     }
@@ -221,13 +255,63 @@ fn a_producer_has_one_connection_that_counts() {
 fn a_group_that_is_deleted_takes_them_with_it() {
     let mut world = World::new();
     world.commit_in(7, 0, 10);
-    let deleted = world.event(|shard, reply, _, effects| {
-        shard.delete_groups(vec!["g".into()], reply, effects);
-    });
-    let Some(Answer::DeleteGroups(deleted)) = deleted else { panic!("{deleted:?}") };
-    assert_eq!(deleted.groups, [(Str::from("g"), ErrorCode::None)]);
+    assert_eq!(world.delete_group(), ErrorCode::None);
     for _ in 0..2 {
         assert_eq!(world.offset(0), (-1, Some(-1)));
+        world.restart();
+    }
+    world.end(7, true);
+    assert_eq!(world.offset(0), (-1, Some(-1)));
+}
+
+#[test]
+fn members_of_a_consumer_group_are_fenced_by_their_epochs() {
+    let each = CommitAnswer::Each(vec![ErrorCode::None]);
+    let mut world = World::new();
+    let epoch = world.beat(0);
+    assert_eq!(world.commit_as("m", epoch, 10), each);
+    // Kafka has no answer of TxnOffsetCommit for an epoch that is stale.
+    for stale in [epoch - 1, epoch + 1] {
+        let refused = CommitAnswer::Refused(ErrorCode::IllegalGeneration);
+        assert_eq!(world.commit_as("m", stale, 11), refused);
+    }
+    let unknown = CommitAnswer::Refused(ErrorCode::UnknownMemberId);
+    assert_eq!(world.commit_as("another", epoch, 12), unknown);
+    assert_eq!(world.commit_as("another", -1, 13), unknown);
+    world.restart();
+    assert_eq!(world.offset(0), (-1, None));
+    world.end(7, true);
+    assert_eq!(world.offset(0), (10, Some(10)));
+    // Before KIP-447 producers said nothing of the group.
+    assert_eq!(world.commit_in(7, 0, 14), each);
+    world.end(7, true);
+    assert_eq!(world.offset(0), (14, Some(14)));
+    assert_eq!(world.shard.list()[0].group_type, "consumer");
+}
+
+/// A classic group becomes a consumer group and goes: what waits in a transaction stays with the name, and goes with it.
+#[test]
+fn they_belong_to_a_group_of_either_kind() {
+    let mut world = World::new();
+    world.commit_in(7, 0, 10);
+    world.beat(0);
+    assert_eq!(world.delete_group(), ErrorCode::NonEmptyGroup);
+    world.restart();
+    assert_eq!((world.shard.list()[0].group_type, world.shard.group_count()), ("consumer", 1));
+    world.end(7, true);
+    assert_eq!(world.offset(0), (10, Some(10)));
+    world.commit_in(7, 0, 20);
+    world.beat(LEAVING_EPOCH);
+    // Nothing of it is old enough to go as long as a transaction is open.
+    world.commit_in(8, 1, 20);
+    world.now.wall_ms += 10 * 24 * 60 * 60 * 1_000;
+    world.event(|shard, _, now, effects| shard.expire(now, effects));
+    assert_eq!(world.offset(0), (10, None));
+    world.end(8, false);
+    assert_eq!(world.delete_group(), ErrorCode::None);
+    for _ in 0..2 {
+        assert_eq!(world.offset(0), (-1, Some(-1)));
+        assert_eq!(world.shard.group_count(), 0);
         world.restart();
     }
     world.end(7, true);
