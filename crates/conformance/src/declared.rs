@@ -1,5 +1,5 @@
-//! `docs/differences.md`: where Ottla means to differ from Kafka. The reasons are for people; the blocks marked `differences` and
-//! `not-advertised` are read here.
+//! `docs/differences.md`: where Ottla means to differ from Kafka. The reasons are for people; the blocks marked `differences`,
+//! `differences-by-chance` and `not-advertised` are read here.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -15,6 +15,8 @@ pub struct Pattern {
     path: String,
     kafka: String,
     ottla: String,
+    /// It need not show in every run: Kafka answers in the order of a hash table.
+    pub by_chance: bool,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +38,7 @@ impl Pattern {
 
 impl std::fmt::Display for Pattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Pattern { line, api, step, path, kafka, ottla } = self;
+        let Pattern { line, api, step, path, kafka, ottla, by_chance: _ } = self;
         write!(f, "line {line}: {api} | {step} | {path} | {kafka} | {ottla}")
     }
 }
@@ -52,7 +54,7 @@ impl Declared {
                 continue;
             }
             match block {
-                Some("differences") => {
+                Some(kind @ ("differences" | "differences-by-chance")) => {
                     let columns: Vec<&str> = line.split('|').map(str::trim).collect();
                     let [api, step, path, kafka, ottla] = columns[..] else {
                         bail!(
@@ -61,7 +63,9 @@ impl Declared {
                         );
                     };
                     let [api, step, path, kafka, ottla] = [api, step, path, kafka, ottla].map(str::to_owned);
-                    declared.patterns.push(Pattern { line: line_number, api, step, path, kafka, ottla });
+                    let by_chance = kind == "differences-by-chance";
+                    let line = line_number;
+                    declared.patterns.push(Pattern { line, api, step, path, kafka, ottla, by_chance });
                 }
                 Some("not-advertised") => {
                     declared.not_advertised.extend(line.split_whitespace().map(str::to_owned));

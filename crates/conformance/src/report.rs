@@ -32,7 +32,10 @@ pub fn report(findings: &Findings, declared: &Declared, is_whole: bool) -> Repor
         .all(|code| findings.scripted.contains(&code) || !findings.kafka.contains_key(&code));
     if is_whole {
         for (index, pattern) in declared.patterns.iter().enumerate() {
-            if !used.contains(&index) && (is_scripted(&pattern.api) || (pattern.api == "*" && is_every_api)) {
+            if !used.contains(&index)
+                && !pattern.by_chance
+                && (is_scripted(&pattern.api) || (pattern.api == "*" && is_every_api))
+            {
                 failures.push(format!("declared and no longer so, {pattern}"));
             }
         }
