@@ -20,8 +20,6 @@ use crate::topic_name;
 
 pub const MAGIC: [u8; 8] = *b"OTLASNAP";
 pub const VERSION: u16 = 1;
-/// What the first number behind the parts without one may be when it is a count of parts: all parts have higher numbers.
-const COUNTED_PARTS_MAX: u16 = 2;
 const HEADER_LEN: usize = 8 + 2 + 2 + 16 + 8 + 8 + 16 + 8 + 16 + 4;
 
 /// Where in the log the state of a snapshot stands.
@@ -321,14 +319,7 @@ pub(crate) fn decode_body(bytes: &[u8]) -> Result<State, DecodeError> {
     }
     let mut last = 0;
     while bytes.left() > 0 {
-        let mut number = bytes.u16()?;
-        // Builds before SCRAM said how many parts there are, in 32 bits; no part has so low a number.
-        if last == 0 && number <= COUNTED_PARTS_MAX {
-            if bytes.u16()? != 0 {
-                return Err(bytes.impossible(u64::from(number)));
-            }
-            number = bytes.u16()?;
-        }
+        let number = bytes.u16()?;
         if number <= last {
             return Err(bytes.impossible(u64::from(number)));
         }

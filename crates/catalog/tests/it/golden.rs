@@ -283,16 +283,6 @@ fn acls_are_read_and_still_written() {
     });
 }
 
-/// Snapshots of builds that had ACLs or quotas and no users yet: they say how many parts there are.
-#[test]
-fn counted_parts_are_read() {
-    run(async {
-        let (acls, quotas) = (read_old("acls-counted").await, read_old("quotas-counted").await);
-        assert_eq!((acls.read().acls().iter().count(), acls.read().quotas().len()), (2, 0));
-        assert_eq!((quotas.read().acls().iter().count(), quotas.read().quotas().len()), (0, 2));
-    });
-}
-
 async fn read_old(name: &str) -> Arc<Catalog> {
     let disk = MemDisk::new(2);
     disk.create_dir_all(Path::new(DIR)).await.unwrap();
