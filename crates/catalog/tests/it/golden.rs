@@ -282,16 +282,3 @@ fn acls_are_read_and_still_written() {
         assert!(catalog.read().acls().iter().eq([denied, allowed]));
     });
 }
-
-async fn read_old(name: &str) -> Arc<Catalog> {
-    let disk = MemDisk::new(2);
-    disk.create_dir_all(Path::new(DIR)).await.unwrap();
-    for entry in std::fs::read_dir(vectors().join(name)).unwrap() {
-        let path = entry.unwrap().path();
-        let file =
-            disk.open(&Path::new(DIR).join(path.file_name().unwrap()), OpenMode::Create).await.unwrap();
-        file.write_at(0, vec![std::fs::read(&path).unwrap().into()]).await.unwrap();
-        file.sync().await.unwrap();
-    }
-    open_with(&disk, options()).await.unwrap()
-}
