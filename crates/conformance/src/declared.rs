@@ -44,6 +44,10 @@ impl std::fmt::Display for Pattern {
 }
 
 impl Declared {
+    pub fn tells(&self, difference: &Difference) -> bool {
+        self.patterns.iter().any(|pattern| pattern.fits(difference))
+    }
+
     pub fn parse(text: &str) -> Result<Declared> {
         let mut declared = Declared::default();
         let mut block: Option<&str> = None;

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use protocol::ApiKey;
 
-use compare::{Covered, Differences};
+use compare::{Covered, Difference, Differences};
 use conversation::{Broker, Conversation, Exchange, Versions};
 use scripts::Script;
 
@@ -45,6 +45,8 @@ pub struct Findings {
     pub kafka: Versions,
     pub ottla: Versions,
     pub differences: Differences,
+    /// What no line tells and what did not come again: a race, of the script or of one of the two.
+    pub passed_by: Vec<Difference>,
     pub covered: Covered,
     /// APIs that scripts were run for.
     pub scripted: BTreeSet<i16>,
@@ -56,27 +58,59 @@ struct Run {
     marker: String,
 }
 
-/// Runs the chosen scripts against both, which work side by side.
-pub fn run(kafka: &str, ottla: &str, choice: &Choice) -> Result<Findings> {
+/// How often a script must show a difference that no line tells. Kafka does after its answer some of what it has answered for, so a
+/// script that asks at once meets it before or after.
+const SHOWN_MIN: usize = 3;
+
+/// Runs the chosen scripts against both, which work side by side. `is_told`: some line declares the difference.
+pub fn run(
+    kafka: &str,
+    ottla: &str,
+    choice: &Choice,
+    is_told: impl Fn(&Difference) -> bool,
+) -> Result<Findings> {
     let (kafka, ottla) = (Broker::meet(kafka)?, Broker::meet(ottla)?);
     let runs = planned(&kafka.advertised, choice);
     let versions = &kafka.advertised;
-    let (runs, kafka, ottla) = (&runs[..], &kafka, &ottla);
-    let (of_kafka, of_ottla) = std::thread::scope(|scope| {
-        let verbose = choice.verbose;
-        let other = scope.spawn(move || all(runs, ottla, versions, verbose.then_some("Ottla")));
-        let of_kafka = all(runs, kafka, versions, verbose.then_some("Kafka"));
-        (of_kafka, other.join().expect("a script does not panic"))
-    });
+    let both = |runs: &[Run]| {
+        std::thread::scope(|scope| {
+            let verbose = choice.verbose;
+            let (ottla, kafka) = (&ottla, &kafka);
+            let other = scope.spawn(move || all(runs, ottla, versions, verbose.then_some("Ottla")));
+            let of_kafka = all(runs, kafka, versions, verbose.then_some("Kafka"));
+            (of_kafka, other.join().expect("a script does not panic"))
+        })
+    };
+    let (of_kafka, of_ottla) = both(&runs);
     let (mut differences, mut covered) = (Differences::new(), Covered::new());
+    let mut passed_by = Vec::new();
     for (run, (left, right)) in runs.iter().zip(of_kafka.iter().zip(&of_ottla)) {
-        compare::compare(run.script.name, &run.marker, left, right, &mut differences, &mut covered);
+        let mut of_run = Differences::new();
+        compare::compare(run.script.name, &run.marker, left, right, &mut of_run, &mut covered);
+        for time in 1..SHOWN_MIN {
+            if of_run.keys().all(&is_told) {
+                break;
+            }
+            let again =
+                Run { script: run.script, version: run.version, marker: format!("{}{time}-", run.marker) };
+            let (left, right) = both(std::slice::from_ref(&again));
+            let mut shown = Differences::new();
+            compare::compare(again.script.name, &again.marker, &left[0], &right[0], &mut shown, &mut covered);
+            let gone =
+                of_run.keys().filter(|&difference| !is_told(difference) && !shown.contains_key(difference));
+            passed_by.extend(gone.cloned());
+            of_run.retain(|difference, _| is_told(difference) || shown.contains_key(difference));
+        }
+        for (difference, versions) in of_run {
+            differences.entry(difference).or_default().extend(versions);
+        }
     }
     let scripted = runs.iter().map(|run| run.script.api.code()).collect();
     Ok(Findings {
         kafka: kafka.advertised.clone(),
         ottla: ottla.advertised.clone(),
         differences,
+        passed_by,
         covered,
         scripted,
     })

@@ -60,6 +60,9 @@ pub fn report(findings: &Findings, declared: &Declared, is_whole: bool) -> Repor
         "not advertised by Ottla: {}",
         if missing.is_empty() { "none".into() } else { missing.join(" ") }
     );
+    for difference in &findings.passed_by {
+        let _ = writeln!(text, "did not come again: {}", shown(difference));
+    }
     let versions = findings.covered.len();
     let apis: BTreeSet<i16> = findings.covered.iter().map(|(api, _)| *api).collect();
     let _ = writeln!(
@@ -78,8 +81,11 @@ pub fn report(findings: &Findings, declared: &Declared, is_whole: bool) -> Repor
 
 /// As a line of `docs/differences.md`, and the versions behind it.
 fn line(difference: &Difference, versions: &BTreeSet<i16>) -> String {
-    let Difference { api, step, path, kafka, ottla } = difference;
-    format!("{api} | {step} | {path} | {kafka} | {ottla}    (versions {})", ranges(versions))
+    format!("{}    (versions {})", shown(difference), ranges(versions))
+}
+
+fn shown(Difference { api, step, path, kafka, ottla }: &Difference) -> String {
+    format!("{api} | {step} | {path} | {kafka} | {ottla}")
 }
 
 fn table(findings: &Findings, declared: &Declared) -> String {
@@ -90,7 +96,7 @@ fn table(findings: &Findings, declared: &Declared) -> String {
         let compared: BTreeSet<i16> =
             findings.covered.iter().filter(|(api, _)| api == code).map(|(_, version)| *version).collect();
         let of_api: Vec<&Difference> = findings.differences.keys().filter(|d| d.api == name).collect();
-        let new = of_api.iter().filter(|d| !declared.patterns.iter().any(|pattern| pattern.fits(d))).count();
+        let new = of_api.iter().filter(|difference| !declared.tells(difference)).count();
         let differences = match (of_api.len() - new, new) {
             (0, 0) => String::new(),
             (known, 0) => format!("{known} declared"),
@@ -140,6 +146,7 @@ mod tests {
             kafka: [(1, (4, 18)), (12, (0, 4))].into(),
             ottla: [(1, (4, 18))].into(),
             differences: map,
+            passed_by: Vec::new(),
             covered: Covered::from([(1, 4), (1, 5), (1, 18)]),
             scripted: BTreeSet::from([1]),
         }

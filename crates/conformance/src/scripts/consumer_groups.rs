@@ -45,8 +45,20 @@ fn beat(group: &Str, member_epoch: i32) -> ConsumerGroupHeartbeatRequest {
     }
 }
 
+/// Waits until the coordinator of groups assigns a topic: Kafka's learns of topics later than its leaders do. One coordinator has all
+/// groups, since `__consumer_offsets` has one partition here.
+fn await_coordinator_of(c: &mut Conversation, topic: &Topic) {
+    let scouts = c.group("scouts");
+    c.help_until(&join(&scouts, topic), |answer| {
+        answer.error_code == 0
+            && answer.assignment.as_ref().is_some_and(|assigned| !assigned.topic_partitions.is_empty())
+    });
+    c.help(&beat(&scouts, LEAVES));
+}
+
 fn beats(c: &mut Conversation) {
     let (g, a) = (c.group("g"), c.topic("a", 2));
+    await_coordinator_of(c, &a);
     let joined = c.ask("joins", &join(&g, &a));
     let epoch = joined.map_or(0, |joined| joined.member_epoch);
     c.ask("is there", &beat(&g, epoch));
@@ -110,6 +122,7 @@ fn wrong_beats(c: &mut Conversation) {
 
 fn describe(c: &mut Conversation) {
     let (g, a) = (c.group("g"), c.topic("a", 1));
+    await_coordinator_of(c, &a);
     c.help(&join(&g, &a));
     let of = |groups: &[&Str]| ConsumerGroupDescribeRequest {
         group_ids: groups.iter().map(|group| (*group).clone()).collect(),
@@ -132,6 +145,7 @@ fn share_join(group: &Str, topic: &Topic) -> ShareGroupHeartbeatRequest {
 
 fn share_beats(c: &mut Conversation) {
     let (g, a) = (c.group("g"), c.topic("a", 1));
+    await_coordinator_of(c, &a);
     let joined = c.ask("joins", &share_join(&g, &a));
     let epoch = joined.map_or(0, |joined| joined.member_epoch);
     let of = |member_epoch| ShareGroupHeartbeatRequest {
@@ -150,6 +164,7 @@ fn share_beats(c: &mut Conversation) {
 
 fn share_describe(c: &mut Conversation) {
     let (g, a) = (c.group("g"), c.topic("a", 1));
+    await_coordinator_of(c, &a);
     c.help(&share_join(&g, &a));
     let of = |groups: &[&Str]| ShareGroupDescribeRequest {
         group_ids: groups.iter().map(|group| (*group).clone()).collect(),
