@@ -7,6 +7,7 @@
 mod admin;
 mod catalog_view;
 mod consumer;
+mod entry;
 mod event;
 mod group;
 mod member;

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::{ErrorCode, Str};
 
-use super::consumer::{self, Undo};
+use super::consumer;
+use super::entry::Undo;
 use super::event::{
     Answer, CommitAnswer, DeleteOffsetsAnswer, DeletedGroups, Effects, GroupRecord, JoinAnswer, LeaveAnswer,
     Now, ReplyId, Token, Write,

@@ -8,11 +8,9 @@ use protocol::{ErrorCode, Str};
 
 use super::assignment::Partitions;
 use super::checks::{Asking, check_holder, check_room, known_member};
-use super::entry::Entry;
 use super::group::ConsumerGroup;
-use super::heartbeat::Work;
 use super::member::{Classic, JOINING_EPOCH, Member, MemberState, Profile, Progress};
-use super::{Refusal, embedded};
+use super::{Entry, Refusal, Work, embedded};
 use crate::groups::event::{
     Answer, Effects, HeartbeatRequest, JoinAnswer, JoinRequest, LeaveAnswer, LeaveRequest, LeavingMember,
     Now, ReplyId, SyncAnswer, SyncRequest,
@@ -30,7 +28,7 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
-        let (group_id, mut entry) = self.take_entry(&request.group);
+        let (group_id, mut entry): (Str, Entry) = self.take_entry(&request.group);
         let outcome = self.join_as_classic(&group_id, &mut entry, &request, reply, now, effects);
         self.keep_entry(group_id, entry);
         match outcome {
@@ -158,7 +156,7 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
-        let (group_id, mut entry) = self.take_entry(&request.group);
+        let (group_id, mut entry): (Str, Entry) = self.take_entry(&request.group);
         match self.sync_as_classic(&group_id, &entry, request, now) {
             Ok(answer) => {
                 if let Some((reply, answer)) = entry.answer_behind(reply, Answer::Sync(answer)) {
@@ -219,7 +217,7 @@ impl Shard {
         request: &HeartbeatRequest,
         now: Now,
     ) -> ErrorCode {
-        let (group_id, entry) = self.take_entry(&request.group);
+        let (group_id, entry): (Str, Entry) = self.take_entry(&request.group);
         let answer = self.beat_as_classic(&group_id, &entry, request, now);
         self.keep_entry(group_id, entry);
         answer.err().unwrap_or(ErrorCode::None)
@@ -264,7 +262,7 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
-        let (group_id, mut entry) = self.take_entry(&request.group);
+        let (group_id, mut entry): (Str, Entry) = self.take_entry(&request.group);
         let group = entry.group().expect("was looked up");
         let mut ids: Vec<Str> = Vec::new();
         let mut members = Vec::with_capacity(request.members.len());
@@ -281,7 +279,7 @@ impl Shard {
 
     /// A classic member joins a consumer group that has no members: the group goes, and a classic one takes its place.
     pub(in crate::groups) fn clear_empty_consumer_group(&mut self, group: &Str, effects: &mut Effects) {
-        let (group_id, mut entry) = self.take_entry(group);
+        let (group_id, mut entry): (Str, Entry) = self.take_entry(group);
         let mut work = Work::default();
         let tombstones = entry.group().expect("was looked up").stored.tombstones();
         for change in tombstones {

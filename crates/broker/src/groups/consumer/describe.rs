@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use protocol::{ErrorCode, Str, Uuid};
 
+use super::Entry;
 use super::assignment::{self, Partitions};
 use super::event::{DescribedConsumer, DescribedConsumerGroup, DescribedTopic, Refusal};
 use super::group::{Change, ConsumerGroup, ConsumerGroupState, Stored};
@@ -85,7 +86,7 @@ impl Shard {
 
     /// Takes an empty group away with the write of this token. Its tombstones are the caller's to write.
     pub(in crate::groups) fn begin_consumer_deletion(&mut self, group: &Str, token: Token) -> Vec<Change> {
-        let (group_id, mut entry) = self.take_entry(group);
+        let (group_id, mut entry): (Str, Entry) = self.take_entry(group);
         let tombstones = entry.group().expect("was looked up").stored.tombstones();
         tombstones.iter().for_each(|change| entry.apply(change));
         entry.begin(token, tombstones.clone(), None);

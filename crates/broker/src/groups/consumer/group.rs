@@ -7,9 +7,14 @@ use std::sync::Arc;
 use protocol::{Str, Uuid};
 use smallvec::SmallVec;
 
+use super::Entry;
 use super::assignment::{self, Partitions};
 use super::assignor::{ASSIGNORS, Assignor};
 use super::member::{Member, MemberState, Profile, Progress};
+use super::records;
+use crate::groups::entry::{Kind, Undo};
+use crate::groups::event::GroupRecord;
+use crate::groups::shard::{AfterWrite, Shard};
 
 /// The epoch of a group whose record does not say another. Not 0: that is the epoch of a member that joins.
 const FIRST_EPOCH: i32 = 1;
@@ -248,6 +253,43 @@ pub struct ConsumerGroup {
     pub compared_with: Option<u64>,
     /// The version of the catalog that all regular expressions were looked up in, and when (Unix ms).
     pub patterns_looked_up: Option<(u64, i64)>,
+}
+
+impl Kind for ConsumerGroup {
+    type Stored = Stored;
+    type Change = Change;
+
+    fn of(stored: Stored) -> ConsumerGroup {
+        ConsumerGroup::of(stored)
+    }
+
+    fn stored(&self) -> &Stored {
+        &self.stored
+    }
+
+    fn apply(&mut self, change: &Change) {
+        self.apply(change);
+    }
+
+    fn apply_to(stored: &mut Option<Stored>, change: &Change) {
+        Stored::apply_to(stored, change);
+    }
+
+    fn is_end(change: &Change) -> bool {
+        matches!(change, Change::Epoch(None))
+    }
+
+    fn record(group: &Str, change: &Change) -> GroupRecord {
+        records::record(group, change)
+    }
+
+    fn after_write(group: Str, undo: Undo) -> AfterWrite {
+        AfterWrite::Consumer { group, undo }
+    }
+
+    fn entries(shard: &mut Shard) -> &mut BTreeMap<Str, Entry> {
+        &mut shard.consumers
+    }
 }
 
 impl ConsumerGroup {

@@ -12,48 +12,17 @@ use protocol::{ErrorCode, Str, Uuid};
 
 use super::assignment::{self, Partitions};
 use super::checks::{self, Asking};
-use super::entry::Entry;
 use super::event::{ConsumerHeartbeatAnswer, ConsumerHeartbeatRequest, Refusal};
 use super::group::{Change, Epoch, TargetEpoch};
 use super::member::{
     JOINING_EPOCH, LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Member, MemberState, Profile, Progress,
 };
 use super::reconcile::Reconciliation;
-use super::{pattern, records, target};
-use crate::groups::event::{Answer, Effects, GroupRecord, Now, ReplyId, Token};
-use crate::groups::group::Group;
-use crate::groups::shard::{AfterWrite, Shard};
+use super::{Entry, Work, pattern, target};
+use crate::groups::entry::Undo;
+use crate::groups::event::{Answer, Effects, Now, ReplyId, Token};
+use crate::groups::shard::Shard;
 use crate::groups::timers::{Alarm, ConsumerAlarm, TimerKey};
-
-/// What to do with the classic group of the same name should a write fail.
-#[derive(Debug, Default)]
-pub enum Undo {
-    #[default]
-    Nothing,
-    /// It was taken away to make room.
-    RestoreClassic(Box<Group>),
-    /// It was made of the consumer group.
-    DropClassic,
-}
-
-/// What one event changes, in its order.
-#[derive(Debug, Default)]
-pub struct Work {
-    /// Of the classic group that stood here.
-    pub before: Vec<GroupRecord>,
-    changes: Vec<Change>,
-    /// Of the classic group that stands here now.
-    pub behind: Vec<GroupRecord>,
-    pub undo: Undo,
-}
-
-impl Work {
-    /// Changes the group, and writes it down.
-    pub fn put(&mut self, entry: &mut Entry, change: Change) {
-        entry.apply(&change);
-        self.changes.push(change);
-    }
-}
 
 impl Shard {
     /// `may_see` says which topics the caller may describe: regular expressions match no others.
@@ -65,7 +34,7 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
-        let (group_id, mut entry) = self.take_entry(&request.group);
+        let (group_id, mut entry): (Str, Entry) = self.take_entry(&request.group);
         let outcome = match request.epoch {
             LEAVING_EPOCH | LEAVING_FOR_A_WHILE_EPOCH => {
                 self.leave_consumer_group(&group_id, &mut entry, request, reply, now, effects)
@@ -75,23 +44,6 @@ impl Shard {
         self.keep_entry(group_id, entry);
         if let Err(refusal) = outcome {
             effects.answer(reply, Answer::ConsumerHeartbeat(refusal.into()));
-        }
-    }
-
-    /// Takes the entry of a group out of the shard while it is worked on, with an id that keeps no frame alive.
-    pub(super) fn take_entry(&mut self, group: &Str) -> (Str, Entry) {
-        match self.consumers.remove_entry(group) {
-            Some(taken) => taken,
-            None => {
-                let id = self.groups.get_key_value(group).map(|(id, _)| id.clone());
-                (id.unwrap_or_else(|| group.detached()), Entry::default())
-            }
-        }
-    }
-
-    pub(super) fn keep_entry(&mut self, group_id: Str, entry: Entry) {
-        if !entry.is_over() {
-            self.consumers.insert(group_id, entry);
         }
     }
 
@@ -492,7 +444,7 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
-        let (group_id, mut entry) = self.take_entry(group);
+        let (group_id, mut entry): (Str, Entry) = self.take_entry(group);
         let member = entry.group().and_then(|group| group.member(id));
         let is_meant = member.is_some_and(|member| match kind {
             // It has moved on since.
@@ -518,34 +470,6 @@ impl Shard {
         self.timers.set(now.monotonic_ms + ms(timeout_ms), alarm);
     }
 
-    /// Hands the changes over and answers behind them; without any, behind what is under way.
-    pub(super) fn write_changes(
-        &mut self,
-        group_id: &Str,
-        entry: &mut Entry,
-        work: Work,
-        answer: Option<(ReplyId, Answer)>,
-        effects: &mut Effects,
-    ) {
-        let Work { before, changes, behind, undo } = work;
-        if changes.is_empty() && before.is_empty() && behind.is_empty() {
-            entry.forget_copy();
-            if let Some((reply, answer)) =
-                answer.and_then(|(reply, answer)| entry.answer_behind(reply, answer))
-            {
-                effects.answer(reply, answer);
-            }
-            return;
-        }
-        let token = self.next_token();
-        let mut all = before;
-        all.extend(changes.iter().map(|change| records::record(group_id, change)));
-        all.extend(behind);
-        entry.begin(token, changes, answer);
-        let after = AfterWrite::Consumer { group: group_id.clone(), undo };
-        self.write(all, Vec::new(), after, effects);
-    }
-
     pub(in crate::groups) fn consumer_written(
         &mut self,
         group: &Str,
@@ -555,7 +479,7 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
-        let (group_id, mut entry) = self.take_entry(group);
+        let (group_id, mut entry): (Str, Entry) = self.take_entry(group);
         let landed = entry.landed(token, outcome);
         effects.answers.extend(landed.answers);
         if let Err(error) = outcome {

@@ -9,11 +9,11 @@ use protocol::{ErrorCode, Str};
 
 use super::assignment;
 use super::embedded;
-use super::entry::Entry;
 use super::event::Refusal;
 use super::group::{ConsumerGroup, Epoch, Stored, TargetEpoch};
-use super::heartbeat::{Undo, Work};
 use super::member::{Classic, Member, MemberState, Profile, Progress};
+use super::{Entry, Work};
+use crate::groups::entry::Undo;
 use crate::groups::event::{Answer, Effects, Now, ReplyId};
 use crate::groups::group::{CONSUMER_PROTOCOL_TYPE, Group, GroupState};
 use crate::groups::member::Member as ClassicMember;

@@ -5,7 +5,7 @@
 //! all of it is assigned anew; `group.rs` what the records of a group say;
 //! `reconcile.rs` the way of one member to its assignment; `assignor/` who should get what; `pattern.rs` subscriptions by
 //! regular expression. `migration.rs` turns classic groups into these and back, `classic.rs` lets members of both kinds live in
-//! one group meanwhile. `entry.rs` keeps what is changed and what is in the log apart.
+//! one group meanwhile. `groups/entry.rs` keeps what is changed and what is in the log apart.
 //!
 //! Behaviour after Kafka's `GroupMetadataManager`. Where we differ: a regular expression is looked up within the heartbeat that
 //! brings it, so its topics are in the first answer; a static member that joins again under the id it has takes its place back,
@@ -17,7 +17,6 @@ mod checks;
 mod classic;
 mod describe;
 mod embedded;
-mod entry;
 mod event;
 mod group;
 mod heartbeat;
@@ -31,9 +30,10 @@ mod target;
 
 pub use assignment::Partitions;
 pub use assignor::{ASSIGNORS, Assignor};
-pub use entry::Entry;
 pub use event::*;
 pub use group::{Change, ConsumerGroup, Stored};
-pub use heartbeat::Undo;
 pub use member::{JOINING_EPOCH, LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH};
 pub use records::{is_consumer_record, read as read_record};
+
+pub type Entry = super::entry::Entry<ConsumerGroup>;
+type Work = super::entry::Work<ConsumerGroup>;

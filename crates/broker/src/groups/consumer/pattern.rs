@@ -7,10 +7,9 @@ use std::sync::Arc;
 use protocol::{ErrorCode, Str};
 use regex::{Regex, RegexBuilder};
 
-use super::entry::Entry;
 use super::event::Refusal;
 use super::group::{Change, Matches};
-use super::heartbeat::Work;
+use super::{Entry, Work};
 use crate::groups::event::Now;
 use crate::groups::settings::GroupSettings;
 

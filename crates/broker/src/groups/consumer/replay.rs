@@ -3,7 +3,7 @@
 
 use protocol::Str;
 
-use super::entry::Entry;
+use super::Entry;
 use super::group::{Change, Stored};
 use super::records;
 use crate::groups::event::{GroupRecord, Now};
