@@ -14,6 +14,7 @@ mod config_check;
 mod escapes;
 mod exit;
 mod output;
+mod pem;
 mod selftest;
 mod serve;
 mod verbs;

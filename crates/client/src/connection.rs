@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use world::task::{self, JoinHandle};
 
 use crate::error::Error;
+use crate::security::is_refusal;
 use crate::transport::{Channel, FrameReceiver, FrameSender, Transport};
 
 /// Requests under way on one connection. Kafka's own clients use 5 for producers; the bound is for the others.
@@ -95,7 +96,10 @@ impl Connection {
     ) -> Result<Arc<Connection>, Error> {
         let failed = |reason: String| Error::Connect { address: address.into(), reason: reason.into() };
         let opening = async {
-            let channel = transport.connect(address).await.map_err(|error| failed(error.to_string()))?;
+            let channel = transport.connect(address).await.map_err(|error| match is_refusal(&error) {
+                false => failed(error.to_string()),
+                true => Error::Authentication { address: address.into(), reason: error.to_string().into() },
+            })?;
             let mut connection = Connection::start(channel, address, client_id);
             connection.versions = connection.ask_versions(limit).await?;
             Ok(Arc::new(connection))

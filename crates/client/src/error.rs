@@ -17,6 +17,9 @@ pub enum Error {
     /// No connection could be made.
     #[error("cannot connect to {address}: {reason}")]
     Connect { address: Str, reason: Str },
+    /// TLS or SASL: one side does not believe the other who it is. Trying again would change nothing.
+    #[error("authentication with {address} failed: {reason}")]
+    Authentication { address: Str, reason: Str },
     /// The connection ended while something was under way; whether it was carried out is not known.
     #[error("the connection to {address} was lost: {reason}")]
     Disconnected { address: Str, reason: Str },

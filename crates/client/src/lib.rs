@@ -1,7 +1,7 @@
 //! A Kafka client in pure Rust: producer, consumer, admin. A public crate; the `ottla` verbs are built on it.
 //!
 //! Owns: connections (pipelined, with deadlines), the metadata cache, retries, partitioning, batching, group
-//! membership. Works over any [`Transport`]: TCP, or in-process straight into a broker.
+//! membership. Works over any [`Transport`]: TCP, TLS and SASL, or in-process straight into a broker.
 //! Never sees: the broker and what is below it; it knows Kafka's protocol and nothing else.
 //! Start reading at `transport.rs` (how frames travel), `connection.rs` (one connection), `cluster.rs` (which
 //! broker to ask), then `producer.rs`, `consumer.rs` or `admin.rs`.
@@ -33,6 +33,7 @@ mod error;
 mod partitioner;
 mod producer;
 mod retry;
+mod security;
 mod transport;
 
 pub use admin::{
@@ -52,6 +53,7 @@ pub use producer::{Acks, Delivered, Delivery, Producer, ProducerOptions, Record}
 pub use protocol::batch::Header;
 pub use protocol::compression::Compression;
 pub use protocol::{ErrorCode, Str, Uuid};
+pub use security::{Bearer, Sasl, ScramMechanism, SecureTransport, Tls, TlsError};
 pub use transport::{Channel, FrameReceiver, FrameSender, TcpTransport, Transport};
 
 /// A topic and the number of one of its partitions.

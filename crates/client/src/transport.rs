@@ -4,8 +4,8 @@ use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use world::net::{Net, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use world::net::Net;
 
 /// Makes connections to `host:port`.
 ///
@@ -20,6 +20,21 @@ pub trait Transport: Send + Sync + 'static {
 pub struct Channel {
     pub sender: Box<dyn FrameSender>,
     pub receiver: Box<dyn FrameReceiver>,
+}
+
+impl Channel {
+    /// Frames over a stream of bytes.
+    pub(crate) fn over(
+        read: impl AsyncRead + Send + Unpin + 'static,
+        write: impl AsyncWrite + Send + Unpin + 'static,
+        frame_bytes_max: usize,
+    ) -> Channel {
+        let reader = BufReader::with_capacity(READ_BUFFER_BYTES, read);
+        Channel {
+            sender: Box::new(StreamSender { write }),
+            receiver: Box::new(StreamReceiver { reader, frame_bytes_max }),
+        }
+    }
 }
 
 pub trait FrameSender: Send + 'static {
@@ -63,20 +78,16 @@ impl Transport for TcpTransport {
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Channel>> {
         Box::pin(async move {
             let (read, write) = self.net.connect(address).await?.into_split();
-            let reader = BufReader::with_capacity(READ_BUFFER_BYTES, read);
-            Ok(Channel {
-                sender: Box::new(TcpSender { write }),
-                receiver: Box::new(TcpReceiver { reader, frame_bytes_max: self.frame_bytes_max }),
-            })
+            Ok(Channel::over(read, write, self.frame_bytes_max))
         })
     }
 }
 
-struct TcpSender {
-    write: WriteHalf,
+struct StreamSender<W> {
+    write: W,
 }
 
-impl FrameSender for TcpSender {
+impl<W: AsyncWrite + Send + Unpin + 'static> FrameSender for StreamSender<W> {
     fn send(&mut self, segments: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
             let mut queue = Segments(segments.into());
@@ -123,12 +134,12 @@ impl Buf for Segments {
     }
 }
 
-struct TcpReceiver {
-    reader: BufReader<ReadHalf>,
+struct StreamReceiver<R> {
+    reader: BufReader<R>,
     frame_bytes_max: usize,
 }
 
-impl FrameReceiver for TcpReceiver {
+impl<R: AsyncRead + Send + Unpin + 'static> FrameReceiver for StreamReceiver<R> {
     fn receive(&mut self) -> BoxFuture<'_, io::Result<Option<Bytes>>> {
         Box::pin(async move {
             let len = match self.reader.read_i32().await {

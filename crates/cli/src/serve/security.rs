@@ -23,6 +23,7 @@ use world::task;
 
 use super::properties::ListenerAddress;
 use crate::exit::Failure;
+use crate::pem::{read_pem, unfold};
 
 /// How often files and settings are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -31,8 +32,6 @@ const WARN_EVERY: Duration = Duration::from_secs(3600);
 const JWKS_PATIENCE: Duration = Duration::from_secs(10);
 /// A token that names an unknown key has the keys fetched again, but not more often than that.
 const JWKS_PAUSE_MIN: Duration = Duration::from_secs(10);
-/// Longest file of certificates.
-const PEM_BYTES_MAX: u64 = 4 << 20;
 
 /// What all listeners for clients ask.
 pub struct Security {
@@ -276,7 +275,7 @@ fn tls_source(
     ) {
         (Some(file), None, None) => {
             // One file with both; each reader takes what it looks for.
-            let pem = read_pem("ssl.keystore.location", &file, &value("ssl.keystore.type"))?;
+            let pem = read_pem("ssl.keystore.location", &file, value("ssl.keystore.type").as_deref())?;
             (pem.clone(), pem)
         }
         (None, Some(chain), Some(key)) => (unfold(&chain), unfold(&key)),
@@ -291,7 +290,7 @@ fn tls_source(
     };
     let trusted = match (value("ssl.truststore.location"), value("ssl.truststore.certificates")) {
         (Some(file), None) => {
-            Some(read_pem("ssl.truststore.location", &file, &value("ssl.truststore.type"))?)
+            Some(read_pem("ssl.truststore.location", &file, value("ssl.truststore.type").as_deref())?)
         }
         (None, Some(text)) => Some(unfold(&text)),
         (None, None) => None,
@@ -319,41 +318,6 @@ fn tls_source(
         versions: versions.map(str::to_owned).collect(),
         rules: value("ssl.principal.mapping.rules").unwrap_or_default(),
     })
-}
-
-fn read_pem(key: &str, file: &str, store_type: &Option<String>) -> Result<Vec<u8>, String> {
-    let wrong = |why: String| format!("{key}={file}: {why}");
-    let length = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?.len();
-    if length > PEM_BYTES_MAX {
-        return Err(wrong(format!("longer than {PEM_BYTES_MAX} bytes")));
-    }
-    let bytes = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
-    if bytes.windows(10).any(|window| window == b"-----BEGIN") {
-        return Ok(bytes);
-    }
-    let store_type = store_type.as_deref().unwrap_or("JKS");
-    Err(wrong(format!(
-        "this is no PEM file, and stores of type {store_type} are not read. To convert: \
-         keytool -importkeystore -srckeystore {file} -destkeystore store.p12 -deststoretype PKCS12 && \
-         openssl pkcs12 -in store.p12 -nodes -out store.pem"
-    )))
-}
-
-/// PEM text in a property has often lost its line ends.
-fn unfold(text: &str) -> Vec<u8> {
-    let parts = regex::Regex::new(r"-----BEGIN ([A-Z0-9 ]+)-----([^-]*)-----END [A-Z0-9 ]+-----")
-        .expect("a good pattern");
-    let mut pem = String::new();
-    for part in parts.captures_iter(text) {
-        let body: String = part[2].replace("\\n", "").chars().filter(|c| !c.is_whitespace()).collect();
-        pem.push_str(&format!("-----BEGIN {}-----\n", &part[1]));
-        for line in body.as_bytes().chunks(64) {
-            pem.push_str(&String::from_utf8_lossy(line));
-            pem.push('\n');
-        }
-        pem.push_str(&format!("-----END {}-----\n", &part[1]));
-    }
-    pem.into_bytes()
 }
 
 // ── SASL ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -609,13 +573,6 @@ mod tests {
         assert_eq!(auth(SecurityProtocol::Ssl, &[all]), ClientAuth::Required);
         assert_eq!(auth(SecurityProtocol::SaslSsl, &[all]), ClientAuth::None);
         assert_eq!(auth(SecurityProtocol::SaslSsl, &[all, own]), ClientAuth::Required);
-    }
-
-    #[test]
-    fn pem_without_line_ends_is_put_right() {
-        let text = "-----BEGIN CERTIFICATE----- QUJD REVG -----END CERTIFICATE----- \\n-----BEGIN PRIVATE KEY-----\\nQQ==\\n-----END PRIVATE KEY-----";
-        let expected = "-----BEGIN CERTIFICATE-----\nQUJDREVG\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nQQ==\n-----END PRIVATE KEY-----\n";
-        assert_eq!(String::from_utf8(unfold(text)).unwrap(), expected);
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub struct Brokers {
         env = "OTTLA_BROKER"
     )]
     pub brokers: String,
+    /// Properties of a Kafka client: security.protocol, ssl.* and sasl.* count
+    #[arg(long, value_name = "FILE", env = "OTTLA_COMMAND_CONFIG")]
+    pub command_config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use client::{Client, ClientOptions, Error, ErrorCode};
-use world::net::Net;
 
 use crate::exit::{Exit, Failure};
 
 use super::arguments::Brokers;
+use super::client_properties;
 
 /// A command line waits less than a service.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -17,6 +17,7 @@ const CALL: Duration = Duration::from_secs(30);
 pub async fn connect(brokers: &Brokers) -> Result<Client, Failure> {
     let addresses: Vec<&str> =
         brokers.brokers.split(',').map(str::trim).filter(|address| !address.is_empty()).collect();
+    let transport = client_properties::transport(brokers.command_config.as_deref())?;
     let mut reason = Failure::usage("-b wants HOST:PORT");
     for address in &addresses {
         crate::serve::properties::host_and_port("-b", address)?;
@@ -24,9 +25,10 @@ pub async fn connect(brokers: &Brokers) -> Result<Client, Failure> {
             exit: Exit::CannotConnect,
             message: format!("cannot connect to {address}: {why}"),
         };
-        match world::task::timeout(CONNECT, Net::tcp().connect(address)).await {
+        match world::task::timeout(CONNECT, transport.connect(address)).await {
             Ok(Ok(_)) => {
-                let options = ClientOptions::new(addresses.iter().copied()).client_id("ottla");
+                let options =
+                    ClientOptions::new(addresses.iter().copied()).client_id("ottla").transport(transport);
                 return Ok(Client::new(options.connect_timeout(CONNECT).api_timeout(CALL)));
             }
             Ok(Err(error)) => reason = refused(error.to_string()),
@@ -39,7 +41,7 @@ pub async fn connect(brokers: &Brokers) -> Result<Client, Failure> {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match &error {
-            error if error.is_connect() => Exit::CannotConnect,
+            Error::Connect { .. } | Error::Authentication { .. } => Exit::CannotConnect,
             Error::Kafka { code, .. } if is_not_found(*code) => Exit::NotFound,
             _ => Exit::Failed,
         };

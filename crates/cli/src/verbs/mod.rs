@@ -1,6 +1,7 @@
 //! The verbs that talk to a broker: clients like any other, through `client` only.
 
 pub mod arguments;
+mod client_properties;
 mod cluster;
 mod connect;
 mod consume;

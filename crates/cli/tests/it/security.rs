@@ -126,6 +126,7 @@ fn clients_prove_who_they_are_and_passwords_stay_secret() {
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     der: CertificateDer<'static>,
+    pem: String,
 }
 
 impl Authority {
@@ -134,8 +135,9 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let der = params.self_signed(&key).unwrap().der().clone();
-        Self { issuer: Issuer::new(params, key), der }
+        let certificate = params.self_signed(&key).unwrap();
+        let (der, pem) = (certificate.der().clone(), certificate.pem());
+        Self { issuer: Issuer::new(params, key), der, pem }
     }
 
     /// Key and certificate in one file, as `ssl.keystore.location` has them.
@@ -222,4 +224,73 @@ fn a_listener_that_lacks_something_is_named_before_anything_is_written() {
     let wrong = ottla(&["serve", "--add-scram", "SCRAM-SHA-256=[name=a]"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(!data.exists());
+}
+
+#[test]
+fn the_verbs_take_the_properties_of_a_kafka_client() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name);
+    let (ours, another) = (Authority::new(), Authority::new());
+    std::fs::write(path("server.pem"), ours.keystore()).unwrap();
+    std::fs::write(path("client.pem"), ours.keystore()).unwrap();
+    std::fs::write(path("ca.pem"), &ours.pem).unwrap();
+    std::fs::write(path("another.pem"), &another.pem).unwrap();
+    let properties = format!(
+        "listeners=SASL_SSL://127.0.0.1:0,SSL://127.0.0.1:0\nsasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512\n\
+         ssl.keystore.location={}\nssl.truststore.location={}\nlistener.name.ssl.ssl.client.auth=required\n\
+         ssl.principal.mapping.rules=RULE:^.*$/certified/\n\
+         connection.failed.authentication.delay.ms=1\nsuper.users=User:admin;User:alice;User:certified\n\
+         listener.name.sasl_ssl.plain.sasl.jaas.config=\
+         org.apache.kafka.common.security.plain.PlainLoginModule required user_alice=\"wonder-secret\";\n",
+        path("server.pem").display(),
+        path("ca.pem").display()
+    );
+    let user = "SCRAM-SHA-512=[name=admin,password=first-secret]";
+    let (broker, _) = serve(home.path(), &properties, &["--add-scram", user]);
+    let listening: Vec<String> = serde_json::from_value(broker.started["listening"].clone()).unwrap();
+    let trusts = |authority: &str| format!("ssl.truststore.location={}\n", path(authority).display());
+    // The certificate says localhost, and that is not what is connected to.
+    let any_name = "ssl.endpoint.identification.algorithm=\n";
+    let sasl = |mechanism: &str, module: &str, name: &str, password: &str| {
+        format!(
+            "security.protocol=SASL_SSL\nsasl.mechanism={mechanism}\nsasl.jaas.config=\
+             org.apache.kafka.common.security.{module} required username=\"{name}\" password=\"{password}\";\n"
+        )
+    };
+    let scram = |password: &str| sasl("SCRAM-SHA-512", "scram.ScramLoginModule", "admin", password);
+    let plain = sasl("PLAIN", "plain.PlainLoginModule", "alice", "wonder-secret");
+    let certified =
+        format!("security.protocol=SSL\nssl.keystore.location={}\n", path("client.pem").display());
+    let run = |address: &str, properties: &str, verb: &[&str]| {
+        std::fs::write(path("client.properties"), properties).unwrap();
+        let file = path("client.properties");
+        let options = ["-b", address, "--command-config", file.to_str().unwrap(), "--output", "json"];
+        ottla(&[verb, &options].concat())
+    };
+    let (by_password, by_certificate) = (&listening[0], &listening[1]);
+    for (topic, address, properties) in [
+        ("of-scram", by_password, scram("first-secret") + &trusts("ca.pem") + any_name),
+        ("of-plain", by_password, plain.clone() + &trusts("ca.pem") + any_name),
+        ("of-a-certificate", by_certificate, certified.clone() + &trusts("ca.pem") + any_name),
+    ] {
+        let made = run(address, &properties, &["topic", "create", topic]);
+        assert!(made.status.success(), "{topic}: {}", String::from_utf8_lossy(&made.stderr));
+    }
+    for (address, properties, expected) in [
+        (by_password, scram("wrong-secret") + &trusts("ca.pem") + any_name, "SASL_AUTHENTICATION_FAILED"),
+        (by_password, scram("first-secret") + &trusts("another.pem") + any_name, "certificate"),
+        (by_password, scram("first-secret") + &trusts("ca.pem"), "not valid for name"),
+        (by_password, plain.replace("=PLAIN\n", "=SCRAM-SHA-256\n") + &trusts("ca.pem") + any_name, "only: "),
+    ] {
+        let refused = run(address, &properties, &["topic", "list"]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(3), "{said}");
+        assert!(said.contains(expected) && !said.contains("-secret"), "{said}");
+    }
+    let listed = run(by_certificate, &(certified + &trusts("ca.pem") + any_name), &["topic", "list"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    for topic in ["of-scram", "of-plain", "of-a-certificate"] {
+        assert!(listed.contains(topic), "{listed}");
+    }
+    assert_eq!(broker.stop(), Some(0));
 }
