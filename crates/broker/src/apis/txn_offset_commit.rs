@@ -110,10 +110,10 @@ async fn commit_in_transaction(
     let broker = &context.broker;
     let log = broker.groups.offsets_partition(&commit.group)?;
     let (producer_id, producer_epoch) = (request.producer_id, request.producer_epoch);
-    let asking = Asking::begin(log, producer_id, producer_epoch);
+    let mut asking = Asking::begin(log, producer_id, producer_epoch);
     let stamp = match asking.has_begun() {
         true => NO_STAMP,
-        false => join(context, request, &commit.group).await?,
+        false => join(context, request, &commit.group, &mut asking).await?,
     };
     let verification = asking.verification;
     let transaction = InTransaction { producer_id, producer_epoch, stamp, verification };
@@ -132,6 +132,7 @@ async fn join(
     context: &RequestContext,
     request: &TxnOffsetCommitRequest,
     group: &Str,
+    asking: &mut Asking,
 ) -> Result<i64, ErrorCode> {
     let partition = offsets_partition(context, group).await?;
     let producer = Producer {
@@ -140,8 +141,8 @@ async fn join(
         epoch: request.producer_epoch,
     };
     let adds = context.api_version >= ADDS_SINCE;
-    let joined = context.broker.transactions.join(Join { producer, partitions: [partition].into(), adds });
-    match joined.await {
+    let join = Join { producer, partitions: [partition].into(), adds };
+    match context.broker.transactions.join(join, || asking.begin_again()).await {
         Ok(verified) if verified.missing.is_empty() => Ok(verified.stamp),
         Ok(_) if context.api_version >= ABORTABLE_SINCE => Err(ErrorCode::TransactionAbortable),
         Ok(_) => Err(ErrorCode::InvalidTxnState),

@@ -36,6 +36,7 @@ pub(crate) struct Join {
 pub(crate) struct Asking {
     pub partition: Arc<Partition>,
     producer_id: i64,
+    epoch: i16,
     pub verification: Verification,
 }
 
@@ -43,7 +44,14 @@ impl Asking {
     /// Before the coordinator is asked.
     pub fn begin(partition: Arc<Partition>, producer_id: i64, epoch: i16) -> Asking {
         let verification = partition.verification(producer_id, epoch);
-        Asking { partition, producer_id, verification }
+        Asking { partition, producer_id, epoch, verification }
+    }
+
+    /// Before it is asked once more: the marker of the transaction before may have come meanwhile, and what was asked before a marker
+    /// counts for nothing (T4).
+    pub fn begin_again(&mut self) {
+        self.partition.forget_verification(self.producer_id, self.verification);
+        self.verification = self.partition.verification(self.producer_id, self.epoch);
     }
 
     /// The transaction is open in the partition: nobody has to be asked.
@@ -62,8 +70,8 @@ impl Drop for Asking {
 type Told = Result<Verified, ErrorCode>;
 
 impl Transactions {
-    /// Asks the coordinator, wherever it is.
-    pub async fn join(&self, join: Join) -> Told {
+    /// Asks the coordinator, wherever it is. `asks_again` is called before each time but the first one.
+    pub async fn join(&self, join: Join, mut asks_again: impl FnMut() + Send) -> Told {
         let config = self.config();
         let ms = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
         let pause = ms(config.add_partitions_to_txn_retry_backoff_ms());
@@ -76,6 +84,7 @@ impl Transactions {
                 return joined;
             }
             task::sleep(pause).await;
+            asks_again();
         }
     }
 

@@ -101,7 +101,12 @@ impl Joining {
                 partitions: asked.iter().map(|asked| asked.name.clone()).collect(),
                 adds,
             };
-            async move { (asked, context.broker.transactions.join(join).await) }
+            async move {
+                let mut asked = asked;
+                let asks_again = || asked.iter_mut().for_each(|asked| asked.asking.begin_again());
+                let told = context.broker.transactions.join(join, asks_again).await;
+                (asked, told)
+            }
         });
         let mut joined = Joined::default();
         for (asked, told) in join_all(questions).await {

@@ -211,8 +211,12 @@ impl House {
             follow_every: Duration::from_millis(500),
             ..CatalogOptions::default()
         };
-        let properties =
-            [("offsets.topic.num.partitions", "6"), ("transaction.state.log.num.partitions", "6")];
+        let properties = [
+            ("offsets.topic.num.partitions", "6"),
+            ("transaction.state.log.num.partitions", "6"),
+            // Longer than everything that a leader may have to wait for here.
+            ("add.partitions.to.txn.retry.backoff.max.ms", "30000"),
+        ];
         let (config, _) = BrokerConfig::new(properties).expect("good properties");
         let (store, clock) = (Store::Bucket(bucket.clone()), Arc::new(SimClock::new(NOW_MS)));
         let (seed, wires) = (100 + node_id as u64, wires.clone());

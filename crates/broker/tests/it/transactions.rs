@@ -635,3 +635,43 @@ fn a_transaction_goes_across_brokers_and_waits_for_those_that_cannot_be_reached(
         drop(cluster.processes);
     });
 }
+
+/// The next transaction of a producer comes to a partition before the marker of the one before does: its leader asks until that is
+/// over, and what it asked before the marker came counts for nothing (T4).
+#[test]
+fn a_leader_that_asks_again_is_believed_behind_the_marker() {
+    story(async || {
+        let cluster = Cluster::start(&MemBucket::new(1)).await;
+        let coordinator = cluster.coordinator(1, ID).await;
+        let led_by = |here: bool| (0..6).find(|it| (cluster.leader(*it) == coordinator) == here).unwrap();
+        let (near, far) = (led_by(true), led_by(false));
+        let client = cluster.at(coordinator, 5);
+        let producer = client.init().await;
+        assert_eq!(client.send(12, producer, near, 0, "first").await, ErrorCode::None);
+        let elsewhere = cluster.at(cluster.leader(far), 5);
+        assert_eq!(elsewhere.send(12, producer, far, 0, "first").await, ErrorCode::None);
+        // Committed, but for a partition that cannot be reached: the producer has to wait.
+        cluster.wires.are_cut.store(true, std::sync::atomic::Ordering::Relaxed);
+        let next = client.end(5, producer, true).await.unwrap();
+        let sent = client.send(12, next, near, 0, "second");
+        let marked = async {
+            task::sleep(std::time::Duration::from_millis(1_500)).await;
+            let topic = WritableTxnMarkerTopic { name: "t".into(), partition_indexes: vec![near] };
+            let marker = WritableTxnMarker {
+                producer_id: next.0,
+                producer_epoch: next.1,
+                transaction_result: true,
+                topics: vec![topic],
+                coordinator_epoch: 1_000,
+                ..WritableTxnMarker::default()
+            };
+            client.ask(1, WriteTxnMarkersRequest { markers: vec![marker] }).await;
+            cluster.wires.are_cut.store(false, std::sync::atomic::Ordering::Relaxed);
+        };
+        let (sent, ()) = futures_util::future::join(sent, marked).await;
+        assert_eq!(sent, ErrorCode::None);
+        client.end(5, next, true).await.unwrap();
+        settled().await;
+        assert_eq!(client.read(near, true).await, ["first", "second"]);
+    });
+}
