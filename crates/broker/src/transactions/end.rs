@@ -75,6 +75,9 @@ impl TransactionShard {
         let producer = &request.producer;
         let transaction = self.transactions.get(&producer.transactional_id);
         let transaction = transaction.ok_or(ErrorCode::InvalidProducerIdMapping)?;
+        if transaction.will_be(producer.id) {
+            return Err(ErrorCode::ConcurrentTransactions.into());
+        }
         let is_same = transaction.producer_id == producer.id;
         let has_ended_its_epoch = is_same && i32::from(transaction.epoch) == i32::from(producer.epoch) + 1;
         let has_used_up = transaction.previous_producer_id == producer.id
@@ -89,7 +92,11 @@ impl TransactionShard {
             State::PrepareCommit | State::PrepareAbort => has_ended_its_epoch,
             State::CompleteCommit | State::CompleteAbort => has_ended_its_epoch || has_used_up,
         };
-        if !is_repeated && (!is_current || transaction.state.is_prepared()) {
+        if !is_repeated && (!is_current || transaction.state.is_prepared()) || producer.is_of_nobody() {
+            return Err(ErrorCode::ProducerFenced.into());
+        }
+        // A time-out has taken the last epoch from it, and it cannot be told to go on with one that has none behind it.
+        if is_repeated && transaction.epoch > EPOCH_EXHAUSTED && !transaction.state.is_prepared() {
             return Err(ErrorCode::ProducerFenced.into());
         }
         match (transaction.state, request.commit, is_repeated) {

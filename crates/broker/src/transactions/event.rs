@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use protocol::{ErrorCode, Str};
 
-use super::transaction::{State, TopicPartition};
+use super::transaction::{EPOCH_EXHAUSTED, State, TopicPartition};
 
 pub use crate::coordinators::{Now, Record, ReplyId, Token};
 
@@ -32,6 +32,13 @@ pub struct Producer {
     pub transactional_id: Str,
     pub id: i64,
     pub epoch: i16,
+}
+
+impl Producer {
+    /// The largest epoch is there for fencing, and has none behind it.
+    pub fn is_of_nobody(&self) -> bool {
+        self.epoch > EPOCH_EXHAUSTED
+    }
 }
 
 /// By which connection a client came that does not know KIP-890; others name each transaction by an epoch of its own.

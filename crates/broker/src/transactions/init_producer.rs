@@ -29,13 +29,14 @@ impl TransactionShard {
         let Some(known) = self.transactions.get(&request.transactional_id) else {
             return self.init_new(request, reply, now, effects);
         };
+        // First, as in Kafka: the producer id that is expected may be the one that comes next.
+        if known.state.is_prepared() {
+            return answer(Err(ErrorCode::ConcurrentTransactions.into()), effects);
+        }
         if !request.expected.is_none_or(|expected| is_own(known, expected)) {
             return answer(Err(ErrorCode::ProducerFenced.into()), effects);
         }
         match known.state {
-            State::PrepareCommit | State::PrepareAbort => {
-                return answer(Err(ErrorCode::ConcurrentTransactions.into()), effects);
-            }
             State::Ongoing => {
                 // Its transaction is aborted first. The epoch that does it is given to nobody: the client comes again.
                 let id = known.id.clone();
@@ -43,6 +44,7 @@ impl TransactionShard {
                 return self.fence(&id, now, Some((reply, concurrent)), effects);
             }
             State::Empty | State::CompleteCommit | State::CompleteAbort => {}
+            State::PrepareCommit | State::PrepareAbort => unreachable!("was answered"),
         }
         let next = match next_of(known, &request) {
             Ok(next) => next,

@@ -2,8 +2,8 @@
 //! in, records to write, answers and decisions come out. It never waits and knows no log, no clock.
 //!
 //! What is decided holds for the next event at once, and is told to nobody before its record is durable: answers wait in `pending`
-//! under the write's token, and so do answers about what was written before them. The log takes writes in order, and one that failed
-//! is followed by none that lands; then this state is read anew, by whoever leads the partition next.
+//! under the write's token, and so do answers about what was written before them. The log takes writes in order. When one has failed
+//! nothing is believed any more that was said behind it, and this state is read anew, here or by whoever leads the partition next.
 //!
 //! `init_producer.rs` has InitProducerId, `partitions.rs` AddPartitionsToTxn and its verification, `end.rs` EndTxn, markers and
 //! time-outs, `admin.rs` what tools ask for.
@@ -59,8 +59,11 @@ impl TransactionShard {
         let transaction = self.transactions.get(&producer.transactional_id);
         let transaction = transaction.ok_or(ErrorCode::InvalidProducerIdMapping)?;
         match () {
+            () if transaction.will_be(producer.id) => Err(ErrorCode::ConcurrentTransactions),
             () if transaction.producer_id != producer.id => Err(ErrorCode::InvalidProducerIdMapping),
-            () if transaction.epoch != producer.epoch => Err(ErrorCode::ProducerFenced),
+            () if transaction.epoch != producer.epoch || producer.is_of_nobody() => {
+                Err(ErrorCode::ProducerFenced)
+            }
             () => Ok(transaction),
         }
     }
@@ -253,10 +256,13 @@ impl StateMachine for TransactionShard {
     fn written(&mut self, token: Token, outcome: Result<(), ErrorCode>, _: Now, effects: &mut Effects) {
         let pending = self.pending.remove(&token).expect("a write that was under way has ended");
         self.is_broken |= outcome.is_err();
+        // One behind it may have landed all the same, if it was the log's room that was missing for a moment. What waits for that one was
+        // said by a state that nobody will find.
+        let outcome = outcome.and(if self.is_broken { Err(ErrorCode::NotCoordinator) } else { Ok(()) });
         if let (Some(id), Ok(())) = (&pending.decides, outcome)
             && let Some(transaction) = self.transactions.get_mut(id)
         {
-            transaction.is_decided = !self.is_broken && transaction.state.is_prepared();
+            transaction.is_decided = transaction.state.is_prepared();
         }
         for (reply, answer) in pending.waiting {
             effects.answer(reply, outcome.err().map_or(answer.clone(), |error| refused(answer, error)));

@@ -155,6 +155,12 @@ impl Transaction {
         self.started_ms = now_ms.max(self.started_ms + 1);
     }
 
+    /// Whether this is the producer id that its client was told to go on with, and that it gets when all partitions know of the end of
+    /// the transaction: until then the client has to wait, and is nobody else.
+    pub fn will_be(&self, producer_id: i64) -> bool {
+        self.next_producer_id != NO_PRODUCER_ID && self.next_producer_id == producer_id
+    }
+
     /// What a client is told after EndTxn: the ids it goes on with.
     pub fn after_end(&self) -> (i64, i16) {
         match self.next_producer_id {

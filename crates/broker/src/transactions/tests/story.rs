@@ -80,6 +80,34 @@ fn a_write_that_the_log_refuses_leaves_nothing_behind() {
     assert_eq!(world.end(producer, false, OLD), Ok(producer), "so the client may decide otherwise");
 }
 
+/// The log had no room for one write, and has room again for the next.
+#[test]
+fn what_stands_behind_a_lost_write_is_not_believed() {
+    let mut world = World::new();
+    let producer = world.init();
+    world.lands_at_once = false;
+    let partitions = places(&[0]);
+    let add = AddRequest { producer: named(producer), partitions: partitions.clone(), comes: NEW };
+    world.event(|shard, reply, now, effects| shard.add(add, reply, now, effects));
+    let init = InitRequest {
+        transactional_id: "another".into(),
+        timeout_ms: TIMEOUT_MS,
+        expected: None,
+        fresh_producer_id: Some(1),
+        connection: 1,
+    };
+    world.event(|shard, reply, now, effects| shard.init(init, reply, now, effects));
+    // Says yes, as far as it knows, and waits behind the second write.
+    let asked = world.event(|shard, reply, _, effects| {
+        shard.verify(&named(producer), &partitions, reply, effects);
+    });
+    world.land(Err(ErrorCode::CoordinatorNotAvailable));
+    world.land(Ok(()));
+    assert_eq!(world.answers[&asked], Answer::Verified(Err(ErrorCode::NotCoordinator)));
+    world.restart(0, 0);
+    assert_eq!((world.state(), world.shard.transaction_count()), (State::Empty, 2));
+}
+
 #[test]
 fn a_new_producer_fences_the_one_before_and_aborts_what_it_left() {
     let mut world = World::new();
@@ -148,6 +176,11 @@ fn used_up_epochs_go_on_under_another_producer_id() {
         let next = match comes {
             Comes::WithItsEpoch => {
                 let next = world.end(last, true, comes).unwrap();
+                // It goes on at once, as it was told to, and has to wait like everybody.
+                let wait = Err(code(ErrorCode::ConcurrentTransactions));
+                assert_eq!(world.add(next, &[0], comes), wait.map(|()| 0));
+                assert_eq!(world.end(next, false, comes), wait.map(|()| next));
+                assert_eq!(world.init_by(Some(next), 1), wait.map(|()| next));
                 assert_eq!(world.tell_all()[0].epoch, i16::MAX);
                 assert_eq!(world.end(last, true, comes), Ok(next), "the answer was lost");
                 next
@@ -167,6 +200,13 @@ fn used_up_epochs_go_on_under_another_producer_id() {
         world.shard.transactions.get_mut(ID).unwrap().epoch = EPOCH_EXHAUSTED;
         world.pass_ms(TIMEOUT_MS as u64);
         assert_eq!(world.tell_all()[0].epoch, i16::MAX);
+        // And that is nobody's to go on with.
+        let fenced = Err(code(ErrorCode::ProducerFenced));
+        assert_eq!(world.end((next.0, EPOCH_EXHAUSTED), false, NEW), fenced.map(|()| next));
+        for comes in [OLD, NEW] {
+            assert_eq!(world.end((next.0, i16::MAX), false, comes), fenced.map(|()| next));
+            assert_eq!(world.add((next.0, i16::MAX), &[0], comes), fenced.map(|()| 0));
+        }
         let after = world.init_by(None, 1).unwrap();
         assert!(after.0 != next.0 && after.1 == 0, "{after:?}");
     }
