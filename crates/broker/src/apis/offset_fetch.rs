@@ -105,7 +105,7 @@ async fn ask(
         shard.fetch_stable_offsets(&request, reply, effects);
     });
     match asked.await? {
-        Answer::Fetch(fetched) => Ok(fetched),
+        Answer::Fetch(fetched) => fetched,
         other => unreachable!("a fetch is answered by a fetch, not {other:?}"),
     }
 }

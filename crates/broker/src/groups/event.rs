@@ -28,7 +28,7 @@ pub enum Answer {
     Sync(SyncAnswer),
     Leave(LeaveAnswer),
     Commit(CommitAnswer),
-    Fetch(FetchedOffsets),
+    Fetch(Result<FetchedOffsets, ErrorCode>),
     DeleteOffsets(DeleteOffsetsAnswer),
     DeleteGroups(DeletedGroups),
     /// What became of a marker.
@@ -46,7 +46,13 @@ impl Answer {
             Answer::ConsumerHeartbeat(_) => {
                 Answer::ConsumerHeartbeat(ConsumerHeartbeatAnswer::refused(error, None))
             }
-            other => unreachable!("{other:?} is no member's answer"),
+            Answer::Fetch(_) => Answer::Fetch(Err(error)),
+            Answer::DeleteOffsets(_) => Answer::DeleteOffsets(DeleteOffsetsAnswer::Refused(error)),
+            Answer::DeleteGroups(DeletedGroups { groups }) => {
+                let groups = groups.into_iter().map(|(group, _)| (group, error)).collect();
+                Answer::DeleteGroups(DeletedGroups { groups })
+            }
+            other => unreachable!("{other:?} waits for its own write"),
         }
     }
 }

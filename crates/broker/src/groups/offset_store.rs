@@ -121,6 +121,18 @@ impl OffsetStore {
         groups.into_iter()
     }
 
+    /// The first of these groups behind one; of all for `None`.
+    pub fn next_group(&self, group: Option<&Str>) -> Option<&Str> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let behind = group.map_or(Unbounded, Excluded);
+        let committed = self.committed.range::<Str, _>((behind, Unbounded)).next().map(|(group, _)| group);
+        let from = group.cloned().unwrap_or_default();
+        let first = OffsetKey { group: from, topic: Str::default(), partition: i32::MIN };
+        let mut pending = self.pending.range(first..).map(|(key, _)| &key.group);
+        let pending = pending.find(|its| group.is_none_or(|after| *its > after));
+        committed.into_iter().chain(pending).min()
+    }
+
     /// A write of this key goes to the log now.
     pub fn begin(&mut self, key: OffsetKey, token: Token, value: Option<CommittedOffset>) {
         self.pending.entry(key).or_default().push_back((token, value));
@@ -140,6 +152,31 @@ impl OffsetStore {
         for key in keys {
             while self.take_pending(key, token).is_some() {}
         }
+    }
+
+    /// A write under way brings another value than was thought, or none; nor does it bring one that is older than what it comes upon.
+    pub fn amend(&mut self, key: &OffsetKey, token: Token, value: Option<CommittedOffset>) {
+        let committed_at_ms = self.get(&key.group, &key.topic, key.partition).map(|it| it.committed_at_ms);
+        let Some(writes) = self.pending.get_mut(key) else { return };
+        let Some(place) = writes.iter().position(|(written, _)| *written == token) else { return };
+        let before_ms = match place.checked_sub(1) {
+            Some(before) => writes[before].1.as_ref().map(|it| it.committed_at_ms),
+            None => committed_at_ms,
+        };
+        match value.filter(|value| before_ms.is_none_or(|before_ms| before_ms <= value.committed_at_ms)) {
+            Some(value) => writes[place].1 = Some(value),
+            None => drop(writes.remove(place)),
+        }
+        if writes.is_empty() {
+            self.pending.remove(key);
+        }
+    }
+
+    /// Whether the write `token` of a key is a deletion.
+    pub fn is_deleted_by(&self, key: &OffsetKey, token: Token) -> bool {
+        let writes = self.pending.get(key);
+        writes
+            .is_some_and(|writes| writes.iter().any(|(written, value)| *written == token && value.is_none()))
     }
 
     /// A request may name a partition twice; then one token has two values for a key, in their order.

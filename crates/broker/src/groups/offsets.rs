@@ -171,7 +171,7 @@ impl Shard {
                 }
             }
         }
-        self.answer_behind_writes(reply, Answer::Fetch(fetched), effects);
+        self.answer_behind_writes(reply, Answer::Fetch(Ok(fetched)), effects);
     }
 
     /// `OffsetDelete` (KIP-496).

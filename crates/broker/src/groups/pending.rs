@@ -235,10 +235,7 @@ impl Shard {
         let PendingWrite { producer_id, earlier, reply, answer, created } = write;
         if outcome.is_err() {
             for (key, before) in earlier.into_iter().rev() {
-                match before {
-                    Some(value) => drop(self.pending_offsets.insert(producer_id, key, value)),
-                    None => self.pending_offsets.remove(producer_id, &key),
-                }
+                self.take_back(producer_id, key, before);
             }
             if let Some(group) = created {
                 self.forget_unused_group(&group);
@@ -246,6 +243,34 @@ impl Shard {
         }
         let answer = outcome.err().map_or(answer, CommitAnswer::Refused);
         effects.answer(reply, Answer::Commit(answer));
+    }
+
+    /// A write of this offset did not reach the log: what stood there before counts again, also for what was handed over behind it.
+    fn take_back(&mut self, producer_id: i64, key: OffsetKey, before: Option<CommittedOffset>) {
+        for (token, behind) in &mut self.pending {
+            match &mut behind.after {
+                // Another one has followed, and would go back to the one that has failed.
+                AfterWrite::PendingOffsets(next) if next.producer_id == producer_id => {
+                    if let Some((_, its)) = next.earlier.iter_mut().find(|(its, _)| *its == key) {
+                        *its = before;
+                        return;
+                    }
+                }
+                // The marker is there already, and has taken the wrong one along.
+                AfterWrite::TransactionEnded { marked, .. }
+                    if marked.producer_id == producer_id && !marked.is_repeated =>
+                {
+                    return self.offsets.amend(&key, *token, before);
+                }
+                // Deleted: nothing of it counts.
+                _ if behind.offsets.contains(&key) && self.offsets.is_deleted_by(&key, *token) => return,
+                _ => {}
+            }
+        }
+        match before {
+            Some(value) => drop(self.pending_offsets.insert(producer_id, key, value)),
+            None => self.pending_offsets.remove(producer_id, &key),
+        }
     }
 
     /// The marker of a transaction stands in the log's queue.

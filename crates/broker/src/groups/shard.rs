@@ -123,6 +123,8 @@ pub struct Shard {
     pub(super) timers: Timers,
     pub(super) pending: BTreeMap<Token, Pending>,
     next_token: u64,
+    /// A write failed: what waits for writes up to this one was read from a state that is gone.
+    doubtful: Option<(Token, ErrorCode)>,
 }
 
 impl Shard {
@@ -137,6 +139,7 @@ impl Shard {
             timers: Timers::default(),
             pending: BTreeMap::new(),
             next_token: 0,
+            doubtful: None,
         }
     }
 
@@ -211,7 +214,15 @@ impl Shard {
             Err(_) => self.offsets.roll_back(&pending.offsets, token),
         }
         self.after_write(token, pending.after, outcome, now, effects);
+        if let Err(error) = outcome {
+            self.doubtful = Some((self.pending.keys().next_back().copied().unwrap_or(token), error));
+        }
+        let doubt = self.doubtful.filter(|(last, _)| token <= *last).map(|(_, error)| error);
         for (reply, answer) in pending.waiting {
+            let answer = match doubt {
+                Some(error) => answer.refused(error),
+                None => answer,
+            };
             effects.answer(reply, answer);
         }
     }

@@ -62,17 +62,20 @@ impl Shard {
             Some(SnapshotPlace::BehindGroup(group)) => {
                 let classic = self.groups.range::<Str, _>((Excluded(group), Unbounded)).next();
                 let consumer = self.consumers.range::<Str, _>((Excluded(group), Unbounded)).next();
-                first_of(classic.map(|(group, _)| group), consumer.map(|(group, _)| group))
+                let offsets = self.offsets.next_group(Some(group));
+                first_of([classic.map(|(group, _)| group), consumer.map(|(group, _)| group), offsets])
             }
-            None => first_of(self.groups.keys().next(), self.consumers.keys().next()),
+            None => {
+                let offsets = self.offsets.next_group(None);
+                first_of([self.groups.keys().next(), self.consumers.keys().next(), offsets])
+            }
         }
     }
 }
 
-/// The first group of either kind; none of its offsets is written yet.
-fn first_of(classic: Option<&Str>, consumer: Option<&Str>) -> Option<(Str, Option<OffsetKey>)> {
-    let first = classic.into_iter().chain(consumer).min();
-    first.map(|group| (group.clone(), None))
+/// The first group of any kind; none of its offsets is written yet. One whose own record failed has offsets and nothing else.
+fn first_of(groups: [Option<&Str>; 3]) -> Option<(Str, Option<OffsetKey>)> {
+    groups.into_iter().flatten().min().map(|group| (group.clone(), None))
 }
 
 /// Offsets read at once; each record is some hundred bytes.

@@ -50,8 +50,26 @@ fn a_stable_fetch_waits_for_commits_under_way() {
     assert!(!world.is_answered(fetch));
     assert_eq!(world.offset("simple", "clicks", 0), 41, "others read on");
     world.land_all();
-    let Answer::Fetch(fetched) = &world.answers[&fetch] else { panic!() };
+    let Answer::Fetch(Ok(fetched)) = &world.answers[&fetch] else { panic!() };
     assert_eq!(fetched.topics[0].partitions[0].offset, 42);
+}
+
+#[test]
+fn a_stable_fetch_says_nothing_of_a_commit_that_failed() {
+    let mut world = World::new();
+    world.commit(commit_request("simple", "clicks", 0, 41));
+    world.lands_at_once = false;
+    world.commit(commit_request("simple", "clicks", 0, 42));
+    // Behind it one that the log takes.
+    world.commit(commit_request("other", "clicks", 0, 1));
+    let request = FetchOffsetsRequest { group: "simple".into(), topics: None };
+    let waits = world.event(|shard, reply, _, effects| shard.fetch_stable_offsets(&request, reply, effects));
+    world.land(Err(ErrorCode::CoordinatorNotAvailable));
+    world.land(Ok(()));
+    assert_eq!(world.answers[&waits], Answer::Fetch(Err(ErrorCode::CoordinatorNotAvailable)));
+    let again = world.event(|shard, reply, _, effects| shard.fetch_stable_offsets(&request, reply, effects));
+    let Answer::Fetch(Ok(fetched)) = &world.answers[&again] else { panic!() };
+    assert_eq!(fetched.topics[0].partitions[0].offset, 41);
 }
 
 #[test]

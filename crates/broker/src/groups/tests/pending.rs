@@ -69,6 +69,35 @@ impl World {
         }
     }
 
+    /// One event whose only write is on its way to the log.
+    fn hold(&mut self, event: impl FnOnce(&mut Shard, ReplyId, Now, &mut Effects)) -> Token {
+        let mut effects = Effects::default();
+        event(&mut self.shard, ReplyId(0), self.now, &mut effects);
+        effects.writes.pop().expect("something is written").token
+    }
+
+    fn hold_commit_in(&mut self, producer_id: i64, offset: i64) -> Token {
+        let transaction =
+            InTransaction { producer_id, producer_epoch: 0, stamp: 1, verification: Verification::Begun };
+        let request = Self::request(0, offset);
+        self.hold(|shard, reply, now, effects| {
+            shard.commit_in_transaction(request, transaction, reply, now, effects);
+        })
+    }
+
+    fn hold_end(&mut self, producer_id: i64, commit: bool) -> Token {
+        let marked = Marked { producer_id, commit, is_repeated: false };
+        self.hold(|shard, reply, now, effects| shard.marked(marked, reply, now, effects))
+    }
+
+    /// What is on its way arrives, in its order, or is refused.
+    fn land(&mut self, outcomes: &[(Token, bool)]) {
+        for (token, lands) in outcomes {
+            let outcome = if *lands { Ok(()) } else { Err(ErrorCode::CoordinatorNotAvailable) };
+            self.shard.written(*token, outcome, self.now, &mut Effects::default());
+        }
+    }
+
     fn commit(&mut self, partition: i32, offset: i64) {
         let request = Self::request(partition, offset);
         self.event(|shard, reply, now, effects| shard.commit_offsets(request, reply, now, effects));
@@ -133,7 +162,7 @@ impl World {
         let stable = self.event(|shard, reply, _, effects| {
             shard.fetch_stable_offsets(&request, reply, effects);
         });
-        let Some(Answer::Fetch(stable)) = stable else { panic!("{stable:?}") };
+        let Some(Answer::Fetch(Ok(stable))) = stable else { panic!("{stable:?}") };
         let stable = &stable.topics[0].partitions[0];
         (any, (!stable.is_unstable).then_some(stable.offset))
     }
@@ -238,6 +267,44 @@ fn a_write_that_does_not_reach_the_log_is_taken_back() {
     assert_eq!(effects.answers, [(ReplyId(3), refused)]);
     world.end(7, true);
     assert_eq!(world.offset(0), (10, Some(10)));
+}
+
+/// What follows it was made of a state that never was, and stands in the log all the same.
+#[test]
+fn a_write_that_is_taken_back_leaves_those_behind_it() {
+    // Two fail, one after the other.
+    let mut world = World::new();
+    world.commit_in(7, 0, 10);
+    let lost = [world.hold_commit_in(7, 11), world.hold_commit_in(7, 12)];
+    world.land(&lost.map(|token| (token, false)));
+    world.end(7, true);
+    assert_eq!(world.offset(0), (10, Some(10)));
+    // The second one lands.
+    let (lost, kept) = (world.hold_commit_in(7, 21), world.hold_commit_in(7, 22));
+    world.land(&[(lost, false), (kept, true)]);
+    world.end(7, true);
+    assert_eq!(world.offset(0), (22, Some(22)));
+    // The transaction ends before it is known that one of its writes has failed.
+    world.commit_in(7, 0, 30);
+    let (lost, end) = (world.hold_commit_in(7, 31), world.hold_end(7, true));
+    world.land(&[(lost, false), (end, true)]);
+    assert_eq!(world.offset(0), (30, Some(30)));
+    let (lost, end) = (world.hold_commit_in(7, 40), world.hold_end(7, true));
+    world.land(&[(lost, false), (end, true)]);
+    assert_eq!(world.offset(0), (30, Some(30)));
+    // The write before it stands behind one outside of transactions.
+    world.commit_in(7, 0, 50);
+    world.commit(0, 55);
+    let (lost, end) = (world.hold_commit_in(7, 56), world.hold_end(7, true));
+    world.land(&[(lost, false), (end, true)]);
+    assert_eq!(world.offset(0), (55, Some(55)));
+    // One that came too late for its transaction, when the next one is at it already.
+    let (late, end, next) =
+        (world.hold_commit_in(7, 60), world.hold_end(7, false), world.hold_commit_in(7, 61));
+    world.land(&[(late, false), (end, true), (next, true)]);
+    assert_eq!(world.offset(0), (55, None));
+    world.end(7, true);
+    assert_eq!(world.offset(0), (61, Some(61)));
 }
 
 /// P6: what comes by a connection that its producer has given up is late.

@@ -137,6 +137,20 @@ fn a_snapshot_counts_what_is_on_its_way_to_the_log() {
 }
 
 #[test]
+fn offsets_of_a_group_whose_own_record_failed_are_in_a_snapshot() {
+    let mut world = World::new();
+    world.lands_at_once = false;
+    world.join(join_request("g"));
+    let commit = world.commit(commit_request("g", "clicks", 0, 5));
+    world.land(Err(ErrorCode::CoordinatorNotAvailable));
+    world.land(Ok(()));
+    assert_eq!(world.committed(commit), CommitAnswer::Each(vec![ErrorCode::None]));
+    let first = snapshot(&mut world, 1 << 20, |_, _| {});
+    world.log.drain(..first);
+    assert_eq!((world.offset("g", "clicks", 0), world.restarted().offset("g", "clicks", 0)), (5, 5));
+}
+
+#[test]
 fn records_are_in_kafkas_format() {
     let mut world = World::new();
     world.commit(commit_request("g", "t", 1, 5));
