@@ -369,6 +369,11 @@ impl Shard {
                 if let Some(reply) = reply {
                     effects.join(reply, JoinAnswer::refused(error, Str::default()));
                 }
+                // Who joined meanwhile may know nothing of what it offered before, and then they cannot be in one group.
+                if self.group(&group_id).select_protocol().is_none() {
+                    self.drop_member(&group_id, &old_id, effects);
+                    return self.rebalance_or_complete(&group_id, None, now, effects);
+                }
                 self.complete_join_if_all_came(&group_id, None, now, effects);
             }
         }
@@ -757,7 +762,7 @@ impl Shard {
             let answer = LeaveAnswer { error: ErrorCode::None, members };
             return answer_leaving(Some((reply, answer)), effects);
         };
-        let group_id = group.id.clone();
+        let (group_id, count_before) = (group.id.clone(), group.members.len());
         let members: Vec<(LeavingMember, ErrorCode)> = request
             .members
             .into_iter()
@@ -766,12 +771,16 @@ impl Shard {
                 (member, error)
             })
             .collect();
-        let has_left = members.iter().any(|(_, error)| *error == ErrorCode::None);
+        // Somebody who was given an id and has not joined yet leaves behind what the others have.
+        let has_left = self.group(&group_id).members.len() < count_before;
         let leaving = Some((reply, LeaveAnswer { error: ErrorCode::None, members }));
         match self.group(&group_id).state {
             GroupState::Empty => answer_leaving(leaving, effects),
+            GroupState::PreparingRebalance => {
+                self.complete_join_if_all_came(&group_id, leaving, now, effects);
+            }
             _ if !has_left => answer_leaving(leaving, effects),
-            _ => self.rebalance_or_complete(&group_id, leaving, now, effects),
+            _ => self.prepare_rebalance(&group_id, leaving, now, effects),
         }
     }
 

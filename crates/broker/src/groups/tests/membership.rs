@@ -156,6 +156,26 @@ fn a_static_member_whose_new_id_is_not_written_keeps_its_old_one() {
     assert_eq!(world.heartbeat("g", &joined[0].member_id, 1), ErrorCode::None);
 }
 
+/// Its place was taken for a moment by one that offered more, and somebody joined who knows only that.
+#[test]
+fn a_static_member_that_has_nothing_in_common_with_the_others_any_more_is_dropped() {
+    let mut world = World::new();
+    let both = || vec![offers("range", &["clicks"]), offers("sticky", &["clicks"])];
+    let at_once = |protocols| JoinRequest { protocols, requires_known_member_id: false, ..join_request("g") };
+    let joins = [world.join(static_join("g", "i1")), world.join(at_once(both()))];
+    world.pass_ms(6_000);
+    let joined = world.settle("g", &joins);
+    world.lands_at_once = false;
+    let restarted = world.join(JoinRequest { protocols: both(), ..static_join("g", "i1") });
+    let sticky = world.join(at_once(vec![offers("sticky", &["clicks"])]));
+    assert_eq!(world.state("g"), "PreparingRebalance");
+    world.land(Err(ErrorCode::CoordinatorNotAvailable));
+    assert_eq!(world.joined(restarted).error, ErrorCode::CoordinatorNotAvailable);
+    world.join(JoinRequest { member_id: joined[1].member_id.clone(), ..at_once(both()) });
+    let answer = world.joined(sticky);
+    assert_eq!((answer.error, answer.protocol_name), (ErrorCode::None, Some("sticky".into())));
+}
+
 #[test]
 fn a_second_client_with_the_same_instance_id_fences_the_first() {
     let mut world = World::new();
@@ -318,6 +338,19 @@ fn an_id_that_is_not_used_is_forgotten() {
     world.pass_ms(10_001);
     let late = world.rejoin("g", &id);
     assert_eq!(world.joined(late).error, ErrorCode::UnknownMemberId);
+}
+
+#[test]
+fn who_leaves_before_it_has_joined_costs_the_others_nothing() {
+    let mut world = World::new();
+    let (_, join) = world.join_with_id("g", "a");
+    world.pass_ms(3_000);
+    world.settle("g", &[join]);
+    let given = world.join(join_request("g"));
+    let member_id = world.joined(given).member_id;
+    let left = world.leave("g", &member_id);
+    assert_eq!(world.left(left).members[0].1, ErrorCode::None);
+    assert_eq!(world.state("g"), "Stable");
 }
 
 #[test]
