@@ -1,4 +1,4 @@
-//! The group coordinator: classic consumer groups and their committed offsets.
+//! The group coordinator: classic groups, consumer groups of the new protocol (`consumer/`), and the committed offsets of both.
 //!
 //! `shard.rs` is the pure core (start there): events in, records, answers and alarms out. `crate::coordinators` runs one shard for
 //! each partition of `__consumer_offsets` that this broker leads. This file makes the topic when the first group is asked for.

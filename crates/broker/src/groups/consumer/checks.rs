@@ -35,6 +35,7 @@ pub fn check_member(
     settings: &GroupSettings,
 ) -> Result<Option<Str>, Refusal> {
     check_room(group, &request.member_id, settings)?;
+    check_patterns(group, request)?;
     match &request.instance_id {
         None => check_dynamic(group_id, group, request).map(|()| None),
         Some(instance_id) => static_holder(group_id, group, request, instance_id),
@@ -48,6 +49,19 @@ pub fn check_room(group: &ConsumerGroup, member_id: &str, settings: &GroupSettin
     }
     let message = format!("The consumer group has reached its maximum capacity of {size_max} members.");
     Err(Refusal::new(ErrorCode::GroupMaxSizeReached, message))
+}
+
+/// All members have the same one as a rule, or a few while they are moved to another. What each matches is kept, and all of them are
+/// looked up in one heartbeat.
+pub const PATTERNS_PER_GROUP_MAX: usize = 20;
+
+fn check_patterns(group: &ConsumerGroup, request: &ConsumerHeartbeatRequest) -> Result<(), Refusal> {
+    let Some(pattern) = request.pattern.as_ref().filter(|pattern| !pattern.is_empty()) else { return Ok(()) };
+    if group.pattern_users(pattern) > 0 || group.used_patterns().count() < PATTERNS_PER_GROUP_MAX {
+        return Ok(());
+    }
+    let message = format!("The group subscribes by {PATTERNS_PER_GROUP_MAX} regular expressions already.");
+    Err(Refusal::new(ErrorCode::PolicyViolation, message))
 }
 
 pub fn known_or_new(group: &ConsumerGroup, member_id: &Str) -> Asking {

@@ -30,6 +30,8 @@ mod target;
 
 pub use assignment::Partitions;
 pub use assignor::{ASSIGNORS, Assignor};
+#[cfg(test)]
+pub use checks::PATTERNS_PER_GROUP_MAX;
 pub use event::*;
 pub use group::{Change, ConsumerGroup, Stored};
 pub use member::{JOINING_EPOCH, LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use protocol::{ErrorCode, Str};
 
 use super::super::consumer::{
-    ConsumerHeartbeatAnswer, ConsumerHeartbeatRequest, LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Partitions,
+    ConsumerHeartbeatAnswer, ConsumerHeartbeatRequest, LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH,
+    PATTERNS_PER_GROUP_MAX, Partitions,
 };
 use super::super::event::*;
 use super::fake_catalog::FakeCatalog;
@@ -323,6 +324,23 @@ fn a_regular_expression_stands_for_all_topics_it_matches_whole() {
     world.pass_ms(2_000);
     beat(&mut world, &mut a);
     assert_eq!(a.count(), 0);
+}
+
+/// Each of them may stand for all topics there are.
+#[test]
+fn a_group_has_few_regular_expressions() {
+    let (_, mut world) = world();
+    for number in 0..PATTERNS_PER_GROUP_MAX {
+        beat(&mut world, &mut Client::of_pattern(&format!("m{number}"), &format!("clicks|{number}")));
+    }
+    let one_more = Client::of_pattern("another", "clicks");
+    assert_eq!(refused(&mut world, &one_more), ErrorCode::PolicyViolation);
+    beat(&mut world, &mut Client::of_pattern("another", "clicks|0"));
+    assert_eq!(
+        leave(&mut world, &Client { epoch: 1, ..Client::of("m1", &[]) }, LEAVING_EPOCH),
+        ErrorCode::None
+    );
+    assert_eq!(refused(&mut world, &one_more), ErrorCode::None);
 }
 
 #[test]
