@@ -19,7 +19,8 @@ use world::rng::Rng;
 use world::task;
 
 use crate::bucket::{
-    self, BucketMedium, BucketRewriter, BucketWriter, TakeoverError, take_over, take_over_own,
+    self, BlockDirectory, BlockFiles, BucketMedium, BucketRewriter, BucketWriter, TakeoverError, take_over,
+    take_over_own,
 };
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::checkpointer::{CheckpointRequest, Checkpointer};
@@ -425,12 +426,25 @@ impl CommitLog {
         settings: LogSettings,
         catalog: Arc<Catalog>,
     ) -> Result<Arc<CommitLog>, OpenError> {
+        Self::open_bucket_cached(bucket, clock, rng, settings, catalog, None).await
+    }
+
+    /// The same, and what readers fetch of segments is kept in a directory.
+    pub async fn open_bucket_cached(
+        bucket: Arc<dyn Bucket>,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+        settings: LogSettings,
+        catalog: Arc<Catalog>,
+        cache: Option<BlockDirectory>,
+    ) -> Result<Arc<CommitLog>, OpenError> {
         let began = clock.monotonic();
         take_over_own(&bucket, &catalog).await?;
         let wal_id = catalog.wal_id();
         let tail = Tail::of_wal(settings.tail_bytes_max, wal_id);
-        let (cache, ahead) = (settings.bucket_cache_bytes, settings.bucket_read_ahead_bytes);
-        let medium = BucketMedium::new(bucket.clone(), catalog.clone(), cache, ahead);
+        let (in_memory, ahead) = (settings.bucket_cache_bytes, settings.bucket_read_ahead_bytes);
+        let files = cache.map(|cache| BlockFiles::open(cache, catalog.read().cluster_id()));
+        let medium = BucketMedium::new(bucket.clone(), catalog.clone(), in_memory, ahead, files);
         let shared = Arc::new(Shared::new(settings, Medium::Bucket(medium), clock, rng, tail));
         let mut opening = Opening { shared: shared.clone(), is_writing: false };
         let led = catalog.read().led_by(wal_id);
@@ -811,6 +825,14 @@ impl CommitLog {
 
     pub fn set_compaction_limits(&self, limits: CompactionLimits) {
         *self.shared.compaction.write() = limits;
+    }
+
+    /// Blocks of segments that a log in a bucket has in a directory.
+    pub fn block_files(&self) -> Option<&Arc<BlockFiles>> {
+        match &self.shared.medium {
+            Medium::Bucket(bucket) => bucket.blocks.files(),
+            Medium::Directory(_) => None,
+        }
     }
 
     /// Does now what the rewriter would do next in the background; false when nothing is due.

@@ -67,8 +67,13 @@ impl Medium {
 
     /// From now on nobody waits for room.
     pub fn closing(&self) {
-        if let Medium::Directory(directory) = self {
-            directory.next_file.closing();
+        match self {
+            Medium::Directory(directory) => directory.next_file.closing(),
+            Medium::Bucket(bucket) => {
+                if let Some(files) = bucket.blocks.files() {
+                    files.close();
+                }
+            }
         }
     }
 

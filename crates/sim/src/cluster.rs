@@ -8,6 +8,7 @@ use std::time::Duration;
 use broker::{Broker, BrokerOptions, Endpoint, INTER_BROKER_LISTENER};
 use catalog::config::BrokerConfig;
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions};
+use commitlog::bucket::BlockDirectory;
 use commitlog::{CommitLog, LogSettings, LogState};
 use parking_lot::Mutex;
 use protocol::{Str, TopicIdPartition};
@@ -16,6 +17,7 @@ use server::{
 };
 use world::bucket::{Bucket, MemBucket};
 use world::clock::{SharedClock, SimClock};
+use world::disk::MemDisk;
 use world::net::Net;
 use world::process::Process;
 use world::rng::{Rng, SeededRng, SharedRng};
@@ -32,6 +34,11 @@ const START_PAUSE: Duration = Duration::from_millis(500);
 /// How often a broker looks whether it still counts.
 const FENCED_LOOK: Duration = Duration::from_secs(1);
 const FIRST_PORT: u16 = 9092;
+/// What a broker may keep of what it fetched, and what its disk has room for: it is full before the cache is.
+const CACHE_BYTES: u64 = 64 << 10;
+const CACHE_DISK_BYTES: u64 = 48 << 10;
+/// One of so many files of caches is damaged whenever a broker starts, stops for a while or goes on.
+const CACHE_DAMAGED: u64 = 2;
 /// Between a broker's port for clients and the one for other brokers.
 const INTER_BROKER_PORTS: u16 = 1000;
 
@@ -46,7 +53,8 @@ fn settings() -> LogSettings {
         puts_per_second: 20,
         rewrite_interval: Duration::from_millis(500),
         rewrite_job_bytes: 32 << 10,
-        bucket_cache_bytes: 64 << 10,
+        // What was read is asked for again: the cache on the disk has something to do.
+        bucket_cache_bytes: 2 << 10,
         bucket_rewrite_slots: 12,
         bucket_rewrite_age: Duration::from_secs(15),
         bucket_segment_bytes: 96 << 10,
@@ -76,6 +84,18 @@ pub struct Counts {
     /// Brokers that found that others had taken over from them, and began anew.
     pub rejoined: AtomicU64,
     pub left: AtomicU64,
+    /// Blocks of segments that were found in files, and files that were damaged, of processes that are gone.
+    pub cache_hits: AtomicU64,
+    pub cache_damaged: AtomicU64,
+}
+
+impl Counts {
+    fn take_cache(&self, log: &CommitLog) {
+        if let Some(files) = log.block_files() {
+            self.cache_hits.fetch_add(files.counters.hits.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.cache_damaged.fetch_add(files.counters.damaged.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
 }
 
 pub struct Cluster {
@@ -88,6 +108,8 @@ struct Seat {
     port: u16,
     process: Process,
     bucket: MemBucket,
+    /// For its cache of blocks; outlives the process.
+    disk: Arc<MemDisk>,
     leave: watch::Sender<bool>,
     /// Serves, as far as it knows.
     is_up: Arc<AtomicBool>,
@@ -137,6 +159,7 @@ impl Cluster {
             port: FIRST_PORT + number as u16,
             process: Process::new(),
             bucket: world.store.client(),
+            disk: small_disk(seed + number as u64),
             leave: watch::channel(false).0,
             is_up: Arc::default(),
             running: Arc::default(),
@@ -195,7 +218,15 @@ impl Cluster {
         seat.leave = watch::channel(false).0;
         let (port, is_up, running) = (seat.port, seat.is_up.clone(), seat.running.clone());
         let (bucket, leave) = (seat.bucket.clone(), seat.leave.subscribe());
-        drop(seat.process.spawn(live(world, port, bucket, leave, is_up, running)));
+        seat.disk.kill();
+        let disk = seat.disk.clone();
+        drop(seat.process.spawn(live(world, port, bucket, disk, leave, is_up, running)));
+        self.damage_caches();
+    }
+
+    /// Files of all brokers, of those that run as well.
+    pub fn damage_caches(&self) {
+        self.brokers.iter().for_each(|seat| damage_some(&seat.disk, &*self.world.seeds));
     }
 
     /// Nothing of it runs ever again. What it has sent to the bucket may arrive.
@@ -204,14 +235,18 @@ impl Cluster {
         seat.process.kill();
         seat.bucket.kill();
         seat.is_up.store(false, Ordering::Release);
-        *seat.running.lock() = None;
+        if let Some(running) = seat.running.lock().take() {
+            self.world.counts.take_cache(&running.log);
+        }
     }
 
     pub fn pause(&self, number: usize) {
+        self.damage_caches();
         self.brokers[number].process.pause();
     }
 
     pub fn resume(&self, number: usize) {
+        self.damage_caches();
         self.brokers[number].process.resume();
     }
 
@@ -253,6 +288,20 @@ impl Cluster {
         format!("rack-{number}")
     }
 
+    /// Blocks of segments that brokers found in their files, and files that were damaged, so far.
+    pub fn caches(&self) -> (u64, u64) {
+        let counts = Counts::default();
+        let gone = &self.world.counts;
+        counts.cache_hits.store(gone.cache_hits.load(Ordering::Relaxed), Ordering::Relaxed);
+        counts.cache_damaged.store(gone.cache_damaged.load(Ordering::Relaxed), Ordering::Relaxed);
+        for seat in &self.brokers {
+            if let Some(running) = &*seat.running.lock() {
+                counts.take_cache(&running.log);
+            }
+        }
+        (counts.cache_hits.into_inner(), counts.cache_damaged.into_inner())
+    }
+
     pub fn takeovers(&self) -> u64 {
         let running = self.brokers.iter().filter_map(|seat| seat.running.lock().clone());
         running.map(|running| running.broker.counters().takeovers.load(Ordering::Relaxed)).sum()
@@ -264,12 +313,13 @@ async fn live(
     world: World,
     port: u16,
     bucket: MemBucket,
+    disk: Arc<MemDisk>,
     mut leave: watch::Receiver<bool>,
     is_up: Arc<AtomicBool>,
     place: Arc<Mutex<Option<Running>>>,
 ) {
     loop {
-        let running = match start(&world, port, &bucket).await {
+        let running = match start(&world, port, &bucket, &disk).await {
             Ok(running) => running,
             Err(error) => {
                 tracing::info!("a start failed: {error:#}");
@@ -290,6 +340,7 @@ async fn live(
         }
         place.lock().take();
         let Running { server, broker, log, catalog, others } = running;
+        world.counts.take_cache(&log);
         tracing::debug!("stopping the server");
         server.shutdown().await;
         others.stop().await;
@@ -313,7 +364,23 @@ async fn live(
     }
 }
 
-async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<Running> {
+/// What power cuts and old age do to files.
+fn damage_some(disk: &MemDisk, rng: &dyn Rng) {
+    for path in disk.files() {
+        let len = disk.content(&path).map_or(0, |content| content.len() as u64);
+        if len > 0 && rng.below(CACHE_DAMAGED) == 0 {
+            disk.flip_bit(&path, rng.below(len), rng.below(8) as u8);
+        }
+    }
+}
+
+fn small_disk(seed: u64) -> Arc<MemDisk> {
+    let disk = MemDisk::new(seed);
+    disk.set_capacity_bytes(CACHE_DISK_BYTES);
+    disk
+}
+
+async fn start(world: &World, port: u16, bucket: &MemBucket, disk: &Arc<MemDisk>) -> anyhow::Result<Running> {
     let listener = BoundListener::bind(&world.net, "PLAINTEXT", &format!("127.0.0.1:{port}"), false).await?;
     let for_brokers =
         BoundInterBroker::bind(&world.net, &format!("127.0.0.1:{}", port + INTER_BROKER_PORTS)).await?;
@@ -356,7 +423,9 @@ async fn start(world: &World, port: u16, bucket: &MemBucket) -> anyhow::Result<R
     };
     let shared: Arc<dyn Bucket> = Arc::new(bucket.clone());
     let catalog = Catalog::open_bucket(shared.clone(), rng.clone(), options).await?;
-    let log = CommitLog::open_bucket(shared, world.clock.clone(), rng.clone(), settings(), catalog.clone());
+    let cache = BlockDirectory { disk: disk.clone(), dir: "/cache".into(), bytes_max: CACHE_BYTES };
+    let (clock, own_rng) = (world.clock.clone(), rng.clone());
+    let log = CommitLog::open_bucket_cached(shared, clock, own_rng, settings(), catalog.clone(), Some(cache));
     let log = match log.await {
         Ok(log) => log,
         Err(error) => {

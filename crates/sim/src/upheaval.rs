@@ -112,6 +112,9 @@ pub struct Totals {
     pub ends: u64,
     pub segments: u64,
     pub transactions: u64,
+    /// Blocks of segments that came out of brokers' files, and files that were damaged.
+    pub cache_hits: u64,
+    pub cache_damaged: u64,
     /// Fetches with records of transactions at brokers that did not lead.
     pub read_elsewhere: u64,
     /// Of them, those that the rewriter made of others.
@@ -126,7 +129,7 @@ impl Totals {
         }
     }
 
-    fn fields(&mut self) -> [&mut u64; 21] {
+    fn fields(&mut self) -> [&mut u64; 23] {
         let Totals {
             acknowledged,
             seen,
@@ -146,6 +149,8 @@ impl Totals {
             ends,
             segments,
             transactions,
+            cache_hits,
+            cache_damaged,
             read_elsewhere,
             merged,
             virtual_seconds,
@@ -169,6 +174,8 @@ impl Totals {
             ends,
             segments,
             transactions,
+            cache_hits,
+            cache_damaged,
             read_elsewhere,
             merged,
             virtual_seconds,
@@ -606,6 +613,10 @@ impl Run {
             let log = read_all(&reader, topic).await?;
             check(&mut self.told.borrow_mut(), topic, log);
         }
+        // Once more, when what brokers have kept of it is damaged here and there.
+        self.cluster.borrow().damage_caches();
+        let again = read_all(&reader, ORDERS).await?;
+        check(&mut self.told.borrow_mut(), ORDERS, again);
         let fleeting = self.fleeting.borrow().clone();
         if fleeting.is_there {
             let log = read_all(&reader, &fleeting.name).await?;
@@ -637,6 +648,7 @@ impl Run {
         totals.rejoined = counts.rejoined.load(Ordering::Relaxed);
         totals.left = counts.left.load(Ordering::Relaxed);
         totals.takeovers = cluster.takeovers();
+        (totals.cache_hits, totals.cache_damaged) = cluster.caches();
         (totals.handed_off, totals.handed_off_unknown) = cluster.handed_off();
         told.line(format_args!("the store did {:016x}", store.trace_hash()));
         Ok(())

@@ -224,6 +224,11 @@ impl BrokerConfig {
         self.get("remote.log.storage.url").filter(|url| !url.is_empty())
     }
 
+    /// Where a broker on a bucket keeps what it has fetched of segments.
+    pub fn bucket_cache_dir(&self) -> Option<String> {
+        self.get("bucket.cache.dir").filter(|dir| !dir.is_empty())
+    }
+
     pub fn log_sync(&self) -> LogSync {
         if self.text("log.sync") == "interval" { LogSync::Interval } else { LogSync::Commit }
     }
@@ -325,6 +330,7 @@ accessors! {
     node_id: "node.id" int,
     listeners: "listeners" items,
     admin_address: "admin.address" words,
+    bucket_cache_bytes: "bucket.cache.bytes" long,
     bucket_follow_interval_ms: "bucket.follow.interval.ms" long,
     bucket_lease_ttl_ms: "bucket.lease.ttl.ms" long,
     bucket_linger_ms: "bucket.linger.ms" long,

@@ -17,6 +17,23 @@ pub static OWN_KEYS: &[ConfigKey] = &[
     .null()
     .ours(),
     key(
+        "bucket.cache.bytes",
+        Long,
+        "10737418240",
+        "Data in a bucket: how much bucket.cache.dir may take. What was not read for longest goes first.",
+    )
+    .min(64 << 20)
+    .ours(),
+    key(
+        "bucket.cache.dir",
+        String,
+        "",
+        "Data in a bucket: a directory for pieces of segments that consumers have read, so that they are fetched and paid for once, also \
+         across restarts. One broker each. What is in it may be lost or removed at any time. Without it a broker leaves no file on its disk.",
+    )
+    .null()
+    .ours(),
+    key(
         "bucket.follow.interval.ms",
         Long,
         "500",

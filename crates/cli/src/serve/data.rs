@@ -17,6 +17,7 @@ use broker::Endpoint;
 use catalog::catalog::Notice;
 use catalog::config::{BrokerConfig, LogSync, TopicConfig};
 use catalog::{BrokerEndpoint, Catalog, CatalogOptions};
+use commitlog::bucket::BlockDirectory;
 use commitlog::tier::TierLimits;
 use commitlog::{CommitLog, CompactionLimits, LogSettings, LogState, SyncMode};
 use world::bucket::{Bucket, BucketCounters, RealBucket, probe};
@@ -129,7 +130,13 @@ async fn open_bucket(
         bucket_replaced_keep: milliseconds(config.bucket_replaced_keep_ms()),
         ..settings(config)
     };
-    let log = CommitLog::open_bucket(bucket, clock.clone(), rng.clone(), settings, catalog.clone());
+    let cache = config.bucket_cache_dir().map(|dir| BlockDirectory {
+        disk: real_disk(),
+        dir: dir.into(),
+        bytes_max: config.bucket_cache_bytes() as u64,
+    });
+    let (clock, rng) = (clock.clone(), rng.clone());
+    let log = CommitLog::open_bucket_cached(bucket, clock, rng, settings, catalog.clone(), cache);
     let log = log.await.map_err(|error| failed(&error))?;
     Ok(Data { lock: None, catalog, log, counters, tier_counters: None })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use broker::{Broker, TopicCountersSnapshot};
 use catalog::{Catalog, Topic};
+use commitlog::bucket::BlockFiles;
 use commitlog::tier::Tier;
 use commitlog::{CommitLog, LogCounters, LogState};
 use parking_lot::RwLock;
@@ -289,6 +290,9 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog) {
         );
         text.gauge("ottla_bucket_cache_limit_bytes", "The most of it.", limit);
     }
+    if let Some(files) = log.block_files() {
+        write_block_files_metrics(text, files);
+    }
     let (unflushed, unflushed_limit) = log.unflushed_bytes();
     text.gauge("ottla_unflushed_bytes", "Batches that wait for their commit.", unflushed);
     text.gauge(
@@ -296,6 +300,25 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog) {
         "Above this, produce requests wait (log.unflushed.max.bytes).",
         unflushed_limit,
     );
+}
+
+/// What `bucket.cache.dir` has and was good for.
+fn write_block_files_metrics(text: &mut MetricsText, files: &BlockFiles) {
+    let (bytes, limit) = files.bytes();
+    text.gauge("ottla_bucket_cache_files_bytes", "Pieces of segments in bucket.cache.dir.", bytes);
+    text.gauge("ottla_bucket_cache_files_limit_bytes", "The most of it (bucket.cache.bytes).", limit);
+    let counters = &files.counters;
+    let rows: [(&str, &str, &AtomicU64); 6] = [
+        ("hits", "Pieces of segments that were found in bucket.cache.dir.", &counters.hits),
+        ("misses", "Pieces of segments that were looked for there and not found.", &counters.misses),
+        ("writes", "Pieces of segments written there.", &counters.writes),
+        ("evictions", "Of these, those that made room for others.", &counters.evictions),
+        ("damaged", "Files there that were not as they were written, and were removed.", &counters.damaged),
+        ("errors", "Operations there that failed; the bucket was asked instead.", &counters.errors),
+    ];
+    for (name, help, counter) in rows {
+        text.counter(&format!("ottla_bucket_cache_files_{name}_total"), help, load(counter));
+    }
 }
 
 /// Names of Kafka where it has them (`RemoteCopyLagBytes` … of KIP-405 and KIP-963).

@@ -1,17 +1,19 @@
 //! Pieces of objects in memory: an object of many partitions is fetched once for all of their readers, not once for each. Who reads one
 //! block after the other gets the next ones ahead, several with one request: a store charges for requests and takes a tenth of a
-//! second for each, however long it is.
+//! second for each, however long it is. What is not in memory may be in a directory (`block_files.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use world::bucket::{Bucket, patiently};
 use world::collections::HashMap;
 use world::task;
 
+use super::block_files::BlockFiles;
 use super::folder::segment_key;
 use super::slot::slot_key;
 use crate::error::ReadError;
@@ -64,6 +66,8 @@ pub struct Blocks {
     ahead_bytes_max: u64,
     /// How long one request may take.
     patience: Duration,
+    /// Where segments' blocks are looked for before the store is asked.
+    files: Option<Arc<BlockFiles>>,
 }
 
 #[derive(Default)]
@@ -105,14 +109,57 @@ struct Stream {
 }
 
 impl Span {
-    async fn get(&self, bucket: &dyn Bucket, patience: Duration) -> Result<Bytes, ReadError> {
-        let fetch = async || {
-            let (key, range) =
-                (self.home.key(), self.first * BLOCK_BYTES..(self.first + self.count) * BLOCK_BYTES);
-            let bytes = patiently(patience, || bucket.get_range(&key, range.clone())).await?;
-            bytes.ok_or(ReadError::Missing { key })
+    async fn get(
+        &self,
+        bucket: &dyn Bucket,
+        files: Option<&Arc<BlockFiles>>,
+        patience: Duration,
+    ) -> Result<Bytes, ReadError> {
+        let fetch = async || match (&self.home, files) {
+            (Home::Segment(id), Some(files)) => self.through(bucket, files, id, patience).await,
+            _ => self.fetch(bucket, self.first, self.count, patience).await,
         };
         self.bytes.get_or_try_init(fetch).await.cloned()
+    }
+
+    async fn fetch(
+        &self,
+        bucket: &dyn Bucket,
+        first: u64,
+        count: u64,
+        patience: Duration,
+    ) -> Result<Bytes, ReadError> {
+        let (key, range) = (self.home.key(), first * BLOCK_BYTES..(first + count) * BLOCK_BYTES);
+        let bytes = patiently(patience, || bucket.get_range(&key, range.clone())).await?;
+        bytes.ok_or(ReadError::Missing { key })
+    }
+
+    /// What is in files, and one request for what is not.
+    async fn through(
+        &self,
+        bucket: &dyn Bucket,
+        files: &Arc<BlockFiles>,
+        id: &SegmentId,
+        patience: Duration,
+    ) -> Result<Bytes, ReadError> {
+        let numbers = self.first..self.first + self.count;
+        let mut kept = join_all(numbers.map(|number| files.get(id, number))).await;
+        let last = kept.len() - 1;
+        // Only an object's last block is short; one in between would move what lies behind it.
+        kept[..last].iter_mut().for_each(|block| {
+            block.take_if(|block| block.len() as u64 != BLOCK_BYTES);
+        });
+        let is_missing = |block: &Option<Bytes>| block.is_none();
+        let Some(from) = kept.iter().position(is_missing) else {
+            return Ok(joined(kept.into_iter().flatten()));
+        };
+        let to = kept.iter().rposition(is_missing).map_or(from, |at| at + 1);
+        let first = self.first + from as u64;
+        let fetched = self.fetch(bucket, first, (to - from) as u64, patience).await?;
+        files.put(id, first, &fetched, BLOCK_BYTES as usize);
+        let behind = kept.split_off(to);
+        kept.truncate(from);
+        Ok(joined(kept.into_iter().flatten().chain([fetched]).chain(behind.into_iter().flatten())))
     }
 
     fn block(&self, bytes: &Bytes, number: u64) -> Bytes {
@@ -121,9 +168,28 @@ impl Span {
     }
 }
 
+/// One after the other; without a copy when it is one.
+fn joined(mut blocks: impl Iterator<Item = Bytes>) -> Bytes {
+    let Some(first) = blocks.next() else { return Bytes::new() };
+    let Some(second) = blocks.next() else { return first };
+    let mut all = BytesMut::from(&*first);
+    all.extend_from_slice(&second);
+    blocks.for_each(|block| all.extend_from_slice(&block));
+    all.freeze()
+}
+
 impl Blocks {
     pub fn new(bytes_max: usize, ahead_bytes_max: usize, patience: Duration) -> Self {
-        Self { inner: Mutex::default(), bytes_max, ahead_bytes_max: ahead_bytes_max as u64, patience }
+        let ahead_bytes_max = ahead_bytes_max as u64;
+        Self { inner: Mutex::default(), bytes_max, ahead_bytes_max, patience, files: None }
+    }
+
+    pub fn with_files(self, files: Option<Arc<BlockFiles>>) -> Self {
+        Self { files, ..self }
+    }
+
+    pub fn files(&self) -> Option<&Arc<BlockFiles>> {
+        self.files.as_ref()
     }
 
     /// A range of an object; shorter than asked for where the object ends.
@@ -176,7 +242,7 @@ impl Blocks {
     }
 
     async fn fetched(&self, bucket: &dyn Bucket, span: &Arc<Span>) -> Result<Bytes, ReadError> {
-        match span.get(bucket, self.patience).await {
+        match span.get(bucket, self.files.as_ref(), self.patience).await {
             Ok(bytes) => {
                 self.count(span, bytes.len());
                 Ok(bytes)
@@ -257,13 +323,16 @@ impl Blocks {
     pub fn distrust(&self, home: Home, position: u64, len: u64) {
         let mut inner = self.inner.lock();
         for number in position / BLOCK_BYTES..=(position + len.max(1) - 1) / BLOCK_BYTES {
+            if let (Home::Segment(id), Some(files)) = (&home, &self.files) {
+                files.distrust(id, number);
+            }
             if let Some(first) = inner.blocks.get(&(home, number)).map(|span| span.first) {
                 inner.forget(home, first);
             }
         }
     }
 
-    /// Bytes of objects in memory; bound `bucket.cache.bytes`.
+    /// Bytes of objects in memory; bound `bucket_cache_bytes`.
     pub fn bytes(&self) -> usize {
         self.inner.lock().bytes
     }
@@ -300,7 +369,6 @@ impl Inner {
 mod tests {
     use std::sync::atomic::Ordering;
 
-    use futures_util::future::join_all;
     use world::bucket::MemBucket;
 
     use super::*;

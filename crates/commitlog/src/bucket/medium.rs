@@ -16,6 +16,7 @@ use world::broken;
 use world::bucket::Bucket;
 use world::task;
 
+use super::block_files::BlockFiles;
 use super::blocks::{Blocks, Home, Object};
 use super::piece_index::PieceIndex;
 use super::shards::Shards;
@@ -82,17 +83,18 @@ struct Barrier {
 }
 
 impl BucketMedium {
-    /// Of what it has read it keeps so many bytes.
+    /// Of what it has read it keeps so many bytes in memory, and more in files, if there are any.
     pub fn new(
         bucket: Arc<dyn Bucket>,
         catalog: Arc<Catalog>,
         cache_bytes_max: usize,
         ahead_bytes_max: usize,
+        files: Option<Arc<BlockFiles>>,
     ) -> Self {
         Self {
             shards: Shards::new(bucket.clone()),
             followed: tokio::sync::Mutex::default(),
-            blocks: Arc::new(Blocks::new(cache_bytes_max, ahead_bytes_max, PATIENCE)),
+            blocks: Arc::new(Blocks::new(cache_bytes_max, ahead_bytes_max, PATIENCE).with_files(files)),
             views: Views::default(),
             pieces: PieceIndex::default(),
             own: Mutex::default(),

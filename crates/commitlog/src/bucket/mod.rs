@@ -13,6 +13,7 @@
 //! Start reading at `slot_writer.rs`, then `takeover.rs`. The rules' numbers are those of the design's bucket protocol.
 
 mod audit;
+mod block_files;
 mod blocks;
 mod changes;
 mod compacting;
@@ -35,6 +36,7 @@ mod views;
 mod writer;
 
 pub use audit::{Audit, AuditError, NAMED_MAX, Named, WalAudit, audit};
+pub use block_files::{BlockDirectory, BlockFileCounters, BlockFiles};
 pub(crate) use blocks::{Blocks, Home, Object};
 pub(crate) use loader::{follow_manifest, load, take_over_own};
 pub(crate) use medium::BucketMedium;

@@ -23,6 +23,7 @@ fn whatever_goes_wrong_what_was_acknowledged_is_there_once_and_in_order() {
     }
     println!("{all:?}");
     assert!(all.acknowledged > 2_000 && all.seen > 1_000 && all.takeovers > 10 && all.kills > 5, "{all:?}");
+    assert!(all.cache_hits > 20 && all.cache_damaged > 5, "{all:?}");
     assert!(all.transactions > 200 && all.read_elsewhere > 200, "{all:?}");
 }
 
