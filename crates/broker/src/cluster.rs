@@ -27,6 +27,7 @@ use crate::configs::Configs;
 use crate::counters::Counters;
 use crate::groups::Groups;
 use crate::peers::{Others, Peer};
+use crate::slot_news::SlotNews;
 use crate::topics::Topics;
 use crate::transactions::Transactions;
 
@@ -111,6 +112,11 @@ impl Cluster {
         tasks.push(task::spawn(async move { this.watch().await }));
         let this = cluster.clone();
         tasks.push(task::spawn(async move { this.spread_news().await }));
+        if let Some(others) = &cluster.options.others {
+            let (catalog, log) = (cluster.options.catalog.clone(), cluster.options.log.clone());
+            let news = SlotNews { catalog, log, others: others.clone() };
+            tasks.push(task::spawn(news.run()));
+        }
         *cluster.tasks.lock() = tasks;
         Some(cluster)
     }

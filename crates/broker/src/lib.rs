@@ -34,6 +34,7 @@ mod producer_ids;
 mod quotas;
 mod request;
 mod resources;
+mod slot_news;
 pub mod telemetry;
 mod topics;
 mod transactions;

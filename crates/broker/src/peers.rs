@@ -55,6 +55,13 @@ pub trait Peers: Send + Sync + 'static {
         body: Bytes,
         within: Duration,
     ) -> BoxFuture<'static, Option<Bytes>>;
+    /// How many slots of its WAL the other one has stored, once they are more than `more_than`, or after `wait`. None: no answer.
+    fn slots_stored(
+        self: Arc<Self>,
+        peer: Peer,
+        more_than: u64,
+        wait: Duration,
+    ) -> BoxFuture<'static, Option<u64>>;
     /// These are alive now: what is kept of others goes.
     fn follow(&self, live: &[Peer]);
     /// Does its machine say that nobody listens there? Then its process has ended, most likely. Not asked where a connection stands.
@@ -71,6 +78,8 @@ pub trait PeerCalls: Send + Sync + 'static {
     fn append_for(&self, wal_id: u64, requests: Bytes) -> BoxFuture<'static, HandedOff>;
     /// A question about transactions. None: it cannot be understood.
     fn transactions(&self, api_key: i16, body: Bytes) -> BoxFuture<'static, Option<Bytes>>;
+    /// How many slots of our WAL are stored, once they are more than `more_than`, or after `wait`.
+    fn slots_stored(&self, more_than: u64, wait: Duration) -> BoxFuture<'static, u64>;
 }
 
 impl PeerCalls for Arc<Broker> {
@@ -107,6 +116,11 @@ impl PeerCalls for Arc<Broker> {
     fn transactions(&self, api_key: i16, body: Bytes) -> BoxFuture<'static, Option<Bytes>> {
         let transactions = self.transactions.clone();
         Box::pin(async move { transactions.answer(api_key, body).await })
+    }
+
+    fn slots_stored(&self, more_than: u64, wait: Duration) -> BoxFuture<'static, u64> {
+        let log = self.log.clone();
+        Box::pin(async move { log.stored_slots(more_than, wait).await })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The log of one broker: all its partitions over one write-ahead log. Opening and closing, and what everybody shares.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -680,10 +680,34 @@ impl CommitLog {
         bucket::refresh_views(&self.shared).await
     }
 
-    /// In a bucket: another broker says that slots of its WAL are stored, up to this one. Readers here get what is in them sooner.
+    /// In a bucket: another broker says that slots of its WAL are stored, below this one. Readers here get what is in them sooner, and
+    /// nobody looks for more.
     pub fn slots_stored(&self, wal_id: u64, end: u64) {
         if let Medium::Bucket(bucket) = &self.shared.medium {
-            bucket.views.slots_stored(wal_id, end);
+            bucket.views.slots_stored(wal_id, end, self.shared.clock.monotonic());
+        }
+    }
+
+    /// In a bucket: another broker does not say how far its WAL is stored, so we look.
+    pub fn slots_unheard(&self, wal_id: u64) {
+        if let Medium::Bucket(bucket) = &self.shared.medium {
+            bucket.views.unheard(wal_id);
+        }
+    }
+
+    /// In a bucket: WALs of others that readers here wait for. None: there are no others.
+    pub fn followed_wals(&self) -> Option<world::watch::Receiver<BTreeSet<u64>>> {
+        match &self.shared.medium {
+            Medium::Bucket(bucket) => Some(bucket.views.followed()),
+            Medium::Directory(_) => None,
+        }
+    }
+
+    /// In a bucket: how many slots of our own WAL are stored, once they are more than this, or after `wait`.
+    pub async fn stored_slots(&self, more_than: u64, wait: Duration) -> u64 {
+        match &self.shared.medium {
+            Medium::Bucket(bucket) => bucket.stored_beyond(more_than, wait).await,
+            Medium::Directory(_) => 0,
         }
     }
 

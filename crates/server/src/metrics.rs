@@ -265,9 +265,11 @@ pub fn write_inter_broker_metrics(text: &mut MetricsText, others: &InterBroker) 
         text.sample("ottla_peer_connects_total", &[("result", result)], load(count));
     }
     text.family("ottla_peer_requests_total", "counter", "Requests of other brokers.");
-    for (request, count) in
-        [("log_moved", &counters.log_moved_received), ("append", &counters.appends_received)]
-    {
+    for (request, count) in [
+        ("log_moved", &counters.log_moved_received),
+        ("append", &counters.appends_received),
+        ("slots_stored", &counters.slots_stored_received),
+    ] {
         text.sample("ottla_peer_requests_total", &[("request", request)], load(count));
     }
     text.counter(

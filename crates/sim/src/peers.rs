@@ -91,6 +91,17 @@ impl Peers for ShakyPeers {
         Box::pin(async move { answered.await.ok().flatten() })
     }
 
+    fn slots_stored(
+        self: Arc<Self>,
+        peer: Peer,
+        more_than: u64,
+        wait: Duration,
+    ) -> BoxFuture<'static, Option<u64>> {
+        let call = self.inner.clone().slots_stored(peer, more_than, wait);
+        let answered = task::timeout(wait + ANSWER_MAX, under(self.fate(), call));
+        Box::pin(async move { answered.await.ok().flatten() })
+    }
+
     fn follow(&self, live: &[Peer]) {
         self.inner.follow(live);
     }

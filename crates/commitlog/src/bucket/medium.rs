@@ -123,6 +123,21 @@ impl BucketMedium {
         self.stored.load(Ordering::Acquire)
     }
 
+    /// [`BucketMedium::stored`], once it is more than this, or after `wait`.
+    pub async fn stored_beyond(&self, slots: u64, wait: Duration) -> u64 {
+        let more = async {
+            loop {
+                let acknowledged = self.acknowledged.notified();
+                if self.stored() > slots {
+                    return;
+                }
+                acknowledged.await;
+            }
+        };
+        let _ = task::timeout(wait, more).await;
+        self.stored()
+    }
+
     /// The next slot of our own WAL is acknowledged. To be called when its batches count, so that nobody who waited for it reads an
     /// old end (R20).
     pub fn acknowledge(&self, len: u64, at: Duration) {

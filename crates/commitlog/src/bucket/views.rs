@@ -7,8 +7,10 @@
 //!                                                    └ cursor: all views here have everything below it
 //! ```
 //!
-//! One task carries all views on: it looks at each WAL's next slot now and then, at once when somebody says that there is one, and
-//! reads header and footer of what it finds, once for all views, out of the same blocks that readers find the batches in. A view
+//! One task carries all views on: it reads header and footer of new slots, once for all views, out of the same blocks that readers
+//! find the batches in. Leaders say how far their WALs are stored (`heard`), so it asks the store for what is there and for nothing
+//! else; where a leader is silent it looks at the WAL's next slot now and then. What was heard saves looks and proves nothing: who has
+//! to know what the leader has acknowledged looks himself, and what was said to be there and is not is taken for the end. A view
 //! opens when somebody fetches from it and closes when nobody does; its end never goes back (F8), since a cursor only grows and the
 //! manifest only gets longer.
 //!
@@ -28,6 +30,7 @@ use protocol::TopicIdPartition;
 use tokio::sync::Notify;
 use world::broken;
 use world::task;
+use world::watch;
 
 use super::blocks::{Home, Object};
 use super::loader::{check_place, log_starts_of};
@@ -48,6 +51,10 @@ const READS_AT_ONCE: usize = 32;
 const FIRST_READ_BYTES: u64 = 64 << 10;
 /// The catalog moves on while we read; who finds it moved so often gives up until the next time.
 const ROUNDS_MAX: u32 = 8;
+/// A leader that has said nothing for so long is taken for silent.
+const HEARD_FOR: Duration = Duration::from_millis(3500);
+/// All WALs are looked at so often, whatever their leaders say.
+const FULL_LOOK_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub struct Views {
@@ -57,6 +64,44 @@ pub struct Views {
     /// Rounds begun so far.
     begun: AtomicU64,
     news: Arc<Notify>,
+    /// How far WALs are stored, as those said who write them.
+    heard: Mutex<BTreeMap<u64, Heard>>,
+    followed: Following,
+}
+
+/// WALs of others that may go on, and that views here are made of.
+struct Following(watch::Sender<BTreeSet<u64>>);
+
+impl Default for Following {
+    fn default() -> Self {
+        Following(watch::channel(BTreeSet::new()).0)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Heard {
+    end: u64,
+    /// Monotonic.
+    at: Duration,
+}
+
+/// How a round finds out how far WALs go.
+#[derive(Clone)]
+enum Look {
+    /// It asks the store, until it finds nothing.
+    Everywhere,
+    /// So far as was said; those of which nothing was said as before.
+    AsHeard(BTreeMap<u64, u64>),
+}
+
+/// Where reading a WAL ends, behind what is certain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Nowhere,
+    /// Here, or at the first slot that is not there.
+    To(u64),
+    /// At the first slot that is not there.
+    FirstMissing,
 }
 
 #[derive(Default)]
@@ -157,8 +202,13 @@ impl Views {
         self.open.lock().views.clear();
     }
 
-    /// Somebody has heard that slots below `end` of this WAL are stored.
-    pub fn slots_stored(&self, wal_id: u64, end: u64) {
+    /// Its leader has said just now that slots below `end` of this WAL are stored.
+    pub fn slots_stored(&self, wal_id: u64, end: u64, now: Duration) {
+        {
+            let mut heard = self.heard.lock();
+            let before = heard.get(&wal_id).map_or(0, |heard| heard.end);
+            heard.insert(wal_id, Heard { end: end.max(before), at: now });
+        }
         // A round under way will not see it; one is due behind it.
         let is_known = match self.progress.try_lock() {
             Ok(progress) => progress.cursors.get(&wal_id).is_none_or(|cursor| cursor.next >= end),
@@ -167,6 +217,31 @@ impl Views {
         if !is_known {
             self.news.notify_one();
         }
+    }
+
+    /// The leader of this WAL does not say anything any more.
+    pub fn unheard(&self, wal_id: u64) {
+        self.heard.lock().remove(&wal_id);
+    }
+
+    /// WALs of others that may go on, and that views here are made of.
+    pub fn followed(&self) -> watch::Receiver<BTreeSet<u64>> {
+        self.followed.0.subscribe()
+    }
+
+    fn follow(&self, wal_ids: BTreeSet<u64>) {
+        self.heard.lock().retain(|wal_id, _| wal_ids.contains(wal_id));
+        self.followed.0.send_if_modified(|followed| {
+            let is_new = *followed != wal_ids;
+            *followed = wal_ids;
+            is_new
+        });
+    }
+
+    fn heard(&self, now: Duration) -> Look {
+        let heard = self.heard.lock();
+        let lately = heard.iter().filter(|(_, heard)| now.saturating_sub(heard.at) < HEARD_FOR);
+        Look::AsHeard(lately.map(|(wal_id, heard)| (*wal_id, heard.end)).collect())
     }
 
     fn partitions(&self) -> BTreeMap<TopicIdPartition, Arc<Partition>> {
@@ -208,7 +283,7 @@ pub async fn open_views(shared: &Arc<Shared>, ids: &[TopicIdPartition]) -> Resul
     if new.is_empty() {
         return Ok(());
     }
-    carry_on(shared, &mut progress, &mut new).await?;
+    carry_on(shared, &mut progress, &mut new, &Look::Everywhere).await?;
     let now = shared.clock.monotonic();
     {
         let mut open = views.open.lock();
@@ -232,13 +307,22 @@ pub async fn refresh(shared: &Shared) -> Result<(), OpenError> {
         return Ok(());
     }
     let run = views.begun.fetch_add(1, Ordering::AcqRel) + 1;
-    carry_on(shared, &mut progress, &mut BTreeMap::new()).await?;
+    carry_on(shared, &mut progress, &mut BTreeMap::new(), &Look::Everywhere).await?;
     progress.passed = run;
     Ok(())
 }
 
+/// What leaders said is there, and what those have who say nothing.
+async fn refresh_as_heard(shared: &Shared) -> Result<(), OpenError> {
+    let views = &shared.medium.bucket().views;
+    let mut progress = views.progress.lock().await;
+    let look = views.heard(shared.clock.monotonic());
+    carry_on(shared, &mut progress, &mut BTreeMap::new(), &look).await
+}
+
 /// The task: as long as there are views.
 async fn follow(shared: Weak<Shared>, news: Arc<Notify>) {
+    let mut looked_at: Option<Duration> = None;
     loop {
         let Some(interval) = shared.upgrade().map(|shared| shared.settings.bucket_view_interval) else {
             return;
@@ -251,10 +335,20 @@ async fn follow(shared: Weak<Shared>, news: Arc<Notify>) {
             let mut open = views.open.lock();
             if open.views.is_empty() || shared.closing.load(Ordering::Acquire) {
                 open.is_followed = false;
+                views.follow(BTreeSet::new());
                 return;
             }
         }
-        match refresh(&shared).await {
+        let now = shared.clock.monotonic();
+        let is_due = looked_at.is_none_or(|at| now.saturating_sub(at) >= FULL_LOOK_EVERY);
+        let refreshed = match is_due {
+            true => {
+                looked_at = Some(now);
+                refresh(&shared).await
+            }
+            false => refresh_as_heard(&shared).await,
+        };
+        match refreshed {
             Ok(()) => {}
             Err(error @ OpenError::DamagedObject { .. }) => {
                 tracing::warn!("partitions that others lead are not up to date: {error}");
@@ -270,12 +364,13 @@ async fn carry_on(
     shared: &Shared,
     progress: &mut Progress,
     new: &mut BTreeMap<TopicIdPartition, Arc<Partition>>,
+    look: &Look,
 ) -> Result<(), OpenError> {
     let medium = shared.medium.bucket();
     let mut rounds = 0;
     loop {
         let position = medium.catalog.read().position();
-        let (key, view) = match round(shared, progress, new).await {
+        let (key, view) = match round(shared, progress, new, look).await {
             Ok(()) => return Ok(()),
             Err(RoundError::Failed(error)) => return Err(error),
             Err(RoundError::Behind { key, view }) => (key, view),
@@ -299,6 +394,7 @@ async fn round(
     shared: &Shared,
     progress: &mut Progress,
     new: &mut BTreeMap<TopicIdPartition, Arc<Partition>>,
+    look: &Look,
 ) -> Result<(), RoundError> {
     let medium = shared.medium.bucket();
     let mut all = medium.views.partitions();
@@ -314,6 +410,7 @@ async fn round(
         new.remove(id);
     }
     follow_manifest(medium, progress, &heads, &all, new).await?;
+    medium.views.follow(wals.iter().filter(|wal| wal.is_open).map(|wal| wal.wal_id).collect());
     let mut news = News::default();
     let mut cursors = Vec::with_capacity(wals.len());
     let mut ends: Vec<(u64, u64)> = Vec::new();
@@ -325,13 +422,15 @@ async fn round(
         };
         let hash = known.filter(|cursor| cursor.next == from).and_then(|cursor| cursor.hash);
         let mut cursor = Cursor { next: from, hash };
-        read_slots(medium, wal_id, &mut cursor, certain.end, is_open, |slot, header, footer| {
+        let reach = look.reach(wal_id, is_open);
+        read_slots(medium, wal_id, &mut cursor, certain.end, reach, |slot, header, footer| {
             shared.counters.view_slots.fetch_add(1, Ordering::Relaxed);
             news.take(wal_id, slot, header, footer, &all)
         })
         .await?;
         cursors.push((wal_id, cursor));
-        if is_open {
+        let is_there = matches!(reach, Reach::To(end) if cursor.next >= end);
+        if is_open && !is_there {
             ends.push((wal_id, cursor.next));
         }
     }
@@ -350,6 +449,16 @@ async fn round(
     result?;
     progress.cursors.extend(cursors);
     Ok(())
+}
+
+impl Look {
+    fn reach(&self, wal_id: u64, is_open: bool) -> Reach {
+        match self {
+            _ if !is_open => Reach::Nowhere,
+            Look::Everywhere => Reach::FirstMissing,
+            Look::AsHeard(heard) => heard.get(&wal_id).map_or(Reach::FirstMissing, |end| Reach::To(*end)),
+        }
+    }
 }
 
 /// What a round needs to know of the catalog.
@@ -438,7 +547,7 @@ async fn read_slots(
     wal_id: u64,
     cursor: &mut Cursor,
     certain_to: u64,
-    is_open: bool,
+    reach: Reach,
     mut take: impl FnMut(u64, &ContainerHeader, &Footer) -> Result<(), String>,
 ) -> Result<(), RoundError> {
     let is_broken = broken::rule("read-behind-gap");
@@ -446,8 +555,12 @@ async fn read_slots(
     loop {
         let until = match cursor.next < certain_to {
             true => certain_to.min(cursor.next + READS_AT_ONCE as u64),
-            false if is_open => cursor.next + ahead,
-            false => return Ok(()),
+            false => match reach {
+                Reach::Nowhere => return Ok(()),
+                Reach::To(end) if cursor.next >= end => return Ok(()),
+                Reach::To(end) => end.min(cursor.next + READS_AT_ONCE as u64),
+                Reach::FirstMissing => cursor.next + ahead,
+            },
         };
         let began = cursor.next;
         let reads = join_all((cursor.next..until).map(|slot| index_of(medium, wal_id, slot))).await;

@@ -873,6 +873,74 @@ fn readers_elsewhere_have_no_more_open_than_they_may() {
     });
 }
 
+/// What is said of a WAL saves looks at the store. It is not believed: neither that there is more than there is, nor for ever.
+#[test]
+fn what_a_leader_says_of_its_wal_is_a_hint() {
+    run(1, async {
+        let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
+        let seldom = LogSettings { bucket_view_interval: Duration::from_millis(500), ..settings() };
+        let (one, two) = (started(&store, &rng, seldom.clone()).await, started(&store, &rng, seldom).await);
+        let topic = MetadataRecord::CreateTopic {
+            id: TOPIC,
+            name: Str::from("t"),
+            partition_count: 2,
+            replication_factor: 2,
+            configs: vec![],
+        };
+        one.catalog.append(vec![topic]).await.unwrap();
+        one.follow().await;
+        two.catalog.catch_up().await.unwrap();
+        let id = one.log.partition_ids()[0];
+        let partition = one.log.partition(&id).unwrap();
+        let append = async |value: &str| {
+            let sent = partition.append(batch(&[value.into()], None, 0), Default::default());
+            sent.unwrap().committed().await.unwrap();
+        };
+        two.log.open_views(&[id]).await.unwrap();
+        let view = two.log.view(&id).unwrap();
+        let wal_id = one.catalog.wal_id();
+        assert_eq!(*two.log.followed_wals().unwrap().borrow(), BTreeSet::from([wal_id]));
+        let end = || view.offsets().high_watermark;
+        let lag = async |ends_at: i64| {
+            let began = task::now();
+            while end() < ends_at {
+                task::sleep(Duration::from_millis(1)).await;
+                assert!(began.elapsed() < Duration::from_secs(60));
+            }
+            began.elapsed()
+        };
+        append("a").await;
+        two.log.slots_stored(wal_id, one.log.stored_slots(0, Duration::ZERO).await);
+        assert!(lag(1).await < Duration::from_millis(100), "at once");
+        // Somebody says that there are a thousand more.
+        two.log.slots_stored(wal_id, 1000);
+        task::sleep(Duration::from_secs(1)).await;
+        assert_eq!(end(), 1);
+        append("b").await;
+        lag(2).await;
+        // A leader that says again and again that there is nothing new is looked at all the same.
+        two.log.slots_unheard(wal_id);
+        append("c").await;
+        let lying = async {
+            loop {
+                two.log.slots_stored(wal_id, 2);
+                task::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        let late = tokio::select! { late = lag(3) => late, () = lying => unreachable!("for ever") };
+        assert!(late <= Duration::from_secs(11), "{late:?}");
+        // Nobody says anything any more: it is looked for as often as before.
+        append("d").await;
+        two.log.slots_unheard(wal_id);
+        assert!(lag(4).await < Duration::from_secs(1));
+        // A question waits for what is new, and not for longer than it is to.
+        let asked = one.log.stored_slots(4, Duration::from_secs(5));
+        let (stored, ()) = tokio::join!(asked, append("e"));
+        assert_eq!(stored, 5);
+        assert_eq!(one.log.stored_slots(5, Duration::from_secs(5)).await, 5);
+    });
+}
+
 /// Where does a reader elsewhere see the end, when the leader died with its slot 1 on the way and slot 2 stored?
 fn end_seen_elsewhere(scenario: Option<&'static str>) -> i64 {
     broken::set(scenario);

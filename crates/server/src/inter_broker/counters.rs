@@ -16,6 +16,7 @@ pub struct InterBrokerCounters {
     pub garbage: AtomicU64,
     pub log_moved_received: AtomicU64,
     pub appends_received: AtomicU64,
+    pub slots_stored_received: AtomicU64,
 
     pub connects: AtomicU64,
     pub connects_failed: AtomicU64,

@@ -282,6 +282,11 @@ impl Shared {
                 let appended = calls.append_for(peer.wal_id, requests);
                 Box::pin(async move { Answer::AppendMetadata(appended.await).encode(id) })
             }
+            Some(Request::SlotsStored { more_than, wait }) => {
+                self.counters.slots_stored_received.fetch_add(1, Ordering::Relaxed);
+                let stored = calls.slots_stored(more_than, wait.min(WAIT_MAX));
+                Box::pin(async move { Answer::SlotsStored(stored.await).encode(id) })
+            }
         })
     }
 }

@@ -7,6 +7,7 @@
 //!
 //!   32001 LogMoved 0         position i64 · wait ms i32                 →  replayed i64 · applied i64
 //!   32002 AppendMetadata 0   requests, as `catalog` writes them: bytes  →  outcome i8 (0 done, 1 not taken, 2 unknown) · position i64
+//!   32003 SlotsStored 0      more than i64 · wait ms i32               →  slots of the WAL of the one who is called i64
 //!   32005 and 32006: about transactions, bodies as `broker/transactions/messages.rs` has them
 //! ```
 //! What this release does not know is answered with UNSUPPORTED_VERSION, so that a newer broker can go on without it. Big-endian.
@@ -28,6 +29,7 @@ const LOG_MOVED: i16 = 32_001;
 const APPEND_METADATA: i16 = 32_002;
 /// Keys of requests about transactions; this room only carries them.
 const TRANSACTIONS: std::ops::RangeInclusive<i16> = 32_005..=32_006;
+const SLOTS_STORED: i16 = 32_003;
 const VERSION: i16 = 0;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,11 @@ pub enum Request {
     Transactions {
         api_key: i16,
         body: Bytes,
+    },
+    /// To be answered when more slots than these are stored, or after `wait`.
+    SlotsStored {
+        more_than: u64,
+        wait: Duration,
     },
 }
 
@@ -60,6 +67,7 @@ impl Request {
             Self::LogMoved { .. } => LOG_MOVED,
             Self::AppendMetadata { .. } => APPEND_METADATA,
             Self::Transactions { api_key, .. } => *api_key,
+            Self::SlotsStored { .. } => SLOTS_STORED,
         };
         let mut out = Writer::with_capacity(64);
         out.i16(key);
@@ -76,6 +84,10 @@ impl Request {
                 out.attach(requests);
             }
             Self::Transactions { body, .. } => out.attach(body),
+            Self::SlotsStored { more_than, wait } => {
+                out.i64(*more_than as i64);
+                out.i32(wait.as_millis().min(i32::MAX as u128) as i32);
+            }
         }
         framed(out)
     }
@@ -94,6 +106,10 @@ impl Request {
             (api_key, VERSION) if TRANSACTIONS.contains(&api_key) => {
                 Some(Self::Transactions { api_key, body: bytes.take_rest() })
             }
+            (SLOTS_STORED, VERSION) => Some(Self::SlotsStored {
+                more_than: bytes.i64()? as u64,
+                wait: Duration::from_millis(bytes.i32()?.max(0) as u64),
+            }),
             _ => return Ok(Received { correlation_id, request: None }),
         };
         bytes.expect_end()?;
@@ -106,6 +122,7 @@ pub enum Answer {
     LogMoved(Progress),
     AppendMetadata(HandedOff),
     Transactions(Bytes),
+    SlotsStored(u64),
     Unsupported,
 }
 
@@ -133,6 +150,7 @@ impl Answer {
                 out.i64(position as i64);
             }
             Self::Transactions(body) => out.attach(body),
+            Self::SlotsStored(slots) => out.i64(*slots as i64),
             Self::Unsupported => {}
         }
         framed(out)
@@ -156,6 +174,14 @@ impl Answer {
     pub fn transactions(mut bytes: Reader) -> Result<Option<Bytes>, DecodeError> {
         match bytes.i16()? {
             0 => Ok(Some(bytes.take_rest())),
+            _ => Ok(None),
+        }
+    }
+
+    /// `None`: the other one does not know the request.
+    pub fn slots_stored(mut bytes: Reader) -> Result<Option<u64>, DecodeError> {
+        match bytes.i16()? {
+            0 => Ok(Some(bytes.i64()? as u64)),
             _ => Ok(None),
         }
     }
@@ -219,6 +245,7 @@ mod tests {
         let asked = [
             Request::LogMoved { position: 1 << 40, wait: Duration::from_millis(500) },
             Request::AppendMetadata { requests: Bytes::from_static(b"records") },
+            Request::SlotsStored { more_than: 1 << 40, wait: Duration::from_secs(5) },
         ];
         let carried = Request::Transactions { api_key: 32_006, body: Bytes::from_static(b"carried") };
         let received = Request::decode(carried.encode(7).slice(4..)).unwrap();
@@ -242,6 +269,8 @@ mod tests {
         let body = Bytes::from_static(b"carried");
         assert_eq!(Answer::transactions(read(Answer::Transactions(body.clone())).1), Ok(Some(body)));
         assert_eq!(Answer::transactions(read(Answer::Unsupported).1), Ok(None));
+        assert_eq!(Answer::slots_stored(read(Answer::SlotsStored(1 << 40)).1), Ok(Some(1 << 40)));
+        assert_eq!(Answer::slots_stored(read(Answer::Unsupported).1), Ok(None));
         for outcome in [HandedOff::Done { position: 3 }, HandedOff::NotTaken, HandedOff::Unknown] {
             assert_eq!(Answer::append_metadata(read(Answer::AppendMetadata(outcome)).1), Ok(outcome));
         }

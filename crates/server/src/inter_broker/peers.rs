@@ -301,6 +301,19 @@ impl Peers for InterBroker {
         })
     }
 
+    fn slots_stored(
+        self: Arc<Self>,
+        peer: Peer,
+        more_than: u64,
+        wait: Duration,
+    ) -> BoxFuture<'static, Option<u64>> {
+        Box::pin(async move {
+            let request = Request::SlotsStored { more_than, wait };
+            let answer = self.call(&peer, request, wait + ANSWER_MAX).await.ok()?;
+            Answer::slots_stored(answer).ok()?
+        })
+    }
+
     fn follow(&self, live: &[Peer]) {
         let is_live = |wal_id: &u64, address: &str| {
             live.iter().any(|peer| peer.wal_id == *wal_id && peer.address == address)

@@ -70,6 +70,13 @@ impl PeerCalls for Script {
         let answer = (api_key == 32_005).then(|| [b"answer to ", &body[..]].concat().into());
         Box::pin(std::future::ready(answer))
     }
+
+    fn slots_stored(&self, more_than: u64, wait: Duration) -> BoxFuture<'static, u64> {
+        Box::pin(async move {
+            tokio::time::sleep(wait).await;
+            more_than + 1
+        })
+    }
 }
 
 fn clock() -> Arc<ManualClock> {
@@ -133,6 +140,7 @@ async fn brokers_of_one_bucket_know_each_other_and_keep_one_connection() {
     let (slow, quick) = tokio::join!(slow, quick);
     assert_eq!(slow, Some(Progress { replayed: 9, applied: 8 }));
     assert_eq!(quick, vec![Some(Progress { replayed: 5, applied: 4 }); 50]);
+    assert_eq!(one.clone().slots_stored(peer.clone(), 7, Duration::from_millis(1)).await, Some(8));
     let large = Bytes::from(vec![7; 1 << 20]);
     let outcome = one.clone().hand_off(peer.clone(), large.clone()).await;
     assert_eq!(outcome, HandedOff::Done { position: 77 });

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod hand_off;
+mod slot_news;
 
 use sim::machine::Medium;
 use sim::power_cuts::{Plan, simulate};
