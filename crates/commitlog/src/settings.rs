@@ -76,6 +76,10 @@ pub struct LogSettings {
     pub bucket_merge_interval: Duration,
     /// In a bucket: objects in whose place others are stay so long, for readers who learnt of them a moment ago.
     pub bucket_replaced_keep: Duration,
+    /// In a bucket: a shard of the manifest that is so short is written whole by each change …
+    pub bucket_shard_whole_bytes: u64,
+    /// … a longer one when the changes since have this part of it.
+    pub bucket_shard_changes_percent: u64,
     /// A rewrite goes on at this pace; 0 is without bound.
     pub rewrite_bytes_per_second: u64,
     /// How often the rewriter looks.
@@ -197,6 +201,8 @@ impl Default for LogSettings {
             bucket_merge_segments: 8,
             bucket_merge_interval: Duration::from_secs(30),
             bucket_replaced_keep: Duration::from_secs(600),
+            bucket_shard_whole_bytes: 256 << 10,
+            bucket_shard_changes_percent: 25,
             rewrite_bytes_per_second: 64 << 20,
             rewrite_interval: Duration::from_secs(5),
             segment_own_bytes: 32 << 20,

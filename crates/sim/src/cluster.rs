@@ -55,6 +55,8 @@ fn settings() -> LogSettings {
         rewrite_job_bytes: 32 << 10,
         // What was read is asked for again: the cache on the disk has something to do.
         bucket_cache_bytes: 2 << 10,
+        bucket_shard_whole_bytes: 0,
+        bucket_shard_changes_percent: 300,
         bucket_rewrite_slots: 12,
         bucket_rewrite_age: Duration::from_secs(15),
         bucket_segment_bytes: 96 << 10,

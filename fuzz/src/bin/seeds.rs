@@ -28,6 +28,8 @@ const BATCHES: &str = include_str!("../../../crates/protocol/vectors/batches.txt
 const WAL: &[u8] = include_bytes!("../../../crates/commitlog/tests/golden/v1/first.wal");
 const SEGMENT: &[u8] = include_bytes!("../../../crates/commitlog/tests/golden/v1/first.seg");
 const SHARD: &[u8] = include_bytes!("../../../crates/commitlog/tests/golden/v1/shard.manifest");
+const BUCKET_SHARD: &[u8] = include_bytes!("../../../crates/commitlog/tests/golden/v1/bucket.shard");
+const BUCKET_CHANGE: &[u8] = include_bytes!("../../../crates/commitlog/tests/golden/v1/bucket.change");
 const METADATA: &[u8] = include_bytes!("../../../crates/catalog/tests/vectors/metadata.log");
 const SNAPSHOT: &[u8] =
     include_bytes!("../../../crates/catalog/tests/vectors/metadata-00000000000000000006.snapshot");
@@ -64,6 +66,10 @@ fn main() -> std::io::Result<()> {
     }
     for (index, (target, seed)) in commitlog_entries::seeds(WAL, SEGMENT, SHARD).into_iter().enumerate() {
         write(&corpus.join(target), index, &seed)?;
+    }
+    let manifest = commitlog_entries::manifest_seeds(BUCKET_SHARD, BUCKET_CHANGE);
+    for (index, seed) in manifest.into_iter().enumerate() {
+        write(&corpus.join("bucket_manifest"), index, &seed)?;
     }
     for (index, seed) in catalog_entries::seeds(METADATA, SNAPSHOT).into_iter().enumerate() {
         write(&corpus.join("catalog"), index, &seed)?;

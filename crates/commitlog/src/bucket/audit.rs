@@ -12,7 +12,7 @@ use world::bucket::{Bucket, BucketError, BucketErrorKind, Listed, patiently};
 
 use super::folder::{segment_key, uploader};
 use super::piece_index::parts;
-use super::shards::BucketShard;
+use super::shards::{ShardError, Shards, head};
 use super::slot::{slot_key, tombstone};
 use super::takeover::PATIENCE;
 use crate::container::{self, Kind};
@@ -80,6 +80,7 @@ impl Named {
 struct Walk<'a> {
     bucket: &'a dyn Bucket,
     state: &'a State,
+    shards: Shards,
     audit: Audit,
     /// Behind the last record of each partition in the manifest.
     ends: BTreeMap<TopicIdPartition, u64>,
@@ -103,8 +104,8 @@ pub async fn audit(bucket: &Arc<dyn Bucket>) -> Result<Audit, AuditError> {
     let mut state = catalog::read_bucket(bucket.clone()).await?;
     for _ in 0..LOOKS_MAX {
         let (audit, ends, in_slots) = (Audit::default(), BTreeMap::new(), BTreeMap::new());
-        let mut walk =
-            Walk { bucket: &**bucket, state: &state, audit, ends, in_slots, led_to: BTreeSet::new() };
+        let (shards, led_to) = (Shards::new(bucket.clone()), BTreeSet::new());
+        let mut walk = Walk { bucket: &**bucket, state: &state, shards, audit, ends, in_slots, led_to };
         walk.manifest().await?;
         walk.wals().await?;
         walk.slots_in_order();
@@ -156,21 +157,20 @@ impl Walk<'_> {
         type Pieces = Vec<(TopicIdPartition, Piece)>;
         let mut segments: BTreeMap<SegmentId, (Arc<SegmentInfo>, Pieces)> = BTreeMap::new();
         for number in 0..SHARDS {
-            let Some(head) = self.state.manifest(number) else { continue };
-            let key = head.object.to_string();
-            let Some(bytes) = self.promised(&key).await? else { continue };
-            let shard = match BucketShard::decode(&bytes) {
-                Ok(shard) if (shard.number, shard.version) == (number, head.version) => shard,
-                Ok(_) => {
-                    self.audit.problems.add(format!("{key} is another shard or version"));
-                    continue;
-                }
+            let head = head(self.state, number);
+            let key = head.key.clone();
+            let version = match self.shards.version(&head).await {
+                Ok(version) => version,
+                Err(ShardError::Bucket(error)) => return Err(error),
                 Err(error) => {
-                    self.audit.problems.add(format!("{key}: {error}"));
+                    self.led_to.insert(key);
+                    self.audit.problems.add(error.to_string());
                     continue;
                 }
             };
-            for (id, partition) in shard.partitions {
+            self.led_to.extend(version.objects.keys().map(str::to_owned));
+            for (id, partition) in &version.shard.partitions {
+                let id = *id;
                 for placed in &partition.pieces {
                     let fresh = || (placed.segment.clone(), Vec::new());
                     segments.entry(placed.segment.id).or_insert_with(fresh).1.push((id, placed.piece));

@@ -1,7 +1,6 @@
 //! Shards of the manifest as they are, and what one change makes of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use catalog::State;
 use protocol::TopicIdPartition;
@@ -9,19 +8,12 @@ use world::broken;
 
 use super::folder::{segment_key, segment_of};
 use super::merging::Moved;
-use super::shards::{BucketShard, ShardPartition};
+use super::shards::{BucketShard, Made, ShardPartition, Version};
 use crate::manifest::{PlacedPiece, SHARDS, shard_of};
 use crate::segment::SegmentId;
 
-/// As the catalog has it, with the key of its object.
-#[derive(Clone)]
-pub struct Known {
-    pub key: String,
-    pub shard: Arc<BucketShard>,
-}
-
-/// Without those that cannot be read.
-pub type AllShards = BTreeMap<u32, Known>;
+/// As the catalog has them, without those that cannot be read.
+pub type AllShards = BTreeMap<u32, Version>;
 
 pub struct Changes {
     pub old: AllShards,
@@ -80,7 +72,7 @@ impl Changes {
     /// All shards that have something of topics that are gone.
     pub fn with_dead_topics(&mut self, state: &State) {
         let is_dead = |id: &TopicIdPartition| state.topic_by_id(id.topic_id).is_none();
-        let has_dead = |known: &Known| known.shard.partitions.keys().any(is_dead);
+        let has_dead = |known: &Version| known.shard.partitions.keys().any(is_dead);
         let numbers: Vec<u32> =
             self.old.iter().filter(|(_, known)| has_dead(known)).map(|(number, _)| *number).collect();
         for number in numbers {
@@ -105,12 +97,14 @@ impl Changes {
         self.new.retain(|number, shard| old[number].shard.partitions != shard.partitions);
     }
 
-    /// What only old versions lead to, of the shards that change: their objects, and segments.
-    pub fn no_longer_mentioned(&self) -> Vec<String> {
+    /// What only old versions lead to, of the shards that change: objects that the new ones are not made of, and segments.
+    pub fn no_longer_mentioned(&self, made: &[Made]) -> Vec<String> {
         let changed = || self.old.iter().filter(|(number, _)| self.new.contains_key(number));
         let before: BTreeSet<SegmentId> = changed().flat_map(|(_, known)| known.shard.segments()).collect();
         let after: BTreeSet<SegmentId> = self.new.values().flat_map(BucketShard::segments).collect();
-        let objects = changed().map(|(_, known)| known.key.clone()).filter(|key| !key.is_empty());
+        let in_use: BTreeSet<&str> = made.iter().flat_map(|made| made.objects.keys()).collect();
+        let objects = changed().flat_map(|(_, known)| known.objects.keys());
+        let objects = objects.filter(|key| !in_use.contains(key)).map(str::to_owned);
         objects.chain(before.difference(&after).map(segment_key)).collect()
     }
 }
@@ -144,7 +138,7 @@ fn forget_producers(shard: &mut BucketShard, max: usize) {
 
 /// Those of these keys that the manifest does not lead to.
 pub fn unused(shards: &AllShards, keys: Vec<String>) -> Vec<String> {
-    let objects: BTreeSet<&str> = shards.values().map(|known| known.key.as_str()).collect();
+    let objects: BTreeSet<&str> = shards.values().flat_map(|known| known.objects.keys()).collect();
     // Of a petabyte there are millions of pieces, and a few keys.
     let mut asked: BTreeMap<SegmentId, bool> =
         keys.iter().filter_map(|key| Some((segment_of(key)?, false))).collect();

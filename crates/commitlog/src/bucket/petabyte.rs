@@ -16,7 +16,7 @@ use world::rng::SeededRng;
 use world::{machine, task};
 
 use super::folder::new_segment_id;
-use super::shards::{BucketShard, ShardPartition, encoded};
+use super::shards::{BucketShard, Folding, Made, ShardPartition, Version, made};
 use crate::checkpoint::PartitionCheckpoint;
 use crate::container::HEADER_LEN;
 use crate::log::CommitLog;
@@ -30,6 +30,10 @@ const PARTITIONS_OF_A_TOPIC: u32 = 1000;
 const SEGMENT_BYTES: u64 = 256 << 20;
 const RECORDS_OF_A_SEGMENT: i64 = 1 << 18;
 const LOOKUPS: i64 = 100_000;
+const JOBS: u64 = 150;
+/// One of so many partitions has something in a job: 8,333 of 100,000.
+const PARTITIONS_TOUCHED_PART: usize = 12;
+const FOLDING: Folding = Folding { whole_bytes: 256 << 10, changes_percent: 25 };
 
 async fn broker(store: &MemBucket, node_id: i32) -> Arc<Catalog> {
     let bucket: Arc<dyn Bucket> = Arc::new(store.client());
@@ -71,6 +75,55 @@ fn full(segments: i64, uploader: u64, rng: &SeededRng) -> ShardPartition {
     ShardPartition { pieces: (0..segments).map(placed).collect(), state, compacted_to: 0 }
 }
 
+/// What jobs of the rewriter write of the manifest, each with a segment in which as many partitions have 8 KiB as 64 MiB have room for.
+fn jobs(mut versions: Vec<Version>, uploader: u64, rng: &SeededRng) {
+    let (mut bytes, mut whole, mut longest) = (0u64, 0u64, 0);
+    let all: u64 = versions.iter().flat_map(|version| &version.objects.parts).map(|part| part.len).sum();
+    let began = Instant::now();
+    for job in 0..JOBS {
+        let segment = Arc::new(SegmentInfo {
+            id: new_segment_id(uploader, rng),
+            len: 1 << 27,
+            payload_len: 64 << 20,
+            header_hash: [job as u8; 16],
+            created_ms: job as i64,
+        });
+        for version in &mut versions {
+            let mut next =
+                BucketShard { version: version.shard.version + 1, ..BucketShard::clone(&version.shard) };
+            let touched =
+                next.partitions.values_mut().skip(job as usize % 3).step_by(PARTITIONS_TOUCHED_PART);
+            for partition in touched {
+                let first_offset = partition.state.log_end;
+                let piece = Piece {
+                    first_offset,
+                    last_offset: first_offset + 7,
+                    max_timestamp: job as i64,
+                    record_count: 8,
+                    leader_epoch: 0,
+                    position: HEADER_LEN as u64,
+                    len: 8 << 10,
+                };
+                partition.pieces.push(PlacedPiece { segment: segment.clone(), piece });
+                partition.state.log_end += 8;
+            }
+            let made = made(version, &next, FOLDING, uploader, rng);
+            bytes += made.bytes.len() as u64;
+            whole += u64::from(made.objects.parts.len() == 1);
+            longest = longest.max(made.objects.parts.len());
+            *version = Version { objects: made.objects, shard: Arc::new(next) };
+        }
+    }
+    println!(
+        "manifest written by a job of 64 MiB: {:.1} MiB ({JOBS} jobs; {whole} of {} versions whole, of {longest} objects at most), without changes {:.0} MiB; {:.1?} a job",
+        mib(bytes / JOBS),
+        JOBS * u64::from(SHARDS),
+        mib(all),
+        began.elapsed() / JOBS as u32,
+    );
+    assert!(bytes / JOBS < all / 10, "a shard is not written anew by each job");
+}
+
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
@@ -108,14 +161,17 @@ fn a_petabyte_in_three_brokers() {
         }
         let mut encoding = Duration::ZERO;
         let mut largest = 0;
+        let mut versions: Vec<Version> = Vec::new();
         for (number, ids) in shards.into_iter().enumerate() {
             let partitions = ids.into_iter().map(|id| (id, full(segments, first.wal_id(), &rng))).collect();
             let shard = BucketShard { number: number as u32, version: 1, partitions };
             let began = Instant::now();
-            let (bytes, key) = encoded(&shard, first.wal_id(), &rng);
+            let Made { bytes, key, objects } =
+                made(&Version::default(), &shard, FOLDING, first.wal_id(), &rng);
             encoding += began.elapsed();
             largest = largest.max(bytes.len());
             store.put(&key, bytes).await.unwrap();
+            versions.push(Version { objects, shard: Arc::new(shard) });
             let change =
                 ShardChange { shard: number as u32, from_version: 0, to_version: 1, object: key.into() };
             let ShardChange { shard, from_version, to_version, object } = change;
@@ -180,7 +236,9 @@ fn a_petabyte_in_three_brokers() {
             // It finds the segment, which is not in the tail.
             assert!(partition.read_tail(&request).is_none());
         }
-        println!("the segment of an offset: {:.0} ns", began.elapsed().as_nanos() as f64 / LOOKUPS as f64);
+        let took = began.elapsed();
+        jobs(versions, first.wal_id(), &rng);
+        println!("the segment of an offset: {:.0} ns", took.as_nanos() as f64 / LOOKUPS as f64);
         assert!(led.len() as u64 > partitions / 4 && load(&counters.gets) < 1000);
         assert!(manifest / total < 200, "bytes of the manifest for each segment");
     });

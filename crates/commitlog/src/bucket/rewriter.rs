@@ -34,14 +34,14 @@ use world::broken;
 use world::bucket::{Bucket, BucketError, Object, patiently};
 use world::task;
 
-use super::changes::{AllShards, Changes, Known, all_pieces, is_below, unused};
+use super::changes::{AllShards, Changes, all_pieces, is_below, unused};
 use super::folder::{self, new_segment_id, put, segment_key};
 use super::graves::Graves;
 use super::inputs::{self, Input, InputError};
 use super::loader::{check_place, follow_manifest, log_starts_of};
 use super::merging::{Merge, Sizes, moved, next_merge};
 use super::piece_index::is_long;
-use super::shards::{ShardError, encoded, heads};
+use super::shards::{BucketShard, Folding, Made, ShardError, Version, heads, made};
 use super::slot::slot_key;
 use super::takeover::PATIENCE;
 use crate::checkpoint::PartitionCheckpoint;
@@ -459,11 +459,11 @@ impl BucketRewriter {
         };
         heads.retain(|head| !self.damaged.contains_key(&Place::Shard(head.number)));
         let medium = self.shared.medium.bucket();
-        let read = join_all(heads.iter().map(|head| medium.shards.get(head))).await;
+        let read = join_all(heads.iter().map(|head| medium.shards.version(head))).await;
         let mut shards = AllShards::new();
         for (head, shard) in heads.into_iter().zip(read) {
             match shard {
-                Ok(shard) => drop(shards.insert(head.number, Known { key: head.key, shard })),
+                Ok(version) => drop(shards.insert(head.number, version)),
                 Err(ShardError::Bucket(error)) => return Err(error.into()),
                 Err(error @ ShardError::Missing { .. }) => {
                     return match self.catch_up().await? == position {
@@ -518,28 +518,31 @@ impl BucketRewriter {
         records: impl Fn(Vec<ShardChange>) -> Vec<MetadataRecord>,
         counts: impl Fn(&State, &[(u32, Str)]) -> bool,
     ) -> Result<Settled, Stop> {
-        let made: Vec<(Bytes, String)> = changes
-            .new
-            .values()
-            .map(|shard| encoded(shard, self.catalog.wal_id(), &*self.shared.rng))
-            .collect();
-        try_join_all(made.iter().map(|(bytes, key)| put(&*self.bucket, key, bytes))).await?;
-        let change = |(shard, (_, key)): (&super::shards::BucketShard, &(Bytes, String))| ShardChange {
+        let folding = Folding {
+            whole_bytes: self.shared.settings.bucket_shard_whole_bytes,
+            changes_percent: self.shared.settings.bucket_shard_changes_percent,
+        };
+        let next = |(number, shard): (&u32, &BucketShard)| {
+            made(&changes.old[number], shard, folding, self.catalog.wal_id(), &*self.shared.rng)
+        };
+        let made: Vec<Made> = changes.new.iter().map(next).collect();
+        try_join_all(made.iter().map(|made| put(&*self.bucket, &made.key, &made.bytes))).await?;
+        let change = |(shard, made): (&BucketShard, &Made)| ShardChange {
             shard: shard.number,
             from_version: shard.version - 1,
             to_version: shard.version,
-            object: key.as_str().into(),
+            object: made.key.as_str().into(),
         };
         let shards: Vec<ShardChange> = changes.new.values().zip(&made).map(change).collect();
         let heads: Vec<(u32, Str)> =
             shards.iter().map(|change| (change.shard, change.object.clone())).collect();
         if self.append(records(shards), |state| counts(state, &heads)).await? == Settled::Overtaken {
-            self.delete_unused(made.into_iter().map(|(_, key)| key).collect()).await?;
+            self.delete_unused(made.into_iter().map(|made| made.key).collect()).await?;
             return Ok(Settled::Overtaken);
         }
-        let gone = changes.no_longer_mentioned();
-        for ((_, key), shard) in heads.into_iter().zip(changes.new.into_values()) {
-            self.shared.medium.bucket().shards.put(key.to_string(), Arc::new(shard));
+        let gone = changes.no_longer_mentioned(&made);
+        for (made, shard) in made.into_iter().zip(changes.new.into_values()) {
+            self.shared.medium.bucket().shards.put(Version { objects: made.objects, shard: Arc::new(shard) });
         }
         follow_manifest(&self.shared).await;
         let gone = self.unused(gone).await?;

@@ -6,18 +6,21 @@
 //! manifest/<wal_id:020>/<random>-<shard>-<version>-<hash>.manifest      made once by that incarnation, and never changed
 //! ```
 //!
-//! The catalog says which object is a shard's newest. One that is missing is outdated: our catalog is old (R15).
+//! A long shard is not written anew by each change (`shard_change.rs`): its newest version is then a whole one with some changes behind
+//! it. The catalog says which object is a shard's newest. One that is missing is outdated: our catalog is old (R15).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use catalog::State;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use protocol::TopicIdPartition;
 use world::bucket::{Bucket, BucketError, patiently};
 use world::rng::Rng;
 
+use super::shard_change::{CHANGES_MAX, ShardChange};
 use super::takeover::PATIENCE;
 use crate::checkpoint::{Checkpoint, PartitionCheckpoint};
 use crate::encoding::{Decoder, Encoder, FormatError, hash};
@@ -29,6 +32,8 @@ const MAGIC: [u8; 8] = *b"OTTLABSH";
 const VERSION: u16 = 2;
 const OLDEST_VERSION: u16 = 1;
 const WHAT: &str = "a shard of the manifest";
+/// Changes of a shard read side by side.
+const READS_AT_ONCE: usize = 16;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShardPartition {
@@ -129,9 +134,81 @@ impl BucketShard {
 
     /// The object's name below its uploader's folder.
     pub fn object(&self, bytes: &[u8]) -> String {
-        let hash: String = bytes[bytes.len() - 16..].iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{:04}-{:020}-{hash}.manifest", self.number, self.version)
+        object_name(self.number, self.version, bytes)
     }
+}
+
+pub fn object_name(number: u32, version: u64, bytes: &[u8]) -> String {
+    let hash: String = bytes[bytes.len() - 16..].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{number:04}-{version:020}-{hash}.manifest")
+}
+
+/// An object of the manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub key: String,
+    pub len: u64,
+}
+
+/// What a version of a shard is made of: a whole one, then changes of it, in their order. Of version 0 nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Objects {
+    pub parts: Vec<Part>,
+}
+
+impl Objects {
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().map(|part| part.key.as_str())
+    }
+
+    /// Bytes of the whole one, and of all changes.
+    fn lens(&self) -> (u64, u64) {
+        let mut lens = self.parts.iter().map(|part| part.len);
+        (lens.next().unwrap_or(0), lens.sum())
+    }
+}
+
+/// A version of a shard, and what it is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Version {
+    pub objects: Objects,
+    pub shard: Arc<BucketShard>,
+}
+
+/// When a shard is written whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Folding {
+    /// A whole one that is so short is not worth changes.
+    pub whole_bytes: u64,
+    /// Changes together may have this part of the whole one.
+    pub changes_percent: u64,
+}
+
+/// A new version, to be stored.
+pub struct Made {
+    pub key: String,
+    pub bytes: Bytes,
+    pub objects: Objects,
+}
+
+/// The next version of a shard, as a change of the one before or whole. Its key is another one with every try, or the late removal of
+/// an earlier try that did not count would hit the one that does.
+pub fn made(old: &Version, new: &BucketShard, folding: Folding, wal_id: u64, rng: &dyn Rng) -> Made {
+    let random = rng.next_u64();
+    let key = |object: String| super::folder::manifest_key(wal_id, &format!("{random:016x}-{object}"));
+    let (whole, changes) = old.objects.lens();
+    if whole > folding.whole_bytes && old.objects.parts.len() <= CHANGES_MAX {
+        let change = ShardChange::between(&old.shard, &old.objects, new);
+        let bytes = Bytes::from(change.encode());
+        if changes + bytes.len() as u64 <= whole * folding.changes_percent / 100 {
+            let key = key(change.object(&bytes));
+            return Made { objects: change.objects(key.clone(), bytes.len() as u64), key, bytes };
+        }
+    }
+    let bytes = Bytes::from(new.encode());
+    let key = key(new.object(&bytes));
+    let parts = vec![Part { key: key.clone(), len: bytes.len() as u64 }];
+    Made { objects: Objects { parts }, key, bytes }
 }
 
 /// For tests: the first version of the shard that has this partition, in which its log begins at an offset that would take years to
@@ -186,7 +263,7 @@ pub enum ShardError {
 /// The newest versions that were fetched or made.
 pub struct Shards {
     bucket: Arc<dyn Bucket>,
-    known: Mutex<BTreeMap<u32, (String, Arc<BucketShard>)>>,
+    known: Mutex<BTreeMap<u32, Version>>,
 }
 
 impl Shards {
@@ -195,45 +272,97 @@ impl Shards {
     }
 
     pub async fn get(&self, head: &Head) -> Result<Arc<BucketShard>, ShardError> {
+        Ok(self.version(head).await?.shard)
+    }
+
+    pub async fn version(&self, head: &Head) -> Result<Version, ShardError> {
         if head.version == 0 {
-            return Ok(Arc::new(BucketShard { number: head.number, ..BucketShard::default() }));
+            let shard = BucketShard { number: head.number, ..BucketShard::default() };
+            return Ok(Version { objects: Objects::default(), shard: Arc::new(shard) });
         }
-        if let Some((key, shard)) = self.known.lock().get(&head.number)
-            && *key == head.key
-        {
-            return Ok(shard.clone());
+        let known = self.known.lock().get(&head.number).cloned();
+        if let Some(known) = known.as_ref().filter(|known| known.objects.keys().last() == Some(&head.key)) {
+            return Ok(known.clone());
         }
-        let object = patiently(PATIENCE, || self.bucket.get(&head.key)).await?;
-        let bytes = object.ok_or_else(|| ShardError::Missing { key: head.key.clone() })?.bytes;
-        let damaged = |detail: String| ShardError::Damaged { key: head.key.clone(), detail };
-        let shard = BucketShard::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if (shard.number, shard.version) != (head.number, head.version)
-            || !head.key.ends_with(&shard.object(&bytes))
-        {
-            return Err(damaged(format!("it is version {} of shard {}", shard.version, shard.number)));
+        let bytes = self.fetch(&head.key).await?;
+        let version = match ShardChange::is_one(&bytes) {
+            true => {
+                let newest = change(&head.key, &bytes, head.number, head.version)?;
+                self.changed(head, newest, bytes.len() as u64, known).await?
+            }
+            false => whole(&head.key, &bytes, head.number, head.version)?,
+        };
+        self.put(version.clone());
+        Ok(version)
+    }
+
+    /// A version that is a change of others: of those what we have already, or all.
+    async fn changed(
+        &self,
+        head: &Head,
+        newest: ShardChange,
+        len: u64,
+        known: Option<Version>,
+    ) -> Result<Version, ShardError> {
+        let number = head.number;
+        let keys: Vec<&str> = newest.before.keys().collect();
+        let first_version = head.version - keys.len() as u64;
+        let is_before = |known: &Version| newest.before.parts.starts_with(&known.objects.parts);
+        let mut shard = match known.filter(|known| known.shard.version > 0 && is_before(known)) {
+            Some(known) => known.shard,
+            None => whole(keys[0], &self.fetch(keys[0]).await?, number, first_version)?.shard,
+        };
+        let have = (shard.version - first_version) as usize + 1;
+        let missing: Vec<(u64, &str)> = (shard.version + 1..).zip(keys[have..].iter().copied()).collect();
+        for some in missing.chunks(READS_AT_ONCE) {
+            let read = join_all(some.iter().map(|(_, key)| self.fetch(key))).await;
+            for ((version, key), bytes) in some.iter().zip(read) {
+                shard = applied(key, &change(key, &bytes?, number, *version)?, &shard)?;
+            }
         }
-        let shard = Arc::new(shard);
-        self.put(head.key.clone(), shard.clone());
-        Ok(shard)
+        let shard = applied(&head.key, &newest, &shard)?;
+        Ok(Version { objects: newest.objects(head.key.clone(), len), shard })
+    }
+
+    async fn fetch(&self, key: &str) -> Result<Bytes, ShardError> {
+        let object = patiently(PATIENCE, || self.bucket.get(key)).await?;
+        Ok(object.ok_or_else(|| ShardError::Missing { key: key.to_owned() })?.bytes)
     }
 
     /// A version that the catalog leads to.
-    pub fn put(&self, key: String, shard: Arc<BucketShard>) {
+    pub fn put(&self, version: Version) {
         let mut known = self.known.lock();
-        let is_newer = known.get(&shard.number).is_none_or(|(_, known)| known.version < shard.version);
+        let is_newer =
+            known.get(&version.shard.number).is_none_or(|known| known.shard.version < version.shard.version);
         if is_newer {
-            known.insert(shard.number, (key, shard));
+            known.insert(version.shard.number, version);
         }
     }
 }
 
-/// Bytes of a shard's object, and its key below the folder of who makes it: another one with every try, or the late removal of an
-/// earlier try that did not count would hit the one that does.
-pub fn encoded(shard: &BucketShard, wal_id: u64, rng: &dyn Rng) -> (Bytes, String) {
-    let bytes = Bytes::from(shard.encode());
-    let random = rng.next_u64();
-    let key = super::folder::manifest_key(wal_id, &format!("{random:016x}-{}", shard.object(&bytes)));
-    (bytes, key)
+fn damaged(key: &str, detail: impl ToString) -> ShardError {
+    ShardError::Damaged { key: key.to_owned(), detail: detail.to_string() }
+}
+
+fn whole(key: &str, bytes: &Bytes, number: u32, version: u64) -> Result<Version, ShardError> {
+    let shard = BucketShard::decode(bytes).map_err(|error| damaged(key, error))?;
+    if (shard.number, shard.version) != (number, version) || !key.ends_with(&shard.object(bytes)) {
+        return Err(damaged(key, format!("it is version {} of shard {}", shard.version, shard.number)));
+    }
+    let parts = vec![Part { key: key.to_owned(), len: bytes.len() as u64 }];
+    Ok(Version { objects: Objects { parts }, shard: Arc::new(shard) })
+}
+
+fn change(key: &str, bytes: &Bytes, number: u32, version: u64) -> Result<ShardChange, ShardError> {
+    let change = ShardChange::decode(bytes).map_err(|error| damaged(key, error))?;
+    if (change.number, change.version) != (number, version) || !key.ends_with(&change.object(bytes)) {
+        return Err(damaged(key, format!("it is version {} of shard {}", change.version, change.number)));
+    }
+    Ok(change)
+}
+
+fn applied(key: &str, change: &ShardChange, shard: &BucketShard) -> Result<Arc<BucketShard>, ShardError> {
+    Ok(Arc::new(change.apply(shard).map_err(|error| damaged(key, error))?))
 }
 
 #[cfg(test)]

@@ -49,15 +49,22 @@ pub fn tombstone(wal_id: u64, slot: u64) -> Bytes {
     out.into_vec().into()
 }
 
+/// What stands there, by its first bytes. None: neither a commit nor this slot's tombstone.
+pub fn slot_of(first: &[u8], wal_id: u64, slot: u64) -> Option<Slot> {
+    match first {
+        _ if first.starts_with(&container::MAGIC) => Some(Slot::Data),
+        _ if first == tombstone(wal_id, slot) => Some(Slot::Tombstone),
+        _ => None,
+    }
+}
+
 /// Looks at the first bytes of a slot.
 pub async fn look(bucket: &dyn Bucket, wal_id: u64, slot: u64) -> Result<Slot, SlotError> {
     let key = slot_key(wal_id, slot);
     let first = patiently(PATIENCE, || bucket.get_range(&key, 0..TOMBSTONE_LEN as u64)).await?;
     match first {
         None => Ok(Slot::Absent),
-        Some(bytes) if bytes.starts_with(&container::MAGIC) => Ok(Slot::Data),
-        Some(bytes) if bytes == tombstone(wal_id, slot) => Ok(Slot::Tombstone),
-        Some(_) => Err(SlotError::Damaged { key }),
+        Some(bytes) => slot_of(&bytes, wal_id, slot).ok_or(SlotError::Damaged { key }),
     }
 }
 

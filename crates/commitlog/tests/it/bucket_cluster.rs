@@ -47,6 +47,8 @@ pub fn settings() -> LogSettings {
         bucket_merge_segments: 3,
         bucket_merge_interval: Duration::from_secs(1),
         bucket_replaced_keep: Duration::ZERO,
+        bucket_shard_whole_bytes: 0,
+        bucket_shard_changes_percent: 300,
         ..LogSettings::default()
     }
 }

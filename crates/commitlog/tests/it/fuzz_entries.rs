@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use commitlog::bucket::{Slot, fuzz_manifest, slot_of, tombstone};
 use commitlog::container::{ContainerHeader, HEADER_LEN, Kind, MAGIC, PAGE};
 use commitlog::encoding::{Encoder, Hash, hash};
 use commitlog::manifest::Shard;
@@ -392,6 +393,70 @@ fn shard(bytes: &[u8]) -> Result<(), String> {
     let shard = shard.map_err(|error| error.to_string())?;
     assert_eq!(Shard::decode(&shard.encode()).as_ref(), Ok(&shard), "our own bytes can be read");
     Ok(())
+}
+
+/// A part of [`bucket_manifest`]: an object of the manifest in a bucket, or …
+pub const OBJECT: u8 = 0;
+/// … what stands in slot 5 of WAL 3.
+pub const IN_SLOT: u8 = 1;
+
+/// Objects of a shard of the manifest, one after the other, and what stands in slots.
+pub fn bucket_manifest(data: &[u8]) -> Result<(), String> {
+    let mut shard: Option<Vec<u8>> = None;
+    let mut outcome = Ok(());
+    for (kind, mut bytes) in parts(data) {
+        if kind & IN_SLOT != 0 {
+            if kind & RAW == 0 && bytes.len() == 32 {
+                let right = crc32c(&bytes[..28]).to_le_bytes();
+                bytes[28..].copy_from_slice(&right);
+            }
+            let (found, is_commit) = (slot_of(&bytes, 3, 5), bytes.starts_with(&MAGIC));
+            assert_eq!(found == Some(Slot::Data), is_commit);
+            assert_eq!(found == Some(Slot::Tombstone), bytes == tombstone(3, 5));
+            continue;
+        }
+        if kind & RAW == 0 {
+            rehash_manifest(&mut bytes);
+        }
+        let (peak, read) = peak_bytes(|| fuzz_manifest(shard.as_deref(), &bytes));
+        let len = bytes.len() + shard.as_ref().map_or(0, Vec::len);
+        // It is read, applied, written and read again.
+        assert!(peak <= 4 * allowed_bytes(len), "{peak} bytes for {len}");
+        match read {
+            Ok(whole) => shard = Some(whole),
+            Err(error) => outcome = Err(error.to_string()),
+        }
+    }
+    outcome
+}
+
+/// Puts the checksums right, of what stands within as well.
+fn rehash_manifest(bytes: &mut [u8]) {
+    const WITHIN: &[u8] = b"OTTLAMNF";
+    if let Some(at) = bytes.windows(WITHIN.len()).position(|window| window == WITHIN)
+        && let Some(len) =
+            at.checked_sub(8).map(|at| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()))
+        && let Some(within) =
+            usize::try_from(len).ok().and_then(|len| bytes.get_mut(at..at.checked_add(len)?))
+        && let Some(content) = within.len().checked_sub(16)
+    {
+        let right = hash(&within[..content]);
+        within[content..].copy_from_slice(&right);
+    }
+    if let Some(content) = bytes.len().checked_sub(16) {
+        let right = hash(&bytes[..content]);
+        bytes[content..].copy_from_slice(&right);
+    }
+}
+
+/// The first corpus of [`bucket_manifest`].
+pub fn manifest_seeds(shard: &[u8], change: &[u8]) -> Vec<Vec<u8>> {
+    vec![
+        part(OBJECT, shard),
+        [part(OBJECT, shard), part(OBJECT, change)].concat(),
+        [part(RAW, shard), part(RAW, change)].concat(),
+        [part(IN_SLOT, &tombstone(3, 5)), part(IN_SLOT | RAW, &tombstone(3, 6))].concat(),
+    ]
 }
 
 /// The first corpus: the golden files, cut into parts.

@@ -8,6 +8,8 @@ use crate::fuzz_entries;
 const WAL: &[u8] = include_bytes!("../golden/v1/first.wal");
 const SEGMENT: &[u8] = include_bytes!("../golden/v1/first.seg");
 const SHARD: &[u8] = include_bytes!("../golden/v1/shard.manifest");
+const BUCKET_SHARD: &[u8] = include_bytes!("../golden/v1/bucket.shard");
+const BUCKET_CHANGE: &[u8] = include_bytes!("../golden/v1/bucket.change");
 const ROUNDS: usize = 300;
 
 #[test]
@@ -32,14 +34,26 @@ fn what_is_changed_in_a_segment_or_manifest_never_ends_in_a_panic() {
     mutated("segment", |bytes| drop(fuzz_entries::segment(bytes)));
 }
 
+#[test]
+fn what_is_changed_in_a_manifest_or_slot_of_a_bucket_never_ends_in_a_panic() {
+    let seeds = fuzz_entries::manifest_seeds(BUCKET_SHARD, BUCKET_CHANGE);
+    for seed in &seeds {
+        assert_eq!(fuzz_entries::bucket_manifest(seed), Ok(()));
+    }
+    mutated_seeds(&seeds, |bytes| drop(fuzz_entries::bucket_manifest(bytes)));
+}
+
 fn mutated(target: &str, entry: impl Fn(&[u8])) {
-    let seeds: Vec<_> =
-        fuzz_entries::seeds(WAL, SEGMENT, SHARD).into_iter().filter(|(of, _)| *of == target).collect();
+    let seeds = fuzz_entries::seeds(WAL, SEGMENT, SHARD).into_iter().filter(|(of, _)| *of == target);
+    mutated_seeds(&seeds.map(|(_, seed)| seed).collect::<Vec<_>>(), entry);
+}
+
+fn mutated_seeds(seeds: &[Vec<u8>], entry: impl Fn(&[u8])) {
     let rng = SeededRng::new(11);
     let below = |bound: usize| rng.next_u64() as usize % bound;
     entry(&[]);
     for round in 0..ROUNDS {
-        let mut bytes = seeds[round % seeds.len()].1.clone();
+        let mut bytes = seeds[round % seeds.len()].clone();
         for _ in 0..=round % 4 {
             let at = below(bytes.len());
             bytes[at] = match below(3) {
