@@ -197,29 +197,37 @@ impl Cluster {
         closed == 0
     }
 
-    /// Opens partitions; how many of them could not be. What one of them has that is damaged keeps nobody closed but those of its
-    /// shard of the manifest. A slot that is damaged may have something of each, so it keeps all of them (P7).
+    /// Opens partitions; how many of them could not be. A shard of the manifest that is damaged keeps nobody closed but those in it, and a
+    /// slot those that it may have something of (P7).
     async fn open(&self, partitions: &[(TopicIdPartition, PartitionSettings)]) -> usize {
         let log = &self.options.log;
         let began = self.options.clock.monotonic();
         let mut closed = 0;
         match log.open_partitions(partitions).await {
             Ok(()) => {}
-            Err(OpenError::DamagedObject { .. }) => {
-                let mut shards: BTreeMap<u32, Vec<(TopicIdPartition, PartitionSettings)>> = BTreeMap::new();
-                for one in partitions {
-                    shards.entry(shard_of(&one.0)).or_default().push(one.clone());
-                }
-                for some in shards.into_values() {
-                    if let Err(error) = log.open_partitions(&some).await {
-                        tracing::error!(
-                            "{} partitions stay closed, {} first: {error}",
-                            some.len(),
-                            some[0].0
-                        );
-                        closed += some.len();
+            Err(mut error @ OpenError::DamagedObject { .. }) => {
+                let are_closed = |some: &[(TopicIdPartition, PartitionSettings)]| -> Vec<_> {
+                    some.iter().filter(|(id, _)| log.partition(id).is_none()).cloned().collect()
+                };
+                let mut left = are_closed(partitions);
+                // All of them: it is a shard, perhaps.
+                if left.len() == partitions.len() {
+                    let mut shards: BTreeMap<u32, Vec<(TopicIdPartition, PartitionSettings)>> =
+                        BTreeMap::new();
+                    for one in left {
+                        shards.entry(shard_of(&one.0)).or_default().push(one);
                     }
+                    for some in shards.into_values() {
+                        if let Err(new) = log.open_partitions(&some).await {
+                            error = new;
+                        }
+                    }
+                    left = are_closed(partitions);
                 }
+                if let Some((first, _)) = left.first() {
+                    tracing::error!("{} partitions stay closed, {first} first: {error}", left.len());
+                }
+                closed = left.len();
             }
             Err(error) => {
                 tracing::warn!("{} partitions are not open yet: {error}", partitions.len());

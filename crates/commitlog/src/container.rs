@@ -358,6 +358,8 @@ pub enum SectionKind {
     TimeIndex = 7,
     /// Segment: where runs of offsets begin, when compaction took some of them away.
     Runs = 8,
+    /// WAL in a bucket: which partitions the slot before has something of. See `bucket/slot_before.rs`.
+    SlotBefore = 9,
 }
 
 impl SectionKind {
@@ -372,6 +374,7 @@ impl SectionKind {
             Sources,
             TimeIndex,
             Runs,
+            SlotBefore,
         ];
         all.into_iter().find(|known| *known as u16 == kind)
     }

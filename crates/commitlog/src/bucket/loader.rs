@@ -14,6 +14,7 @@ use world::bucket::{Bucket, patiently};
 
 use super::shards::{BucketShard, Head, ShardError, head, heads};
 use super::slot::slot_key;
+use super::slot_before::Suspects;
 use super::takeover::{TakeoverError, take_over};
 use crate::container::{ContainerHeader, Entry, Footer, HEADER_LEN, Kind, LogStart, SectionKind};
 use crate::encoding::Hash;
@@ -106,16 +107,20 @@ pub async fn load(
         return Ok(());
     }
     let catalog = &shared.medium.bucket().catalog;
+    // At this position of the catalog something was missing.
+    let mut missing_at = None;
     loop {
         let view = view(catalog, wanted.keys());
-        let loaded = match try_load(shared, &view, &wanted).await {
+        let is_current = missing_at == Some(view.position);
+        let (loaded, closed) = match try_load(shared, &view, &wanted, is_current).await {
             Ok(loaded) => loaded,
             Err(LoadError::Failed(error)) => return Err(error),
-            Err(LoadError::Missing { key }) => {
+            Err(LoadError::Missing { key }) if is_current => {
+                return Err(OpenError::DamagedObject { key, detail: "it is missing".into() });
+            }
+            Err(LoadError::Missing { .. }) => {
                 catalog.catch_up().await?;
-                if catalog.read().position() == view.position {
-                    return Err(OpenError::DamagedObject { key, detail: "it is missing".into() });
-                }
+                missing_at = Some(view.position);
                 continue;
             }
         };
@@ -125,7 +130,7 @@ pub async fn load(
             followed.remove(&head.number);
         }
         shared.insert_partitions(loaded);
-        return Ok(());
+        return closed.map_or(Ok(()), Err);
     }
 }
 
@@ -140,11 +145,14 @@ fn view<'a>(catalog: &Catalog, wanted: impl Iterator<Item = &'a TopicIdPartition
     }
 }
 
+/// Partitions that are open, and why others are not: something of them is damaged. `is_current`: the catalog is as new as can be, so a
+/// slot that is missing is lost.
 async fn try_load(
     shared: &Arc<Shared>,
     view: &View,
     wanted: &BTreeMap<TopicIdPartition, PartitionSettings>,
-) -> Result<Vec<Arc<Partition>>, LoadError> {
+    is_current: bool,
+) -> Result<(Vec<Arc<Partition>>, Option<OpenError>), LoadError> {
     let medium = shared.medium.bucket();
     let shards = join_all(view.heads.iter().map(|head| medium.shards.get(head))).await;
     let shards: BTreeMap<u32, Arc<BucketShard>> = shards
@@ -153,8 +161,10 @@ async fn try_load(
         .collect::<Result<_, ShardError>>()?;
     let mut found: BTreeMap<TopicIdPartition, Vec<Found>> = BTreeMap::new();
     let mut log_starts: BTreeMap<TopicIdPartition, i64> = BTreeMap::new();
+    let mut lost: Vec<Lost> = Vec::new();
     for (wal_id, slots) in &view.slots {
-        read_slots(&*medium.bucket, *wal_id, slots.clone(), &mut |slot, header, footer| {
+        let take = &mut |slot: u64, header: &ContainerHeader, footer: &Footer| {
+            let starts = log_starts_of(footer)?;
             for extent in footer.extents.iter().filter(|extent| wanted.contains_key(&extent.id)) {
                 found.entry(extent.id).or_default().push(Found {
                     wal_id: *wal_id,
@@ -165,22 +175,47 @@ async fn try_load(
                     created_ms: header.created_ms,
                 });
             }
-            for start in log_starts_of(footer)?.into_iter().filter(|start| wanted.contains_key(&start.id)) {
+            for start in starts.into_iter().filter(|start| wanted.contains_key(&start.id)) {
                 let known = log_starts.entry(start.id).or_default();
                 *known = (*known).max(start.offset as i64);
             }
             shared.counters.recovered_chunks.fetch_add(1, Ordering::Relaxed);
             Ok(())
-        })
-        .await?;
+        };
+        lost.extend(read_slots(&*medium.bucket, *wal_id, slots.clone(), is_current, take).await?);
     }
     let mut loaded = Loaded(Vec::with_capacity(wanted.len()));
+    let mut closed: Option<OpenError> = None;
     for (id, settings) in wanted {
+        if let Some(lost) = lost.iter().find(|lost| lost.suspects.may_have(id)) {
+            closed.get_or_insert_with(|| lost.error());
+            continue;
+        }
         let partition = Arc::new(Partition::new(*id, shared.clone(), settings.clone()));
         loaded.0.push(partition.clone());
-        let shard = &shards[&shard_of(id)];
+        let of_it = found.remove(id).unwrap_or_default();
+        let log_start = log_starts.get(id).copied();
+        if let Err(error) = fill(&partition, view, &shards[&shard_of(id)], of_it, log_start) {
+            loaded.0.pop();
+            partition.leave();
+            closed.get_or_insert(error);
+        }
+    }
+    Ok((std::mem::take(&mut loaded.0), closed))
+}
+
+/// A partition of what its shard and slots say.
+fn fill(
+    partition: &Arc<Partition>,
+    view: &View,
+    shard: &BucketShard,
+    mut all: Vec<Found>,
+    log_start: Option<i64>,
+) -> Result<(), OpenError> {
+    let id = partition.id();
+    {
         let key = || view.heads.iter().find(|head| head.number == shard.number).map(|head| head.key.clone());
-        if let Some(known) = shard.partitions.get(id) {
+        if let Some(known) = shard.partitions.get(&id) {
             let damaged =
                 |detail: String| OpenError::DamagedObject { key: key().unwrap_or_default(), detail };
             partition.restore(known.state.clone());
@@ -188,20 +223,18 @@ async fn try_load(
                 .take_pieces(&known.pieces, known.compacted_to)
                 .map_err(|detail| damaged(format!("{id}: {detail}")))?;
         }
-        let mut all = found.remove(id).unwrap_or_default();
         all.sort_by_key(|found| found.extent.first_offset);
         for Found { wal_id, slot, extent, leader_epoch, entries, created_ms } in all {
             let replayed = partition.replay(extent, leader_epoch, &entries, created_ms);
             replayed.map_err(|detail| OpenError::DamagedObject { key: slot_key(wal_id, slot), detail })?;
         }
-        if let Some(start) = log_starts.get(id) {
-            partition.replay_log_start(*start);
+        if let Some(start) = log_start {
+            partition.replay_log_start(start);
         }
         partition.settle();
         let gaps = partition.check_gaps();
-        gaps.map_err(|detail| OpenError::DamagedObject { key: key().unwrap_or_default(), detail })?;
+        gaps.map_err(|detail| OpenError::DamagedObject { key: key().unwrap_or_default(), detail })
     }
-    Ok(std::mem::take(&mut loaded.0))
 }
 
 /// Partitions that nobody has taken yet: their producers are counted, and given back when they come to nothing.
@@ -220,28 +253,66 @@ pub fn log_starts_of(footer: &Footer) -> Result<Vec<LogStart>, String> {
     }
 }
 
-/// Headers and footers of slots that count, in their order.
+/// A slot that counts and cannot be read. The next one says of which partitions it may have something.
+struct Lost {
+    key: String,
+    detail: String,
+    suspects: Suspects,
+}
+
+impl Lost {
+    fn error(&self) -> OpenError {
+        let detail = format!("{}; partitions that it may have something of stay closed", self.detail);
+        OpenError::DamagedObject { key: self.key.clone(), detail }
+    }
+}
+
+/// Headers and footers of slots that count, in their order, and those of them that are lost.
 async fn read_slots(
     bucket: &dyn Bucket,
     wal_id: u64,
     slots: Range<u64>,
+    is_current: bool,
     take: &mut impl FnMut(u64, &ContainerHeader, &Footer) -> Result<(), String>,
-) -> Result<(), LoadError> {
+) -> Result<Vec<Lost>, LoadError> {
+    let (end, mut lost) = (slots.end, Vec::new());
+    let mut is_last_lost = false;
     let mut predecessor = (slots.start == 0).then(Hash::default);
     let all: Vec<u64> = slots.collect();
     for some in all.chunks(READS_AT_ONCE) {
         let reads = join_all(some.iter().map(|slot| read_index(bucket, wal_id, *slot))).await;
         for (slot, read) in some.iter().zip(reads) {
-            let (header, footer) = read?;
-            let damaged = |detail: String| OpenError::DamagedObject { key: slot_key(wal_id, *slot), detail };
-            if predecessor.is_some_and(|hash| hash != header.predecessor) {
-                return Err(damaged("it follows another commit than the one before it".into()).into());
-            }
-            predecessor = Some(header.hash());
-            take(*slot, &header, &footer).map_err(damaged)?;
+            let taken = match read {
+                Ok((header, footer)) => {
+                    if let Some(Lost { suspects, .. }) = lost.last_mut().filter(|_| is_last_lost) {
+                        *suspects = Suspects::of(&footer);
+                    }
+                    match predecessor.is_some_and(|hash| hash != header.predecessor) {
+                        true => Err("it follows another commit than the one before it".to_owned()),
+                        false => take(*slot, &header, &footer).map(|()| header.hash()),
+                    }
+                }
+                Err(LoadError::Missing { .. }) if is_current => Err("it is missing".to_owned()),
+                Err(LoadError::Failed(OpenError::DamagedObject { detail, .. })) => Err(detail),
+                Err(error) => return Err(error),
+            };
+            is_last_lost = taken.is_err();
+            predecessor = match taken {
+                Ok(hash) => Some(hash),
+                Err(detail) => {
+                    lost.push(Lost { key: slot_key(wal_id, *slot), detail, suspects: Suspects::default() });
+                    None
+                }
+            };
         }
     }
-    Ok(())
+    // What stands behind the last one counts perhaps not, but it was made by who made that.
+    if let Some(Lost { suspects, .. }) = lost.last_mut().filter(|_| is_last_lost)
+        && let Ok((_, footer)) = read_index(bucket, wal_id, end).await
+    {
+        *suspects = Suspects::of(&footer);
+    }
+    Ok(lost)
 }
 
 /// Header and footer of a slot that counts.

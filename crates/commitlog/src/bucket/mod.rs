@@ -31,6 +31,7 @@ mod rewriter;
 mod shard_change;
 mod shards;
 mod slot;
+mod slot_before;
 mod slot_writer;
 mod takeover;
 mod views;

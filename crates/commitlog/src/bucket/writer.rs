@@ -17,6 +17,7 @@ use world::task;
 use world::watch;
 
 use super::put_budget::PutBudget;
+use super::slot_before;
 use super::slot_writer::{Fenced, SlotWriter};
 use crate::container::{Identity, Kind};
 use crate::encoding::Hash;
@@ -33,6 +34,8 @@ pub struct BucketWriter {
     in_flight: VecDeque<Sent>,
     next_slot: u64,
     last_hash: Hash,
+    /// What the last slot has something of. None: there was none.
+    last_partitions: Option<Vec<u8>>,
     /// Since when something waits.
     waits_since: Option<Duration>,
     budget: PutBudget,
@@ -74,6 +77,7 @@ impl BucketWriter {
             in_flight: VecDeque::new(),
             next_slot: 0,
             last_hash: Hash::default(),
+            last_partitions: None,
             waits_since: None,
             budget,
             closed,
@@ -137,7 +141,9 @@ impl BucketWriter {
             created_ms: self.shared.clock.now_ms(),
             file_len: 0,
         };
-        let chunk = wal::build(&mut gather, identity);
+        let before = self.last_partitions.take();
+        let chunk = wal::build_behind(&mut gather, identity, before);
+        self.last_partitions = Some(slot_before::encode(&chunk.footer, &gather.log_starts));
         self.last_hash = chunk.hash;
         self.next_slot += 1;
         self.shared.medium.bucket().send();

@@ -875,6 +875,77 @@ fn readers_elsewhere_have_no_more_open_than_they_may() {
     });
 }
 
+/// P7: partition 0 is in slots 0 and 2, partition 1 in slot 1, partition 2 in slot 3 and 3 nowhere. The leader dies, and the heir finds
+/// one of them lost.
+#[test]
+fn a_lost_slot_keeps_closed_what_it_may_be_about_and_nothing_else() {
+    // The last one has no next one that could say what it was about.
+    for (lost, closed) in [(0, vec![0]), (1, vec![1]), (2, vec![0]), (3, vec![0, 1, 2, 3])] {
+        for is_missing in [false, true] {
+            run(1, async {
+                let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
+                let seldom = LogSettings { rewrite_interval: Duration::from_secs(3600), ..settings() };
+                let one = started(&store, &rng, seldom.clone()).await;
+                let topic = MetadataRecord::CreateTopic {
+                    id: TOPIC,
+                    name: Str::from("t"),
+                    partition_count: 4,
+                    replication_factor: 1,
+                    configs: vec![],
+                };
+                one.catalog.append(vec![topic]).await.unwrap();
+                one.follow().await;
+                for index in [0, 1, 0, 2] {
+                    let (partition, _) = one.partition(index).unwrap();
+                    let sent = partition.append(batch(&["a".into()], None, 0), Default::default());
+                    sent.unwrap().committed().await.unwrap();
+                }
+                let two = started(&store, &rng, seldom).await;
+                one.kill();
+                let wal_id = one.catalog.wal_id();
+                let key = slot_key(wal_id, lost);
+                let whole = store.objects()[&key].clone();
+                assert_eq!(two.log.take_over(wal_id, &[two.catalog.wal_id()]).await.unwrap(), 4);
+                // It opens all of them by itself.
+                while two.log.partition_ids().len() < 4 {
+                    task::sleep(Duration::from_millis(10)).await;
+                }
+                match is_missing {
+                    true => store.delete(&key).await.unwrap(),
+                    false => {
+                        let mut damaged = whole.to_vec();
+                        *damaged.last_mut().unwrap() ^= 1;
+                        store.put(&key, damaged.into()).await.unwrap();
+                    }
+                }
+                two.log.close_partitions(&two.log.partition_ids());
+                let led: Vec<_> = two.led().into_iter().map(|id| (id, Default::default())).collect();
+                assert_eq!(led.len(), 4);
+                let refused = two.log.open_partitions(&led).await;
+                let is_named =
+                    matches!(&refused, Err(OpenError::DamagedObject { key: named, .. }) if *named == key);
+                assert!(is_named, "{refused:?}");
+                let open: Vec<i32> = (0..4).filter(|index| two.partition(*index).is_some()).collect();
+                let expected: Vec<i32> = (0..4).filter(|index| !closed.contains(index)).collect();
+                assert_eq!(open, expected, "slot {lost}, missing: {is_missing}");
+                // It takes writes as if nothing were, and nobody reads less than was acknowledged.
+                for index in open {
+                    let (partition, leader_epoch) = two.partition(index).unwrap();
+                    let options = AppendOptions { leader_epoch, ..Default::default() };
+                    let sent = partition.append(batch(&["b".into()], None, 0), options).unwrap();
+                    sent.committed().await.unwrap();
+                    let count = [2, 1, 1, 0][index as usize] + 1;
+                    assert_eq!(read_all(&partition, 600).await.len(), count);
+                }
+                // A store that had a bad hour.
+                store.put(&key, whole).await.unwrap();
+                two.follow().await;
+                assert_eq!(two.log.partition_ids().len(), 4);
+            });
+        }
+    }
+}
+
 /// What is said of a WAL saves looks at the store. It is not believed: neither that there is more than there is, nor for ever.
 #[test]
 fn what_a_leader_says_of_its_wal_is_a_hint() {
