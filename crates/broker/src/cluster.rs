@@ -411,7 +411,11 @@ impl Cluster {
     async fn remove_leases(&self, leases: impl Iterator<Item = u64>) {
         let sealed: Vec<u64> = {
             let state = self.options.catalog.read();
-            leases.filter(|wal_id| state.wal(*wal_id).is_some_and(|wal| wal.sealed_at.is_some())).collect()
+            let is_sealed = |wal_id: &u64| match state.wal(*wal_id) {
+                Some(wal) => wal.sealed_at.is_some(),
+                None => state.is_over(*wal_id),
+            };
+            leases.filter(is_sealed).collect()
         };
         for wal_id in sealed {
             let _ = self.leases.remove(wal_id).await;

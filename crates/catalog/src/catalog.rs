@@ -740,11 +740,21 @@ impl Committer {
 
     async fn commit(&mut self, mut batch: Vec<Waiting>) {
         self.counters.appends.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        while !batch.is_empty() {
+            batch = self.commit_once(batch).await;
+        }
+    }
+
+    /// One frame, if there is anything for one. What stays over is refused only because of others of this batch: it comes to a
+    /// decision when they have.
+    async fn commit_once(&mut self, mut batch: Vec<Waiting>) -> Vec<Waiting> {
         let mut may_hand_off = true;
+        let mut postponed = Vec::new();
         loop {
             let failure = self.failure.lock().clone();
             if let Some(reason) = failure {
-                return self.refuse(batch, &CatalogError::Storage(reason));
+                self.refuse(batch, &CatalogError::Storage(reason));
+                return postponed;
             }
             self.number_anew(&mut batch);
             // What may come to the log behind our back must not be refused before the log has refused it.
@@ -752,9 +762,9 @@ impl Committer {
             if is_settled {
                 self.refuse_beyond_limits(&mut batch);
             }
-            batch = self.rehearse(batch, is_settled);
+            batch = self.rehearse(batch, is_settled, &mut postponed);
             if batch.is_empty() {
-                return;
+                return postponed;
             }
             if is_settled && std::mem::take(&mut may_hand_off) && self.hand_off(&mut batch).await {
                 continue;
@@ -772,7 +782,7 @@ impl Committer {
                     for (outcome, waiting) in outcomes.into_iter().zip(batch) {
                         let _ = waiting.done.send(self.answer(outcome, position));
                     }
-                    return;
+                    return postponed;
                 }
                 Ok(Committed::Other(frame)) => {
                     self.counters.conflicts.fetch_add(1, Ordering::Relaxed);
@@ -784,13 +794,14 @@ impl Committer {
                     if failure.is_final {
                         self.fail(reason.clone());
                     }
-                    return self.refuse(
+                    self.refuse(
                         batch,
                         &match failure.is_unknown {
                             true => CatalogError::Unknown(reason),
                             false => CatalogError::Storage(reason),
                         },
                     );
+                    return postponed;
                 }
             }
         }
@@ -887,16 +898,26 @@ impl Committer {
     }
 
     /// Answers what its preconditions refuse; the rest goes into the frame. Our own goes there too while it is not `settled` that
-    /// nothing of ours is on its way: then the log has to refuse it.
-    fn rehearse(&mut self, batch: Vec<Waiting>, is_settled: bool) -> Vec<Waiting> {
+    /// nothing of ours is on its way: then the log has to refuse it. Ours that would be possible without the rest is postponed: told
+    /// now, a refusal would rest on what nothing has decided yet. Others judge what they hand off by their own replay.
+    fn rehearse(
+        &mut self,
+        batch: Vec<Waiting>,
+        is_settled: bool,
+        postponed: &mut Vec<Waiting>,
+    ) -> Vec<Waiting> {
         let (entries, waiting): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.entry, waiting.done)).unzip();
-        let outcomes = self.state.write().rehearse(&entries);
+        let mut state = self.state.write();
+        let outcomes = state.rehearse(&entries);
         let mut accepted = Vec::with_capacity(entries.len());
         for ((entry, done), outcome) in entries.into_iter().zip(waiting).zip(outcomes) {
             match outcome {
                 Outcome::Accepted => accepted.push(Waiting { entry, done }),
                 _ if !is_settled && self.is_own(&entry) => accepted.push(Waiting { entry, done }),
+                Outcome::Rejected(_) if self.is_own(&entry) && state.rehearse_alone(&entry) => {
+                    postponed.push(Waiting { entry, done });
+                }
                 other => drop(done.send(self.answer(other, 0))),
             }
         }

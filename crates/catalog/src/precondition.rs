@@ -66,6 +66,9 @@ pub enum Precondition {
     WalBegun { wal_id: u64 },
     #[error("WAL {wal_id} is sealed")]
     WalSealed { wal_id: u64 },
+    /// Not rewritten to its end, or somebody has it as his own, or it still has the duties of another.
+    #[error("WAL {wal_id} is still in use")]
+    WalInUse { wal_id: u64 },
     #[error("WAL {wal_id} is not fenced")]
     WalNotFenced { wal_id: u64 },
     /// Fenced itself, or an older WAL of its node is not sealed yet.
@@ -133,6 +136,7 @@ impl Precondition {
             Self::WrongRewrite { .. } => 30,
             Self::UnknownPartition { .. } => 35,
             Self::NoAssignments => 36,
+            Self::WalInUse { .. } => 50,
             Self::LevelTooLow { .. } => 31,
             Self::LevelNotKnown { .. } => 32,
             Self::LevelLowered { .. } => 33,
@@ -171,6 +175,7 @@ impl Precondition {
             | Self::WalBegun { .. }
             | Self::WalSealed { .. }
             | Self::WalNotFenced { .. }
+            | Self::WalInUse { .. }
             | Self::HeirNotReady { .. }
             | Self::WrongHeirs { .. }
             | Self::WrongRewrite { .. }
@@ -181,8 +186,83 @@ impl Precondition {
             | Self::IncarnationRegistered { .. }
             | Self::InvalidNodeId { .. }
             | Self::InvalidProducerIdCount { .. }
-            | Self::RequestOutdated { .. }
-            | Self::RejectedBefore { .. } => ErrorCode::UnknownServerError,
+            | Self::RequestOutdated { .. } => ErrorCode::UnknownServerError,
+            Self::RejectedBefore { code } => Self::error_code_of(*code),
+        }
+    }
+
+    /// The error code of a rejection of which only [`Precondition::code`] is kept: a retry hears what the first try would have heard.
+    fn error_code_of(code: u16) -> ErrorCode {
+        match code {
+            7 | 9 => ErrorCode::InvalidTopicException,
+            8 | 10 => ErrorCode::TopicAlreadyExists,
+            11 | 12 => ErrorCode::UnknownTopicId,
+            17 | 35 => ErrorCode::UnknownTopicOrPartition,
+            36 => ErrorCode::InvalidReplicaAssignment,
+            13 | 14 => ErrorCode::InvalidPartitions,
+            15 => ErrorCode::InvalidReplicationFactor,
+            16 | 61 => ErrorCode::PolicyViolation,
+            60 => ErrorCode::ResourceNotFound,
+            31 => ErrorCode::UnsupportedVersion,
+            32 | 33 => ErrorCode::InvalidUpdateVersion,
+            6 | 18 | 20..=22 | 24..=30 | 50 | 62 => ErrorCode::NotController,
+            _ => ErrorCode::UnknownServerError,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejection_told_again_has_the_code_of_the_first_one() {
+        let (name, id, wal_id) = (Str::from("t"), Uuid::from_u128(1), 7);
+        let known = Levels { lowest: 1, highest: 1 };
+        let all = [
+            Precondition::ClusterExists { cluster_id: name.clone() },
+            Precondition::NoCluster,
+            Precondition::SecondRegistration { position: 1 },
+            Precondition::IncarnationRegistered { incarnation: id, wal_id },
+            Precondition::InvalidNodeId { node_id: -1 },
+            Precondition::NoBroker,
+            Precondition::TopicName(TopicNameError::Empty),
+            Precondition::TopicExists { name: name.clone() },
+            Precondition::TopicNameCollision { name: name.clone(), existing: name.clone() },
+            Precondition::TopicIdInUse { id },
+            Precondition::InvalidTopicId { id },
+            Precondition::UnknownTopicId { id },
+            Precondition::PartitionCountChanged { expected: 1, actual: 2 },
+            Precondition::InvalidPartitionCount { count: 0, max: 9 },
+            Precondition::UnknownPartition { index: 3 },
+            Precondition::NoAssignments,
+            Precondition::InvalidReplicationFactor { factor: 3, brokers: 1 },
+            Precondition::TooManyPartitions { count: 2, max: 1 },
+            Precondition::UnknownResource { name: name.clone() },
+            Precondition::ProducerIdsMoved { expected: 1, actual: 2 },
+            Precondition::InvalidProducerIdCount { count: 0 },
+            Precondition::ManifestMoved { shard: 1, expected: 1, actual: 2 },
+            Precondition::FeatureMoved { name, expected: 1, actual: 2 },
+            Precondition::WriterFenced { wal_id },
+            Precondition::RequestOutdated { wal_id, request: 1, last: 2 },
+            Precondition::UnknownWal { wal_id },
+            Precondition::WalBegun { wal_id },
+            Precondition::WalSealed { wal_id },
+            Precondition::WalNotFenced { wal_id },
+            Precondition::WalInUse { wal_id },
+            Precondition::HeirNotReady { wal_id },
+            Precondition::WrongHeirs { wal_id },
+            Precondition::WrongRewrite { wal_id, from: 1, to: 2, mark: 3 },
+            Precondition::LevelTooLow { needed: 2, actual: 1 },
+            Precondition::LevelNotKnown { node_id: 1, level: 2, known },
+            Precondition::LevelLowered { from: 2, to: 1 },
+            Precondition::UnknownCredential { name: Str::from("u") },
+            Precondition::TooManyCredentials { max: 1 },
+            Precondition::TokenChanged { token_id: Str::from("u") },
+        ];
+        for first in all {
+            let again = Precondition::RejectedBefore { code: first.code() };
+            assert_eq!((again.code(), again.error_code()), (first.code(), first.error_code()), "{first}");
         }
     }
 }

@@ -182,6 +182,10 @@ pub enum MetadataRecord {
     /// One that is not there any more changes nothing.
     DeleteAcl(Acl),
     AlterQuota(QuotaChange),
+    /// A WAL that is sealed and rewritten to its end, and that nothing refers to, goes from the state. Its id is never used again (R1).
+    ForgetWal {
+        wal_id: u64,
+    },
     /// Of the level that only tests know: what a record of the next release will be to this one.
     #[cfg(any(test, feature = "next-level"))]
     Remark {
@@ -242,6 +246,7 @@ pub(crate) mod kind {
     pub const CREATE_ACL: u16 = 26;
     pub const DELETE_ACL: u16 = 27;
     pub const ALTER_QUOTA: u16 = 28;
+    pub const FORGET_WAL: u16 = 34;
     /// Far from what releases will have.
     #[cfg(any(test, feature = "next-level"))]
     pub const REMARK: u16 = 60_000;
@@ -274,6 +279,7 @@ impl MetadataRecord {
             Self::CreateAcl(_) => kind::CREATE_ACL,
             Self::DeleteAcl(_) => kind::DELETE_ACL,
             Self::AlterQuota(_) => kind::ALTER_QUOTA,
+            Self::ForgetWal { .. } => kind::FORGET_WAL,
             #[cfg(any(test, feature = "next-level"))]
             Self::Remark { .. } => kind::REMARK,
         }
@@ -389,6 +395,7 @@ impl MetadataRecord {
                 out.count(heirs.len());
                 heirs.iter().for_each(|heir| out.u64(*heir));
             }
+            Self::ForgetWal { wal_id } => out.u64(*wal_id),
             Self::AssignReplicas { topic_id, partitions } => {
                 out.uuid(*topic_id);
                 out.count(partitions.len());
@@ -500,6 +507,7 @@ impl MetadataRecord {
                 rewriter: bytes.u64()?,
                 heirs: decode_list(bytes, 8, |bytes| bytes.u64())?,
             },
+            kind::FORGET_WAL => Self::ForgetWal { wal_id: bytes.u64()? },
             kind::ASSIGN_REPLICAS => Self::AssignReplicas {
                 topic_id: bytes.uuid()?,
                 partitions: decode_list(bytes, 8, |bytes| {

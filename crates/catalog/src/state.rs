@@ -202,6 +202,21 @@ impl State {
         earlier.all(|earlier| earlier.node_id != wal.node_id || earlier.sealed_at.is_some())
     }
 
+    /// Could [`MetadataRecord::ForgetWal`] name it?
+    pub fn is_forgettable(&self, wal_id: u64) -> bool {
+        let Some(wal) = self.wals.get(&wal_id) else { return false };
+        let is_rewritten = wal.sealed_at == Some(wal.mark);
+        let has_duties = || self.wals.iter().any(|(other, wal)| *other != wal_id && wal.rewriter == wal_id);
+        let is_registered = || self.brokers.values().any(|broker| broker.wal_id == wal_id);
+        is_rewritten && !has_duties() && !is_registered() && !self.writers.contains_key(&wal_id)
+    }
+
+    /// Did somebody have this WAL who can do nothing any more? Of one that is not known: it is forgotten, unless this state is older
+    /// than its registration.
+    pub fn is_over(&self, wal_id: u64) -> bool {
+        self.wals.get(&wal_id).map_or(wal_id <= self.position, |wal| wal.is_fenced)
+    }
+
     /// The partitions that this WAL has now: topic id and index.
     pub fn led_by(&self, wal_id: u64) -> Vec<(Uuid, u32)> {
         let Some(wal) = self.wals.get(&wal_id).filter(|_| self.leads(wal_id)) else { return Vec::new() };
@@ -380,6 +395,11 @@ impl State {
         outcomes
     }
 
+    /// Would this request be accepted if it were the next frame alone?
+    pub(crate) fn rehearse_alone(&mut self, entry: &Entry) -> bool {
+        self.rehearse(std::slice::from_ref(entry)) == [Outcome::Accepted]
+    }
+
     /// What [`State::apply`] would say if the accepted ones of these requests were the next frame. Nothing
     /// changes.
     pub(crate) fn rehearse(&mut self, entries: &[Entry]) -> Vec<Outcome> {
@@ -467,6 +487,7 @@ impl State {
             MetadataRecord::SealWal { wal_id, end, rewriter, heirs } => {
                 self.seal_wal(*wal_id, *end, *rewriter, heirs, undo)
             }
+            MetadataRecord::ForgetWal { wal_id } => self.forget_wal(*wal_id, undo),
             MetadataRecord::RetireWal { end, rewriter, heirs } => {
                 self.retire_wal(writer, *end, *rewriter, heirs, undo)
             }
@@ -684,6 +705,19 @@ impl State {
         if leads {
             self.move_partitions(node_id, &nodes, undo);
         }
+        Ok(())
+    }
+
+    /// Nothing that anybody may still do refers to it: `docs/decisions/bucket-wal.md` goes through all of it.
+    fn forget_wal(&mut self, wal_id: u64, undo: &mut Vec<Undo>) -> Result<(), Precondition> {
+        if !self.wals.contains_key(&wal_id) {
+            return Err(Precondition::UnknownWal { wal_id });
+        }
+        if !self.is_forgettable(wal_id) {
+            return Err(Precondition::WalInUse { wal_id });
+        }
+        let old = self.wals.remove(&wal_id);
+        undo.push(Undo::Wal { wal_id, old });
         Ok(())
     }
 
@@ -1304,6 +1338,59 @@ mod tests {
         assert_eq!(second, Outcome::Rejected(Precondition::WalSealed { wal_id: 1 }));
         let wal = state.wal(1).unwrap();
         assert_eq!((wal.sealed_at, wal.rewriter, wal.is_fenced), (Some(5), 2, true));
+    }
+
+    /// Node 1 dies, node 2 has its partitions and its duties and rewrites all of it, and node 1 comes back.
+    #[test]
+    fn a_wal_is_forgotten_when_nothing_refers_to_it() {
+        let mut state = bucket_cluster();
+        let forget = |wal_id: u64| MetadataRecord::ForgetWal { wal_id };
+        let rewrite = |from: u64, to: u64| MetadataRecord::RewriteWal { wal_id: 1, from, to, shards: vec![] };
+        let in_use = Outcome::Rejected(Precondition::WalInUse { wal_id: 1 });
+        assert_eq!(ask(&mut state, 2, forget(1)), in_use, "it is at work");
+        assert_eq!(ask(&mut state, 2, MetadataRecord::FenceWal { wal_id: 1 }), Outcome::Accepted);
+        assert_eq!(ask(&mut state, 2, forget(1)), in_use, "nobody knows its end");
+        assert_eq!(ask(&mut state, 2, seal(1, 5, &[2])), Outcome::Accepted);
+        assert_eq!(ask(&mut state, 2, rewrite(0, 4)), Outcome::Accepted);
+        assert_eq!(ask(&mut state, 2, forget(1)), in_use, "slot 4");
+        assert_eq!(ask(&mut state, 2, rewrite(4, 5)), Outcome::Accepted);
+        assert_eq!(ask(&mut state, 2, forget(1)), in_use, "its node's next registration names it");
+        let next = state.position() + 1;
+        assert_eq!(state.apply(next, &[begin(1, 1, 111)]), [Outcome::Accepted]);
+        assert!(state.is_forgettable(1) && !state.is_forgettable(2) && !state.is_forgettable(next));
+        let before = state.clone();
+        let doubled = Entry { writer: 2, request: 90, records: vec![forget(1), forget(1)] };
+        let again = Outcome::Rejected(Precondition::UnknownWal { wal_id: 1 });
+        assert_eq!(state.rehearse(std::slice::from_ref(&doubled)), [again.clone()]);
+        assert_eq!(state, before, "a refusal leaves nothing");
+        assert_eq!(ask(&mut state, 2, forget(1)), Outcome::Accepted);
+        assert!(state.wal(1).is_none() && state.is_over(1) && !state.is_over(2) && !state.is_over(next));
+        assert!(!state.is_over(state.position() + 1), "of that nothing is known");
+        // Whoever is late.
+        assert_eq!(ask(&mut state, 2, forget(1)), again);
+        assert_eq!(ask(&mut state, 2, seal(1, 9, &[2])), again);
+        let late = ask(&mut state, 1, forget(1));
+        assert_eq!(late, Outcome::Rejected(Precondition::WriterFenced { wal_id: 1 }));
+        assert!(state.leads(next) && state.can_lead(next));
+    }
+
+    /// One that has the duties of another is needed until somebody else has them.
+    #[test]
+    fn a_wal_with_duties_is_not_forgotten() {
+        let mut state = bucket_cluster();
+        let forget = |wal_id: u64| MetadataRecord::ForgetWal { wal_id };
+        ask(&mut state, 2, MetadataRecord::FenceWal { wal_id: 1 });
+        assert_eq!(ask(&mut state, 2, seal(1, 5, &[2])), Outcome::Accepted);
+        // Node 2 begins anew: its first WAL is fenced, and has to be sealed by the second.
+        let next = state.position() + 1;
+        state.apply(next, &[begin(2, 2, 222)]);
+        let seal_empty =
+            |end: u64| MetadataRecord::SealWal { wal_id: 2, end, rewriter: next, heirs: vec![next] };
+        assert_eq!(ask(&mut state, next, forget(2)), Outcome::Rejected(Precondition::WalInUse { wal_id: 2 }));
+        assert_eq!(ask(&mut state, next, seal_empty(0)), Outcome::Accepted);
+        assert_eq!(state.wal(1).unwrap().rewriter, next, "with the seal");
+        assert_eq!(ask(&mut state, next, forget(2)), Outcome::Accepted);
+        assert_eq!(state.wals().map(|(wal_id, _)| wal_id).collect::<Vec<_>>(), [1, next]);
     }
 
     /// A node that starts twice before anybody has sealed its first WAL: the oldest has the partitions, the newest gets them.

@@ -319,3 +319,28 @@ fn a_frame_that_is_missing_or_damaged_stops_the_start() {
         assert_eq!(bucket.objects(), whole, "a start that is refused changes nothing");
     });
 }
+
+/// Two of one name in one batch: the second is refused when the first stands, not when it is only meant to.
+#[test]
+fn an_answer_does_not_rest_on_what_is_refused_itself() {
+    run(async {
+        let bucket = MemBucket::new(1);
+        let (first, second) = (open(&bucket, 1).await, open(&bucket, 2).await);
+        // The second one does not know that the id is taken.
+        first.append(vec![topic(1, "taken", 1)]).await.unwrap();
+        let both = futures_util::future::join(
+            second.append(vec![topic(1, "a", 1)]),
+            second.append(vec![topic(2, "a", 1)]),
+        );
+        let (one, two) = both.await;
+        assert!(matches!(one, Err(CatalogError::Rejected(Precondition::TopicIdInUse { .. }))), "{one:?}");
+        two.expect("nobody has that name");
+        let again = futures_util::future::join_all((10..20).map(|id| {
+            let second = second.clone();
+            async move { second.append(vec![topic(id, "b", 1)]).await }
+        }));
+        let made = again.await.into_iter().filter(Result::is_ok).count();
+        assert_eq!((made, second.counters().frames.load(Ordering::Relaxed)), (1, 3), "one frame for all ten");
+        assert!(second.append(vec![topic(30, "c", 1)]).await.is_ok(), "request numbers went on");
+    });
+}

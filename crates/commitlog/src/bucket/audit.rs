@@ -295,7 +295,15 @@ impl Walk<'_> {
         if KNOWN.iter().any(|folder| key.starts_with(folder)) || self.led_to.contains(&key) {
             return;
         }
-        let slot = numbers(&key).and_then(|(wal_id, slot)| Some((wal_id, self.state.wal(wal_id)?, slot)));
+        let numbers = numbers(&key);
+        let slot = numbers.and_then(|(wal_id, slot)| Some((wal_id, self.state.wal(wal_id)?, slot)));
+        // The end of a WAL that is forgotten.
+        let is_end = |wal_id: u64, slot: u64| object.len == tombstone(wal_id, slot).len() as u64;
+        if slot.is_none()
+            && numbers.is_some_and(|(wal_id, slot)| self.state.is_over(wal_id) && is_end(wal_id, slot))
+        {
+            return;
+        }
         match (slot, uploader(&key)) {
             (Some((_, wal, slot)), _) if slot < wal.mark => self.audit.unknown.add(key),
             (Some((wal_id, wal, slot)), _) => {

@@ -65,6 +65,8 @@ pub(super) const TRIES_MAX: u32 = 20;
 const DAMAGED_PAUSE: Duration = Duration::from_secs(600);
 const DELETES_AT_ONCE: usize = 16;
 const LISTED_AT_ONCE: usize = 1000;
+/// WALs that one request forgets.
+const FORGOTTEN_AT_ONCE: usize = 1000;
 /// Slots read ahead while one is looked at. Each is as long as a commit.
 const SLOTS_AHEAD: usize = 4;
 
@@ -678,8 +680,12 @@ impl BucketRewriter {
     fn next_merge(&self, shards: &AllShards) -> Option<Merge> {
         let (me, state) = (self.catalog.wal_id(), self.catalog.read());
         let is_ours = |id: &SegmentId| {
-            let uploader = state.wal(folder::uploader_of(id));
-            uploader.is_some_and(|wal| wal.rewriter == me) && !self.damaged.contains_key(&Place::Segment(*id))
+            let heir = match state.wal(folder::uploader_of(id)) {
+                Some(wal) => wal.rewriter == me,
+                // Its duties ended with it, so they are the controller's.
+                None => state.controller() == Some(self.catalog.node_id()),
+            };
+            heir && !self.damaged.contains_key(&Place::Segment(*id))
         };
         let shards: Vec<_> = shards.values().map(|known| &*known.shard).collect();
         next_merge(&shards, is_ours, &Sizes::of(&self.shared.settings))
@@ -763,11 +769,17 @@ impl BucketRewriter {
             .map(|(wal_id, wal)| (wal_id, wal.mark))
             .filter(|(_, mark)| *mark > 0)
             .collect();
+        let mut empty = Vec::new();
         for (wal_id, mark) in marks {
             let folder = format!("wal/{wal_id:020}/");
             let below = slot_key(wal_id, mark);
+            let before = gone.len();
             gone.extend(self.list(&folder, &mut all).await?.into_iter().take_while(|key| *key < below));
+            if gone.len() == before {
+                empty.push(wal_id);
+            }
         }
+        self.forget(empty).await?;
         if broken::rule("slatedb-352") {
             let sealed: Vec<(u64, u64)> = self
                 .catalog
@@ -784,7 +796,7 @@ impl BucketRewriter {
             let listed = self.list(folder, &mut all).await?;
             let state = self.catalog.read();
             let is_controller = state.controller() == Some(self.catalog.node_id());
-            let fenced = |wal_id: u64| is_controller && state.wal(wal_id).is_some_and(|wal| wal.is_fenced);
+            let fenced = |wal_id: u64| is_controller && state.is_over(wal_id);
             // Of our own nothing is under way while we are here.
             let anybodys = broken::rule("sweep-before-manifest");
             let may_go = |wal_id: u64| wal_id == self.catalog.wal_id() || fenced(wal_id) || anybodys;
@@ -798,6 +810,25 @@ impl BucketRewriter {
         let unused = self.unused(uploads).await?;
         self.let_go(unused).await;
         Ok(())
+    }
+
+    /// WALs of which nothing is left but their ends, and to which nothing refers, go from the metadata.
+    async fn forget(&self, empty: Vec<u64>) -> Result<(), RewriteError> {
+        let records: Vec<MetadataRecord> = {
+            let state = self.catalog.read();
+            let forgettable = empty.into_iter().filter(|wal_id| state.is_forgettable(*wal_id));
+            forgettable.take(FORGOTTEN_AT_ONCE).map(|wal_id| MetadataRecord::ForgetWal { wal_id }).collect()
+        };
+        if records.is_empty() {
+            return Ok(());
+        }
+        match self.catalog.append(records).await {
+            // Another one was faster, or it is not known: the next sweep looks again.
+            Ok(_) | Err(CatalogError::Rejected(_) | CatalogError::Unknown(_) | CatalogError::Storage(_)) => {
+                Ok(())
+            }
+            Err(error) => Err(RewriteError::Catalog(error.to_string())),
+        }
     }
 
     async fn list(&self, folder: &str, all: &mut Listing) -> Result<Vec<String>, BucketError> {
