@@ -30,6 +30,8 @@ const READS_AT_ONCE: usize = 32;
 /// The first read of a slot: a small one is whole in it.
 const FIRST_READ_BYTES: u64 = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The catalog moves on while we read; who finds it moved so often takes what is missing for lost, and is asked again later.
+const ROUNDS_MAX: u32 = 8;
 
 /// Ends all earlier WALs of this node, the newest first: only the oldest has partitions, and they come here. Then, if nobody else is
 /// there to do it, what other brokers left open.
@@ -109,10 +111,11 @@ pub async fn load(
     let catalog = &shared.medium.bucket().catalog;
     // At this position of the catalog something was missing.
     let mut missing_at = None;
+    let mut rounds = 0;
     loop {
         let view = view(catalog, wanted.keys());
         let is_current = missing_at == Some(view.position);
-        let (loaded, closed) = match try_load(shared, &view, &wanted, is_current).await {
+        let (mut loaded, closed) = match try_load(shared, &view, &wanted, is_current).await {
             Ok(loaded) => loaded,
             Err(LoadError::Failed(error)) => return Err(error),
             Err(LoadError::Missing { key }) if is_current => {
@@ -124,12 +127,20 @@ pub async fn load(
                 continue;
             }
         };
+        rounds += 1;
+        if is_current && closed.is_some() && rounds < ROUNDS_MAX {
+            // It was rewritten and removed while we read, perhaps.
+            catalog.catch_up().await?;
+            if catalog.read().position() != view.position {
+                continue;
+            }
+        }
         // What others have rewritten meanwhile is put in when the manifest is followed next.
         let mut followed = shared.medium.bucket().followed.lock().await;
         for head in &view.heads {
             followed.remove(&head.number);
         }
-        shared.insert_partitions(loaded);
+        shared.insert_partitions(std::mem::take(&mut loaded.0));
         return closed.map_or(Ok(()), Err);
     }
 }
@@ -152,7 +163,7 @@ async fn try_load(
     view: &View,
     wanted: &BTreeMap<TopicIdPartition, PartitionSettings>,
     is_current: bool,
-) -> Result<(Vec<Arc<Partition>>, Option<OpenError>), LoadError> {
+) -> Result<(Loaded, Option<OpenError>), LoadError> {
     let medium = shared.medium.bucket();
     let shards = join_all(view.heads.iter().map(|head| medium.shards.get(head))).await;
     let shards: BTreeMap<u32, Arc<BucketShard>> = shards
@@ -201,7 +212,7 @@ async fn try_load(
             closed.get_or_insert(error);
         }
     }
-    Ok((std::mem::take(&mut loaded.0), closed))
+    Ok((loaded, closed))
 }
 
 /// A partition of what its shard and slots say.
