@@ -400,6 +400,7 @@ mod tests {
 
     /// `OTTLA_GOLDEN=write` makes them anew, which is right only for a new version beside the old one.
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "files of the repository")]
     fn golden_files_of_a_shard_and_a_change_are_what_we_write_and_read() {
         let rng = SeededRng::new(77);
         let mut first = BucketShard { number: NUMBER, ..BucketShard::default() };
