@@ -361,8 +361,8 @@ mod tests {
                 let bucket: Arc<dyn Bucket> = Arc::new(store.clone());
                 let follower = Shards::new(bucket.clone());
                 let folding = Folding { whole_bytes: 0, changes_percent: 100 + rng.below(400) };
-                let mut newest = Version::default();
-                newest.shard = Arc::new(BucketShard { number: NUMBER, ..BucketShard::default() });
+                let none = BucketShard { number: NUMBER, ..BucketShard::default() };
+                let mut newest = Version { shard: Arc::new(none), ..Version::default() };
                 for version in 1..=150 {
                     let shard = next(&newest.shard, &rng);
                     let made = made(&newest, &shard, folding, 9, &rng);
