@@ -1361,7 +1361,7 @@ mod tests {
         let before = state.clone();
         let doubled = Entry { writer: 2, request: 90, records: vec![forget(1), forget(1)] };
         let again = Outcome::Rejected(Precondition::UnknownWal { wal_id: 1 });
-        assert_eq!(state.rehearse(std::slice::from_ref(&doubled)), [again.clone()]);
+        assert_eq!(state.rehearse(&[doubled]), std::slice::from_ref(&again));
         assert_eq!(state, before, "a refusal leaves nothing");
         assert_eq!(ask(&mut state, 2, forget(1)), Outcome::Accepted);
         assert!(state.wal(1).is_none() && state.is_over(1) && !state.is_over(2) && !state.is_over(next));
