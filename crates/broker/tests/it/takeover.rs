@@ -54,6 +54,10 @@ impl Peers for Machines {
         Box::pin(std::future::ready(refuses))
     }
 
+    fn slots_stored(self: Arc<Self>, _: Peer, _: u64, _: Duration) -> BoxFuture<'static, Option<u64>> {
+        Box::pin(std::future::ready(None))
+    }
+
     fn follow(&self, _: &[Peer]) {}
 
     fn breaks(&self) -> watch::Receiver<u64> {
