@@ -117,6 +117,10 @@ impl Peers for Wires {
         Box::pin(async move { called?.await })
     }
 
+    fn slots_stored(self: Arc<Self>, _: Peer, _: u64, _: Duration) -> BoxFuture<'static, Option<u64>> {
+        Box::pin(std::future::ready(None))
+    }
+
     fn refuses(self: Arc<Self>, _: Peer, _: Duration) -> BoxFuture<'static, bool> {
         Box::pin(std::future::ready(false))
     }

@@ -41,7 +41,9 @@ pub struct ShardChange {
     /// What the version before is made of: a whole shard, and changes of it.
     pub before: Objects,
     splices: BTreeMap<TopicIdPartition, Splice>,
-    /// Of the same partitions.
+    /// Of those of them that were ever compacted: how far.
+    compacted: BTreeMap<TopicIdPartition, i64>,
+    /// Of the same partitions as the splices.
     states: Checkpoint,
     gone: Vec<TopicIdPartition>,
 }
@@ -88,6 +90,7 @@ impl ShardChange {
             version: new.version,
             before: before.clone(),
             splices: BTreeMap::new(),
+            compacted: BTreeMap::new(),
             states: Checkpoint::default(),
             gone: old.partitions.keys().filter(|id| !new.partitions.contains_key(id)).copied().collect(),
         };
@@ -100,6 +103,9 @@ impl ShardChange {
             let splice = Splice::between(pieces, &partition.pieces);
             assert!(splice.apply(pieces).as_ref() == Some(&partition.pieces), "{id}: {splice:?}");
             change.splices.insert(*id, splice);
+            if partition.compacted_to > 0 {
+                change.compacted.insert(*id, partition.compacted_to);
+            }
             change.states.partitions.insert(*id, partition.state.clone());
         }
         change
@@ -130,14 +136,20 @@ impl ShardChange {
                     state.log_end
                 )));
             }
-            *known = ShardPartition { pieces, state };
+            let compacted_to = self.compacted.get(id).copied().unwrap_or_default();
+            *known = ShardPartition { pieces, state, compacted_to };
         }
         Ok(new)
     }
 
     pub fn encode(&self) -> Vec<u8> {
         let new = self.splices.iter().map(|(id, splice)| (*id, splice.new.clone()));
-        let new = Shard { number: self.number, version: self.version, partitions: new.collect() };
+        let new = Shard {
+            number: self.number,
+            version: self.version,
+            partitions: new.collect(),
+            compacted: self.compacted.clone(),
+        };
         let (new, states) = (new.encode(), self.states.encode());
         let mut out = Encoder::with_capacity(256 + new.len() + states.len() + self.splices.len() * 32);
         out.raw(&MAGIC);
@@ -221,11 +233,13 @@ impl ShardChange {
         for (id, splice) in &mut splices {
             splice.new = new.partitions.remove(id).unwrap_or_default();
         }
+        let compacted = std::mem::take(&mut new.compacted);
         let is_whole = (new.number, new.version) == (number, version)
             && new.partitions.is_empty()
+            && compacted.keys().all(|id| splices.contains_key(id))
             && states.partitions.keys().eq(splices.keys());
         match is_whole {
-            true => Ok(Self { number, version, before, splices, states, gone }),
+            true => Ok(Self { number, version, before, splices, compacted, states, gone }),
             false => Err(input.inconsistent("its parts are about different partitions")),
         }
     }
@@ -330,6 +344,9 @@ mod tests {
                     let (first, last) =
                         (known.pieces[from].piece.first_offset, known.pieces[to].piece.last_offset);
                     known.pieces.splice(from..=to, [placed(&one, first, last)]);
+                    if last / 10 % 2 == 0 {
+                        known.compacted_to = known.compacted_to.max(last + 1);
+                    }
                 }
                 _ => {
                     let known = new.partitions.entry(id).or_default();
@@ -459,7 +476,7 @@ mod tests {
             let bucket: Arc<dyn Bucket> = Arc::new(store.clone());
             let pieces: Vec<PlacedPiece> = (0..1000).map(|at| placed(&one, at * 10, at * 10 + 9)).collect();
             let state = PartitionCheckpoint { log_end: 10_000, ..PartitionCheckpoint::default() };
-            let full = ShardPartition { pieces, state };
+            let full = ShardPartition { pieces, state, compacted_to: 0 };
             let partitions = (0..50).map(|partition| (id(partition), full.clone())).collect();
             let first = BucketShard { number: NUMBER, version: 1, partitions };
             let folding = Folding { whole_bytes: 4096, changes_percent: 25 };

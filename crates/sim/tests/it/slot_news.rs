@@ -84,6 +84,7 @@ async fn start(store: &MemBucket, net: &Net, clock: &SharedClock, node_id: i32, 
         node_id,
         advertised: vec![endpoint],
         peers: they_talk.then(|| others.clone() as Arc<dyn broker::Peers>),
+        sasl: Arc::default(),
     };
     let broker = Broker::start(options).await.unwrap();
     others.serve(bound, broker.clone(), InterBrokerLimits::default());
