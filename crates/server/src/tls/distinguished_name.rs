@@ -1,7 +1,9 @@
 //! The subject of a certificate as RFC 2253 writes it and Java shows it: `CN=alice,OU=eng,O=Acme\, Inc.,C=US`.
 //!
 //! Read from DER (X.501): a sequence of sets of {type, value}. The last one comes first; several in one set are joined by "+". Types
-//! that the RFC has no name for are dotted numbers with the value's bytes in hex, `1.2.840.113549.1.9.1=#16…`.
+//! that the RFC has no name for are dotted numbers with the value's bytes in hex, `1.2.840.113549.1.9.1=#16…`; so are values of kinds
+//! that Java does not take for text. Java escapes "=" and "#" wherever they stand and every space at the ends, which the RFC does not
+//! ask for: an ACL or a super user is one by its letters, so ours are Java's.
 
 use std::fmt::Write;
 
@@ -12,7 +14,7 @@ const UTF8: u8 = 0x0c;
 const PRINTABLE: u8 = 0x13;
 const TELETEX: u8 = 0x14;
 const IA5: u8 = 0x16;
-const UNIVERSAL: u8 = 0x1c;
+const GENERAL: u8 = 0x1b;
 const BMP: u8 = 0x1e;
 
 /// The names of RFC 2253 §2.3, as Java has them.
@@ -74,15 +76,11 @@ fn text(value: &[u8]) -> Option<Option<String>> {
         return None;
     }
     Some(match tag {
-        UTF8 | PRINTABLE | IA5 => Some(std::str::from_utf8(bytes).ok()?.to_owned()),
+        UTF8 | PRINTABLE | IA5 | GENERAL => Some(std::str::from_utf8(bytes).ok()?.to_owned()),
         TELETEX => Some(bytes.iter().map(|byte| char::from(*byte)).collect()),
         BMP => {
             let units = bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
             Some(char::decode_utf16(units).collect::<Result<_, _>>().ok()?)
-        }
-        UNIVERSAL => {
-            let points = bytes.chunks_exact(4).map(|four| u32::from_be_bytes(four.try_into().expect("four")));
-            Some(points.map(char::from_u32).collect::<Option<_>>()?)
         }
         _ => None,
     })
@@ -90,12 +88,12 @@ fn text(value: &[u8]) -> Option<Option<String>> {
 
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let last = text.chars().count().saturating_sub(1);
-    for (at, character) in text.chars().enumerate() {
+    let content = text.trim_start_matches(' ');
+    let (begin, end) = (text.len() - content.len(), text.trim_end_matches(' ').len());
+    for (at, character) in text.char_indices() {
         match character {
-            ',' | '+' | '"' | '\\' | '<' | '>' | ';' => out.extend(['\\', character]),
-            '#' if at == 0 => out.push_str("\\#"),
-            ' ' if at == 0 || at == last => out.push_str("\\ "),
+            ',' | '=' | '+' | '<' | '>' | '#' | ';' | '"' | '\\' => out.extend(['\\', character]),
+            ' ' if at < begin || at >= end => out.push_str("\\ "),
             '\0' => out.push_str("\\00"),
             other => out.push(other),
         }
@@ -172,13 +170,41 @@ mod tests {
             (DnType::OrganizationalUnitName, utf8(" #1 ")),
             (DnType::CommonName, utf8("Jürgen=+")),
         ];
-        let expected = r#"CN=Jürgen=\+,OU=\ #1\ ,O=Acme\, \"Inc\",C=US"#;
+        let expected = r#"CN=Jürgen\=\+,OU=\ \#1\ ,O=Acme\, \"Inc\",C=US"#;
         assert_eq!(subject(&entries).as_deref(), Some(expected));
         let email = DnType::CustomDnType(vec![1, 2, 840, 113549, 1, 9, 1]);
         let entries =
             [(DnType::CommonName, utf8("a")), (email, DnValue::Ia5String("a@b".try_into().unwrap()))];
         assert_eq!(subject(&entries).as_deref(), Some("1.2.840.113549.1.9.1=#1603614062,CN=a"));
         assert_eq!(subject(&[]).as_deref(), Some(""));
+    }
+
+    /// As `X500Principal.getName()` of Java 17 writes a common name of this kind and content.
+    #[test]
+    fn a_value_is_escaped_as_java_escapes_it() {
+        for (tag, content, expected) in [
+            (UTF8, "a=b#c", r"CN=a\=b\#c"),
+            (UTF8, "#x=", r"CN=\#x\="),
+            (UTF8, " lead trail ", r"CN=\ lead trail\ "),
+            (UTF8, "  two  ", r"CN=\ \ two\ \ "),
+            (UTF8, " ", r"CN=\ "),
+            (UTF8, "a  b", "CN=a  b"),
+            (UTF8, "", "CN="),
+            (UTF8, "a\0b", r"CN=a\00b"),
+            (UTF8, r#"a,b+c"d\e<f>g;h"#, r#"CN=a\,b\+c\"d\\e\<f\>g\;h"#),
+            (GENERAL, "gen", "CN=gen"),
+            (0x1a, "vis", "CN=#1a03766973"),
+            (0x1c, "\0\0\0A", "CN=#1c0400000041"),
+            (0x04, "oc", "CN=#04026f63"),
+        ] {
+            let der = |tag: u8, parts: &[&[u8]]| {
+                let content = parts.concat();
+                [&[tag, content.len() as u8][..], &content].concat()
+            };
+            let value = der(tag, &[content.as_bytes()]);
+            let name = der(SET, &[&der(SEQUENCE, &[&[OBJECT_ID, 3, 0x55, 0x04, 0x03], &value])]);
+            assert_eq!(rfc2253(&name).as_deref(), Some(expected), "{content:?}");
+        }
     }
 
     #[test]
