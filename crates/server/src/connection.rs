@@ -486,10 +486,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn next_deadline(&self) -> (Duration, Deadline) {
-        let limits = &self.shared.limits;
         if let Some((_, until)) = &self.finishing {
             return (*until, Deadline::Finished);
         }
+        let (at, what) = self.next_deadline_of_work();
+        // Whoever does not take its answers has no more time for it.
+        match self.proof_is_due().filter(|due| *due < at) {
+            Some(due) => (due, Deadline::Proof),
+            None => (at, what),
+        }
+    }
+
+    /// By when it has to have proved who it is, if it still has to. While the broker looks at what it said it is not for us to hurry.
+    fn proof_is_due(&self) -> Option<Duration> {
+        let owes_proof = !self.has_proved && !self.is_blocked && self.connection.owes_proof();
+        Some(self.first_byte.filter(|_| owes_proof)? + self.shared.limits.first_request)
+    }
+
+    fn next_deadline_of_work(&self) -> (Duration, Deadline) {
+        let limits = &self.shared.limits;
         if !self.outbox.is_empty() {
             if !self.outbox.is_own_copy() {
                 return (self.last_progress + SHARED_MEMORY_STALL, Deadline::LetGo);
@@ -525,9 +540,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let until = first + limits.first_request;
             if !self.has_had_request && self.frames.is_within_frame() && until < at {
                 (at, what) = (until, Deadline::FirstRequest);
-            }
-            if !self.has_proved && until < at {
-                (at, what) = (until, Deadline::Proof);
             }
         }
         (at, what)

@@ -376,7 +376,8 @@ impl Arrival {
 
     async fn serve_tls(mut self, tls: Arc<ListenerTls>, stream: Stream) {
         let Self { peer, id, .. } = self;
-        let handshake = task::timeout(self.shared.limits.first_request, tls.accept(stream));
+        let has_sasl = self.security.protocol().has_sasl();
+        let handshake = task::timeout(self.shared.limits.first_request, tls.accept(stream, has_sasl));
         let accepted = tokio::select! {
             biased;
             _ = self.stop.wait_for(|stop| *stop) => return,
@@ -394,7 +395,7 @@ impl Arrival {
             }
         };
         counters.tls_handshakes.fetch_add(1, Ordering::Relaxed);
-        let connection = match (self.security.protocol().has_sasl(), principal) {
+        let connection = match (has_sasl, principal) {
             (true, _) => Connection::with_sasl(id, peer, &self.listener),
             (false, None) => Connection::new(id, peer, &self.listener),
             (false, Some(principal)) => {

@@ -107,13 +107,18 @@ impl ListenerTls {
         self.current.read().client_auth == ClientAuth::Required
     }
 
-    /// Also who the client is, `User:…`; None without a certificate.
-    pub(crate) async fn accept(&self, stream: Stream) -> io::Result<(TlsStream<Stream>, Option<String>)> {
+    /// Also who the client is, `User:…`; None without a certificate, and with SASL: there it only opens the door, and whatever name is in
+    /// it, or none, does not matter (KIP-684).
+    pub(crate) async fn accept(
+        &self,
+        stream: Stream,
+        has_sasl: bool,
+    ) -> io::Result<(TlsStream<Stream>, Option<String>)> {
         let current = self.current.read().clone();
         let stream = TlsAcceptor::from(current.config.clone()).accept(stream).await?;
         let principal = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
-            None => None,
-            Some(certificate) => Some(principal(certificate, &current.principals)?),
+            Some(certificate) if !has_sasl => Some(principal(certificate, &current.principals)?),
+            _ => None,
         };
         Ok((stream, principal))
     }

@@ -91,9 +91,17 @@ struct Place {
 }
 
 async fn serve(settings: &TlsSettings, limits: Limits) -> Place {
+    serve_as(ListenerSecurity::Ssl, settings, limits).await
+}
+
+async fn serve_as(
+    security: fn(Arc<ListenerTls>) -> ListenerSecurity,
+    settings: &TlsSettings,
+    limits: Limits,
+) -> Place {
     let clock = Arc::new(RealClock::new());
     let tls = ListenerTls::new(settings, clock.clone()).unwrap();
-    let security = ListenerSecurity::Ssl(tls.clone());
+    let security = security(tls.clone());
     let listener =
         BoundListener::bind_with(&Net::tcp(), "SSL", "127.0.0.1:0", security, false).await.unwrap();
     Place { server: Server::start(vec![listener], WhoAmI, limits, clock), tls }
@@ -178,6 +186,11 @@ async fn a_certificate_says_who_a_client_is() {
     settings.principals = PrincipalMapping::parse("RULE:^CN=bob.*$/bob/").unwrap();
     let place = serve(&settings, Limits::default()).await;
     assert!(alice.ask(&place.server).await.is_err(), "no rule, no principal");
+
+    // With SASL it is not the certificate that says who comes.
+    let place = serve_as(ListenerSecurity::SaslSsl, &settings, Limits::default()).await;
+    assert_eq!(alice.ask(&place.server).await.unwrap(), "User:ANONYMOUS");
+    assert!(Client::of(&ours).ask(&place.server).await.is_err(), "and yet it must be there");
 }
 
 #[tokio::test]
@@ -310,6 +323,19 @@ async fn before_the_proof_frames_are_short_and_time_is_limited() {
     let _ = within(slow.read_to_end(&mut rest)).await;
     let unauthenticated = &server.counters().connections_closed_unauthenticated;
     until(|| unauthenticated.load(Ordering::Relaxed) == 1).await;
+    // One that asks for much and takes a little of it now and then.
+    let mut taking = connect().await;
+    taking.write_all(&request(METADATA, 1, &(32u32 << 20).to_be_bytes())).await.unwrap();
+    let take = async {
+        while within(taking.read_u32()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = take => {}
+        () = until(|| unauthenticated.load(Ordering::Relaxed) == 2) => {}
+    }
+    until(|| unauthenticated.load(Ordering::Relaxed) == 2).await;
     // Who has not said anything is only idle: some clients dial long before they ask.
     silent.write_all(&request(METADATA, 1, &[0; 4])).await.unwrap();
     assert!(within(silent.read_u32()).await.is_ok());
