@@ -19,7 +19,6 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::io::{AsyncWriteExt, ReadHalf};
-use tokio::sync::Semaphore;
 use world::clock::SharedClock;
 use world::net::{Listener, Net};
 use world::task;
@@ -27,6 +26,7 @@ use world::watch;
 
 use super::counters::InterBrokerCounters;
 use super::credentials::PeerId;
+use super::handshakes::Handshakes;
 use super::link::{Duplex, Security, one_more};
 use super::messages::{self, Answer, Request};
 use crate::connection::LogBrake;
@@ -41,6 +41,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct InterBrokerLimits {
     /// Connections whose other end is not known yet; a further one is closed.
     pub handshakes_max: usize,
+    /// Those of one address that is not loopback.
+    pub handshakes_per_address_max: usize,
     pub handshake: Duration,
     /// A broker says something every few seconds.
     pub idle: Duration,
@@ -54,6 +56,7 @@ impl Default for InterBrokerLimits {
     fn default() -> Self {
         Self {
             handshakes_max: 32,
+            handshakes_per_address_max: 8,
             handshake: Duration::from_secs(5),
             idle: Duration::from_secs(60),
             frame: Duration::from_secs(10),
@@ -103,7 +106,7 @@ impl Serving {
             calls,
             counters,
             stop: stop.clone(),
-            handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
+            handshakes: Handshakes::new(limits.handshakes_max, limits.handshakes_per_address_max),
             connections: Mutex::default(),
             ids: AtomicU64::new(1),
             brake: LogBrake::default(),
@@ -127,7 +130,7 @@ struct Shared {
     calls: Arc<dyn PeerCalls>,
     counters: Arc<InterBrokerCounters>,
     stop: watch::Sender<bool>,
-    handshakes: Arc<Semaphore>,
+    handshakes: Arc<Handshakes>,
     /// By WAL id of the caller: as many as there are live brokers.
     connections: Mutex<BTreeMap<u64, Open>>,
     ids: AtomicU64,
@@ -160,7 +163,7 @@ impl Shared {
                     continue;
                 }
             };
-            let Ok(place) = self.handshakes.clone().try_acquire_owned() else {
+            let Some(place) = self.handshakes.begin(address.ip()) else {
                 self.counters.refused_for_number.fetch_add(1, Ordering::Relaxed);
                 continue;
             };

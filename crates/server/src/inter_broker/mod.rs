@@ -9,6 +9,7 @@
 
 mod counters;
 mod credentials;
+mod handshakes;
 mod link;
 mod listener;
 mod messages;

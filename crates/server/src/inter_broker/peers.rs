@@ -194,9 +194,11 @@ impl InterBroker {
                 connection.back_off = (connection.back_off * 2).clamp(BACK_OFF_MIN, BACK_OFF_MAX);
                 connection.not_before = Some(task::now() + connection.back_off);
                 tracing::debug!(id = ?link.id, address = link.address, "another broker is not reached: {error}");
-                // What TLS has to say of a certificate, ours or theirs.
+                // What TLS has to say of a certificate, ours or theirs. The bucket may take its time for it, and all who call this broker
+                // wait for us.
                 if error.kind() == io::ErrorKind::InvalidData {
-                    self.security.distrusted().await;
+                    let security = self.security.clone();
+                    drop(task::spawn(async move { security.distrusted().await }));
                 }
                 None
             }

@@ -252,6 +252,38 @@ async fn a_second_authority_is_found_and_the_first_one_stays_trusted() {
     second.stop().await;
 }
 
+/// A bucket that has answered once and does not any more.
+#[derive(Default)]
+struct Silent(Bucket, AtomicU64);
+
+impl AuthorityStore for Silent {
+    fn list(&self) -> BoxFuture<'static, Result<Vec<Authority>, String>> {
+        match self.1.fetch_add(1, Ordering::Relaxed) {
+            0 => self.0.list(),
+            _ => Box::pin(std::future::pending()),
+        }
+    }
+
+    fn add(&self, new: Authority) -> BoxFuture<'static, Result<Authority, String>> {
+        self.0.add(new)
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_what_the_bucket_says_of_a_certificate() {
+    let one = broker_at(&Bucket::default(), 1, clock()).await;
+    let (peer, _) = serve(&one, 1, InterBrokerLimits::default()).await;
+    // Neither trusts the other, so it looks into the bucket.
+    let (store, two_clock) = (Arc::new(Silent::default()), clock());
+    let credentials = Credentials::load(store.clone(), "cluster", id(2), two_clock.clone()).await.unwrap();
+    let two = InterBroker::new(Net::tcp(), Security::Tls(credentials), two_clock.clone());
+    two_clock.advance(Duration::from_secs(61));
+    let called = tokio::time::timeout(LONG, two.hand_off(peer, Bytes::new())).await;
+    assert_eq!(called, Ok(HandedOff::NotTaken));
+    until("the bucket is asked", || count(&store.1) == 2).await;
+    one.stop().await;
+}
+
 #[tokio::test]
 async fn a_broker_that_is_none_any_more_is_not_let_in() {
     let bucket = Bucket::default();
