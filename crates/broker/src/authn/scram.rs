@@ -199,9 +199,10 @@ impl Server {
     }
 }
 
-/// For a name that nobody has: the same salt every time, so that asking twice tells nothing.
+/// For a name that nobody has: the same salt every time, so that asking twice tells nothing, and another one with the other mechanism,
+/// as users have them.
 pub fn decoy(mechanism: ScramMechanism, secret: &[u8], user: &str) -> ScramCredential {
-    let salt = hmac_of(ScramMechanism::Sha256, secret, user.as_bytes());
+    let salt = hmac_of(mechanism, secret, user.as_bytes());
     let key = hmac_of(mechanism, secret, b"no key").as_ref().to_vec();
     ScramCredential {
         // Kafka's tools make salts of 26 characters.
@@ -334,6 +335,13 @@ mod tests {
                 assert!(!expected.is_empty());
             }
         }
+    }
+
+    /// A user has a salt for each mechanism: one that is the same for both would be nobody's.
+    #[test]
+    fn nobody_has_one_salt_for_both_sizes() {
+        let salts = ScramMechanism::ALL.map(|mechanism| decoy(mechanism, b"secret", "nobody").salt);
+        assert_ne!(salts[0], salts[1]);
     }
 
     #[test]
