@@ -2,14 +2,14 @@
 //!
 //! The client sends the salted password; the catalog gets the two keys that follow from it. All changes that are possible are made
 //! together. UNACCEPTABLE_CREDENTIAL: no name, or fewer than 4,096 or more than 16,384 iterations; UNSUPPORTED_SASL_MECHANISM: an unknown
-//! mechanism; RESOURCE_NOT_FOUND: there is nothing to remove; DUPLICATE_RESOURCE: a user is named twice. A removal is answered when no
-//! live broker lets the user in any more; REQUEST_TIMED_OUT: it is made, and some broker did not say in time that it knows.
+//! mechanism; RESOURCE_NOT_FOUND: there is nothing to remove; DUPLICATE_RESOURCE: a user is named twice. A removal, and a new password in
+//! place of an old one, are answered when no live broker lets in who has the old one; REQUEST_TIMED_OUT: it is made, and some broker did
+//! not say in time that it knows.
 //!
 //! Differences: any broker answers. A salted password that has not the mechanism's length and a salt that is empty are
 //! UNACCEPTABLE_CREDENTIAL too; Kafka takes them, and nobody could use them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use catalog::acl::AclOperation;
 use catalog::{CatalogError, MetadataRecord, Precondition, ScramMechanism, State};
@@ -27,8 +27,6 @@ use crate::request::RequestContext;
 
 const USER_LEN_MAX: usize = 1024;
 const SALT_LEN_MAX: usize = 1024;
-/// The request has no time of its own.
-const WITHDRAWN_MAX: Duration = Duration::from_secs(30);
 
 type Plan = BTreeMap<Str, Result<MetadataRecord, ApiError>>;
 
@@ -41,36 +39,20 @@ pub(super) async fn handle(
     }
     let broker = &context.broker;
     broker.freshness.catch_up().await;
-    let until = broker.clock.monotonic() + WITHDRAWN_MAX;
-    let plan = plan(&broker.catalog.read(), &request);
-    let records: Vec<MetadataRecord> = plan.values().filter_map(|planned| planned.clone().ok()).collect();
-    let removes = records.iter().any(|record| matches!(record, MetadataRecord::RemoveScramCredential { .. }));
-    let done = match records.is_empty() {
-        true => ApiError::NONE,
-        false => match broker.catalog.append(records).await {
-            Ok(position) if removes => match broker.applied_everywhere(position, until).await {
-                true => ApiError::NONE,
-                false => ErrorCode::RequestTimedOut.into(),
-            },
-            Ok(_) => {
-                broker.tell_others().await;
-                ApiError::NONE
-            }
-            Err(CatalogError::Rejected(Precondition::UnknownCredential { .. })) => ApiError::new(
-                ErrorCode::ResourceNotFound,
-                "Attempt to delete a user credential that does not exist",
-            ),
-            Err(error) => error.into(),
-        },
+    let (plan, withdraws) = {
+        let state = broker.catalog.read();
+        let plan = plan(&state, &request);
+        let withdraws = plan.values().flatten().any(|record| takes_something_away(&state, record));
+        (plan, withdraws)
+    };
+    let records: Vec<MetadataRecord> = plan.values().flatten().cloned().collect();
+    let done = match change(&context, records, &plan, withdraws).await {
+        Ok(()) => ApiError::NONE,
+        Err(error) => error,
     };
     let results = plan.into_iter().map(|(user, planned)| {
         let error = match planned {
-            Ok(record) => {
-                if done.code == ErrorCode::None {
-                    audit(&context, &user, &record);
-                }
-                done.clone()
-            }
+            Ok(_) => done.clone(),
             Err(error) => error,
         };
         AlterUserScramCredentialsResult {
@@ -83,6 +65,49 @@ pub(super) async fn handle(
     AlterUserScramCredentialsResponse {
         results: results.collect(),
         ..AlterUserScramCredentialsResponse::default()
+    }
+}
+
+/// Is there something that whoever knows it is let in with, and no longer shall be?
+fn takes_something_away(state: &State, record: &MetadataRecord) -> bool {
+    match record {
+        MetadataRecord::RemoveScramCredential { .. } => true,
+        MetadataRecord::PutScramCredential { user, mechanism, .. } => {
+            state.credentials().scram(user, *mechanism).is_some()
+        }
+        _ => false,
+    }
+}
+
+async fn change(
+    context: &RequestContext,
+    records: Vec<MetadataRecord>,
+    plan: &Plan,
+    withdraws: bool,
+) -> Result<(), ApiError> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let position = match context.broker.catalog.append(records).await {
+        Ok(position) => position,
+        Err(CatalogError::Rejected(Precondition::UnknownCredential { .. })) => {
+            return Err(ApiError::new(
+                ErrorCode::ResourceNotFound,
+                "Attempt to delete a user credential that does not exist",
+            ));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // Made, whatever the others say.
+    for (user, record) in plan.iter().filter_map(|(user, planned)| Some((user, planned.as_ref().ok()?))) {
+        audit(context, user, record);
+    }
+    match withdraws {
+        true => context.in_effect_everywhere(position).await,
+        false => {
+            context.broker.tell_others().await;
+            Ok(())
+        }
     }
 }
 

@@ -6,17 +6,12 @@
 //!
 //! 2: flexible.
 
-use std::time::Duration;
-
 use catalog::{DelegationToken, MetadataRecord};
 use protocol::ErrorCode;
 use protocol::messages::{ExpireDelegationTokenRequest, ExpireDelegationTokenResponse};
 
 use crate::authn::tokens;
 use crate::request::RequestContext;
-
-/// The request has no time of its own.
-const WITHDRAWN_MAX: Duration = Duration::from_secs(30);
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -32,7 +27,6 @@ pub(super) async fn handle(
 
 async fn expire(context: &RequestContext, request: &ExpireDelegationTokenRequest) -> Result<i64, ErrorCode> {
     let broker = &context.broker;
-    let until = broker.clock.monotonic() + WITHDRAWN_MAX;
     let token = tokens::find(context, &request.hmac).await?;
     tokens::may_change(&context.connection, &token)?;
     let now_ms = broker.clock.now_ms();
@@ -50,8 +44,6 @@ async fn expire(context: &RequestContext, request: &ExpireDelegationTokenRequest
     };
     let position = broker.catalog.append(vec![record]).await.map_err(|error| error.error_code())?;
     // An earlier end is a withdrawal as well.
-    match broker.applied_everywhere(position, until).await {
-        true => Ok(expires_ms),
-        false => Err(ErrorCode::RequestTimedOut),
-    }
+    context.in_effect_everywhere(position).await.map_err(|error| error.code)?;
+    Ok(expires_ms)
 }
