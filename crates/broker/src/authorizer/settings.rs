@@ -76,6 +76,24 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_that_asks_who_comes_is_none_of_those_however_it_is_written() {
+        let address = ("listeners", "PLAINTEXT://127.0.0.1:9092");
+        for (map, is_private) in [
+            ("PLAINTEXT:PLAINTEXT", true),
+            ("plaintext:plaintext", true),
+            ("PLAINTEXT:SASL_PLAINTEXT", false),
+            ("plaintext:SASL_PLAINTEXT", false),
+            ("plaintext:sasl_ssl", false),
+        ] {
+            assert_eq!(
+                allows_everyone(&[address, ("listener.security.protocol.map", map)]),
+                is_private,
+                "{map}"
+            );
+        }
+    }
+
+    #[test]
     fn super_users_are_principals_separated_by_semicolons() {
         let (config, _) = BrokerConfig::new([("super.users", "User:a; User:CN=b,O=c ;")]).expect("good");
         let settings = AuthorizerSettings::of(&config);

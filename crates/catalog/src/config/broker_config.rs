@@ -238,11 +238,11 @@ impl BrokerConfig {
         parse_overrides(&self.max_connections_per_ip_overrides()).unwrap_or_default()
     }
 
-    /// Listener name → security protocol.
+    /// Listener name → security protocol, both in capital letters: they may be written in any.
     pub fn security_protocols(&self) -> Vec<(String, String)> {
         let map = self.text("listener.security.protocol.map");
         let pairs = map.split(',').filter_map(|pair| pair.trim().split_once(':'));
-        pairs.map(|(name, protocol)| (name.trim().to_owned(), protocol.trim().to_owned())).collect()
+        pairs.map(|(name, protocol)| (name.trim().to_uppercase(), protocol.trim().to_uppercase())).collect()
     }
 
     /// Principals, as `User:admin`.
