@@ -13,6 +13,8 @@ use crate::authn::{BeginError, SaslSettings};
 use crate::request::{CloseReason, Handling, Outcome, RequestContext};
 
 const AUTHENTICATE_SINCE: i16 = 1;
+/// RFC 4422 gives mechanisms 20 characters.
+const MECHANISM_SHOWN_MAX: usize = 40;
 
 pub(super) fn handle(context: RequestContext, mut body: Reader) -> Result<Handling, DecodeError> {
     let request = SaslHandshakeRequest::decode(&mut body, context.api_version)?;
@@ -40,8 +42,13 @@ async fn handshake(context: RequestContext, request: SaslHandshakeRequest) -> Ou
     authn.count(|counters| &counters.failed);
     world::task::sleep(settings.failed_delay).await;
     let reason =
-        CloseReason::AuthenticationFailed { mechanism: request.mechanism, reason: reason.to_owned() };
+        CloseReason::AuthenticationFailed { mechanism: shown(&request.mechanism), reason: reason.to_owned() };
     context.answer_and_close(&response(code, &settings), reason)
+}
+
+/// For the log: whoever asks for nonsense may ask for much of it.
+fn shown(mechanism: &Str) -> Str {
+    Str::from(mechanism.chars().take(MECHANISM_SHOWN_MAX).collect::<String>())
 }
 
 fn response(code: ErrorCode, settings: &SaslSettings) -> SaslHandshakeResponse {

@@ -171,8 +171,10 @@ impl TokenRules {
     }
 
     fn verify(&self, token: &str, now_ms: i64) -> Result<Bearer, String> {
-        // A header with "none" or another name that is not known does not decode.
-        let header = jsonwebtoken::decode_header(token).map_err(|error| format!("its header: {error}"))?;
+        // A header with "none" or another name that is not known does not decode. What exactly is wrong has the name in it, line ends and
+        // all, and goes to the log.
+        let unreadable = "its header cannot be read, or names an algorithm that is not taken";
+        let header = jsonwebtoken::decode_header(token).map_err(|_| unreadable)?;
         if header.crit.is_some() {
             return Err("it asks for what is not known here (crit)".to_owned());
         }
@@ -408,6 +410,8 @@ mod tests {
         ] {
             assert!(provider.check(&forged).is_err(), "{forged}");
         }
+        let quoting = with_header(json!({"alg": "x\nWARN forged", "kid": "one"}), signature);
+        assert!(!provider.check(&quoting).unwrap_err().contains("forged"), "nothing of it goes to the log");
         assert!(provider.check(&good).is_ok());
         // A key that is not here is asked for.
         let wanted = *provider.rules.keys.wanted().borrow();
