@@ -1,10 +1,14 @@
 //! CreateDelegationToken (key 38), versions 1–3 (KIP-48).
 //!
 //! Without `delegation.token.secret.key` it is DELEGATION_TOKEN_AUTH_DISABLED. A client that nobody knows, or that a token let in, gets
-//! none: DELEGATION_TOKEN_REQUEST_NOT_ALLOWED. INVALID_PRINCIPAL_TYPE: only users renew.
+//! none: DELEGATION_TOKEN_REQUEST_NOT_ALLOWED. INVALID_PRINCIPAL_TYPE: only users renew, and only users own: whoever comes with a token
+//! is the user of its owner's name.
 //!
 //! A token for somebody else (v3, KIP-373) is for those who may create that user's tokens, else it is
-//! DELEGATION_TOKEN_AUTHORIZATION_FAILED. Difference: any broker answers.
+//! DELEGATION_TOKEN_AUTHORIZATION_FAILED.
+//!
+//! Differences: any broker answers. The names of a token are bounded (INVALID_REQUEST), and so are the tokens that one user has asked for
+//! (POLICY_VIOLATION): whoever may ask for one could fill everybody's memory with them, or take the place of all others.
 //!
 //! 2: flexible · 3: owner and requester (KIP-373).
 
@@ -17,8 +21,11 @@ use crate::authn::tokens::{self, USER};
 use crate::authorizer::Resource;
 use crate::request::RequestContext;
 
-/// Kafka has no bound but that of the request.
 const RENEWERS_MAX: usize = 1000;
+/// Of the owner and the renewers together.
+const NAMES_BYTES_MAX: usize = 16 << 10;
+/// Of one requester, a tenth of what the cluster keeps.
+const TOKENS_OF_ONE_MAX: usize = 10_000;
 const REQUESTER_SINCE: i16 = 3;
 
 pub(super) async fn handle(
@@ -66,11 +73,19 @@ async fn create(
     if !broker.authn.tokens.are_enabled() {
         return Err(ErrorCode::DelegationTokenAuthDisabled);
     }
-    if request.renewers.iter().any(|renewer| renewer.principal_type != USER) {
+    let renewers = request.renewers.iter().map(|renewer| renewer.principal_type.as_str());
+    let (kind_of_owner, _) = tokens::split(&owner);
+    if renewers.chain([kind_of_owner.as_str()]).any(|kind| kind != USER) {
         return Err(ErrorCode::InvalidPrincipalType);
     }
-    if request.renewers.len() > RENEWERS_MAX {
+    let names = request.renewers.iter().map(|renewer| renewer.principal_name.len());
+    if request.renewers.len() > RENEWERS_MAX || owner.len() + names.sum::<usize>() > NAMES_BYTES_MAX {
         return Err(ErrorCode::InvalidRequest);
+    }
+    let count_of_one =
+        broker.catalog.read().credentials().tokens().filter(|token| token.requester == requester).count();
+    if count_of_one >= TOKENS_OF_ONE_MAX {
+        return Err(ErrorCode::PolicyViolation);
     }
     let config = broker.config();
     let now_ms = broker.clock.now_ms();

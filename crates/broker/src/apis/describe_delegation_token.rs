@@ -1,5 +1,5 @@
 //! DescribeDelegationToken (key 41), versions 1–3 (KIP-48): the tokens that the client owns, asked for or may renew; with owners named,
-//! those that one of them owns or may renew. Others' tokens are for those who may describe them, or the tokens of their owners (KIP-373).
+//! those that one of them owns, asked for or may renew. Others' tokens are for those who may describe them, or the tokens of their owners (KIP-373).
 //!
 //! Differences: any broker answers. Expired ones are left out.
 //!
@@ -49,7 +49,12 @@ async fn describe(
     let state = broker.catalog.read();
     let rights = context.rights(&state);
     let mine = state.credentials().tokens().filter(|token| {
-        let is_of = |owner: &String| *owner == *token.owner || token.renewers.iter().any(|r| **r == **owner);
+        let is_of = |owner: &String| {
+            [&token.owner, &token.requester]
+                .into_iter()
+                .chain(&token.renewers)
+                .any(|named| **named == **owner)
+        };
         let is_asked = owners.as_ref().is_none_or(|owners| owners.iter().any(is_of));
         let is_mine = token.owner == me || token.requester == me || token.renewers.contains(&me);
         let may_see = || {

@@ -20,6 +20,7 @@ use protocol::messages::alter_user_scram_credentials_request::{
     ScramCredentialDeletion, ScramCredentialUpsertion,
 };
 use protocol::messages::create_delegation_token_request::CreatableRenewers;
+use protocol::messages::describe_delegation_token_request::DescribeDelegationTokenOwner;
 use protocol::messages::describe_user_scram_credentials_request::UserName;
 use protocol::messages::{
     AlterUserScramCredentialsRequest, ApiVersionsRequest, CreateDelegationTokenRequest,
@@ -413,6 +414,14 @@ fn a_user_is_known_to_all_brokers_and_a_removal_too() {
         assert!(!enters(&two).await);
         alter(&one, &[], &[upsertion("carol", 1, "secret", 4096)]).await;
         assert!(enters(&two).await, "a broker that does not know her looks");
+        let changed = alter(&one, &[], &[upsertion("carol", 1, "other", 4096)]).await;
+        assert_eq!(changed, [("carol".to_owned(), ErrorCode::None)]);
+        assert!(
+            !enters(&two).await && !enters(&one).await,
+            "an old password is none once the new one is answered"
+        );
+        let told = Client::of(&two).scram(ScramMechanism::Sha256, "carol", "other", "").await;
+        assert_eq!(code(told.error_code), ErrorCode::None);
         let removed = alter(&one, &[deletion("carol", 1)], &[]).await;
         assert_eq!(removed, [("carol".to_owned(), ErrorCode::None)]);
         assert!(two.catalog.read().credentials().scram_user("carol").is_none(), "answered when all know");
@@ -512,8 +521,49 @@ fn a_delegation_token_acts_for_its_owner_until_it_ends() {
             owner_principal_name: Some("carol".into()),
             ..Default::default()
         };
-        let refused = alice.ask(3, request).await;
+        let refused = alice.ask(3, request.clone()).await;
         assert_eq!(code(refused.error_code), ErrorCode::DelegationTokenAuthorizationFailed);
+        // Whom a token names is bounded: the cluster keeps it in memory.
+        let renewer = |length: usize| CreatableRenewers {
+            principal_type: "User".into(),
+            principal_name: "r".repeat(length).into(),
+            ..Default::default()
+        };
+        for renewers in [vec![renewer(17 << 10)], vec![renewer(20); 1_000]] {
+            let refused = alice.ask(3, CreateDelegationTokenRequest { renewers, ..Default::default() }).await;
+            assert_eq!(code(refused.error_code), ErrorCode::InvalidRequest);
+        }
+        // Who asked for a token of somebody else is one of those by whose name it is found.
+        for owner in ["User:carol", "Group:bob"] {
+            let pattern = ResourcePattern {
+                resource_type: AclResourceType::User,
+                pattern_type: PatternType::Literal,
+                name: owner.into(),
+            };
+            let operation = AclOperation::CreateTokens;
+            let rule = AclRule { host: "*".into(), operation, permission: AclPermission::Allow };
+            let acl = Acl { pattern, principal: "User:alice".into(), rule };
+            house.catalog.append(vec![MetadataRecord::CreateAcl(acl)]).await.unwrap();
+        }
+        // A token of something that is no user would let its bearer in as the user of that name.
+        let of_group = CreateDelegationTokenRequest {
+            owner_principal_type: Some("Group".into()),
+            owner_principal_name: Some("bob".into()),
+            ..Default::default()
+        };
+        let refused = alice.ask(3, of_group).await;
+        assert_eq!(code(refused.error_code), ErrorCode::InvalidPrincipalType);
+        let for_carol = alice.ask(3, request).await;
+        assert_eq!(code(for_carol.error_code), ErrorCode::None);
+        let of = |name: &str| DescribeDelegationTokenOwner {
+            principal_type: "User".into(),
+            principal_name: name.into(),
+        };
+        for (owner, count) in [("alice", 1), ("carol", 1), ("dave", 0)] {
+            let request =
+                DescribeDelegationTokenRequest { owners: Some(vec![of(owner)]), ..Default::default() };
+            assert_eq!(alice.ask(3, request).await.tokens.len(), count, "{owner}");
+        }
         // Clients that do not know of requesters yet.
         for version in 1..=3 {
             let made = bob.ask(version, CreateDelegationTokenRequest::default()).await;
