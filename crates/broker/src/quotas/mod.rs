@@ -33,6 +33,8 @@ use crate::request::RequestContext;
 /// Users and clients whose use is remembered. Beyond that, those who used nothing lately are forgotten; more than so many at once
 /// share what is left.
 const USERS_MAX: usize = 10_000;
+/// Of the name of a user or a client that is remembered; those that begin alike share what they use. No quota is said of a longer one.
+const NAME_LEN_MAX: usize = 1024;
 /// However much was used at once, a client is heard again after this.
 const THROTTLE_MAX: Duration = Duration::from_secs(600);
 
@@ -145,11 +147,15 @@ fn find(quotas: &Quotas, usage: Usage, user: &Str, client_id: &Str) -> Option<(f
         let bound = quotas.of(&entity)?.get(usage.key())?.0;
         let who = Who {
             usage,
-            user: by_user.then(|| user.detached()),
-            client_id: by_client.then(|| client_id.detached()),
+            user: by_user.then(|| remembered(user)),
+            client_id: by_client.then(|| remembered(client_id)),
         };
         Some((bound, who))
     })
+}
+
+fn remembered(name: &Str) -> Str {
+    Str::from(&name[..name.floor_char_boundary(NAME_LEN_MAX)])
 }
 
 fn entity(parts: &[(&'static str, Option<&Str>)]) -> QuotaEntity {
@@ -285,5 +291,9 @@ mod tests {
         assert_eq!(found(Usage::Produce, "c", "z"), is(7.0, "-", "z"));
         assert_eq!(found(Usage::Fetch, "c", "z"), is(5.0, "c", "-"));
         assert!(find(&quotas, Usage::RequestTime, &"c".into(), &"z".into()).is_none());
+        // Of a name of 30,000 bytes not all is kept, ten thousand times.
+        let long = "\u{e9}".repeat(15_000);
+        let (bound, _, kept) = found(Usage::Produce, "c", &long);
+        assert_eq!((bound, kept), (7.0, "\u{e9}".repeat(NAME_LEN_MAX / 2)));
     }
 }

@@ -33,6 +33,8 @@ use crate::connection::Connection;
 pub const CLIENTS_MAX: usize = 16_384;
 /// Values of all clients together that the metrics page shows.
 pub const SERIES_MAX: usize = 10_000;
+/// Of a client's id that is kept and shown; what is longer is cut off.
+const CLIENT_ID_LEN_MAX: usize = 256;
 /// A client that has not been heard of for this long, or for three of its intervals, is forgotten.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Ids of clients that Kafka keeps for other things; 0 asks for a new one.
@@ -348,7 +350,7 @@ impl Who {
         let software = connection.software();
         Who {
             instance_id,
-            client_id: client_id.map(Str::detached),
+            client_id: client_id.map(|id| Str::from(&id[..id.floor_char_boundary(CLIENT_ID_LEN_MAX)])),
             software_name: software.map(|software| software.name.clone()),
             software_version: software.map(|software| software.version.clone()),
             address: connection.peer.ip().to_string(),
