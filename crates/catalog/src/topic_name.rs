@@ -9,6 +9,8 @@ pub const TOPIC_NAME_LEN_MAX: usize = 249;
 pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 pub const TRANSACTION_STATE: &str = "__transaction_state";
 pub const SHARE_GROUP_STATE: &str = "__share_group_state";
+/// Of Kafka's KRaft log, which is no topic here: nobody may make one of that name.
+pub const CLUSTER_METADATA: &str = "__cluster_metadata";
 
 /// Why a topic name is refused with INVALID_TOPIC_EXCEPTION.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

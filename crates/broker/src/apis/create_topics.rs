@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use catalog::State;
 use catalog::acl::AclOperation;
 use catalog::config::describe::describe_new_topic;
+use catalog::topic_name::CLUSTER_METADATA;
 use protocol::messages::create_topics_request::CreatableTopic;
 use protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
@@ -28,8 +29,6 @@ use crate::topics::{NewTopic, PlannedTopic};
 
 /// Clients of older versions do not know THROTTLING_QUOTA_EXCEEDED: they are only made to wait.
 const THROTTLED_SINCE: i16 = 6;
-/// The topic of Kafka's KRaft log; nobody may make one of that name.
-const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 
 pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let broker = &context.broker;
@@ -49,9 +48,9 @@ pub(super) async fn handle(context: RequestContext, request: CreateTopicsRequest
         for topic in request.topics.iter().filter(|topic| times[&topic.name] == 1) {
             partitions_asked += topic.num_partitions.max(1) as usize + topic.assignments.len();
             let plan = match () {
-                _ if topic.name == CLUSTER_METADATA_TOPIC => Err(ApiError::new(
+                _ if topic.name == CLUSTER_METADATA => Err(ApiError::new(
                     ErrorCode::InvalidRequest,
-                    format!("{CLUSTER_METADATA_TOPIC} cannot be created"),
+                    format!("{CLUSTER_METADATA} cannot be created"),
                 )),
                 _ if !may_create_all
                     && rights.authorize(AclOperation::Create, Resource::Topic(&topic.name)).is_err() =>

@@ -33,6 +33,8 @@ use crate::topics::NewTopic;
 
 const TOPIC_IDS_IN_REQUEST_SINCE: i16 = 12;
 const LISTENER_NOT_FOUND_SINCE: i16 = 6;
+/// In every version: there is no error that a client would have to know.
+const STRICT_SINCE: i16 = 0;
 /// How many topics one request may make; Kafka has no limit.
 const AUTO_CREATED_TOPICS_MAX: usize = 1_000;
 
@@ -167,7 +169,7 @@ impl Wanted {
 async fn auto_create(context: &RequestContext, names: &mut BTreeSet<Str>) -> Vec<MetadataResponseTopic> {
     let broker = &context.broker;
     let mut hidden = Vec::new();
-    let planned: Vec<_> = {
+    let mut planned: Vec<_> = {
         let state = broker.catalog.read();
         if !names.iter().any(|name| state.topic(name).is_none()) {
             return hidden;
@@ -189,11 +191,14 @@ async fn auto_create(context: &RequestContext, names: &mut BTreeSet<Str>) -> Vec
         let missing = names.iter().filter(|name| state.topic(name).is_none());
         // What cannot be planned (a bad name) says so in its own entry of the answer.
         missing
-            .filter(|name| !topic_name::is_internal(name))
+            .filter(|name| !topic_name::is_internal(name) && **name != topic_name::CLUSTER_METADATA)
             .take(AUTO_CREATED_TOPICS_MAX)
             .filter_map(|name| broker.topics.plan(&state, &NewTopic::with_defaults(name.clone())).ok())
             .collect()
     };
+    // Whoever has used up its quota of changes does not get more of them in this way: what is not made is unknown, and asked for again.
+    let mut mutations = context.mutations(STRICT_SINCE);
+    planned.retain(|topic| mutations.take(topic.partition_count as usize).is_ok());
     let made = broker.topics.create(&planned).await;
     broker.tell_others().await;
     for (topic, result) in planned.iter().zip(made) {

@@ -7,8 +7,9 @@ use protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpD
 use protocol::messages::create_topics_request::CreatableTopic;
 use protocol::messages::describe_client_quotas_request::ComponentData;
 use protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use protocol::messages::metadata_request::MetadataRequestTopic;
 use protocol::messages::{
-    AlterClientQuotasRequest, CreateTopicsRequest, DescribeClientQuotasRequest, FetchRequest,
+    AlterClientQuotasRequest, CreateTopicsRequest, DescribeClientQuotasRequest, FetchRequest, MetadataRequest,
 };
 
 use crate::house::{House, batch, code, produce_request, story};
@@ -163,6 +164,15 @@ fn changes_beyond_the_quota_are_refused_or_waited_for() {
         let (codes, wait) = create(7, &["c"]).await;
         assert_eq!(codes, [ErrorCode::ThrottlingQuotaExceeded]);
         assert!((4_900..=5_000).contains(&wait), "{wait}");
+        // Asking for it in another way does not help.
+        let topics = vec![MetadataRequestTopic { name: Some("e".into()), ..MetadataRequestTopic::default() }];
+        let request = MetadataRequest {
+            topics: Some(topics),
+            allow_auto_topic_creation: true,
+            ..MetadataRequest::default()
+        };
+        let response = house.ask(9, request).await;
+        assert_eq!(code(response.topics[0].error_code), ErrorCode::UnknownTopicOrPartition);
         // Who does not know the error is let do it, and waits.
         let (codes, wait) = create(5, &["d"]).await;
         assert_eq!(codes, [ErrorCode::None]);

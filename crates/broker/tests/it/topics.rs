@@ -181,6 +181,9 @@ fn topics_are_made_when_somebody_asks_for_them_and_may() {
         assert_eq!(response.topics[0].partitions[0].leader_id, 1);
         let response = house.ask(9, ask("not a name", true)).await;
         assert_eq!(code(response.topics[0].error_code), ErrorCode::InvalidTopicException);
+        // The name of Kafka's own log is for nobody.
+        let response = house.ask(9, ask("__cluster_metadata", true)).await;
+        assert_eq!(code(response.topics[0].error_code), ErrorCode::UnknownTopicOrPartition);
 
         let strict = House::with(&[("auto.create.topics.enable", "false")]).await;
         let response = strict.ask(9, ask("fresh", true)).await;
