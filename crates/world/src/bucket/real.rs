@@ -53,8 +53,10 @@ pub struct RealBucket {
 impl RealBucket {
     /// Connects to nothing yet: the first request does.
     pub fn open(address: &str) -> Result<Arc<Self>, BucketUrlError> {
-        let url = url::Url::parse(address).map_err(|_| BucketUrlError::NotABucket(address.to_owned()))?;
-        let not_a_bucket = || BucketUrlError::NotABucket(address.to_owned());
+        // Its parameters may be secrets, and this is for the log.
+        let shown = address.split_once('?').map_or(address, |(shown, _)| shown);
+        let not_a_bucket = || BucketUrlError::NotABucket(shown.to_owned());
+        let url = url::Url::parse(address).map_err(|_| not_a_bucket())?;
         let name = url.host_str().filter(|name| !name.is_empty()).ok_or_else(not_a_bucket)?;
         let parameters: Vec<(String, String)> = url.query_pairs().into_owned().collect();
         // Whether a request that failed has happened is the caller's question: nothing here asks twice.
@@ -361,6 +363,8 @@ mod tests {
         let refused = |address| RealBucket::open(address).err().expect("refused").to_string();
         assert!(refused("ftp://a/b").contains("s3://BUCKET/PREFIX"));
         assert!(refused("s3:///b").contains("is not the address of a bucket"));
+        assert!(!refused("s3:/b/c?secret_access_key=hidden").contains("hidden"));
+        assert!(!refused("b/c?secret_access_key=hidden").contains("hidden"));
         assert!(refused("s3://b/c?reigon=x").contains("reigon is not a parameter of s3:// addresses"));
         let good = "s3://b/c/d?endpoint=http://127.0.0.1:1&region=r&allow_http=true&access_key_id=a&secret_access_key=b";
         assert_eq!(RealBucket::open(good).unwrap().prefix, "c/d/");
