@@ -149,13 +149,14 @@ impl Security {
             let config = broker.config();
             let insecure = self.insecure;
             for listener in &mut self.listeners {
-                let is_new_provider = listener.look(&config, &self.sasl, insecure);
-                if is_new_provider
-                    && let Some(provider) = &listener.provider
-                    && let Some(old) =
-                        fetchers.insert(listener.name.clone(), task::spawn(provider.clone().follow()))
-                {
+                if !listener.look(&config, &self.sasl, insecure) {
+                    continue;
+                }
+                if let Some(old) = fetchers.remove(&listener.name) {
                     old.abort();
+                }
+                if let Some(provider) = &listener.provider {
+                    fetchers.insert(listener.name.clone(), task::spawn(provider.clone().follow()));
                 }
             }
         }
@@ -164,7 +165,7 @@ impl Security {
 }
 
 impl Listener {
-    /// True: there is another provider of tokens.
+    /// True: there is another provider of tokens, or none any more.
     fn look(&mut self, config: &BrokerConfig, sasl: &SaslListeners, insecure: bool) -> bool {
         let mut is_new_provider = false;
         let mut wrong = None;
