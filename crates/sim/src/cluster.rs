@@ -391,6 +391,7 @@ async fn start(world: &World, port: u16, bucket: &MemBucket, disk: &Arc<MemDisk>
         let properties = [
             ("group.initial.rebalance.delay.ms", "0".to_owned()),
             ("offsets.topic.num.partitions", "2".to_owned()),
+            ("transaction.state.log.num.partitions", "2".to_owned()),
             ("bucket.lease.ttl.ms", LEASE_TTL.as_millis().to_string()),
             ("node.id", node_id.to_string()),
         ];

@@ -38,9 +38,12 @@ const RECORD_BYTES_MAX: usize = 1 << 20;
 /// What writers were told and readers were given, by partition.
 #[derive(Default)]
 pub struct Ledger {
+    pub topic: &'static str,
     /// Values of transactions that were committed, and of those that were not.
     committed: BTreeMap<i32, BTreeSet<String>>,
     aborted: BTreeMap<i32, BTreeSet<String>>,
+    /// Transactions that were to be committed, and of which nobody knows: there as a whole, or not at all.
+    undecided: Vec<Vec<(i32, String)>>,
     /// Behind the last record or marker that was acknowledged.
     ends: BTreeMap<i32, i64>,
     /// What each reader was given, in order.
@@ -55,37 +58,68 @@ pub struct Ledger {
 pub type Shared = Rc<RefCell<Ledger>>;
 
 impl Ledger {
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+    pub fn of(topic: &'static str) -> Ledger {
+        Ledger { topic, ..Ledger::default() }
+    }
+
+    /// What became of a transaction, as far as its client knows.
+    pub fn decided(&mut self, values: Vec<(i32, String)>, asked: Option<bool>, is_told: bool) {
+        self.transactions += 1;
+        let known = match asked {
+            Some(true) if is_told => &mut self.committed,
+            Some(true) => return self.undecided.push(values),
+            Some(false) | None => &mut self.aborted,
+        };
+        for (partition, value) in values {
+            known.entry(partition).or_default().insert(value);
+        }
+    }
+
+    pub fn line(&mut self, line: std::fmt::Arguments<'_>) {
         self.transcript.write_fmt(line).expect("writing to a string does not fail");
         self.transcript.push('\n');
     }
 
-    fn acknowledged(&mut self, partition: i32, offset: i64) {
+    pub fn acknowledged(&mut self, partition: i32, offset: i64) {
         let end = self.ends.entry(partition).or_default();
         *end = (*end).max(offset + 1);
     }
 
     /// Every reader has come to the end: what they were given against what was decided.
     pub fn check(&mut self) {
+        let topic = self.topic;
+        let mut seen: BTreeSet<String> = BTreeSet::new();
+        let undecided: BTreeSet<String> =
+            self.undecided.iter().flatten().map(|(_, value)| value.clone()).collect();
         for (partition, read) in std::mem::take(&mut self.read) {
             let expected = self.committed.get(&partition).cloned().unwrap_or_default();
             let aborted = self.aborted.get(&partition).cloned().unwrap_or_default();
             let given: BTreeSet<String> = read.iter().map(|(_, value)| value.clone()).collect();
-            self.line(format_args!("{TOPIC}-{partition}: {} records, {} not", given.len(), aborted.len()));
+            self.line(format_args!("{topic}-{partition}: {} records, {} not", given.len(), aborted.len()));
             let mut found = |what: &str, values: Vec<&String>| {
                 if let Some(first) = values.first() {
                     let count = values.len();
-                    self.findings.push(format!("{TOPIC}-{partition}: {first} {what}, {count} in all"));
+                    self.findings.push(format!("{topic}-{partition}: {first} {what}, {count} in all"));
                 }
             };
             found("was aborted and seen", given.intersection(&aborted).collect());
             found("was committed and not seen", expected.difference(&given).collect());
             found(
                 "is nobody's",
-                given.difference(&expected).filter(|value| !aborted.contains(*value)).collect(),
+                given
+                    .difference(&expected)
+                    .filter(|value| !aborted.contains(*value) && !undecided.contains(*value))
+                    .collect(),
             );
             if given.len() != read.len() || read.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
-                self.findings.push(format!("{TOPIC}-{partition}: records came twice, or out of order"));
+                self.findings.push(format!("{topic}-{partition}: records came twice, or out of order"));
+            }
+            seen.extend(given);
+        }
+        for values in &self.undecided {
+            let found = values.iter().filter(|(_, value)| seen.contains(value)).count();
+            if found > 0 && found < values.len() {
+                self.findings.push(format!("{topic}: {values:?} is torn, {found} of them are there"));
             }
         }
     }
@@ -246,7 +280,7 @@ impl Reader {
                     self.channels.remove(&number);
                     break;
                 };
-                let leads = cluster.borrow().is_leading(number, TOPIC, self.partition);
+                let leads = cluster.borrow().is_leading(number, self.ledger.borrow().topic, self.partition);
                 if !self.take(data, number, leads) {
                     break;
                 }
@@ -256,6 +290,7 @@ impl Reader {
     }
 
     async fn fetch(&mut self, number: usize) -> anyhow::Result<PartitionData> {
+        let topic = self.ledger.borrow().topic;
         let partition = FetchPartition {
             partition: self.partition,
             fetch_offset: self.position,
@@ -272,7 +307,7 @@ impl Reader {
             session_epoch: -1,
             rack_id: rack.into(),
             topics: vec![FetchTopic {
-                topic: TOPIC.into(),
+                topic: topic.into(),
                 partitions: vec![partition],
                 ..FetchTopic::default()
             }],
@@ -301,12 +336,12 @@ impl Reader {
     fn take(&mut self, data: PartitionData, number: usize, leads: bool) -> bool {
         let mut ledger = self.ledger.borrow_mut();
         let ledger = &mut *ledger;
-        let partition = self.partition;
+        let (topic, partition) = (ledger.topic, self.partition);
         if data.error_code == ErrorCode::OffsetOutOfRange.code() {
             let position = self.position;
             ledger
                 .findings
-                .push(format!("broker {number}: {position} of {TOPIC}-{partition} is out of range"));
+                .push(format!("broker {number}: {position} of {topic}-{partition} is out of range"));
         }
         if data.error_code != ErrorCode::None.code() || data.preferred_read_replica >= 0 {
             return false;
@@ -329,7 +364,7 @@ impl Reader {
             if !is_in_place || header.last_offset() >= data.last_stable_offset {
                 let (base, stable, position) = (header.base_offset, data.last_stable_offset, self.position);
                 ledger.findings.push(format!(
-                    "broker {number}: {TOPIC}-{partition} has {base} where {next:?} or {position} belongs, stable up to {stable}"
+                    "broker {number}: {topic}-{partition} has {base} where {next:?} or {position} belongs, stable up to {stable}"
                 ));
             }
             next = Some(header.next_offset());

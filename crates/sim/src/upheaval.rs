@@ -30,6 +30,7 @@ use crate::cluster::{Cluster, LEASE_TTL};
 use crate::history::{self, Acknowledged, Found};
 use crate::ledger::{self, Ledger};
 use crate::machine::run;
+use crate::transfers;
 use crate::wire::{Trouble, Wire};
 use crate::witness;
 
@@ -254,6 +255,7 @@ struct Run {
     numbers: BTreeMap<(usize, String, i32), u64>,
     admin: Client,
     ledger: ledger::Shared,
+    transfers: ledger::Shared,
     ledger_writers: Vec<JoinHandle<()>>,
     ledger_readers: Vec<JoinHandle<()>>,
     /// Readers go on until writers have come to their end.
@@ -355,7 +357,7 @@ impl Run {
     async fn begin(plan: Plan, cluster: Cluster, told: Shared) -> anyhow::Result<Run> {
         let trouble = Trouble::default();
         let admin = client(&cluster, &trouble, "admin");
-        for name in [ORDERS, TRIMMED, ledger::TOPIC] {
+        for name in [ORDERS, TRIMMED, ledger::TOPIC, transfers::TOPIC] {
             create(&admin, name).await?;
         }
         let mut run = Run {
@@ -367,7 +369,8 @@ impl Run {
             producing: Vec::new(),
             numbers: BTreeMap::new(),
             admin,
-            ledger: Rc::new(RefCell::new(Ledger::default())),
+            ledger: Rc::new(RefCell::new(Ledger::of(ledger::TOPIC))),
+            transfers: Rc::new(RefCell::new(Ledger::of(transfers::TOPIC))),
             ledger_writers: Vec::new(),
             ledger_readers: Vec::new(),
             is_ledger_written: Rc::default(),
@@ -442,19 +445,33 @@ impl Run {
                 self.ledger_writers.push(task_local(writing));
             }
         }
+        for number in 0..transfers::WRITERS {
+            let cluster = self.cluster.borrow();
+            let writer = transfers::Writer {
+                wire: Wire::new(cluster.net().clone(), self.trouble.clone(), cluster.rng()),
+                addresses: cluster.addresses(),
+                rng: cluster.rng(),
+                clock: cluster.clock(),
+                ledger: self.transfers.clone(),
+                number,
+                partitions: PARTITIONS,
+            };
+            self.ledger_writers.push(task_local(writer.write(stop.clone())));
+        }
         self.ledger_readers = self.ledger_readers_from_start();
     }
 
     /// One of each partition.
     fn ledger_readers_from_start(&self) -> Vec<JoinHandle<()>> {
-        let reading = |partition| {
+        let reading = |(ledger, partition): (&ledger::Shared, i32)| {
             let cluster = self.cluster.borrow();
             let wire = Wire::new(cluster.net().clone(), self.trouble.clone(), cluster.rng());
             let (addresses, rng) = (cluster.addresses(), cluster.rng());
-            let reader = ledger::Reader::new(wire, addresses, rng, self.ledger.clone(), partition);
+            let reader = ledger::Reader::new(wire, addresses, rng, ledger.clone(), partition);
             task_local(reader.read(self.cluster.clone(), self.is_ledger_written.clone()))
         };
-        (0..PARTITIONS).map(reading).collect()
+        let both = [&self.ledger, &self.transfers];
+        both.into_iter().flat_map(|ledger| (0..PARTITIONS).map(move |it| (ledger, it))).map(reading).collect()
     }
 
     /// All transactions are decided, and all readers know it: then those who begin only now.
@@ -473,8 +490,10 @@ impl Run {
         self.is_ledger_written.set(true);
         come_to_end(std::mem::take(&mut self.ledger_readers), "reader").await?;
         self.ledger.borrow_mut().check();
+        self.transfers.borrow_mut().check();
         come_to_end(self.ledger_readers_from_start(), "last reader").await?;
         self.ledger.borrow_mut().check();
+        self.transfers.borrow_mut().check();
         Ok(())
     }
 
@@ -629,12 +648,12 @@ impl Run {
         for problem in audit.problems.first {
             told.found(format!("audit: {problem}"));
         }
-        {
-            let mut ledger = self.ledger.borrow_mut();
+        for ledger in [&self.ledger, &self.transfers] {
+            let mut ledger = ledger.borrow_mut();
             told.transcript.push_str(&std::mem::take(&mut ledger.transcript));
             std::mem::take(&mut ledger.findings).into_iter().for_each(|finding| told.found(finding));
-            told.totals.transactions = ledger.transactions;
-            told.totals.read_elsewhere = ledger.elsewhere;
+            told.totals.transactions += ledger.transactions;
+            told.totals.read_elsewhere += ledger.elsewhere;
         }
         let cluster = self.cluster.borrow();
         for finding in cluster.findings() {
