@@ -88,6 +88,34 @@ fn of_two_racing_appends_one_wins_and_the_other_hears_why() {
     });
 }
 
+/// ```text
+///   one commit: [ make "a" , make "a" ]      the second one is told that "a" is there when it is, and never if it is not
+/// ```
+#[test]
+fn nobody_is_refused_for_something_that_is_not_durable() {
+    run(async {
+        let disk = MemDisk::new(1);
+        let catalog = open(&disk).await;
+        let ask = async |number: u128| {
+            let refused = catalog.append(vec![topic(number, "a", 1)]).await;
+            (refused, catalog.read().topic("a").map(|topic| topic.id))
+        };
+        disk.set_faults(MemFaults { fail_write_at: Some(1), ..MemFaults::default() });
+        for (told, seen) in join_all([ask(1), ask(2)]).await {
+            assert!(matches!(told, Err(CatalogError::Storage(_))), "{told:?}");
+            assert_eq!(seen, None);
+        }
+        let mut told = join_all([ask(3), ask(4)]).await;
+        assert!(matches!(
+            told.remove(1),
+            (Err(CatalogError::Rejected(Precondition::TopicExists { .. })), Some(id)) if id == Uuid::from_u128(3)
+        ));
+        assert!(matches!(told[0], (Ok(_), Some(_))));
+        disk.crash(5);
+        assert_eq!(open(&disk).await.read().topic("a").map(|topic| topic.id), Some(Uuid::from_u128(3)));
+    });
+}
+
 #[test]
 fn every_precondition_that_a_client_can_meet() {
     run(async {
