@@ -20,7 +20,6 @@
 
 use bytes::Bytes;
 use catalog::acl::AclOperation;
-use protocol::batch::BatchHeader;
 use protocol::batch::produce::RecordError;
 use protocol::messages::ProduceRequest;
 use protocol::messages::ProduceResponse;
@@ -30,13 +29,12 @@ use protocol::messages::produce_response::{
 use protocol::wire::{DecodeError, Reader};
 use protocol::{ErrorCode, Message, Records, Str, Uuid};
 
-use crate::authorizer::Resource;
 use crate::freshness::may_be_stale;
 use crate::partitions::TopicRef;
 use crate::produce::{Appended, ProduceTerms, ProduceTopic, Refused, Stored};
 use crate::quotas::Usage;
 use crate::request::{CloseReason, Handling, Outcome, RequestContext};
-use crate::transactions::{Joined, Joining};
+use crate::transactions::{Joined, Transactional};
 
 const TOPIC_IDS_SINCE: i16 = 13;
 const CURRENT_LEADER_SINCE: i16 = 10;
@@ -51,12 +49,21 @@ struct TopicAppends {
 pub(super) fn handle(context: RequestContext, mut body: Reader) -> Result<Handling, DecodeError> {
     let request = ProduceRequest::decode(&mut body, context.api_version)?;
     let acks = request.acks;
-    let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
-    let bytes: usize = partitions.filter_map(|partition| partition.records.as_ref()).map(Records::len).sum();
-    if let Some(joining) = Joining::of(&context, &request) {
+    let (mut bytes, mut partition_count) = (0, 0);
+    for partition in request.topic_data.iter().flat_map(|topic| &topic.partition_data) {
+        bytes += partition.records.as_ref().map_or(0, Records::len);
+        partition_count += 1;
+    }
+    let refused = match acks {
+        -1..=1 if partition_count <= context.broker.limits.request_partitions_max => None,
+        -1..=1 => Some(ErrorCode::InvalidRequest),
+        _ => Some(ErrorCode::InvalidRequiredAcks),
+    };
+    let Transactional { right, joining } = Transactional::of(&context, &request, refused.is_none());
+    if let Some(joining) = joining {
         return Ok(Handling::Sequential(Box::pin(async move {
             let joined = joining.ask(&context).await;
-            let topics = queue(&context, request, &joined);
+            let topics = queue(&context, request, right, refused, &joined);
             drop(joined);
             let throttle_time_ms = context.use_quota(Usage::Produce, bytes as f64);
             match settle(&context, acks, topics) {
@@ -65,7 +72,7 @@ pub(super) fn handle(context: RequestContext, mut body: Reader) -> Result<Handli
             }
         })));
     }
-    let topics = queue(&context, request, &Joined::default());
+    let topics = queue(&context, request, right, refused, &Joined::default());
     let throttle_time_ms = context.use_quota(Usage::Produce, bytes as f64);
     match settle(&context, acks, topics) {
         Ok(topics) => Ok(Handling::Pipelined(Box::pin(answer(context, topics, throttle_time_ms)))),
@@ -94,27 +101,27 @@ fn settle(
     Ok(topics)
 }
 
-/// Everything of the request is in the log's queue, or refused, when this returns.
-fn queue(context: &RequestContext, request: ProduceRequest, joined: &Joined) -> Vec<TopicAppends> {
+/// Everything of the request is in the log's queue, or refused, when this returns. `right`: to write under its transactional id;
+/// `refused`: as a whole.
+fn queue(
+    context: &RequestContext,
+    request: ProduceRequest,
+    right: Result<(), ErrorCode>,
+    refused: Option<ErrorCode>,
+    joined: &Joined,
+) -> Vec<TopicAppends> {
     let broker = &context.broker;
-    let partition_count: usize = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum();
-    let refused = match request.acks {
-        -1..=1 if partition_count <= broker.limits.request_partitions_max => None,
-        -1..=1 => Some(ErrorCode::InvalidRequest),
-        _ => Some(ErrorCode::InvalidRequiredAcks),
-    };
     let terms = ProduceTerms {
         version: context.api_version,
         now_ms: broker.clock.now_ms(),
         transactional_id: request.transactional_id.as_deref(),
         joined,
     };
-    let transaction = authorize_transaction(context, &request);
     let found: Vec<Result<ProduceTopic, ErrorCode>> = {
         let state = broker.catalog.read();
         let mut writable = context.topics(AclOperation::Write);
         let mut find = |name: &Str, id: Uuid| {
-            transaction?;
+            right?;
             let reference = match context.api_version >= TOPIC_IDS_SINCE {
                 true => TopicRef::Id(id),
                 false => TopicRef::Name(name.clone()),
@@ -150,21 +157,6 @@ fn queue(context: &RequestContext, request: ProduceRequest, joined: &Joined) -> 
                 .collect(),
         })
         .collect()
-}
-
-/// Records of a transaction are for those who may write under its id; of one who may not nothing is taken.
-fn authorize_transaction(context: &RequestContext, request: &ProduceRequest) -> Result<(), ErrorCode> {
-    let Some(transactional_id) = &request.transactional_id else { return Ok(()) };
-    let mut partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
-    let has_records = partitions.any(|partition| {
-        let records = partition.records.as_ref().map(|records| records.to_bytes());
-        records
-            .is_some_and(|records| BatchHeader::parse(&records).is_ok_and(|header| header.is_transactional()))
-    });
-    match has_records {
-        true => context.authorize(AclOperation::Write, Resource::TransactionalId(transactional_id)),
-        false => Ok(()),
-    }
 }
 
 async fn answer(context: RequestContext, topics: Vec<TopicAppends>, throttle_time_ms: i32) -> Outcome {

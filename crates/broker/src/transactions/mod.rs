@@ -41,7 +41,7 @@ use world::clock::SharedClock;
 pub(crate) use event::*;
 pub(crate) use joining::{Asking, Join};
 pub(crate) use markers::Markers;
-pub(crate) use producing::{Joined, Joining};
+pub(crate) use producing::{Joined, Transactional};
 pub(crate) use transaction::{State, TopicPartition};
 
 use crate::configs::Configs;

@@ -45,12 +45,12 @@ impl TransactionShard {
             return Err(ErrorCode::ConcurrentTransactions.into());
         }
         let is_ongoing = transaction.state == State::Ongoing;
-        let has_all = is_ongoing && request.partitions.is_subset(&transaction.partitions);
-        if !has_all && transaction.partitions.len() + request.partitions.len() > self.settings.partitions_max
-        {
+        // Nothing is left in one that has ended.
+        let new_count = request.partitions.difference(&transaction.partitions).count();
+        if new_count > 0 && transaction.partitions.len() + new_count > self.settings.partitions_max {
             return Err(ErrorCode::PolicyViolation.into());
         }
-        Ok(has_all.then_some(transaction.started_ms))
+        Ok((is_ongoing && new_count == 0).then_some(transaction.started_ms))
     }
 
     /// A leader, or a group's coordinator, asks before a transaction begins there. The caller passes the barrier before he believes it.

@@ -48,50 +48,67 @@ impl Joined {
     }
 }
 
-impl Joining {
+/// A produce request, as far as transactions are concerned.
+pub(crate) struct Transactional {
+    /// Records of a transaction are for those who may write under its id; of one who may not nothing is taken.
+    pub right: Result<(), ErrorCode>,
     /// None: nobody has to be asked.
-    pub fn of(context: &RequestContext, request: &ProduceRequest) -> Option<Joining> {
-        let transactional_id = request.transactional_id.as_ref()?;
+    pub joining: Option<Joining>,
+}
+
+impl Transactional {
+    /// Looks at every batch once. `asks`: not if the request is refused anyway.
+    pub fn of(context: &RequestContext, request: &ProduceRequest, asks: bool) -> Transactional {
+        let mut found = Transactional { right: Ok(()), joining: None };
+        let Some(transactional_id) = &request.transactional_id else { return found };
         let broker = &context.broker;
         let mut by_producer: BTreeMap<(i64, i16), Vec<Asked>> = BTreeMap::new();
-        let partition_count: usize = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum();
-        if partition_count > broker.limits.request_partitions_max {
-            return None;
-        }
         let state = broker.catalog.read();
-        // What the client may not write does not get into its transaction; that it is refused is said when it is appended.
-        if !context.rights(&state).may(AclOperation::Write, Resource::TransactionalId(transactional_id)) {
-            return None;
-        }
         let mut writable = context.topics_quietly(AclOperation::Write);
+        let mut has_right = false;
         for topic in &request.topic_data {
             let reference = match context.api_version >= TOPIC_IDS_SINCE {
                 true => TopicRef::Id(topic.topic_id),
                 false => TopicRef::Name(topic.name.clone()),
             };
-            let Ok(found) = reference.find_allowed(&state, &mut writable) else { continue };
             for data in &topic.partition_data {
                 // What is no batch, or not ours, is refused later.
                 let bytes = data.records.as_ref().map(|records| records.to_bytes());
                 let Some(Ok(header)) = bytes.map(|bytes| BatchHeader::parse(&bytes)) else { continue };
-                let Ok(led) = led_here(&broker.log, broker.node_id, found, data.index) else { continue };
                 if !header.is_transactional() {
                     continue;
                 }
+                if !has_right {
+                    found.right =
+                        context.authorize(AclOperation::Write, Resource::TransactionalId(transactional_id));
+                    if found.right.is_err() {
+                        return found;
+                    }
+                    has_right = true;
+                }
+                if !asks {
+                    return found;
+                }
+                // What the client may not write does not get into its transaction; that it is refused is said when it is appended.
+                let Ok(topic) = reference.find_allowed(&state, &mut writable) else { continue };
+                let Ok(led) = led_here(&broker.log, broker.node_id, topic, data.index) else { continue };
                 let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
                 let asking = Asking::begin(led.partition, producer_id, epoch);
                 if asking.has_begun() {
                     continue;
                 }
-                let name = TopicPartition { topic: found.name.clone(), partition: data.index };
+                let name = TopicPartition { topic: topic.name.clone(), partition: data.index };
                 let asked = Asked { asking, name };
                 by_producer.entry((producer_id, epoch)).or_default().push(asked);
             }
         }
         let transactional_id = transactional_id.clone();
-        (!by_producer.is_empty()).then_some(Joining { transactional_id, by_producer })
+        found.joining = (!by_producer.is_empty()).then_some(Joining { transactional_id, by_producer });
+        found
     }
+}
 
+impl Joining {
     pub async fn ask(self, context: &RequestContext) -> Joined {
         let adds = context.api_version >= ADDS_SINCE;
         let questions = self.by_producer.into_iter().map(|((id, epoch), asked)| {

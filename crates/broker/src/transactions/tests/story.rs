@@ -43,6 +43,21 @@ fn a_transaction_is_decided_told_and_complete() {
 }
 
 #[test]
+fn a_partition_counts_once_however_often_it_is_named() {
+    let mut world = World::new();
+    world.settings.partitions_max = 3;
+    world.restart(0, 0);
+    let producer = world.init();
+    let stamp = world.add(producer, &[0, 1], OLD).unwrap();
+    assert_eq!(world.add(producer, &[0, 1, 2], OLD), Ok(stamp));
+    assert_eq!(world.add(producer, &[2, 3], OLD), Err(code(ErrorCode::PolicyViolation)));
+    assert_eq!(world.add(producer, &[0, 2], OLD), Ok(stamp), "what is in it may be named again");
+    world.end(producer, true, OLD).unwrap();
+    world.tell_all();
+    assert!(world.add(producer, &[3, 4, 5], OLD).is_ok(), "the next one has room for as many");
+}
+
+#[test]
 fn nothing_is_told_before_the_decision_is_durable() {
     let mut world = World::new();
     let producer = world.init();
