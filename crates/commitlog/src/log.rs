@@ -129,6 +129,9 @@ pub struct Shared {
     partitions: RwLock<HashMap<TopicIdPartition, Arc<Partition>>>,
     /// The broker leaves: no partition takes appends, nor any that is opened from here on. Set under the partitions' lock.
     retiring: AtomicBool,
+    /// Questions to coordinators so far. Of the whole log: a partition that is led elsewhere and here again must not take what was asked
+    /// for its former self.
+    pub verifications: AtomicU64,
     /// Partitions that changed since the last checkpoint frame.
     pub dirty: Mutex<Vec<Arc<Partition>>>,
     pub too_many_producers: Notify,
@@ -163,6 +166,7 @@ impl Shared {
             closing: AtomicBool::new(false),
             partitions: RwLock::default(),
             retiring: AtomicBool::new(false),
+            verifications: AtomicU64::new(0),
             dirty: Mutex::default(),
             too_many_producers: Notify::new(),
             counters: LogCounters::default(),

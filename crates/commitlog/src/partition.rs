@@ -85,7 +85,6 @@ pub(crate) struct Inner {
     open_at_end: BTreeMap<i64, i64>,
     /// Questions to coordinators that no marker has overtaken, by producer id (T4). As many as requests under way.
     verifications: BTreeMap<i64, BTreeSet<u64>>,
-    last_verification: u64,
     /// (epoch, first offset of it), ascending (F10).
     pub epochs: Vec<(i32, i64)>,
     pub deleted: bool,
@@ -272,7 +271,6 @@ impl Partition {
             transactions: Transactions::default(),
             open_at_end: BTreeMap::new(),
             verifications: BTreeMap::new(),
-            last_verification: 0,
             epochs: Vec::new(),
             deleted: false,
             leaving: Leaving::No,
@@ -402,8 +400,7 @@ impl Partition {
         if inner.has_begun(producer_id, producer_epoch) {
             return Verification::Begun;
         }
-        inner.last_verification += 1;
-        let number = inner.last_verification;
+        let number = self.shared.verifications.fetch_add(1, Ordering::Relaxed) + 1;
         inner.verifications.entry(producer_id).or_default().insert(number);
         Verification::Asked(number)
     }

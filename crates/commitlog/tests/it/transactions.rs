@@ -487,6 +487,31 @@ fn a_leader_that_was_taken_over_from_ends_nothing() {
     });
 }
 
+/// ```text
+///   led here ── asks ── led elsewhere, where a marker comes ── led here again ── asks for the next transaction ── the first answer comes
+/// ```
+/// The answer is about a transaction that has ended since (T4).
+#[test]
+fn what_was_asked_for_a_leadership_that_ended_is_worth_nothing_in_the_next_one() {
+    run(1, async {
+        let home = Home::Bucket(MemBucket::new(1));
+        let open = home.open(&SeededRng::new(1)).await;
+        let id = TopicIdPartition::new(TOPIC, 0);
+        let early = partition(&open.log, 0).verification(1, 0);
+        open.log.close_partitions(&[id]);
+        open.log.open_partitions(&[(id, Default::default())]).await.unwrap();
+        let p = partition(&open.log, 0);
+        let late = p.verification(1, 0);
+        let append = |verification| {
+            let options = AppendOptions { verification, transaction_stamp: 7, ..AppendOptions::default() };
+            p.append(data(Some((1, 0, 0)), true, &["x".into()]), options)
+        };
+        assert!(matches!(append(early), Err(AppendError::NotVerified { producer_id: 1 })));
+        append(late).unwrap().committed().await.unwrap();
+        home.end(open, false).await;
+    });
+}
+
 /// A coordinator's yes is worth something until a marker comes, and a batch that joins must find its transaction open (T3, T4).
 #[test]
 fn a_marker_takes_the_worth_of_what_was_asked_before_it() {
