@@ -59,23 +59,26 @@ impl Teller {
     /// Beside the runtime of one partition, until it is stopped.
     pub async fn run(self: Arc<Self>, runtime: Arc<PartitionRuntime<TransactionShard>>) {
         let mut under_way: FuturesUnordered<BoxFuture<'static, Name>> = FuturesUnordered::new();
-        let mut names: BTreeSet<Name> = BTreeSet::new();
+        // The newest decision of each id: one that is older has been told, and is only not done yet.
+        let mut newest: BTreeMap<Str, i64> = BTreeMap::new();
         loop {
             tokio::select! {
                 biased;
-                Some(name) = under_way.next(), if !under_way.is_empty() => {
-                    names.remove(&name);
+                Some((id, stamp)) = under_way.next(), if !under_way.is_empty() => {
+                    if newest.get(&id) == Some(&stamp) {
+                        newest.remove(&id);
+                    }
                 }
                 () = runtime.settled() => {}
             }
             if runtime.is_stopped() {
                 return;
             }
-            let is_under_way = |id: &str, stamp: i64| names.contains(&(Str::from(id), stamp));
+            let is_under_way = |id: &str, stamp: i64| newest.get(id) == Some(&stamp);
             let new = runtime.look(|shard| shard.decisions(is_under_way));
             for decision in new {
                 let name = (decision.transactional_id, decision.stamp);
-                names.insert(name.clone());
+                newest.insert(name.0.clone(), name.1);
                 under_way.push(Box::pin(self.clone().deliver(runtime.clone(), name)));
             }
         }
