@@ -1,23 +1,30 @@
-//! Transactions over all partitions of a topic, by clients that speak to the coordinator as Kafka's do, old ones and new ones (P4, P6).
+//! Transactions over all partitions of a topic and an offset of a group, by clients that speak to the coordinators as Kafka's do, old ones
+//! and new ones (P4, P6).
 //!
 //! ```text
-//!   writer ── AddPartitionsToTxn · Produce · EndTxn ──▶ whoever takes himself for the coordinator, or the leader
+//!   writer ── AddPartitionsToTxn · Produce · TxnOffsetCommit · EndTxn ──▶ whoever takes himself for a coordinator, or the leader
 //!          ── the same again, by a new connection ──▶       … while the first one arrives up to twenty seconds later
 //! ```
-//! Readers are those of the [`ledger`](crate::ledger). In the end each transaction is there as a whole or not at all.
+//! Readers are those of the [`ledger`](crate::ledger). In the end each transaction is there as a whole or not at all. The offset is the
+//! transaction's number: what the group has is that of the last one that was committed, at any time (T7).
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use client::{Channel, Transport};
 use protocol::batch::BatchBuilder;
 use protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use protocol::messages::{
-    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, EndTxnRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, ProduceRequest, ProduceResponse,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, EndTxnRequest,
+    FindCoordinatorRequest, InitProducerIdRequest, OffsetFetchRequest, OffsetFetchResponse, ProduceRequest,
+    ProduceResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use protocol::wire::Reader;
 use protocol::{ErrorCode, Message, Records, Request, Str, frame};
@@ -39,6 +46,22 @@ const TRIES_MAX: u32 = 3_000;
 /// The producer cannot go on: another one has its id, or its time was over.
 struct Lost;
 
+/// Who is asked, as FindCoordinator calls them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Coordinator {
+    Group = 0,
+    Transaction = 1,
+}
+use Coordinator::{Group, Transaction};
+
+/// The group's offset as its only writer knows it.
+struct Offset {
+    /// −1: none.
+    committed: i64,
+    /// Of transactions of which nobody knows.
+    perhaps: BTreeSet<i64>,
+}
+
 pub struct Writer {
     pub wire: Wire,
     pub addresses: Vec<String>,
@@ -53,7 +76,7 @@ struct Producer {
     writer: Writer,
     channels: BTreeMap<String, Channel>,
     correlation_id: i32,
-    coordinator: Option<String>,
+    coordinators: BTreeMap<Coordinator, String>,
     leaders: BTreeMap<i32, String>,
     id: i64,
     epoch: i16,
@@ -67,13 +90,14 @@ impl Writer {
             writer: self,
             channels: BTreeMap::new(),
             correlation_id: 0,
-            coordinator: None,
+            coordinators: BTreeMap::new(),
             leaders: BTreeMap::new(),
             id: -1,
             epoch: -1,
             sequences: BTreeMap::new(),
         };
         let mut transaction = 0;
+        let mut offset = Offset { committed: -1, perhaps: BTreeSet::new() };
         while !stop.get() {
             task::sleep(Duration::from_millis(producer.below(2_000))).await;
             if producer.id < 0 && producer.init().await.is_err() {
@@ -81,7 +105,14 @@ impl Writer {
             }
             transaction += 1;
             let (mut values, mut asked) = (Vec::new(), None);
-            let told = producer.transaction(transaction, &mut values, &mut asked).await;
+            let has_offset = producer.below(2) == 0;
+            let told = producer.transaction(transaction, has_offset, &mut values, &mut asked).await;
+            if has_offset && asked == Some(true) {
+                match told {
+                    Ok(()) => offset.committed = transaction.into(),
+                    Err(Lost) => drop(offset.perhaps.insert(transaction.into())),
+                }
+            }
             let name = producer.name();
             let mut ledger = producer.writer.ledger.borrow_mut();
             ledger.decided(values, asked, told.is_ok());
@@ -89,6 +120,10 @@ impl Writer {
             drop(ledger);
             if told.is_err() {
                 producer.id = -1;
+            }
+            // Whoever has given up a transaction asks when the next one has begun, and nobody can be deciding it any more.
+            if told.is_ok() && producer.below(3) == 0 {
+                producer.check_offset(&mut offset).await;
             }
         }
         // What the last one has left open would hold up readers until its time is over.
@@ -113,6 +148,7 @@ impl Producer {
     async fn transaction(
         &mut self,
         number: u32,
+        has_offset: bool,
         values: &mut Vec<(i32, String)>,
         asked: &mut Option<bool>,
     ) -> Result<(), Lost> {
@@ -126,6 +162,9 @@ impl Producer {
             let value = format!("{} {number} {partition}", self.name());
             self.produce(partition, &value).await?;
             values.push((partition, value));
+        }
+        if has_offset {
+            self.commit_offset(number).await?;
         }
         match self.below(24) {
             0 => return Err(Lost),
@@ -145,7 +184,7 @@ impl Producer {
             producer_epoch: -1,
             ..InitProducerIdRequest::default()
         };
-        let answer = self.coordinate(4, &request, |answer| answer.error_code, false).await?;
+        let answer = self.coordinate(Transaction, 4, &request, |answer| answer.error_code, false).await?;
         (self.id, self.epoch) = (answer.producer_id, answer.producer_epoch);
         self.sequences.clear();
         Ok(())
@@ -167,7 +206,80 @@ impl Producer {
         let code = |answer: &AddPartitionsToTxnResponse| {
             answer.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code
         };
-        self.coordinate(3, &request, code, true).await.map(drop)
+        self.coordinate(Transaction, 3, &request, code, true).await.map(drop)
+    }
+
+    async fn commit_offset(&mut self, number: u32) -> Result<(), Lost> {
+        let name = Str::from(self.name());
+        if !self.has_epochs() {
+            let request = AddOffsetsToTxnRequest {
+                transactional_id: name.clone(),
+                producer_id: self.id,
+                producer_epoch: self.epoch,
+                group_id: name.clone(),
+                ..AddOffsetsToTxnRequest::default()
+            };
+            self.coordinate(Transaction, 3, &request, |answer| answer.error_code, true).await?;
+        }
+        let partition = TxnOffsetCommitRequestPartition {
+            partition_index: 0,
+            committed_offset: number.into(),
+            committed_leader_epoch: -1,
+            ..TxnOffsetCommitRequestPartition::default()
+        };
+        let topic = TxnOffsetCommitRequestTopic {
+            name: TOPIC.into(),
+            partitions: vec![partition],
+            ..TxnOffsetCommitRequestTopic::default()
+        };
+        let request = TxnOffsetCommitRequest {
+            transactional_id: name.clone(),
+            group_id: name,
+            producer_id: self.id,
+            producer_epoch: self.epoch,
+            topics: vec![topic],
+            ..TxnOffsetCommitRequest::default()
+        };
+        let version = if self.has_epochs() { 5 } else { 3 };
+        let code = |answer: &TxnOffsetCommitResponse| answer.topics[0].partitions[0].error_code;
+        self.coordinate(Group, version, &request, code, true).await.map(drop)
+    }
+
+    /// Once nothing of the offset is inside a transaction any more.
+    async fn check_offset(&mut self, known: &mut Offset) {
+        let topic = OffsetFetchRequestTopics {
+            name: TOPIC.into(),
+            partition_indexes: vec![0],
+            ..OffsetFetchRequestTopics::default()
+        };
+        let group = OffsetFetchRequestGroup {
+            group_id: Str::from(self.name()),
+            topics: Some(vec![topic]),
+            ..OffsetFetchRequestGroup::default()
+        };
+        let request =
+            OffsetFetchRequest { groups: vec![group], require_stable: true, ..OffsetFetchRequest::default() };
+        let code = |answer: &OffsetFetchResponse| match answer.groups[0].error_code {
+            0 => answer.groups[0].topics[0].partitions[0].error_code,
+            code => code,
+        };
+        let Ok(answer) = self.coordinate(Group, 8, &request, code, false).await else {
+            let finding = format!("{}: the group's offset cannot be fetched", self.name());
+            return self.writer.ledger.borrow_mut().findings.push(finding);
+        };
+        let found = answer.groups[0].topics[0].partitions[0].committed_offset;
+        let name = self.name();
+        let Offset { committed, perhaps } = known;
+        let mut ledger = self.writer.ledger.borrow_mut();
+        ledger.line(format_args!("{name}: offset {found}"));
+        let is_possible = found == *committed || found > *committed && perhaps.contains(&found);
+        if !is_possible {
+            ledger
+                .findings
+                .push(format!("{name}: offset {found}, and {committed} or {perhaps:?} was committed"));
+        }
+        *committed = found;
+        perhaps.retain(|number| *number > found);
     }
 
     async fn end(&mut self, commit: bool) -> Result<(), Lost> {
@@ -179,7 +291,8 @@ impl Producer {
             ..EndTxnRequest::default()
         };
         let version = if self.has_epochs() { 5 } else { 3 };
-        let answer = self.coordinate(version, &request, |answer| answer.error_code, true).await?;
+        let answer =
+            self.coordinate(Transaction, version, &request, |answer| answer.error_code, true).await?;
         if self.has_epochs() {
             (self.id, self.epoch) = (answer.producer_id, answer.producer_epoch);
             self.sequences.clear();
@@ -224,16 +337,17 @@ impl Producer {
         self.in_vain("Produce")
     }
 
-    /// Asks the coordinator until it has an answer. Now and then the request is held up, and arrives when it has been sent again.
+    /// Asks a coordinator until it has an answer. Now and then the request is held up, and arrives when it has been sent again.
     async fn coordinate<R: Request>(
         &mut self,
+        who: Coordinator,
         version: i16,
         request: &R,
         code: impl Fn(&R::Response) -> i16,
         may_be_late: bool,
     ) -> Result<R::Response, Lost> {
         for _ in 0..TRIES_MAX {
-            let Some(address) = self.find().await else {
+            let Some(address) = self.find(who).await else {
                 self.pause().await;
                 continue;
             };
@@ -243,26 +357,28 @@ impl Producer {
             match self.ask(&address, version, request).await.map(|answer| (code(&answer), answer)) {
                 Ok((0, answer)) => return Ok(answer),
                 Ok((code, _)) if !comes_again(code) => return Err(Lost),
-                Ok((code, _)) if code == ErrorCode::ConcurrentTransactions.code() => {}
-                Ok(_) | Err(_) => self.coordinator = None,
+                Ok((code, _)) if is_same_coordinator(code) => {}
+                Ok(_) | Err(_) => drop(self.coordinators.remove(&who)),
             }
             self.pause().await;
         }
         self.in_vain(R::KEY.name())
     }
 
-    async fn find(&mut self) -> Option<String> {
-        if self.coordinator.is_none() {
+    async fn find(&mut self, who: Coordinator) -> Option<String> {
+        if !self.coordinators.contains_key(&who) {
             let request = FindCoordinatorRequest {
-                key_type: 1,
+                key_type: who as i8,
                 coordinator_keys: vec![Str::from(self.name())],
                 ..FindCoordinatorRequest::default()
             };
             let address = self.anybody();
             let found = self.ask(&address, 4, &request).await.ok()?.coordinators.pop()?;
-            self.coordinator = (found.error_code == 0).then(|| format!("{}:{}", found.host, found.port));
+            if found.error_code == 0 {
+                self.coordinators.insert(who, format!("{}:{}", found.host, found.port));
+            }
         }
-        self.coordinator.clone()
+        self.coordinators.get(&who).cloned()
     }
 
     fn anybody(&self) -> String {
@@ -337,11 +453,20 @@ impl Producer {
     }
 }
 
+/// To be asked again where it was asked.
+fn is_same_coordinator(code: i16) -> bool {
+    matches!(
+        ErrorCode::try_from(code),
+        Ok(ErrorCode::ConcurrentTransactions | ErrorCode::UnstableOffsetCommit)
+    )
+}
+
 /// What clients of Kafka try again.
 fn comes_again(code: i16) -> bool {
     matches!(
         ErrorCode::try_from(code),
         Ok(ErrorCode::ConcurrentTransactions
+            | ErrorCode::UnstableOffsetCommit
             | ErrorCode::CoordinatorLoadInProgress
             | ErrorCode::CoordinatorNotAvailable
             | ErrorCode::NotCoordinator

@@ -15,14 +15,17 @@ thread_local! {
 }
 
 /// What an outage of the bucket, a takeover, and the death of a process explain. (A panic is seen by itself.)
-const EXPECTED: [&str; 6] = [
+const EXPECTED: [&str; 7] = [
     "the partition is led by another broker",
     "no producer ids can be allocated error=whether the change was made is not known",
     "the metadata log refuses changes",
     "the task that writes is gone",
     "this broker is fenced",
     "the topic of the group coordinator cannot be made",
+    "the topic of the transaction coordinator cannot be made",
 ];
+/// Nothing explains that a topic is there already and is not to be found.
+const UNEXPECTED: &str = "UnknownTopicOrPartition";
 
 /// Runs something; gives what it came to and what was seen meanwhile. With `aloud` everything that is logged goes to stderr.
 pub fn watched<T>(aloud: bool, run: impl FnOnce() -> T) -> (T, Vec<String>) {
@@ -66,7 +69,8 @@ impl Subscriber for Witness {
             let at = self.began.get_or_init(task::now).elapsed().as_secs_f64();
             eprintln!("{at:9.3} {level} {} {}", event.metadata().target(), line.0);
         }
-        if *level == Level::ERROR && !EXPECTED.iter().any(|expected| line.0.contains(expected)) {
+        let is_expected = EXPECTED.iter().any(|expected| line.0.contains(expected));
+        if *level == Level::ERROR && (!is_expected || line.0.contains(UNEXPECTED)) {
             SEEN.with_borrow_mut(|seen| seen.push(line.0));
         }
     }

@@ -9,6 +9,16 @@ thread_local! {
     static BROKEN: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
 }
 
+/// In a process that was started for it.
+#[cfg(feature = "negative-controls")]
+static BROKEN_EVERYWHERE: std::sync::OnceLock<&'static str> = std::sync::OnceLock::new();
+
+/// For as long as the process lives, on all its threads.
+#[cfg(feature = "negative-controls")]
+pub fn set_everywhere(rule: &'static str) {
+    let _ = BROKEN_EVERYWHERE.set(rule);
+}
+
 /// From now on, on this thread.
 #[cfg(feature = "negative-controls")]
 pub fn set(rule: Option<&'static str>) {
@@ -18,7 +28,7 @@ pub fn set(rule: Option<&'static str>) {
 /// Is the rule that keeps this scenario away broken?
 #[cfg(feature = "negative-controls")]
 pub fn rule(scenario: &str) -> bool {
-    BROKEN.get() == Some(scenario)
+    BROKEN.get() == Some(scenario) || BROKEN_EVERYWHERE.get() == Some(&scenario)
 }
 
 #[cfg(not(feature = "negative-controls"))]

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use protocol::batch::{Batch, BatchBuilder, ControlRecord, NO_SEQUENCE, split_batches};
 use protocol::{ErrorCode, Str, TopicIdPartition, Uuid};
 use tokio::sync::{Notify, Semaphore, oneshot};
+use world::broken;
 use world::clock::SharedClock;
 use world::task;
 
@@ -250,6 +251,9 @@ impl<M: StateMachine> PartitionRuntime<M> {
             next_alarm_ms.is_some_and(|at| inner.sleeping_until_ms.is_none_or(|until| at < until));
         if has_writes || is_earlier {
             self.wake.notify_one();
+        }
+        if has_writes && broken::rule("marker-before-decision") {
+            self.settled.notify_one();
         }
     }
 

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use protocol::wire::DecodeError;
 use protocol::{ErrorCode, Str};
+use world::broken;
 
 use super::consumer::ConsumerGroup;
 use super::event::{Answer, CommitAnswer, CommitRequest, Effects, Now, ReplyId};
@@ -233,6 +234,10 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let PendingWrite { producer_id, earlier, reply, answer, created } = write;
+        if broken::rule("offsets-before-marker") && outcome.is_ok() {
+            let pending = self.pending_offsets.by_producer.get(&producer_id).cloned().unwrap_or_default();
+            pending.into_iter().for_each(|(key, value)| self.offsets.apply(&key, Some(value)));
+        }
         if outcome.is_err() {
             for (key, before) in earlier.into_iter().rev() {
                 self.take_back(producer_id, key, before);

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::wire::DecodeError;
 use protocol::{ErrorCode, Str, Uuid};
+use world::broken;
 
 use super::event::{Answer, Effects, Now, Producer, Record, Refusal, ReplyId, Token};
 use super::records::{self, ReadRecord};
@@ -77,7 +78,7 @@ impl TransactionShard {
             0 => floor,
             newest => newest,
         };
-        if connection < newest {
+        if connection < newest && !broken::rule("late-end-txn") {
             return Err(Refusal::Overtaken);
         }
         transaction.connection = connection;
@@ -89,6 +90,9 @@ impl TransactionShard {
         let transaction = &self.transactions[id];
         let decides = transaction.state.is_prepared().then(|| transaction.id.clone());
         let record = records::record(transaction);
+        if decides.is_some() && broken::rule("marker-before-decision") {
+            self.transactions.get_mut(id).expect("it was looked up").is_decided = true;
+        }
         self.watch(id);
         self.write_records(vec![record], decides, answer, effects);
     }

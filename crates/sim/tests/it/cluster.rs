@@ -41,6 +41,61 @@ fn without_names_on_markers_aborted_records_are_seen() {
     assert!(simulate(Plan::of(seed, 100)).findings.is_empty(), "with the rule, seed {seed}");
 }
 
+/// Rules of transactions (section 5 of the bucket protocol): name, operations, how many seeds at most, and how many of them a usual run of the
+/// tests tells; none: they take too long.
+const RULES_OF_TRANSACTIONS: [(&str, u64, u64, u64); 6] = [
+    ("marker-before-decision", 500, 40, 0),
+    ("marker-repeat", 100, 10, 10),
+    ("zombie-verifier", 500, 200, 0),
+    ("stale-verification", 500, 200, 0),
+    ("offsets-before-marker", 100, 10, 10),
+    ("late-end-txn", 100, 20, 20),
+];
+
+/// The first seed by which it is found that the rule is missing, and all of them. With the rule it is not.
+fn found_without(rule: &'static str, operations: u64, seeds: u64, all: bool) -> Vec<u64> {
+    let is_wrong = |seed: &u64| {
+        let findings = simulate(Plan::of(*seed, operations)).findings;
+        let is_wrong =
+            findings.iter().any(|finding| ["ledger", "transfers"].iter().any(|it| finding.contains(it)));
+        if is_wrong && std::env::var_os("ALOUD").is_some() {
+            println!("{rule}: seed {seed}: {findings:?}");
+        }
+        is_wrong
+    };
+    world::broken::set(Some(rule));
+    let found: Vec<u64> = (1..=seeds).filter(is_wrong).take(if all { usize::MAX } else { 1 }).collect();
+    world::broken::set(None);
+    for seed in &found {
+        assert!(!is_wrong(seed), "{rule}: with the rule, seed {seed}");
+    }
+    found
+}
+
+#[test]
+fn without_a_rule_of_transactions_something_is_torn_or_seen_too_early() {
+    for (rule, operations, _, seeds) in RULES_OF_TRANSACTIONS.into_iter().filter(|(.., seeds)| *seeds > 0) {
+        let found = found_without(rule, operations, seeds, false);
+        println!("{rule}: found by seed {found:?}");
+        assert!(!found.is_empty(), "{rule} is not found");
+    }
+}
+
+#[test]
+#[ignore = "takes hundreds of seeds: SEEDS=40 RULE=… cargo test -p sim --release -- --ignored rules_of_transactions"]
+fn all_rules_of_transactions() {
+    let only = std::env::var("RULE").ok();
+    let seeds = std::env::var("SEEDS").ok().map(|seeds| seeds.parse().unwrap());
+    for (rule, operations, seeds_max, _) in RULES_OF_TRANSACTIONS {
+        if only.as_ref().is_some_and(|only| only != rule) {
+            continue;
+        }
+        let found = found_without(rule, operations, seeds.unwrap_or(seeds_max), seeds.is_some());
+        println!("{rule}: {operations} operations, found by {found:?}");
+        assert!(!found.is_empty(), "{rule} is not found");
+    }
+}
+
 /// A topic that is deleted for its client and not yet at a broker that leads it takes records of the next one of its name.
 #[test]
 #[ignore = "takes dozens of seeds: SEEDS=20 cargo test -p sim --release -- --ignored"]
