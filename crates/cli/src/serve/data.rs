@@ -378,6 +378,10 @@ fn rewriting_soon(settings: LogSettings) -> LogSettings {
     }
 }
 
+/// Of transactions, those that a run of `chaos txn` may break.
+#[cfg(feature = "negative-controls")]
+const TRANSACTION_RULES: [&str; 2] = ["late-end-txn", "marker-repeat"];
+
 /// A rule to break, so that the chaos tests can show that they would notice.
 #[cfg(feature = "negative-controls")]
 fn negative_control() -> Result<Option<commitlog::NegativeControl>, Failure> {
@@ -386,7 +390,14 @@ fn negative_control() -> Result<Option<commitlog::NegativeControl>, Failure> {
         Err(_) => return Ok(None),
         Ok("acknowledge-before-sync") => AcknowledgeBeforeSync,
         Ok("skip-directory-sync") => SkipDirectorySync,
-        Ok(other) => return Err(Failure::usage(format!("OTTLA_NEGATIVE_CONTROL={other}: no such control"))),
+        Ok(other) => {
+            let Some(rule) = TRANSACTION_RULES.into_iter().find(|rule| *rule == other) else {
+                return Err(Failure::usage(format!("OTTLA_NEGATIVE_CONTROL={other}: no such control")));
+            };
+            tracing::error!("OTTLA_NEGATIVE_CONTROL: {rule} — this broker TEARS transactions");
+            world::broken::set_everywhere(rule);
+            return Ok(None);
+        }
     };
     tracing::error!(
         "OTTLA_NEGATIVE_CONTROL: {control:?} — this broker LOSES acknowledged records on a power cut"

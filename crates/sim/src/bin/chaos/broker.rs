@@ -141,7 +141,7 @@ impl Drop for Broker {
     }
 }
 
-fn answers(port: u16) -> bool {
+pub fn answers(port: u16) -> bool {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let Ok(mut socket) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else {
         return false;

@@ -114,6 +114,9 @@ pub struct Cluster {
     /// Without librdkafka and kafka-clients, which otherwise produce as well and read everything in the end.
     #[arg(long)]
     only_ottla_clients: bool,
+    /// Transactional producers of librdkafka, kafka-clients and an old kafka-clients, so many of each at the same time.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=50))]
+    transactions: u32,
     /// How many of a hundred faults have the cluster for themselves, so that their pauses can be told; fewer give more takeovers.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=100))]
     alone_percent: u32,
@@ -154,18 +157,40 @@ pub struct Txn {
     /// A bucket, instead of a directory of the run's own.
     #[arg(long)]
     data: Option<PathBuf>,
-    #[arg(long, default_value_t = 10.0)]
+    /// Whose producers; all of them if none is named.
+    #[arg(long = "family", value_enum, default_values_t = txn::Family::ALL)]
+    families: Vec<txn::Family>,
+    /// Producers of each family, every one with a transactional id of its own.
+    #[arg(long, default_value_t = 500)]
+    runs: u32,
+    /// Transactions of a producer.
+    #[arg(long, default_value_t = 8)]
+    each: u32,
+    /// Producers of a family at the same time.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=100))]
+    at_once: u32,
+    /// After that no more producers begin.
+    #[arg(long, default_value_t = 60.0)]
     minutes: f64,
-    /// Every third one does as clients of KIP-890 do, the others as older ones.
-    #[arg(long, default_value_t = 6)]
-    producers: usize,
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=64))]
     partitions: i32,
     /// How long requests are held up on their way, at most.
     #[arg(long, default_value_t = 60)]
     hold_seconds_max: u64,
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// A broker that breaks the rule on purpose (a build with the feature `negative-controls`): the run must find it.
+    #[arg(long, value_parser = ["late-end-txn", "marker-repeat"])]
+    control: Option<String>,
+    /// The same against one Apache Kafka, which is described and not judged.
+    #[arg(long)]
+    kafka: bool,
+    /// Its jars.
+    #[arg(long)]
+    kafka_jars: Option<PathBuf>,
+    /// Where compiled producers and fetched jars are kept.
+    #[arg(long, env = "CLIENTS_HOME")]
+    clients_home: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -23,32 +23,13 @@ pub struct Families {
 impl Families {
     /// Compiles both programs; fetches kafka-clients by the project's own pom (`clients/java`).
     pub fn build(home: Option<&Path>) -> anyhow::Result<Families> {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let sources = here.join("producers");
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("producers");
         let home = clients_home(home)?;
         let out = home.join("chaos");
         std::fs::create_dir_all(&out)?;
-        if !Path::new("/usr/include/librdkafka/rdkafka.h").exists() {
-            run(Command::new("apt-get").args(["install", "-y", "-qq", "gcc", "librdkafka-dev"]))?;
-        }
-        let c = out.join("producer");
-        run(Command::new("gcc")
-            .args(["-std=c11", "-D_DEFAULT_SOURCE", "-O1", "-o"])
-            .args([&c, &sources.join("producer.c")])
-            .arg("-lrdkafka"))?;
-        let jars = home.join("chaos-jars");
-        if !jars.join("fetched").exists() {
-            run(Command::new("mvn")
-                .args(["-q", "-B", "-f"])
-                .arg(here.join("../../clients/java/pom.xml"))
-                .arg("dependency:copy-dependencies")
-                .arg(format!("-DoutputDirectory={}", jars.display())))?;
-            File::create(jars.join("fetched"))?;
-        }
-        let java_classpath = format!("{}:{}/*", out.display(), jars.display());
-        run(Command::new("javac")
-            .args(["-nowarn", "-cp", &java_classpath, "-d"])
-            .args([&out, &sources.join("Producer.java")]))?;
+        let c = compile_c(&sources.join("producer.c"), &out.join("producer"))?;
+        let java_classpath =
+            java_classes(&home.join("chaos-jars"), None, &sources.join("Producer.java"), &out)?;
         Ok(Families { c, java_classpath })
     }
 
@@ -121,6 +102,35 @@ impl Families {
         found.sort_by_key(|record| record.partition);
         Ok(found)
     }
+}
+
+/// Against librdkafka.
+pub fn compile_c(source: &Path, out: &Path) -> anyhow::Result<PathBuf> {
+    if !Path::new("/usr/include/librdkafka/rdkafka.h").exists() {
+        run(Command::new("apt-get").args(["install", "-y", "-qq", "gcc", "librdkafka-dev"]))?;
+    }
+    run(Command::new("gcc")
+        .args(["-std=c11", "-D_DEFAULT_SOURCE", "-O1", "-o"])
+        .args([out, source])
+        .args(["-lrdkafka", "-lpthread"]))?;
+    Ok(out.to_owned())
+}
+
+/// Compiles a class against kafka-clients, of the version in the project's own pom unless another one is named; gives the class path.
+pub fn java_classes(jars: &Path, version: Option<&str>, source: &Path, out: &Path) -> anyhow::Result<String> {
+    if !jars.join("fetched").exists() {
+        run(Command::new("mvn")
+            .args(["-q", "-B", "-f"])
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../clients/java/pom.xml"))
+            .arg("dependency:copy-dependencies")
+            .args(version.map(|version| format!("-Dkafka.version={version}")))
+            .arg(format!("-DoutputDirectory={}", jars.display())))?;
+        File::create(jars.join("fetched"))?;
+    }
+    std::fs::create_dir_all(out)?;
+    let class_path = format!("{}:{}/*", out.display(), jars.display());
+    run(Command::new("javac").args(["-nowarn", "-cp", &class_path, "-d"]).args([out, source]))?;
+    Ok(class_path)
 }
 
 /// Where programs of others are kept from run to run.

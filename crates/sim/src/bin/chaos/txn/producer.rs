@@ -1,4 +1,4 @@
-//! A transactional producer that never gives up: it writes numbers, commits or aborts, and remembers what it was told.
+//! A transactional producer of a few transactions that never gives up: it writes numbers, commits or aborts, and remembers what it was told.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,13 +19,14 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::sleep;
 
+use super::TOPIC;
+use super::check::{Fate, History};
 use super::wire::Wire;
 
-pub const TOPIC: &str = "ledger";
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(30);
 /// A producer that is stuck for so long has found something.
-const STUCK_AFTER: Duration = Duration::from_secs(90);
+const STUCK_AFTER: Duration = Duration::from_secs(180);
 
 #[derive(Clone, Debug)]
 pub struct Terms {
@@ -35,20 +36,9 @@ pub struct Terms {
     /// As clients of KIP-890 do it.
     pub has_epochs: bool,
     pub timeout_ms: i32,
+    /// How many it has.
+    pub transactions: u32,
 }
-
-/// One transaction as its client knows it.
-#[derive(Clone, Debug, Default)]
-pub struct Fate {
-    /// Partitions in which its record was acknowledged.
-    pub written: Vec<i32>,
-    pub offset: bool,
-    pub asked: Option<bool>,
-    pub told: Option<bool>,
-}
-
-/// By number.
-pub type History = BTreeMap<u32, Fate>;
 
 /// What is left of a transaction whose producer cannot go on.
 enum Lost {
@@ -73,7 +63,7 @@ pub async fn run(terms: Terms, seed: u64, is_over: Arc<AtomicBool>) -> anyhow::R
     let mut producer =
         Producer { terms, wire, random, id: -1, epoch: -1, sequences: BTreeMap::new(), number: 0 };
     let mut history = History::new();
-    while !is_over.load(Ordering::Relaxed) {
+    while producer.number < producer.terms.transactions && !is_over.load(Ordering::Relaxed) {
         if producer.id < 0 || producer.random.random_ratio(1, 40) {
             // Also in the middle of something, as a process that was started anew does.
             if producer.random.random_ratio(1, 2) {
@@ -87,7 +77,7 @@ pub async fn run(terms: Terms, seed: u64, is_over: Arc<AtomicBool>) -> anyhow::R
         match producer.transaction(history.get_mut(&number).expect("was put there")).await {
             Ok(()) => {}
             Err(Lost::Producer(code)) => {
-                tracing::debug!(name = %producer.terms.name, number, ?code, "begins anew");
+                history.get_mut(&number).expect("was put there").why = Some(format!("{code:?}"));
                 producer.id = -1;
             }
             Err(Lost::Broken(error)) => return Err(error),

@@ -12,7 +12,7 @@ use protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFe
 use protocol::messages::{FetchRequest, OffsetFetchRequest};
 use tokio::time::sleep;
 
-use super::producer::TOPIC;
+use super::TOPIC;
 use super::wire::Wire;
 
 /// Reads one partition from its beginning, on and on.
@@ -62,7 +62,14 @@ impl Reader {
         };
         match ErrorCode::try_from(partition.error_code) {
             Ok(ErrorCode::None) => {}
-            Ok(ErrorCode::NotLeaderOrFollower | ErrorCode::UnknownTopicOrPartition) => return Ok(None),
+            // Of a broker that has just come up.
+            Ok(
+                ErrorCode::NotLeaderOrFollower
+                | ErrorCode::UnknownTopicOrPartition
+                | ErrorCode::OffsetNotAvailable
+                | ErrorCode::UnknownLeaderEpoch
+                | ErrorCode::KafkaStorageError,
+            ) => return Ok(None),
             other => anyhow::bail!("a fetch of partition {} is told {other:?}", self.partition),
         }
         let mut aborted: Vec<_> = partition.aborted_transactions.clone().unwrap_or_default();
