@@ -114,10 +114,11 @@ impl Writer {
                 }
             }
             let name = producer.name();
-            let mut ledger = producer.writer.ledger.borrow_mut();
-            ledger.decided(values, asked, told.is_ok());
-            ledger.line(format_args!("{name} {transaction}: commit {asked:?}, told {}", told.is_ok()));
-            drop(ledger);
+            {
+                let mut ledger = producer.writer.ledger.borrow_mut();
+                ledger.decided(values, asked, told.is_ok());
+                ledger.line(format_args!("{name} {transaction}: commit {asked:?}, told {}", told.is_ok()));
+            }
             if told.is_err() {
                 producer.id = -1;
             }
@@ -291,6 +292,14 @@ impl Producer {
             ..EndTxnRequest::default()
         };
         let version = if self.has_epochs() { 5 } else { 3 };
+        // Now and then it dies before it hears the answer, and its successor cannot wait.
+        if self.below(8) == 0
+            && let Some(address) = self.find(Transaction).await
+        {
+            self.send_later(&address, version, &request, Duration::ZERO).await;
+            task::sleep(Duration::from_millis(self.below(300))).await;
+            return Err(Lost);
+        }
         let answer =
             self.coordinate(Transaction, version, &request, |answer| answer.error_code, true).await?;
         if self.has_epochs() {
@@ -352,7 +361,8 @@ impl Producer {
                 continue;
             };
             if may_be_late && self.below(8) == 0 {
-                self.send_late(&address, version, request).await;
+                let late = Duration::from_millis(self.below(LATE_MS_MAX));
+                self.send_later(&address, version, request, late).await;
             }
             match self.ask(&address, version, request).await.map(|answer| (code(&answer), answer)) {
                 Ok((0, answer)) => return Ok(answer),
@@ -396,7 +406,7 @@ impl Producer {
     }
 
     /// The connection that there is gets the request later; whoever waits for an answer takes another one.
-    async fn send_late<R: Request>(&mut self, address: &str, version: i16, request: &R) {
+    async fn send_later<R: Request>(&mut self, address: &str, version: i16, request: &R, late: Duration) {
         if self.channel(address).await.is_err() {
             return;
         }
@@ -404,7 +414,6 @@ impl Producer {
         self.correlation_id += 1;
         let frame =
             frame::encode_request(self.correlation_id, None, request, version).expect("a good request");
-        let late = Duration::from_millis(self.below(LATE_MS_MAX));
         drop(task::spawn_outside(async move {
             task::sleep(late).await;
             if sender.send(frame).await.is_ok() {

@@ -114,7 +114,8 @@ pub struct Cluster {
     /// Without librdkafka and kafka-clients, which otherwise produce as well and read everything in the end.
     #[arg(long)]
     only_ottla_clients: bool,
-    /// Transactional producers of librdkafka, kafka-clients and an old kafka-clients, so many of each at the same time.
+    /// Transactional producers of librdkafka, kafka-clients and an old kafka-clients, so many of each at the same time. Brokers have no
+    /// namespaces then.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=50))]
     transactions: u32,
     /// How many of a hundred faults have the cluster for themselves, so that their pauses can be told; fewer give more takeovers.

@@ -16,6 +16,7 @@ mod nodes;
 mod proxy;
 mod report;
 mod store;
+mod transactions;
 mod upgrade;
 mod witness;
 
@@ -41,6 +42,7 @@ use self::nodes::{Node, Setting, keep_alive, lasting_ports};
 use self::proxy::Link;
 use self::report::{Counts, Summary};
 use self::store::Store;
+use self::transactions::Transactions;
 use crate::Cluster;
 use crate::producers::{self, Families, Work};
 
@@ -54,6 +56,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LEASE_DEFAULT_MS: u64 = 6000;
 /// Of the writes of the log, where a store that forgets is to be found out.
 const FORGOTTEN_PERCENT: u32 = 2;
+const OFFSETS_PARTITIONS: i32 = 4;
 /// A few of many say enough.
 const SHOWN_MAX: usize = 5;
 const LONGEST_SHOWN: usize = 8;
@@ -133,9 +136,17 @@ async fn story(args: &Cluster, what: Story<'_>, work: &Path) -> anyhow::Result<S
     }
     let done_ms = scene.told.now_ms();
     eprintln!("{done_ms:>8} ms  healed; the producers finish, and everything is read");
+    let transactions = clients.transactions.take();
     let heard = clients.finish(&scene).await?;
+    let mut committed = None;
+    if let Some(transactions) = transactions {
+        match transactions.finish(&scene).await {
+            Ok(values) => committed = Some(values),
+            Err(error) => scene.problem(format!("transactions: {error:#}")),
+        }
+    }
     eprintln!("{:>8} ms  the same by a broker that has nothing in memory", scene.told.now_ms());
-    let again = match stage.read_afresh().await {
+    let again = match stage.read_afresh(committed.as_ref()).await {
         Ok(again) => Some(again),
         Err(error) => {
             scene.problem(format!("{error:#}"));
@@ -245,7 +256,7 @@ impl Stage {
     }
 
     /// Everybody leaves; one comes back and has everything.
-    async fn read_afresh(&self) -> anyhow::Result<Vec<Found>> {
+    async fn read_afresh(&self, committed: Option<&Vec<Vec<String>>>) -> anyhow::Result<Vec<Found>> {
         let scene = &self.scene;
         for node in scene.nodes.iter() {
             let status = node.leave().await?;
@@ -259,6 +270,11 @@ impl Stage {
         scene.led().await?;
         let (again, _) =
             load::read_all(&self.addresses[..1], scene.partitions).await.context("reading again")?;
+        if let Some(committed) = committed
+            && let Err(error) = transactions::read_again(&self.addresses[..1], committed).await
+        {
+            scene.problem(format!("reading what is committed again: {error:#}"));
+        }
         one.leave().await?;
         if let Err(error) = tokio::task::block_in_place(|| audit(&one.bin(), self.store.address)) {
             scene.problem(format!("{error:#}"));
@@ -276,6 +292,8 @@ struct Clients {
     /// librdkafka and kafka-clients.
     others: Option<(Families, producers::Load, producers::Producers)>,
     others_failed: bool,
+    transactions: Option<Transactions>,
+    transactions_failed: bool,
     /// Producers of librdkafka that ended by its own mistake.
     gave_up: usize,
 }
@@ -317,6 +335,13 @@ impl Clients {
             let producers = families.start(&load)?;
             others = Some((families, load, producers));
         }
+        let mut transactions = None;
+        if args.transactions > 0 {
+            let home = args.clients_home.as_deref();
+            let (partitions, at_once, seed) = (args.partitions, args.transactions, args.seed);
+            let started = Transactions::start(addresses, partitions, at_once, seed, work, home);
+            transactions = Some(started.await.context("transactions")?);
+        }
         let addresses = addresses.clone();
         Ok(Clients {
             addresses,
@@ -325,6 +350,8 @@ impl Clients {
             watcher_failed: false,
             others,
             others_failed: false,
+            transactions,
+            transactions_failed: false,
             gave_up: 0,
         })
     }
@@ -340,6 +367,9 @@ impl Clients {
                     scene.problem(format!("{error:#}"));
                 }
             }
+        }
+        if let Some(transactions) = &self.transactions {
+            transactions.look_after(scene, &mut self.transactions_failed);
         }
         if self.watcher.has_ended() && !self.watcher_failed {
             self.watcher_failed = true;
@@ -437,7 +467,8 @@ async fn nodes(args: &Cluster, work: &Path, store: &Store, ports: &[u16]) -> any
             ("auto.create.topics.enable", "false"),
             ("bucket.linger.ms", "5"),
             ("bucket.puts.per.second", "20"),
-            ("offsets.topic.num.partitions", "4"),
+            ("offsets.topic.num.partitions", &OFFSETS_PARTITIONS.to_string()),
+            ("transaction.state.log.num.partitions", "6"),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
@@ -459,7 +490,8 @@ async fn nodes(args: &Cluster, work: &Path, store: &Store, ports: &[u16]) -> any
     };
     let mut nodes = Vec::new();
     for (index, port) in ports.iter().enumerate() {
-        let namespace = match args.without_namespaces {
+        // In namespaces of their own brokers have no way to one another, and transactions across them would wait for ever.
+        let namespace = match args.without_namespaces || args.transactions > 0 {
             true => None,
             // Where that is not allowed there are still the proxies.
             false => {

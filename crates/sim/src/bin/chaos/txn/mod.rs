@@ -191,7 +191,7 @@ async fn story(args: &Txn, work: &Work) -> anyhow::Result<Outcome> {
     Ok(Outcome { violations, committed, late })
 }
 
-/// Between two kills, in seconds: short ones, and one in four that is long.
+/// Between two kills, in seconds: short ones, and one in ten that is long.
 struct Pauses {
     short: std::ops::Range<f64>,
     long: std::ops::Range<f64>,
@@ -199,7 +199,7 @@ struct Pauses {
 
 impl Pauses {
     fn draw(&self, random: &mut StdRng) -> Duration {
-        let range = if random.random_ratio(1, 4) { self.long.clone() } else { self.short.clone() };
+        let range = if random.random_ratio(1, 10) { self.long.clone() } else { self.short.clone() };
         Duration::from_secs_f64(random.random_range(range))
     }
 }
@@ -207,7 +207,7 @@ impl Pauses {
 fn set(args: &Txn, work: &Work, port: u16, advertised: SocketAddr) -> anyhow::Result<(Subject, Pauses)> {
     // Longer than anything is held up, so that it arrives where it was sent to.
     let held_max = args.hold_seconds_max as f64;
-    let long = held_max..2.0 * held_max;
+    let long = held_max..1.5 * held_max;
     if args.kafka {
         let home = clients_home(args.clients_home.as_deref())?;
         let jars = args.kafka_jars.clone().unwrap_or_else(|| home.join("kafka"));
