@@ -3,6 +3,9 @@
 //! Grows topics to a new number of partitions, or says whether it could (`validate_only`). Records stay where they
 //! are. Manual assignments are checked as Kafka checks them.
 //!
+//! Difference: topics of coordinators do not grow (INVALID_PARTITIONS). Kafka lets them, and from its next start on looks for groups, with
+//! all that they have committed, in other partitions than they are in; here that would be so at once.
+//!
 //! 2: flexible · 3: THROTTLING_QUOTA_EXCEEDED (KIP-599).
 
 use std::collections::BTreeMap;
@@ -73,6 +76,10 @@ fn plan(state: &State, asked: &CreatePartitionsTopic, more_max: usize) -> Result
     let topic = state.topic(&asked.name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let now = topic.partitions.len();
     let refused = |code, message: String| Err(ApiError::new(code, message));
+    if topic.internal {
+        let message = "where groups and transactional ids are kept follows from the number of partitions";
+        return refused(ErrorCode::InvalidPartitions, message.into());
+    }
     let to_count = match usize::try_from(asked.count) {
         Ok(to_count) if to_count > now => to_count,
         Ok(to_count) if to_count == now => {

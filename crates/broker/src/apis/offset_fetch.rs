@@ -195,6 +195,7 @@ fn group_error(
     group: OffsetFetchRequestGroup,
     error: ErrorCode,
 ) -> OffsetFetchResponseGroup {
+    let error = as_known(error);
     if context.api_version >= GROUP_ERROR_FROM {
         return OffsetFetchResponseGroup {
             group_id: group.group_id,
@@ -204,6 +205,14 @@ fn group_error(
     }
     let topics = group.topics.unwrap_or_default().into_iter().map(|topic| failed(topic, error));
     OffsetFetchResponseGroup { group_id: group.group_id, topics: topics.collect(), error_code: 0 }
+}
+
+/// Java's consumers before 3.9 stop at COORDINATOR_NOT_AVAILABLE here; at this one all of them look for the coordinator and ask again.
+fn as_known(error: ErrorCode) -> ErrorCode {
+    match error {
+        ErrorCode::CoordinatorNotAvailable => ErrorCode::NotCoordinator,
+        error => error,
+    }
 }
 
 /// One group in the layout before v8.
@@ -226,5 +235,18 @@ fn single(group: OffsetFetchResponseGroup) -> OffsetFetchResponse {
         topics: topics.collect(),
         error_code: group.error_code,
         ..OffsetFetchResponse::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Kafka's `handleOffsetFetchException` makes of what a log refuses for a moment.
+    #[test]
+    fn no_consumer_is_ended_by_a_coordinator_that_is_not_well() {
+        assert_eq!(as_known(ErrorCode::CoordinatorNotAvailable), ErrorCode::NotCoordinator);
+        let others = [ErrorCode::CoordinatorLoadInProgress, ErrorCode::GroupAuthorizationFailed];
+        assert_eq!(others.map(as_known), others);
     }
 }

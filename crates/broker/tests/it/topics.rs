@@ -12,10 +12,10 @@ use protocol::messages::metadata_request::MetadataRequestTopic;
 use protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, CreatePartitionsRequest,
     CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeLogDirsRequest,
-    DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest,
+    DescribeQuorumRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest, FindCoordinatorRequest,
     ListPartitionReassignmentsRequest, MetadataRequest,
 };
-use protocol::{ErrorCode, Uuid};
+use protocol::{ErrorCode, Str, Uuid};
 
 use crate::house::{House, code, story};
 
@@ -323,6 +323,28 @@ fn topics_grow_and_never_shrink() {
         let response = house.ask(3, twice).await;
         assert_eq!(response.results.len(), 1);
         assert_eq!(code(response.results[0].error_code), ErrorCode::InvalidRequest);
+    });
+}
+
+/// With another number of partitions every group would be looked for somewhere else.
+#[test]
+fn topics_of_coordinators_do_not_grow() {
+    story(|| async {
+        let house = House::new().await;
+        let find = FindCoordinatorRequest {
+            key_type: 0,
+            coordinator_keys: vec!["g".into()],
+            ..FindCoordinatorRequest::default()
+        };
+        assert_eq!(code(house.ask(4, find).await.coordinators[0].error_code), ErrorCode::None);
+        for validate_only in [true, false] {
+            let name = Str::from("__consumer_offsets");
+            let topics = vec![CreatePartitionsTopic { name, count: 500, assignments: None }];
+            let request =
+                CreatePartitionsRequest { topics, validate_only, ..CreatePartitionsRequest::default() };
+            let response = house.ask(3, request).await;
+            assert_eq!(code(response.results[0].error_code), ErrorCode::InvalidPartitions);
+        }
     });
 }
 
