@@ -366,11 +366,19 @@ pub async fn follow_manifest(shared: &Shared) -> bool {
     let mut is_complete = true;
     let medium = shared.medium.bucket();
     let mut followed = medium.followed.lock().await;
-    let heads = heads(&medium.catalog.read());
-    for head in heads.iter().filter(|head| head.version > 0) {
-        if followed.get(&head.number) == Some(&head.version) {
-            continue;
+    // Both as of one position: a partition that was moved on before this version of the manifest may have grown elsewhere, and what
+    // the manifest has of it is no more about the log that still stands here.
+    let (heads, led) = {
+        let state = medium.catalog.read();
+        let mut heads = heads(&state);
+        heads.retain(|head| head.version > 0 && followed.get(&head.number) != Some(&head.version));
+        if heads.is_empty() {
+            return true;
         }
+        let led = state.led_by(medium.catalog.wal_id());
+        (heads, led.into_iter().collect::<BTreeSet<_>>())
+    };
+    for head in &heads {
         let shard = match medium.shards.get(head).await {
             Ok(shard) => shard,
             // There is a newer one. It is followed when the catalog knows it.
@@ -385,7 +393,8 @@ pub async fn follow_manifest(shared: &Shared) -> bool {
             }
         };
         for (id, known) in &shard.partitions {
-            let Some(partition) = shared.partition(id) else { continue };
+            let is_led = u32::try_from(id.partition).is_ok_and(|index| led.contains(&(id.topic_id, index)));
+            let Some(partition) = shared.partition(id).filter(|_| is_led) else { continue };
             if let Err(detail) = partition.take_pieces(&known.pieces, known.compacted_to) {
                 shared.set_state(LogState::Failed(format!("{}: {id}: {detail}", head.key)));
             }
