@@ -2,7 +2,7 @@
 //!
 //! `ottla.version` is the level of the cluster (`catalog::level`, R18). `metadata.version` tells tools which release of Kafka we
 //! resemble; it is what it is, since nothing of ours is stored as Kafka's metadata (`docs/decisions/feature-levels.md`).
-//! `group.version` 1 says that there are groups of KIP-848. `transaction.version` 2: each transaction of a client has an epoch of its
+//! `group.version` 1 says that there are groups of KIP-848, `streams.version` 1 the same of KIP-1071. `transaction.version` 2: each transaction of a client has an epoch of its
 //! own (KIP-890); older clients work as before. `share.version` is absent, which clients read as level 0: no share groups until they
 //! exist.
 
@@ -16,6 +16,9 @@ const GROUP_VERSION: Feature = Feature { name: "group.version", lowest: 0, highe
 
 /// TV_2. Where it is off in Kafka, clients of KIP-890 behave as older ones do; there is no reason to turn it off here.
 const TRANSACTION_VERSION: Feature = Feature { name: "transaction.version", lowest: 0, highest: 2 };
+
+/// Streams groups (KIP-1071), as consumer groups.
+const STREAMS_VERSION: Feature = Feature { name: "streams.version", lowest: 0, highest: 1 };
 
 /// A name and the levels that this broker knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +38,13 @@ impl Feature {
     }
 }
 
-pub(crate) fn supported(known: Levels) -> [Feature; 4] {
+pub(crate) fn supported(known: Levels) -> [Feature; 5] {
     let Levels { lowest, highest } = known;
-    [METADATA_VERSION, GROUP_VERSION, TRANSACTION_VERSION, Feature { name: OTTLA_VERSION, lowest, highest }]
+    [
+        METADATA_VERSION,
+        GROUP_VERSION,
+        TRANSACTION_VERSION,
+        STREAMS_VERSION,
+        Feature { name: OTTLA_VERSION, lowest, highest },
+    ]
 }

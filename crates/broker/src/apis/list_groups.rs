@@ -1,6 +1,6 @@
 //! ListGroups v0–5: all groups there are.
 //!
-//! v3 is flexible · v4 filters by state (KIP-518) · v5 filters by type (KIP-848), "classic" or "consumer".
+//! v3 is flexible · v4 filters by state (KIP-518) · v5 filters by type (KIP-848), "classic", "consumer" or "streams".
 //! Names in filters may be written in any case; an unknown one matches nothing.
 
 use catalog::acl::AclOperation;

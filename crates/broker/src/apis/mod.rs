@@ -66,6 +66,8 @@ mod push_telemetry;
 mod renew_delegation_token;
 pub(crate) mod sasl_authenticate;
 mod sasl_handshake;
+mod streams_group_describe;
+mod streams_group_heartbeat;
 mod sync_group;
 mod txn_offset_commit;
 mod unregister_broker;
@@ -209,6 +211,12 @@ pub static TABLE: &[Api] = &[
     }),
     api(ApiKey::DescribeTopicPartitions, 0..=0, |context, body| {
         sequential(context, body, describe_topic_partitions::handle)
+    }),
+    api(ApiKey::StreamsGroupHeartbeat, 0..=0, |context, body| {
+        sequential(context, body, streams_group_heartbeat::handle)
+    }),
+    api(ApiKey::StreamsGroupDescribe, 0..=0, |context, body| {
+        sequential(context, body, streams_group_describe::handle)
     }),
 ];
 

@@ -2,11 +2,14 @@
 
 use protocol::{ErrorCode, Str};
 
+use super::consumer::ConsumerGroup;
+use super::entry::Kind;
 use super::event::{Answer, DeletedGroups, DescribedGroup, DescribedMember, Effects, ListedGroup, ReplyId};
 use super::group::{CONSUMER_PROTOCOL_TYPE, Group, GroupState};
 use super::offset_store::OffsetKey;
 use super::records;
 use super::shard::{AfterWrite, Shard};
+use super::streams::{STREAMS_PROTOCOL_TYPE, StreamsGroup};
 
 impl Shard {
     pub fn list(&self) -> Vec<ListedGroup> {
@@ -22,7 +25,13 @@ impl Shard {
             state: stored.state().name(),
             group_type: "consumer",
         });
-        self.groups.values().map(listed).chain(consumers).collect()
+        let streams = self.settled_streams_groups().map(|(group, stored)| ListedGroup {
+            group: group.clone(),
+            protocol_type: Str::from_static(STREAMS_PROTOCOL_TYPE),
+            state: stored.state().name(),
+            group_type: STREAMS_PROTOCOL_TYPE,
+        });
+        self.groups.values().map(listed).chain(consumers).chain(streams).collect()
     }
 
     pub fn describe(&self, group_id: &str) -> Option<DescribedGroup> {
@@ -50,14 +59,24 @@ impl Shard {
         let mut outcome = Vec::with_capacity(group_ids.len());
         let mut deleted = Vec::new();
         let mut consumers = Vec::new();
+        let mut streams = Vec::new();
         for group_id in group_ids {
+            let is_named_twice = consumers.contains(&group_id) || streams.contains(&group_id);
             let error = match self.groups.get(&group_id) {
+                _ if is_named_twice => ErrorCode::GroupIdNotFound,
                 None if self.is_empty_consumer_group(&group_id) => {
                     consumers.push(group_id.detached());
                     ErrorCode::None
                 }
                 None if self.consumer_group(&group_id).is_some() => ErrorCode::NonEmptyGroup,
-                None => ErrorCode::GroupIdNotFound,
+                None => match self.streams_group(&group_id).map(Kind::has_members) {
+                    Some(true) => ErrorCode::NonEmptyGroup,
+                    Some(false) => {
+                        streams.push(group_id.detached());
+                        ErrorCode::None
+                    }
+                    None => ErrorCode::GroupIdNotFound,
+                },
                 Some(group) if !group.is_in(GroupState::Empty) => ErrorCode::NonEmptyGroup,
                 Some(_) => ErrorCode::None,
             };
@@ -67,18 +86,22 @@ impl Shard {
             outcome.push((group_id, error));
         }
         let answer = DeletedGroups { groups: outcome };
-        if deleted.is_empty() && consumers.is_empty() {
+        if deleted.is_empty() && consumers.is_empty() && streams.is_empty() {
             return self.answer_behind_writes(reply, Answer::DeleteGroups(answer), effects);
         }
         let mut keys: Vec<OffsetKey> = Vec::new();
         let mut tombstones = Vec::new();
         let token = self.next_token();
-        for group in &consumers {
+        for group in consumers.iter().chain(&streams) {
             let offsets = self.offsets.newest_of_group(group);
             keys.extend(offsets.into_iter().map(|(key, _)| key));
             keys.extend(self.pending_offsets.keys_of(group).cloned());
-            let changes = self.begin_consumer_deletion(group, token);
-            tombstones.extend(Shard::consumer_tombstones(group, &changes));
+        }
+        for group in &consumers {
+            tombstones.extend(self.begin_deletion::<ConsumerGroup>(group, token));
+        }
+        for group in &streams {
+            tombstones.extend(self.begin_deletion::<StreamsGroup>(group, token));
         }
         for group in &deleted {
             let offsets = self.offsets.newest_of_group(&group.id);
@@ -89,7 +112,8 @@ impl Shard {
         }
         keys.sort_unstable();
         keys.dedup();
-        let after = AfterWrite::GroupsDeleted { groups: deleted, consumers, answer: Some((reply, answer)) };
+        let after =
+            AfterWrite::GroupsDeleted { groups: deleted, consumers, streams, answer: Some((reply, answer)) };
         self.drop_offsets(keys, after, tombstones, effects);
     }
 

@@ -1,5 +1,6 @@
 //! What groups ask the catalog: topics, and configs of groups. The shard stays pure: the same answers, the same effects.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -77,6 +78,22 @@ impl CatalogView for OwnCatalog {
 fn known(topic: &catalog::Topic) -> KnownTopic {
     let partition_count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
     KnownTopic { id: topic.id, name: topic.name.clone(), partition_count }
+}
+
+/// Of topics with their numbers of partitions. 0: none.
+pub fn metadata_hash(topics: impl Iterator<Item = KnownTopic>) -> i64 {
+    let topics: BTreeMap<Uuid, i32> = topics.map(|topic| (topic.id, topic.partition_count)).collect();
+    if topics.is_empty() {
+        return 0;
+    }
+    // FNV-1a. Only compared with what we wrote ourselves: after a broker of Kafka there is one rebalance more.
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for (id, partition_count) in topics {
+        for byte in id.0.into_iter().chain(partition_count.to_be_bytes()) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash as i64
 }
 
 /// Nothing is there, and groups have Kafka's defaults.

@@ -29,6 +29,11 @@ pub trait Kind: Debug + Default {
     fn is_end(change: &Self::Change) -> bool;
     fn record(group: &Str, change: &Self::Change) -> GroupRecord;
     fn after_write(group: Str, undo: Undo) -> AfterWrite;
+    /// The tombstones of all that the records of a group say.
+    fn tombstones(stored: &Self::Stored) -> Vec<Self::Change>;
+    fn has_members(&self) -> bool;
+    /// Whether offsets of this topic have to stay.
+    fn is_subscribed_to(&self, topic: &str) -> bool;
     /// Where the groups of this kind are kept.
     fn entries(shard: &mut Shard) -> &mut BTreeMap<Str, Entry<Self>>;
 }
@@ -237,6 +242,27 @@ impl Shard {
         if !entry.is_over() {
             G::entries(self).insert(group_id, entry);
         }
+    }
+
+    /// Takes a group without members away with the write of this token; its tombstones are the caller's to write.
+    pub(super) fn begin_deletion<G: Kind>(&mut self, group: &Str, token: Token) -> Vec<GroupRecord> {
+        let (group_id, mut entry) = self.take_entry::<G>(group);
+        let tombstones = G::tombstones(entry.group().expect("was looked up").stored());
+        tombstones.iter().for_each(|change| entry.apply(change));
+        entry.begin(token, tombstones.clone(), None);
+        self.keep_entry(group_id, entry);
+        tombstones.iter().map(|change| G::record(group, change)).collect()
+    }
+
+    /// Takes a group without members away, for another kind to have its place.
+    pub(super) fn clear_empty<G: Kind>(&mut self, group: &Str, effects: &mut Effects) {
+        let (group_id, mut entry) = self.take_entry::<G>(group);
+        let mut work = Work::default();
+        for change in G::tombstones(entry.group().expect("was looked up").stored()) {
+            work.put(&mut entry, change);
+        }
+        self.write_changes(&group_id, &mut entry, work, None, effects);
+        self.keep_entry(group_id, entry);
     }
 
     /// Hands the changes over and answers behind them; without any, behind what is under way.

@@ -6,6 +6,7 @@ use protocol::{ErrorCode, Str, Uuid};
 
 use super::consumer::ConsumerHeartbeatAnswer;
 use super::member::OfferedProtocol;
+use super::streams::StreamsHeartbeatAnswer;
 
 use crate::coordinators::Marked;
 pub use crate::coordinators::{Now, Record as GroupRecord, ReplyId, Token, Write};
@@ -34,6 +35,7 @@ pub enum Answer {
     /// What became of a marker.
     Marked(Result<Marked, ErrorCode>),
     ConsumerHeartbeat(ConsumerHeartbeatAnswer),
+    StreamsHeartbeat(StreamsHeartbeatAnswer),
 }
 
 impl Answer {
@@ -45,6 +47,9 @@ impl Answer {
             Answer::Leave(answer) => Answer::Leave(LeaveAnswer { error, members: answer.members }),
             Answer::ConsumerHeartbeat(_) => {
                 Answer::ConsumerHeartbeat(ConsumerHeartbeatAnswer::refused(error, None))
+            }
+            Answer::StreamsHeartbeat(_) => {
+                Answer::StreamsHeartbeat(StreamsHeartbeatAnswer::refused(error, None))
             }
             Answer::Fetch(_) => Answer::Fetch(Err(error)),
             Answer::DeleteOffsets(_) => Answer::DeleteOffsets(DeleteOffsetsAnswer::Refused(error)),

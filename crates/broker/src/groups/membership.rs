@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use protocol::{ErrorCode, Str};
 
+use super::consumer::ConsumerGroup;
+use super::entry::Kind;
 use super::event::{
     Answer, Effects, HeartbeatRequest, JoinAnswer, JoinRequest, JoinedMember, LeaveAnswer, LeaveRequest,
     LeavingMember, Now, ReplyId, SyncAnswer, SyncRequest,
@@ -25,6 +27,7 @@ use super::group::{Group, GroupState};
 use super::member::{Member, OfferedProtocol};
 use super::records;
 use super::shard::{AfterWrite, Shard, StaticReplacement};
+use super::streams::StreamsGroup;
 use super::timers::{Alarm, TimerKey};
 
 /// Who waits for the end of a LeaveGroup.
@@ -49,7 +52,16 @@ impl Shard {
                 return self.join_consumer_group(request, reply, now, effects);
             }
             Some(_) if !is_unknown_member => return refuse(ErrorCode::UnknownMemberId, effects),
-            Some(_) => self.clear_empty_consumer_group(&request.group, effects),
+            Some(_) => self.clear_empty::<ConsumerGroup>(&request.group, effects),
+            None => {}
+        }
+        match self.streams_group(&request.group) {
+            Some(group) if group.has_members() => {
+                let refused = JoinAnswer::refused(ErrorCode::InconsistentGroupProtocol, Str::default());
+                return effects.join(reply, refused);
+            }
+            Some(_) if !is_unknown_member => return refuse(ErrorCode::UnknownMemberId, effects),
+            Some(_) => self.clear_empty::<StreamsGroup>(&request.group, effects),
             None => {}
         }
         let is_new_group = !self.groups.contains_key(&request.group);
@@ -849,6 +861,7 @@ impl Shard {
     pub fn unload(&mut self, error: ErrorCode, effects: &mut Effects) {
         // Who waits in a consumer group waits for a write, and hears of its end.
         self.consumers.clear();
+        self.streams.clear();
         let groups = std::mem::take(&mut self.groups);
         for group in groups.values() {
             self.unload_group(group, error, effects);

@@ -1,4 +1,5 @@
-//! The group coordinator: classic groups, consumer groups of the new protocol (`consumer/`), and the committed offsets of both.
+//! The group coordinator: classic groups, consumer groups of the new protocol (`consumer/`), streams groups (`streams/`), and the
+//! committed offsets of all of them.
 //!
 //! `shard.rs` is the pure core (start there): events in, records, answers and alarms out. `crate::coordinators` runs one shard for
 //! each partition of `__consumer_offsets` that this broker leads. This file makes the topic when the first group is asked for.
@@ -21,6 +22,7 @@ mod settings;
 mod shard;
 mod snapshot;
 mod state_machine;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -43,6 +45,12 @@ pub(crate) use consumer::{
 };
 pub(crate) use event::*;
 pub(crate) use member::OfferedProtocol;
+pub(crate) use streams::{
+    DescribedStreamsMember, Endpoint, InternalTopic, JOINING_EPOCH as STREAMS_JOINING_EPOCH,
+    LEAVING_FOR_A_WHILE_EPOCH as STREAMS_LEAVING_FOR_A_WHILE_EPOCH, STREAMS_PROTOCOL_TYPE,
+    Status as StreamsStatus, StatusCode as StreamsStatusCode, StreamsHeartbeatAnswer,
+    StreamsHeartbeatRequest, TaskSets, Tasks, Topology,
+};
 
 use crate::broker::StartError;
 use crate::configs::Configs;

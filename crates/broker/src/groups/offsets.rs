@@ -3,6 +3,8 @@
 
 use protocol::{ErrorCode, Str, Uuid};
 
+use super::consumer::ConsumerGroup;
+use super::entry::Kind;
 use super::event::{
     Answer, CommitAnswer, CommitOffset, CommitRequest, DeleteOffsetsAnswer, Effects, FetchOffsetsRequest,
     FetchTopic, FetchedOffset, FetchedOffsets, FetchedTopic, GroupRecord, Now, ReplyId,
@@ -11,6 +13,7 @@ use super::group::{Group, GroupState};
 use super::offset_store::{CommittedOffset, OffsetKey};
 use super::records;
 use super::shard::{AfterWrite, Shard};
+use super::streams::StreamsGroup;
 
 impl Shard {
     pub fn commit_offsets(
@@ -95,6 +98,9 @@ impl Shard {
     fn check_commit(&mut self, request: &CommitRequest, now: Now) -> Result<(), ErrorCode> {
         if let Some(group) = self.consumer_group(&request.group) {
             return self.check_consumer_commit(group, request);
+        }
+        if let Some(group) = self.streams_group(&request.group) {
+            return group.check_commit(request);
         }
         let Some(group) = self.groups.get(&request.group) else {
             return match request.generation < 0 {
@@ -183,7 +189,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let refused = match self.groups.get(group_id) {
-            None if self.consumer_group(group_id).is_some() => None,
+            None if self.has_group(group_id) => None,
             None => Some(ErrorCode::GroupIdNotFound),
             Some(group) if !group.is_in(GroupState::Empty) && !group.uses_consumer_protocol() => {
                 Some(ErrorCode::NonEmptyGroup)
@@ -279,7 +285,9 @@ impl Shard {
                 gone.push(group.id.clone());
             }
         }
-        let (consumers, mut records) = self.expire_consumer_groups(&mut keys, now);
+        let mut records = Vec::new();
+        let consumers = self.expire_kept_groups::<ConsumerGroup>(&mut keys, &mut records, now);
+        let streams = self.expire_kept_groups::<StreamsGroup>(&mut keys, &mut records, now);
         let groups: Vec<Group> = gone.iter().filter_map(|group| self.groups.remove(group)).collect();
         for group in &groups {
             self.timers.cancel_group(&group.id, group.pending_join.iter().cloned());
@@ -291,55 +299,62 @@ impl Shard {
         }
         self.drop_offsets(
             keys,
-            AfterWrite::GroupsDeleted { groups, consumers, answer: None },
+            AfterWrite::GroupsDeleted { groups, consumers, streams, answer: None },
             records,
             effects,
         );
     }
 
-    /// Offsets of consumer groups that are old enough, and groups that go with them, with their tombstones.
-    fn expire_consumer_groups(
+    /// Offsets of groups that are kept as many records that are old enough, and groups that go with them, with their tombstones.
+    fn expire_kept_groups<G: Kind>(
         &mut self,
         keys: &mut Vec<OffsetKey>,
+        records: &mut Vec<GroupRecord>,
         now: Now,
-    ) -> (Vec<Str>, Vec<GroupRecord>) {
+    ) -> Vec<Str> {
+        let ids: Vec<Str> = G::entries(self).keys().cloned().collect();
         let mut gone: Vec<Str> = Vec::new();
-        for (group_id, entry) in &self.consumers {
-            let Some(group) = entry.group() else { continue };
-            let kept_before = keys.len();
-            let offsets = self.offsets.newest_of_group(group_id);
-            let all = offsets.len();
-            let is_old = |key: &OffsetKey, committed: &CommittedOffset| {
-                !group.is_subscribed_to(&key.topic)
-                    && !self.pending_offsets.has(key)
-                    && self.is_old(committed, committed.committed_at_ms, now)
-            };
-            let expired = offsets.into_iter().filter(|(key, committed)| is_old(key, committed));
-            keys.extend(expired.map(|(key, _)| key));
-            let is_unused = group.stored.members.is_empty() && !self.pending_offsets.has_group(group_id);
-            if keys.len() - kept_before == all && is_unused {
-                gone.push(group_id.clone());
+        for group_id in ids {
+            let (_, entry) = self.take_entry::<G>(&group_id);
+            if let Some(group) = entry.group() {
+                let kept_before = keys.len();
+                let offsets = self.offsets.newest_of_group(&group_id);
+                let all = offsets.len();
+                let is_old = |key: &OffsetKey, committed: &CommittedOffset| {
+                    !group.is_subscribed_to(&key.topic)
+                        && !self.pending_offsets.has(key)
+                        && self.is_old(committed, committed.committed_at_ms, now)
+                };
+                let expired = offsets.into_iter().filter(|(key, committed)| is_old(key, committed));
+                keys.extend(expired.map(|(key, _)| key));
+                let is_unused = !group.has_members() && !self.pending_offsets.has_group(&group_id);
+                if keys.len() - kept_before == all && is_unused {
+                    gone.push(group_id.clone());
+                }
             }
+            self.keep_entry(group_id, entry);
         }
         let token = self.next_token();
-        let mut records = Vec::new();
         for group_id in &gone {
-            let tombstones = self.begin_consumer_deletion(group_id, token);
-            records.extend(Shard::consumer_tombstones(group_id, &tombstones));
+            records.extend(self.begin_deletion::<G>(group_id, token));
         }
-        (gone, records)
+        gone
     }
 
     /// A group of any kind, by an id that keeps no frame alive.
     pub(super) fn group_id(&self, group: &str) -> Option<Str> {
         let consumer = || self.consumers.get_key_value(group).map(|(id, _)| id);
-        self.groups.get_key_value(group).map(|(id, _)| id).or_else(consumer).cloned()
+        let streams = || self.streams.get_key_value(group).map(|(id, _)| id);
+        self.groups.get_key_value(group).map(|(id, _)| id).or_else(consumer).or_else(streams).cloned()
     }
 
     fn is_subscribed_to(&self, group: &str, topic: &str) -> bool {
         match self.groups.get(group) {
             Some(group) => group.is_subscribed_to(topic),
-            None => self.consumer_group(group).is_some_and(|group| group.is_subscribed_to(topic)),
+            None => {
+                self.consumer_group(group).is_some_and(|group| group.is_subscribed_to(topic))
+                    || self.streams_group(group).is_some_and(|group| group.is_subscribed_to(topic))
+            }
         }
     }
 

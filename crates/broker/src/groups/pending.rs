@@ -202,6 +202,9 @@ impl Shard {
         if let Some(group) = self.consumer_group(&request.group) {
             return check_consumer_commit(group, request).map(|()| false);
         }
+        if let Some(group) = self.streams_group(&request.group) {
+            return group.check_transactional_commit(request, says_who(request)).map(|()| false);
+        }
         let Some(group) = self.groups.get(&request.group) else {
             return match request.generation < 0 {
                 true if self.is_full_of_groups() => Err(ErrorCode::PolicyViolation),
@@ -309,7 +312,7 @@ impl Shard {
             // Nobody writes anything else inside a transaction; a running Kafka would not understand it either.
             return Ok(());
         };
-        if !self.groups.contains_key(&key.group) && !self.replayed.contains_key(&key.group) {
+        if !self.has_replayed(&key.group) {
             self.groups.insert(key.group.clone(), Group::new(key.group.clone(), now.wall_ms));
         }
         self.pending_offsets.insert(producer_id, key, value);

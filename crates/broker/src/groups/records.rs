@@ -15,6 +15,7 @@ use super::consumer;
 use super::event::GroupRecord;
 use super::group::Group;
 use super::offset_store::{CommittedOffset, OffsetKey};
+use super::streams;
 
 const LEGACY_OFFSET_KEY: i16 = 0;
 const OFFSET_KEY: i16 = 1;
@@ -38,6 +39,10 @@ pub enum ReadRecord {
     Consumer {
         group: Str,
         change: Option<consumer::Change>,
+    },
+    Streams {
+        group: Str,
+        change: Option<streams::Change>,
     },
     /// A record of a kind that we never write: other coordinators put theirs into the same topic.
     Other {
@@ -154,6 +159,10 @@ pub fn read(key: &Bytes, value: Option<&Bytes>) -> Result<ReadRecord, DecodeErro
         record_type if consumer::is_consumer_record(record_type) => {
             let (group, change) = consumer::read_record(record_type, key, value)?;
             Ok(ReadRecord::Consumer { group, change })
+        }
+        record_type if streams::is_streams_record(record_type) => {
+            let (group, change) = streams::read_record(record_type, key, value)?;
+            Ok(ReadRecord::Streams { group, change })
         }
         record_type => Ok(ReadRecord::Other { record_type }),
     }

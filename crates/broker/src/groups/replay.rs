@@ -20,12 +20,11 @@ impl Shard {
             ReadRecord::Group { group, value: Some((record, value)) } => {
                 let loaded = load_group(group, record, value);
                 self.replayed.remove(&loaded.id);
+                self.replayed_streams.remove(&loaded.id);
                 self.groups.insert(loaded.id.clone(), loaded);
             }
             ReadRecord::Offset { key, value } => {
-                let has_group =
-                    self.groups.contains_key(&key.group) || self.replayed.contains_key(&key.group);
-                if value.is_some() && !has_group {
+                if value.is_some() && !self.has_replayed(&key.group) {
                     self.groups.insert(key.group.clone(), Group::new(key.group.clone(), now.wall_ms));
                 }
                 if value.is_none() {
@@ -34,13 +33,21 @@ impl Shard {
                 self.offsets.apply(&key, value);
             }
             ReadRecord::Consumer { group, change: Some(change) } => self.replay_consumer(group, &change),
-            ReadRecord::Consumer { change: None, .. } => {}
+            ReadRecord::Streams { group, change: Some(change) } => self.replay_streams(group, &change),
+            ReadRecord::Consumer { change: None, .. } | ReadRecord::Streams { change: None, .. } => {}
             ReadRecord::Other { record_type } => {
                 // Written by a broker of Kafka with groups of a kind we do not have yet: kept, and not understood.
                 tracing::debug!(record_type, "a record of another kind in __consumer_offsets");
             }
         }
         Ok(())
+    }
+
+    /// Whether a group of any kind was read.
+    pub(super) fn has_replayed(&self, group: &str) -> bool {
+        self.groups.contains_key(group)
+            || self.replayed.contains_key(group)
+            || self.replayed_streams.contains_key(group)
     }
 
     /// The end of the log is reached: every member gets a whole session to be heard of.
@@ -58,6 +65,7 @@ impl Shard {
             self.watch(&group_id, &member_id, session_timeout_ms, now);
         }
         self.consumers_loaded(now);
+        self.streams_loaded(now);
         // A commit that raced the deletion of its group: what readers can see must have a group.
         let has_no_group = |group: &&Str| !self.has_group(group);
         let pending = self.pending_offsets.iter().map(|(key, _)| &key.group);

@@ -43,6 +43,8 @@ pub struct GroupSettings {
     pub consumer_migration: Migration,
     /// `group.consumer.regex.refresh.interval.ms`
     pub consumer_regex_refresh_interval_ms: i64,
+    /// `group.streams.max.size`; never more than `MEMBERS_PER_GROUP_MAX`.
+    pub streams_group_size_max: usize,
     /// Topics, and configs of single groups.
     pub catalog: SharedView,
 }
@@ -64,7 +66,7 @@ impl Migration {
     }
 }
 
-/// The most that `group.max.size` and `group.consumer.max.size` can ask for.
+/// The most that `group.max.size`, `group.consumer.max.size` and `group.streams.max.size` can ask for.
 pub const MEMBERS_PER_GROUP_MAX: usize = 10_000;
 
 impl GroupSettings {
@@ -81,6 +83,7 @@ impl GroupSettings {
             offsets_retention_check_interval_ms: ms(config.offsets_retention_check_interval_ms()),
             member_metadata_bytes_max: count(config.group_member_metadata_max_bytes()),
             consumer_group_size_max: count(config.group_consumer_max_size()).min(MEMBERS_PER_GROUP_MAX),
+            streams_group_size_max: count(config.group_streams_max_size()).min(MEMBERS_PER_GROUP_MAX),
             consumer_assignor: config
                 .group_consumer_assignors()
                 .iter()
@@ -112,6 +115,7 @@ impl Default for GroupSettings {
             consumer_assignor: ASSIGNORS[0],
             consumer_migration: Migration { upgrades: true, downgrades: true },
             consumer_regex_refresh_interval_ms: 600_000,
+            streams_group_size_max: MEMBERS_PER_GROUP_MAX,
             catalog: SharedView(Arc::new(EmptyCatalog)),
         }
     }

@@ -6,7 +6,8 @@
 //! being safe (an answer, an assignment, a committed offset) waits in `after_write` under that token. A write that
 //! failed is taken back there.
 //!
-//! `consumer/` has the groups of the new protocol (KIP-848); the rest is about classic ones.
+//! `consumer/` has the groups of the new protocol (KIP-848), `streams/` those of Kafka Streams (KIP-1071); `entry.rs` is what both
+//! have in common. The rest is about classic ones.
 //! `membership.rs` has JoinGroup, SyncGroup, Heartbeat, LeaveGroup; `offsets.rs` the offsets; `admin.rs` what
 //! tools ask for; `replay.rs` rebuilds a shard from its log, `snapshot.rs` keeps that log short.
 
@@ -27,6 +28,7 @@ use super::member::OfferedProtocol;
 use super::offset_store::{OffsetKey, OffsetStore};
 use super::pending::{PendingOffsets, PendingWrite};
 use super::settings::GroupSettings;
+use super::streams;
 use super::timers::{Alarm, Timers};
 use crate::coordinators::{InTransaction, Marked};
 
@@ -57,6 +59,7 @@ pub(super) enum AfterWrite {
     GroupsDeleted {
         groups: Vec<Group>,
         consumers: Vec<Str>,
+        streams: Vec<Str>,
         answer: Option<(ReplyId, DeletedGroups)>,
     },
     OffsetsCommitted {
@@ -79,6 +82,11 @@ pub(super) enum AfterWrite {
     },
     /// A consumer group changed. Who waits is known to its entry.
     Consumer {
+        group: Str,
+        undo: Undo,
+    },
+    /// The same for a streams group.
+    Streams {
         group: Str,
         undo: Undo,
     },
@@ -114,10 +122,13 @@ pub struct Shard {
     pub(super) settings: Arc<GroupSettings>,
     /// Classic groups, and simple ones, which have offsets and no members.
     pub(super) groups: BTreeMap<Str, Group>,
-    /// Consumer groups (KIP-848). A name is in one of the two maps at most.
+    /// Consumer groups (KIP-848). A name is in one of these maps at most.
     pub(super) consumers: BTreeMap<Str, consumer::Entry>,
+    /// Streams groups (KIP-1071).
+    pub(super) streams: BTreeMap<Str, streams::Entry>,
     /// Consumer groups while the log is read.
     pub(super) replayed: BTreeMap<Str, consumer::Stored>,
+    pub(super) replayed_streams: BTreeMap<Str, streams::Stored>,
     pub(super) offsets: OffsetStore,
     pub pending_offsets: PendingOffsets,
     pub(super) timers: Timers,
@@ -133,7 +144,9 @@ impl Shard {
             settings,
             groups: BTreeMap::new(),
             consumers: BTreeMap::new(),
+            streams: BTreeMap::new(),
             replayed: BTreeMap::new(),
+            replayed_streams: BTreeMap::new(),
             offsets: OffsetStore::default(),
             pending_offsets: PendingOffsets::default(),
             timers: Timers::default(),
@@ -159,7 +172,7 @@ impl Shard {
     }
 
     pub fn group_count(&self) -> usize {
-        self.groups.len() + self.consumers.len()
+        self.groups.len() + self.consumers.len() + self.streams.len()
     }
 
     pub fn offset_count(&self) -> usize {
@@ -169,7 +182,10 @@ impl Shard {
     pub fn member_count(&self) -> usize {
         let classic: usize = self.groups.values().map(|group| group.members.len()).sum();
         let consumers = self.consumers.values().filter_map(consumer::Entry::group);
-        classic + consumers.map(|group| group.stored.members.len()).sum::<usize>()
+        let streams = self.streams.values().filter_map(streams::Entry::group);
+        classic
+            + consumers.map(|group| group.stored.members.len()).sum::<usize>()
+            + streams.map(|group| group.stored.members.len()).sum::<usize>()
     }
 
     /// When [`Shard::tick`] wants to be called next, monotonic ms.
@@ -189,6 +205,9 @@ impl Shard {
                 Alarm::Sync { group, generation } => self.sync_phase_ended(&group, generation, now, effects),
                 Alarm::Consumer { group, member, kind, epoch } => {
                     self.consumer_alarm(&group, &member, kind, epoch, now, effects);
+                }
+                Alarm::Streams { group, member, kind, epoch } => {
+                    self.streams_alarm(&group, &member, kind, epoch, now, effects);
                 }
                 Alarm::Expiration => {
                     self.expire(now, effects);
@@ -257,9 +276,12 @@ impl Shard {
             AfterWrite::StaticMemberReplaced(replacement) => {
                 self.static_member_replaced(*replacement, outcome, now, effects);
             }
-            AfterWrite::GroupsDeleted { groups, consumers, answer } => {
+            AfterWrite::GroupsDeleted { groups, consumers, streams, answer } => {
                 for group in consumers {
                     self.consumer_written(&group, token, Undo::Nothing, outcome, now, effects);
+                }
+                for group in streams {
+                    self.streams_written(&group, token, Undo::Nothing, outcome, now, effects);
                 }
                 self.groups_deleted(groups, answer, outcome, effects)
             }
@@ -281,6 +303,9 @@ impl Shard {
             }
             AfterWrite::Consumer { group, undo } => {
                 self.consumer_written(&group, token, undo, outcome, now, effects);
+            }
+            AfterWrite::Streams { group, undo } => {
+                self.streams_written(&group, token, undo, outcome, now, effects);
             }
         }
     }
@@ -343,7 +368,17 @@ impl Shard {
     #[cfg(test)]
     pub fn check_invariants(&self) {
         use super::group::GroupState;
-        use super::timers::{ConsumerAlarm, TimerKey};
+        use super::timers::{ConsumerAlarm, StreamsAlarm, TimerKey};
+        for (id, entry) in &self.streams {
+            let Some(group) = entry.group() else { continue };
+            assert!(!self.groups.contains_key(id), "group {id} is of two kinds");
+            assert!(self.consumer_group(id).is_none(), "group {id} is of two kinds");
+            group.check_invariants();
+            for member in group.stored.members.keys() {
+                let session = TimerKey::streams(id, member, StreamsAlarm::Session);
+                assert!(self.timers.is_set(&session), "nobody watches member {member} of group {id}");
+            }
+        }
         for (id, entry) in &self.consumers {
             let Some(group) = entry.group() else { continue };
             assert!(!self.groups.contains_key(id), "group {id} is of two kinds");

@@ -15,11 +15,22 @@ pub enum TimerKey {
     Sync { group: Str },
     /// Of a member of a consumer group.
     Consumer { group: Str, member: Str, kind: ConsumerAlarm },
+    /// Of a streams group, or of a member of one.
+    Streams { group: Str, member: Str, kind: StreamsAlarm },
     /// Offsets that are old enough, and groups without any, go.
     Expiration,
 }
 
 impl TimerKey {
+    pub fn streams(group: &Str, member: &Str, kind: StreamsAlarm) -> TimerKey {
+        TimerKey::Streams { group: group.clone(), member: member.clone(), kind }
+    }
+
+    /// Of the group itself.
+    pub fn streams_delay(group: &Str) -> TimerKey {
+        TimerKey::streams(group, &Str::default(), StreamsAlarm::Delay)
+    }
+
     pub fn consumer(group: &Str, member: &Str, kind: ConsumerAlarm) -> TimerKey {
         TimerKey::Consumer { group: group.clone(), member: member.clone(), kind }
     }
@@ -36,6 +47,17 @@ pub enum ConsumerAlarm {
     Join,
     /// To ask for its assignment; members of the classic protocol.
     Sync,
+}
+
+/// What is over in a streams group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StreamsAlarm {
+    /// The time for a member to be heard of.
+    Session,
+    /// The time for a member to give up what it was told to.
+    Rebalance,
+    /// The wait for more members before the first assignment.
+    Delay,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,10 +86,21 @@ pub enum Alarm {
         /// That it is in when it is told to give partitions up; 0 where that does not matter.
         epoch: i32,
     },
+    Streams {
+        group: Str,
+        member: Str,
+        kind: StreamsAlarm,
+        /// As with consumers.
+        epoch: i32,
+    },
     Expiration,
 }
 
 impl Alarm {
+    pub fn streams_delay(group: &Str) -> Alarm {
+        Alarm::Streams { group: group.clone(), member: Str::default(), kind: StreamsAlarm::Delay, epoch: 0 }
+    }
+
     fn key(&self) -> TimerKey {
         match self {
             Alarm::Session { group, member } => {
@@ -78,6 +111,7 @@ impl Alarm {
             }
             Alarm::Sync { group, .. } => TimerKey::Sync { group: group.clone() },
             Alarm::Consumer { group, member, kind, .. } => TimerKey::consumer(group, member, *kind),
+            Alarm::Streams { group, member, kind, .. } => TimerKey::streams(group, member, *kind),
             Alarm::Expiration => TimerKey::Expiration,
         }
     }
@@ -126,6 +160,13 @@ impl Timers {
             [ConsumerAlarm::Session, ConsumerAlarm::Rebalance, ConsumerAlarm::Join, ConsumerAlarm::Sync]
         {
             self.cancel(&TimerKey::consumer(group, member, kind));
+        }
+    }
+
+    /// Every alarm of a member of a streams group.
+    pub fn cancel_streams(&mut self, group: &Str, member: &Str) {
+        for kind in [StreamsAlarm::Session, StreamsAlarm::Rebalance] {
+            self.cancel(&TimerKey::streams(group, member, kind));
         }
     }
 

@@ -100,6 +100,8 @@ fn the_table_is_kafkas_and_explicit() {
         "PushTelemetry 0-0",
         "ListConfigResources 0-1",
         "DescribeTopicPartitions 0-0",
+        "StreamsGroupHeartbeat 0-0",
+        "StreamsGroupDescribe 0-0",
     ];
     assert_eq!(table, expected);
     assert!(APIS.is_sorted_by_key(|api| api.key.code()));

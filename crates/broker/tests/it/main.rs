@@ -17,6 +17,7 @@ mod offsets;
 mod produce;
 mod quotas;
 mod sasl;
+mod streams_groups;
 mod takeover;
 mod telemetry;
 mod topics;

@@ -399,6 +399,7 @@ accessors! {
     group_max_session_timeout_ms: "group.max.session.timeout.ms" int,
     group_max_size: "group.max.size" int,
     group_consumer_max_size: "group.consumer.max.size" int,
+    group_streams_max_size: "group.streams.max.size" int,
     group_consumer_assignors: "group.consumer.assignors" items,
     group_consumer_migration_policy: "group.consumer.migration.policy" words,
     group_consumer_regex_refresh_interval_ms: "group.consumer.regex.refresh.interval.ms" int,

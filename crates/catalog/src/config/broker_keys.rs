@@ -662,8 +662,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Shortest time between two assignments of a streams group.",
     )
     .min(0)
-    .cluster_wide()
-    .no_effect(STREAMS),
+    .cluster_wide(),
     key(
         "group.streams.assignor.offload.enable",
         Boolean,
@@ -679,54 +678,46 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "sticky",
         "Server-side assignors of streams groups, the first is the default.",
     )
-    .list_not_empty()
-    .no_effect(STREAMS),
+    .list_not_empty(),
     key(
         "group.streams.heartbeat.interval.ms",
         Int,
         "5000",
         "Time between two heartbeats of a member of a streams group.",
     )
-    .min(1)
-    .no_effect(STREAMS),
+    .min(1),
     key(
         "group.streams.initial.rebalance.delay.ms",
         Int,
         "3000",
         "Time the first rebalance of an empty streams group waits for more members.",
     )
-    .min(0)
-    .no_effect(STREAMS),
+    .min(0),
     key(
         "group.streams.max.assignment.interval.ms",
         Int,
         "15000",
         "Largest assignment interval a streams group may set.",
     )
-    .min(0)
-    .no_effect(STREAMS),
+    .min(0),
     key(
         "group.streams.max.heartbeat.interval.ms",
         Int,
         "15000",
         "Largest heartbeat interval a streams group may set.",
     )
-    .min(1)
-    .no_effect(STREAMS),
+    .min(1),
     key(
         "group.streams.max.session.timeout.ms",
         Int,
         "60000",
         "Largest session time-out a streams group may set.",
     )
-    .min(1)
-    .no_effect(STREAMS),
+    .min(1),
     key("group.streams.max.size", Int, "2147483647", "Most members of a streams group.")
-        .min(1)
-        .no_effect(STREAMS),
+        .min(1),
     key("group.streams.max.standby.replicas", Int, "2", "Most standby tasks a streams group may set.")
-        .min(0)
-        .no_effect(STREAMS),
+        .min(0),
     key("group.streams.max.warmup.replicas", Int, "20", "Most warm-up tasks a streams group may set.")
         .min(0)
         .internal()
@@ -737,24 +728,21 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "0",
         "Smallest assignment interval a streams group may set.",
     )
-    .min(0)
-    .no_effect(STREAMS),
+    .min(0),
     key(
         "group.streams.min.heartbeat.interval.ms",
         Int,
         "5000",
         "Smallest heartbeat interval a streams group may set.",
     )
-    .min(1)
-    .no_effect(STREAMS),
+    .min(1),
     key(
         "group.streams.min.session.timeout.ms",
         Int,
         "45000",
         "Smallest session time-out a streams group may set.",
     )
-    .min(1)
-    .no_effect(STREAMS),
+    .min(1),
     key(
         "group.streams.min.task.offset.interval.ms",
         Int,
@@ -765,8 +753,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     .internal()
     .no_effect(STREAMS),
     key("group.streams.num.standby.replicas", Int, "0", "Standby tasks of a streams group.")
-        .min(0)
-        .no_effect(STREAMS),
+        .min(0),
     key("group.streams.num.warmup.replicas", Int, "2", "Warm-up tasks of a streams group.")
         .min(0)
         .internal()
@@ -785,8 +772,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "45000",
         "Silence after which a member of a streams group is taken for gone.",
     )
-    .min(1)
-    .no_effect(STREAMS),
+    .min(1),
     key("group.streams.task.offset.interval.ms", Int, "60000", "Time between two reports of task offsets.")
         .min(1)
         .internal()

@@ -12,6 +12,13 @@ pub struct GroupConfig {
     pub consumer_heartbeat_interval_ms: i32,
     /// Shortest time between two assignments.
     pub consumer_assignment_interval_ms: i32,
+    pub streams_session_timeout_ms: i32,
+    pub streams_heartbeat_interval_ms: i32,
+    /// Shortest time between two assignments.
+    pub streams_assignment_interval_ms: i32,
+    /// How long the first assignment waits for more members.
+    pub streams_initial_rebalance_delay_ms: i32,
+    pub streams_num_standby_replicas: i32,
 }
 
 impl GroupConfig {
@@ -32,6 +39,11 @@ impl GroupConfig {
             consumer_session_timeout_ms: int("consumer.session.timeout.ms"),
             consumer_heartbeat_interval_ms: int("consumer.heartbeat.interval.ms"),
             consumer_assignment_interval_ms: int("consumer.assignment.interval.ms"),
+            streams_session_timeout_ms: int("streams.session.timeout.ms"),
+            streams_heartbeat_interval_ms: int("streams.heartbeat.interval.ms"),
+            streams_assignment_interval_ms: int("streams.assignment.interval.ms"),
+            streams_initial_rebalance_delay_ms: int("streams.initial.rebalance.delay.ms"),
+            streams_num_standby_replicas: int("streams.num.standby.replicas"),
         }
     }
 }

@@ -105,11 +105,9 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         .behind(&[same("group.streams.acceptable.recovery.lag")]),
     key("streams.assignment.interval.ms", Int, "1000", "Shortest time between two assignments of the group.")
         .min(0)
-        .no_effect(STREAMS)
         .behind(&[same("group.streams.assignment.interval.ms")]),
     key("streams.assignor.name", String, "", "Assignor of the group.")
         .null()
-        .no_effect(STREAMS)
         .behind(&[same("group.streams.assignors")]),
     key(
         "streams.assignor.offload.enable",
@@ -122,7 +120,6 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
     .behind(&[same("group.streams.assignor.offload.enable")]),
     key("streams.heartbeat.interval.ms", Int, "5000", "Time between two heartbeats of a member.")
         .min(1)
-        .no_effect(STREAMS)
         .behind(&[same("group.streams.heartbeat.interval.ms")]),
     key(
         "streams.initial.rebalance.delay.ms",
@@ -131,11 +128,9 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         "Time the first rebalance of an empty group waits for more members.",
     )
     .min(0)
-    .no_effect(STREAMS)
     .behind(&[same("group.streams.initial.rebalance.delay.ms")]),
     key("streams.num.standby.replicas", Int, "0", "Standby tasks of the group.")
         .min(0)
-        .no_effect(STREAMS)
         .behind(&[same("group.streams.num.standby.replicas")]),
     key("streams.num.warmup.replicas", Int, "2", "Warm-up tasks of the group.")
         .min(0)
@@ -148,7 +143,6 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         .behind(&[same("group.streams.rack.aware.assignment.tags")]),
     key("streams.session.timeout.ms", Int, "45000", "Silence after which a member is taken for gone.")
         .min(1)
-        .no_effect(STREAMS)
         .behind(&[same("group.streams.session.timeout.ms")]),
     key("streams.task.offset.interval.ms", Int, "60000", "Time between two reports of task offsets.")
         .min(1)

@@ -27,7 +27,8 @@ pub const SEGMENT: &str = "the log decides itself where rewriting into segments 
 pub const SHARE: &str = "share groups (KIP-932) are not there yet";
 pub const SOCKET: &str = "buffers and backlog of sockets are left to the operating system";
 pub const START: &str = "a start takes as long as its recovery";
-pub const STREAMS: &str = "streams groups (KIP-1071) are not there yet";
+pub const STREAMS: &str =
+    "streams groups are as in Kafka 4.3: no warm-up tasks, and copies are not spread by tags";
 pub const SYNC: &str = "every commit is synced; see log.sync";
 pub const THREADS: &str = "Ottla sizes its own threads and bounds memory, not queues";
 pub const TIER: &str = "the second tier is built in: one task copies, and there is nothing of this kind";

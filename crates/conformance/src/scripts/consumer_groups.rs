@@ -47,7 +47,7 @@ fn beat(group: &Str, member_epoch: i32) -> ConsumerGroupHeartbeatRequest {
 
 /// Waits until the coordinator of groups assigns a topic: Kafka's learns of topics later than its leaders do. One coordinator has all
 /// groups, since `__consumer_offsets` has one partition here.
-fn await_coordinator_of(c: &mut Conversation, topic: &Topic) {
+pub(super) fn await_coordinator_of(c: &mut Conversation, topic: &Topic) {
     let scouts = c.group("scouts");
     c.help_until(&join(&scouts, topic), |answer| {
         answer.error_code == 0

@@ -276,18 +276,6 @@ impl Shard {
         self.fence_consumers(&group_id, &mut entry, &ids, Some((reply, answer)), now, effects);
         self.keep_entry(group_id, entry);
     }
-
-    /// A classic member joins a consumer group that has no members: the group goes, and a classic one takes its place.
-    pub(in crate::groups) fn clear_empty_consumer_group(&mut self, group: &Str, effects: &mut Effects) {
-        let (group_id, mut entry): (Str, Entry) = self.take_entry(group);
-        let mut work = Work::default();
-        let tombstones = entry.group().expect("was looked up").stored.tombstones();
-        for change in tombstones {
-            work.put(&mut entry, change);
-        }
-        self.write_changes(&group_id, &mut entry, work, None, effects);
-        self.keep_entry(group_id, entry);
-    }
 }
 
 enum Joined {

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use protocol::{ErrorCode, Str, Uuid};
 
-use super::Entry;
 use super::assignment::{self, Partitions};
 use super::event::{DescribedConsumer, DescribedConsumerGroup, DescribedTopic, Refusal};
-use super::group::{Change, ConsumerGroup, ConsumerGroupState, Stored};
+use super::group::{ConsumerGroup, ConsumerGroupState, Stored};
 use super::member::Member;
 use crate::groups::catalog_view::CatalogView;
-use crate::groups::event::{CommitRequest, Token};
+use crate::groups::event::CommitRequest;
 use crate::groups::shard::Shard;
 
 impl Shard {
@@ -21,7 +20,7 @@ impl Shard {
 
     pub fn describe_consumer_group(&self, group_id: &str) -> Result<DescribedConsumerGroup, Refusal> {
         let Some(stored) = self.consumers.get(group_id).and_then(|entry| entry.settled()) else {
-            return Err(match self.groups.contains_key(group_id) {
+            return Err(match self.has_group(group_id) {
                 true => Refusal::no_group(group_id),
                 false => Refusal::new(ErrorCode::GroupIdNotFound, format!("Group {group_id} not found.")),
             });
@@ -72,6 +71,9 @@ impl Shard {
         member_id: Option<&str>,
         epoch: i32,
     ) -> Result<(), ErrorCode> {
+        if let Some(stored) = self.streams.get(group).and_then(|entry| entry.settled()) {
+            return Shard::check_streams_offset_fetch(stored, member_id, epoch);
+        }
         let Some(stored) = self.consumers.get(group).and_then(|entry| entry.settled()) else { return Ok(()) };
         if member_id.is_none() && epoch < 0 {
             return Ok(());
@@ -84,27 +86,19 @@ impl Shard {
         }
     }
 
-    /// Takes an empty group away with the write of this token. Its tombstones are the caller's to write.
-    pub(in crate::groups) fn begin_consumer_deletion(&mut self, group: &Str, token: Token) -> Vec<Change> {
-        let (group_id, mut entry): (Str, Entry) = self.take_entry(group);
-        let tombstones = entry.group().expect("was looked up").stored.tombstones();
-        tombstones.iter().for_each(|change| entry.apply(change));
-        entry.begin(token, tombstones.clone(), None);
-        self.keep_entry(group_id, entry);
-        tombstones
-    }
-
     pub(in crate::groups) fn is_empty_consumer_group(&self, group: &str) -> bool {
         self.consumer_group(group).is_some_and(|group| group.stored.state() == ConsumerGroupState::Empty)
     }
 
     /// A group of any kind.
     pub(in crate::groups) fn has_group(&self, group: &str) -> bool {
-        self.groups.contains_key(group) || self.consumer_group(group).is_some()
+        self.groups.contains_key(group)
+            || self.consumer_group(group).is_some()
+            || self.streams_group(group).is_some()
     }
 
     pub(in crate::groups) fn is_full_of_groups(&self) -> bool {
-        self.groups.len() + self.consumers.len() >= self.settings.groups_per_partition_max
+        self.group_count() >= self.settings.groups_per_partition_max
     }
 }
 

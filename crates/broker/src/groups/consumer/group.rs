@@ -287,6 +287,18 @@ impl Kind for ConsumerGroup {
         AfterWrite::Consumer { group, undo }
     }
 
+    fn tombstones(stored: &Stored) -> Vec<Change> {
+        stored.tombstones()
+    }
+
+    fn has_members(&self) -> bool {
+        !self.stored.members.is_empty()
+    }
+
+    fn is_subscribed_to(&self, topic: &str) -> bool {
+        self.is_subscribed_to(topic)
+    }
+
     fn entries(shard: &mut Shard) -> &mut BTreeMap<Str, Entry> {
         &mut shard.consumers
     }

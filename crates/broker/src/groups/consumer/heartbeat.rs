@@ -68,7 +68,7 @@ impl Shard {
         let mut work = Work::default();
         let was_there = entry.group().is_some();
         if !was_there {
-            if !is_joining {
+            if !is_joining || self.streams_group(group_id).is_some() {
                 return Err(Refusal::no_group(group_id));
             }
             self.open_consumer_group(group_id, entry, &mut work, now, effects)?;

@@ -104,7 +104,7 @@ impl Shard {
     }
 
     /// Takes a classic group away. Who waits in it is told to join again; ids that were given out are forgotten.
-    pub(super) fn remove_classic(&mut self, group_id: &Str, effects: &mut Effects) -> Group {
+    pub(in crate::groups) fn remove_classic(&mut self, group_id: &Str, effects: &mut Effects) -> Group {
         let mut group = self.groups.remove(group_id).expect("was looked up");
         self.unload_group(&group, ErrorCode::RebalanceInProgress, effects);
         let ids: Vec<Str> = group.members.keys().cloned().collect();
@@ -118,7 +118,7 @@ impl Shard {
     }
 
     /// The classic group is still in the log, so it is still there; its members join again.
-    pub(super) fn restore_classic(&mut self, mut group: Group, now: Now, effects: &mut Effects) {
+    pub(in crate::groups) fn restore_classic(&mut self, mut group: Group, now: Now, effects: &mut Effects) {
         let group_id = group.id.clone();
         if self.groups.contains_key(&group_id) {
             return;

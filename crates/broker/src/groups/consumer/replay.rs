@@ -33,8 +33,4 @@ impl Shard {
         let Some(group) = self.consumer_group(group_id) else { return Vec::new() };
         group.stored.changes().iter().map(|change| records::record(group_id, change)).collect()
     }
-
-    pub(in crate::groups) fn consumer_tombstones(group_id: &Str, changes: &[Change]) -> Vec<GroupRecord> {
-        changes.iter().map(|change| records::record(group_id, change)).collect()
-    }
 }

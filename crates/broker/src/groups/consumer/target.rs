@@ -8,27 +8,11 @@ use protocol::{Str, Uuid};
 use super::assignment::Partitions;
 use super::assignor::{Assignor, Spec, Subscriber};
 use super::group::ConsumerGroup;
-use crate::groups::catalog_view::CatalogView;
+use crate::groups::catalog_view::{self, CatalogView};
 
 /// Of the topics that a group subscribes to and that exist, with their numbers of partitions. 0: none.
 pub fn metadata_hash(group: &ConsumerGroup, view: &dyn CatalogView) -> i64 {
-    let topics: BTreeMap<Uuid, i32> = group
-        .subscribed_topics()
-        .into_iter()
-        .filter_map(|name| view.topic(name))
-        .map(|topic| (topic.id, topic.partition_count))
-        .collect();
-    if topics.is_empty() {
-        return 0;
-    }
-    // FNV-1a. Only compared with what we wrote ourselves: after a broker of Kafka there is one rebalance more.
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for (id, partition_count) in topics {
-        for byte in id.0.into_iter().chain(partition_count.to_be_bytes()) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    hash as i64
+    catalog_view::metadata_hash(group.subscribed_topics().into_iter().filter_map(|name| view.topic(name)))
 }
 
 /// Every partition of the topics that members subscribe to is one member's to have.

@@ -10,3 +10,7 @@ mod offsets;
 mod pending;
 mod random;
 mod replay;
+mod streams;
+mod streams_random;
+
+pub use fake_catalog::FakeCatalog;

@@ -226,6 +226,9 @@ impl World {
         if let Ok(group) = self.shard.describe_consumer_group(group) {
             return group.state.name();
         }
+        if let Ok(group) = self.shard.describe_streams_group(group) {
+            return group.state.name();
+        }
         self.shard.describe(group).map_or("Dead", |group| group.state.name())
     }
 

@@ -27,6 +27,8 @@ pub async fn run(case: &mut Case<'_>) -> bool {
         ApiKey::ListTransactions => list_transactions(case).await,
         ApiKey::ConsumerGroupHeartbeat => consumer_group_heartbeat(case).await,
         ApiKey::ConsumerGroupDescribe => consumer_group_describe(case).await,
+        ApiKey::StreamsGroupHeartbeat => streams_group_heartbeat(case).await,
+        ApiKey::StreamsGroupDescribe => streams_group_describe(case).await,
         ApiKey::DescribeUserScramCredentials => describe_user_scram_credentials(case).await,
         ApiKey::AlterUserScramCredentials => alter_user_scram_credentials(case).await,
         ApiKey::CreateDelegationToken => create_delegation_token(case).await,
@@ -208,6 +210,43 @@ async fn consumer_group_describe(case: &mut Case<'_>) {
     let request = ConsumerGroupDescribeRequest {
         group_ids: GROUPS.map(Str::from).to_vec(),
         include_authorized_operations: true,
+    };
+    for group in case.ask(&request).await.groups {
+        let may = case.may(DESCRIBE, GROUP, &group.group_id);
+        case.cell(&group.group_id, may, GROUP_REFUSED, group.error_code);
+    }
+}
+
+async fn streams_group_heartbeat(case: &mut Case<'_>) {
+    use streams_group_heartbeat_request::{Subtopology, Topology};
+    for group in GROUPS {
+        for topics in [&TOPICS[..1], &TOPICS[..]] {
+            let subtopology = Subtopology {
+                subtopology_id: "0".into(),
+                source_topics: topics.iter().map(|name| Str::from(*name)).collect(),
+                ..Subtopology::default()
+            };
+            // Nobody joins: it says nothing of its time.
+            let request = StreamsGroupHeartbeatRequest {
+                group_id: group.into(),
+                member_id: "nobody".into(),
+                topology: Some(Topology { epoch: 0, subtopologies: vec![subtopology] }),
+                ..StreamsGroupHeartbeatRequest::default()
+            };
+            let code = case.ask(&request).await.error_code;
+            let may_group = case.may(READ, GROUP, group);
+            let may_topics = topics.iter().all(|name| case.may(DESCRIBE, TOPIC, name));
+            let refused = if may_group { TOPIC_REFUSED } else { GROUP_REFUSED };
+            case.cell(&format!("{group}, {topics:?}"), may_group && may_topics, refused, code);
+        }
+    }
+}
+
+async fn streams_group_describe(case: &mut Case<'_>) {
+    let request = StreamsGroupDescribeRequest {
+        group_ids: GROUPS.map(Str::from).to_vec(),
+        include_authorized_operations: true,
+        ..StreamsGroupDescribeRequest::default()
     };
     for group in case.ask(&request).await.groups {
         let may = case.may(DESCRIBE, GROUP, &group.group_id);

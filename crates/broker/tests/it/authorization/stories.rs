@@ -228,3 +228,50 @@ fn a_transaction_gets_no_partition_that_its_producer_may_not_write_to() {
         assert_eq!(codes.collect::<Vec<_>>(), expected);
     });
 }
+
+/// Topics of an application are made as whoever runs it.
+#[test]
+fn a_streams_application_needs_the_right_to_make_its_topics() {
+    use crate::streams_groups::{beat, joining, open, statuses};
+    const READ: i8 = 3;
+    const CREATE: i8 = 5;
+    const DESCRIBE: i8 = 8;
+    story(|| async {
+        let house = house(&[("offsets.topic.num.partitions", "1")]).await;
+        house.create_topic("lines", 1, &[]).await;
+        open(&house).await;
+        let group = AclCreation { resource_type: 3, ..allow("User:alice", 3, "g", READ) };
+        let of_topics = ["lines", "words", "counted"].map(|topic| allow("User:alice", 3, topic, DESCRIBE));
+        let creations = [group].into_iter().chain(of_topics).collect();
+        house.ask(3, CreateAclsRequest { creations }).await;
+        let alice = connection("User:alice", "10.0.0.1");
+        let joined = ask(&house, &alice, 0, &joining()).await;
+        assert_eq!(code(joined.error_code), ErrorCode::None, "{:?}", joined.error_message);
+        let why = &statuses(&joined)[0].1;
+        assert!(why.ends_with("; Unauthorized to CREATE on topics counted, words."), "{why}");
+        assert!(!house.topic_exists("words").await);
+
+        let creations = ["words", "counted"].map(|topic| allow("User:alice", 3, topic, CREATE)).to_vec();
+        house.ask(3, CreateAclsRequest { creations }).await;
+        ask(&house, &alice, 0, &beat(joined.member_epoch)).await;
+        assert!(house.topic_exists("words").await && house.topic_exists("counted").await);
+        // Who may not describe one of its topics cannot join, nor see the group.
+        let bob = connection("User:bob", "10.0.0.1");
+        let creations = vec![
+            AclCreation { resource_type: 3, ..allow("User:bob", 3, "g", READ) },
+            allow("User:bob", 3, "lines", DESCRIBE),
+        ];
+        house.ask(3, CreateAclsRequest { creations }).await;
+        let refused = ask(&house, &bob, 0, &joining()).await;
+        assert_eq!(code(refused.error_code), ErrorCode::TopicAuthorizationFailed);
+        let describe = protocol::messages::StreamsGroupDescribeRequest {
+            group_ids: vec!["g".into()],
+            ..Default::default()
+        };
+        let hidden = ask(&house, &bob, 0, &describe).await;
+        assert_eq!(code(hidden.groups[0].error_code), ErrorCode::TopicAuthorizationFailed);
+        assert!(hidden.groups[0].members.is_empty() && hidden.groups[0].topology.is_none());
+        let shown = ask(&house, &alice, 0, &describe).await;
+        assert_eq!(code(shown.groups[0].error_code), ErrorCode::None);
+    });
+}

@@ -1,0 +1,155 @@
+//! StreamsGroupDescribe v0: state, topology, members and tasks of streams groups (KIP-1071).
+//!
+//! Any other group, of another kind or none at all, is GROUP_ID_NOT_FOUND. A group with topics that the caller may not describe is
+//! not shown.
+
+use std::collections::BTreeSet;
+
+use catalog::acl::AclOperation;
+use protocol::messages::streams_group_describe_response::{
+    Assignment, DescribedGroup, Endpoint, KeyValue, Member, Subtopology, TaskIds, TopicInfo, Topology,
+};
+use protocol::messages::streams_group_topology_value as stored;
+use protocol::messages::{StreamsGroupDescribeRequest, StreamsGroupDescribeResponse};
+use protocol::{ErrorCode, Str};
+
+use super::streams_group_heartbeat;
+use crate::authorizer::Resource;
+use crate::groups::{self, DescribedStreamsMember, TaskSets, Tasks};
+use crate::request::RequestContext;
+
+pub(crate) async fn handle(
+    context: RequestContext,
+    request: StreamsGroupDescribeRequest,
+) -> StreamsGroupDescribeResponse {
+    let is_asked = request.include_authorized_operations;
+    let groups = request.group_ids.into_iter().map(|group_id| {
+        if let Err(code) = context.authorize(AclOperation::Describe, Resource::Group(&group_id)) {
+            return DescribedGroup { error_code: code.code(), group_id, ..DescribedGroup::default() };
+        }
+        let mut described = describe(&context, group_id);
+        if is_asked && described.error_code == ErrorCode::None.code() {
+            described.authorized_operations =
+                context.authorized_operations(Resource::Group(&described.group_id));
+        }
+        without_hidden_topics(&context, described)
+    });
+    StreamsGroupDescribeResponse { groups: groups.collect(), ..StreamsGroupDescribeResponse::default() }
+}
+
+fn without_hidden_topics(context: &RequestContext, described: DescribedGroup) -> DescribedGroup {
+    let subtopologies =
+        described.topology.iter().flat_map(|topology| topology.subtopologies.iter().flatten());
+    let topics: BTreeSet<&Str> = subtopologies
+        .flat_map(|one| {
+            let own = one.repartition_source_topics.iter().chain(&one.state_changelog_topics);
+            one.source_topics.iter().chain(&one.repartition_sink_topics).chain(own.map(|info| &info.name))
+        })
+        .collect();
+    let is_hidden = |topic: &&Str| context.authorize(AclOperation::Describe, Resource::Topic(topic)).is_err();
+    if !topics.into_iter().any(|topic| is_hidden(&topic)) {
+        return described;
+    }
+    DescribedGroup {
+        error_code: ErrorCode::TopicAuthorizationFailed.code(),
+        error_message: Some(Str::from_static(
+            "The described group uses topics that the client is not authorized to describe.",
+        )),
+        group_id: described.group_id,
+        ..DescribedGroup::default()
+    }
+}
+
+fn describe(context: &RequestContext, group_id: Str) -> DescribedGroup {
+    let refused = |error: ErrorCode, message: Option<Str>, group_id: Str| DescribedGroup {
+        error_code: error.code(),
+        error_message: message,
+        group_id,
+        ..DescribedGroup::default()
+    };
+    if !streams_group_heartbeat::is_enabled(context) {
+        return refused(ErrorCode::UnsupportedVersion, None, group_id);
+    }
+    if group_id.is_empty() {
+        return refused(ErrorCode::InvalidGroupId, None, group_id);
+    }
+    match context.broker.groups.with(&group_id, |shard, _, _| shard.describe_streams_group(&group_id)) {
+        Err(error) => refused(error, None, group_id),
+        Ok(Err(refusal)) => refused(refusal.error, Some(Str::from(refusal.message)), group_id),
+        Ok(Ok(described)) => DescribedGroup {
+            group_id,
+            group_state: Str::from_static(described.state.name()),
+            group_epoch: described.epoch,
+            assignment_epoch: described.assignment_epoch,
+            topology: described.topology.map(topology),
+            members: described.members.into_iter().map(member).collect(),
+            ..DescribedGroup::default()
+        },
+    }
+}
+
+fn topology(described: groups::Topology) -> Topology {
+    let sorted = |mut topics: Vec<Str>| {
+        topics.sort_unstable();
+        topics
+    };
+    let info = |info: stored::TopicInfo| TopicInfo {
+        name: info.name,
+        partitions: info.partitions,
+        replication_factor: info.replication_factor,
+        topic_configs: info
+            .topic_configs
+            .into_iter()
+            .map(|config| KeyValue { key: config.key, value: config.value })
+            .collect(),
+    };
+    let infos = |infos: Vec<stored::TopicInfo>| {
+        let mut infos: Vec<TopicInfo> = infos.into_iter().map(info).collect();
+        infos.sort_by(|left, right| left.name.cmp(&right.name));
+        infos
+    };
+    let subtopology = |one: stored::Subtopology| Subtopology {
+        subtopology_id: one.subtopology_id,
+        source_topics: sorted(one.source_topics),
+        repartition_sink_topics: sorted(one.repartition_sink_topics),
+        state_changelog_topics: infos(one.state_changelog_topics),
+        repartition_source_topics: infos(one.repartition_source_topics),
+    };
+    Topology {
+        epoch: described.epoch,
+        subtopologies: Some(described.subtopologies.into_values().map(subtopology).collect()),
+    }
+}
+
+fn member(member: DescribedStreamsMember) -> Member {
+    Member {
+        member_id: member.member_id,
+        member_epoch: member.epoch,
+        instance_id: member.instance_id,
+        rack_id: member.rack_id,
+        client_id: member.client_id,
+        client_host: member.client_host,
+        topology_epoch: member.topology_epoch,
+        process_id: member.process_id,
+        user_endpoint: member.endpoint.map(|at| Endpoint { host: at.host, port: at.port }),
+        client_tags: member.client_tags.into_iter().map(|(key, value)| KeyValue { key, value }).collect(),
+        assignment: assignment(member.held),
+        target_assignment: assignment(member.target),
+        ..Member::default()
+    }
+}
+
+fn assignment(tasks: TaskSets) -> Assignment {
+    let ids = |tasks: Tasks| {
+        let ids = |(subtopology_id, partitions): (Str, BTreeSet<i32>)| TaskIds {
+            subtopology_id,
+            partitions: partitions.into_iter().collect(),
+        };
+        tasks.into_iter().map(ids).collect()
+    };
+    Assignment {
+        active_tasks: ids(tasks.active),
+        standby_tasks: ids(tasks.standby),
+        warmup_tasks: ids(tasks.warmup),
+    }
+}
