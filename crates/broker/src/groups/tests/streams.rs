@@ -390,6 +390,7 @@ fn an_empty_classic_group_gives_way_and_comes_back() {
     assert_eq!(world.joined(refused).error, ErrorCode::InconsistentGroupProtocol);
     leave(&mut world, &a);
     let (_, joined) = world.join_with_id("g", "client");
+    world.pass_ms(3_000);
     assert_eq!(world.joined(joined).error, ErrorCode::None);
     let joins = answer_to(&mut world, Client::of("b", "p").request());
     assert_eq!(joins.error, ErrorCode::GroupIdNotFound);

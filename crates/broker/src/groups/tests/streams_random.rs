@@ -156,7 +156,9 @@ impl Life {
         let reply = ask(&mut self.world, self.clients[client].request());
         self.asked[client] = Some((reply, now_ms));
         let says_so = std::mem::take(&mut self.gave_up[client]);
-        let unsaid = self.unsaid_since_ms[client].filter(|_| !says_so);
+        // Said too late it is out all the same, until it hears that it is not.
+        let is_late = |since: &u64| now_ms - since >= REBALANCE_MS;
+        let unsaid = self.unsaid_since_ms[client].filter(|since| !says_so || is_late(since));
         self.unsaid_since_ms[client] = Some(unsaid.unwrap_or(now_ms));
     }
 
