@@ -95,7 +95,8 @@ fn check_topics(context: &RequestContext, topology: &asked::Topology) -> Result<
             topics.iter().map(|topic| topic.as_str()).filter(|topic| holds(topic)).collect();
         (!these.is_empty()).then(|| these.join(","))
     };
-    if let Some(internal) = these(&topic_name::is_internal) {
+    let is_internal = |topic: &str| topic_name::is_internal(topic) || topic == topic_name::CLUSTER_METADATA;
+    if let Some(internal) = these(&is_internal) {
         return Err(Refusal::new(
             ErrorCode::StreamsInvalidTopology,
             format!("Use of Kafka internal topics {internal} in a Kafka Streams topology is prohibited."),
