@@ -107,7 +107,9 @@ fn the_table_is_kafkas_and_explicit() {
     assert!(APIS.is_sorted_by_key(|api| api.key.code()));
     for api in APIS {
         // Produce: see its file. InitProducerId 6 is not released in Kafka 4.4 (two-phase commit, KIP-939).
-        if matches!(api.key, ApiKey::Produce | ApiKey::InitProducerId) {
+        // Version 1 of what streams groups have is about descriptions of topologies, which are not there.
+        let is_streams = matches!(api.key, ApiKey::StreamsGroupHeartbeat | ApiKey::StreamsGroupDescribe);
+        if is_streams || matches!(api.key, ApiKey::Produce | ApiKey::InitProducerId) {
             continue;
         }
         let schema = api.key.versions().expect("no removed API is in the table");
