@@ -30,7 +30,9 @@ static void set(rd_kafka_conf_t *conf, const char *key, const char *value) {
 static rd_kafka_t *client(rd_kafka_type_t type, rd_kafka_conf_t *conf, const char *addr) {
     char error[256];
     set(conf, "bootstrap.servers", addr);
-    set(conf, "log_level", "1");
+    const char *debug = getenv("RDKAFKA_DEBUG"); /* for example eos,msg: why it gives its producer a new epoch */
+    set(conf, "log_level", debug ? "7" : "1");
+    if (debug) set(conf, "debug", debug);
     set(conf, "reconnect.backoff.ms", "20");
     set(conf, "reconnect.backoff.max.ms", "200");
     rd_kafka_t *rk = rd_kafka_new(type, conf, error, sizeof error);

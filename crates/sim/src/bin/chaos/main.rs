@@ -121,6 +121,9 @@ pub struct Cluster {
     /// How many of a hundred faults have the cluster for themselves, so that their pauses can be told; fewer give more takeovers.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=100))]
     alone_percent: u32,
+    /// Only these kinds of faults; may be repeated.
+    #[arg(long = "fault", value_parser = FAULTS)]
+    faults: Vec<String>,
     /// One long outage of the store, half-way.
     #[arg(long, default_value_t = 0.0)]
     outage_minutes: f64,
@@ -149,6 +152,19 @@ pub struct Cluster {
     #[arg(long, env = "CLIENTS_HOME")]
     clients_home: Option<PathBuf>,
 }
+
+/// As the report calls them.
+const FAULTS: [&str; 9] = [
+    "kill",
+    "leave",
+    "pause",
+    "cut from the store",
+    "cut from clients",
+    "cut from both",
+    "store slow",
+    "store errors",
+    "store out",
+];
 
 #[derive(Args)]
 pub struct Txn {

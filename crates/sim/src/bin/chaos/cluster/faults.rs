@@ -31,6 +31,8 @@ pub const WITNESS: &str = "witness-";
 const WITNESS_AFTER: Duration = Duration::from_millis(200);
 const WITNESS_PATIENCE: Duration = Duration::from_secs(30);
 const PROBLEM_CHARS_MAX: usize = 600;
+/// Of these one is possible, or none is.
+const DRAWS_MAX: usize = 10_000;
 /// A cluster that was left alone for so long has a leader for each partition.
 const CALM_MAX: Duration = Duration::from_secs(60);
 
@@ -113,22 +115,21 @@ impl Fault {
         }
     }
 
-    /// A fault of a kind that is possible now; `None` when there is none.
+    /// A fault of one of these kinds (none: of any) that is possible now; `None` when there is none.
     pub fn draw(
         random: &mut StdRng,
         brokers: &[usize],
         is_store_free: bool,
         lease: Duration,
+        kinds: &[String],
     ) -> Option<Fault> {
         if brokers.is_empty() && !is_store_free {
             return None;
         }
-        loop {
-            let fault = Fault::any(random, brokers, lease);
-            if fault.as_ref().is_some_and(|fault| fault.broker().is_some() || is_store_free) {
-                return fault;
-            }
-        }
+        let is_wanted = |fault: &Fault| kinds.is_empty() || kinds.iter().any(|kind| kind == fault.kind());
+        let is_possible = |fault: &Fault| fault.broker().is_some() || is_store_free;
+        let mut drawn = (0..DRAWS_MAX).filter_map(|_| Fault::any(random, brokers, lease));
+        drawn.find(|fault| is_wanted(fault) && is_possible(fault))
     }
 
     fn any(random: &mut StdRng, brokers: &[usize], lease: Duration) -> Option<Fault> {
@@ -453,7 +454,7 @@ mod tests {
     fn the_same_seed_draws_the_same_faults_of_every_kind_and_only_possible_ones() {
         let drawn = |seed| {
             let mut random = StdRng::seed_from_u64(seed);
-            let draw = |_| Fault::draw(&mut random, &[0, 1, 2], true, Duration::from_secs(6)).unwrap();
+            let draw = |_| Fault::draw(&mut random, &[0, 1, 2], true, Duration::from_secs(6), &[]).unwrap();
             (0..500).map(draw).collect::<Vec<_>>()
         };
         assert_eq!(drawn(1), drawn(1));
@@ -463,10 +464,14 @@ mod tests {
 
         let mut random = StdRng::seed_from_u64(1);
         for _ in 0..100 {
-            let of_two = Fault::draw(&mut random, &[2], false, Duration::ZERO).unwrap();
+            let of_two = Fault::draw(&mut random, &[2], false, Duration::ZERO, &[]).unwrap();
             assert_eq!(of_two.broker(), Some(2));
-            assert_eq!(Fault::draw(&mut random, &[], true, Duration::ZERO).unwrap().broker(), None);
+            assert_eq!(Fault::draw(&mut random, &[], true, Duration::ZERO, &[]).unwrap().broker(), None);
+            let leave = ["leave".to_owned()];
+            let one_kind = Fault::draw(&mut random, &[0, 1], true, Duration::ZERO, &leave);
+            assert_eq!(one_kind.unwrap().kind(), "leave");
         }
-        assert_eq!(Fault::draw(&mut random, &[], false, Duration::ZERO), None);
+        assert_eq!(Fault::draw(&mut random, &[], false, Duration::ZERO, &[]), None);
+        assert_eq!(Fault::draw(&mut random, &[], true, Duration::ZERO, &["kill".to_owned()]), None);
     }
 }

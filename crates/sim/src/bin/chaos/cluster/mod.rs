@@ -429,7 +429,7 @@ async fn break_things(
     injected: &mut BTreeMap<&'static str, u32>,
 ) -> anyhow::Result<()> {
     let scene = stage.scene.clone();
-    let mut breaking = Breaking::new(scene.clone(), args.seed, args.alone_percent);
+    let mut breaking = Breaking::new(scene.clone(), args);
     let forgotten_percent = if args.control.is_some() { FORGOTTEN_PERCENT } else { 0 };
     scene.nodes.iter().for_each(|node| node.to_store.change(|w| w.forgotten_percent = forgotten_percent));
     let (began, lasts, outage) = (Instant::now(), minutes(args.minutes), minutes(args.outage_minutes));
@@ -500,6 +500,11 @@ async fn nodes(args: &Cluster, work: &Path, store: &Store, ports: &[u16]) -> any
         };
         nodes.push(Node::new(index, *port, store, namespace, &setting).await?);
     }
+    let namespaces: Vec<&Namespace> =
+        nodes.iter().filter_map(|node: &Node| node.namespace.as_ref()).collect();
+    for pair in namespaces.windows(2) {
+        pair[0].check_reaches(pair[1])?;
+    }
     Ok(nodes)
 }
 
@@ -508,6 +513,8 @@ struct Breaking {
     scene: Arc<Scene>,
     random: StdRng,
     alone_percent: u32,
+    /// Of all kinds if there are none.
+    kinds: Vec<String>,
     count: usize,
     /// What a fault keeps busy: a broker, or the store (`None`).
     under_way: JoinSet<(Option<usize>, anyhow::Result<()>)>,
@@ -515,9 +522,16 @@ struct Breaking {
 }
 
 impl Breaking {
-    fn new(scene: Arc<Scene>, seed: u64, alone_percent: u32) -> Breaking {
-        let random = StdRng::seed_from_u64(seed);
-        Breaking { scene, random, alone_percent, count: 0, under_way: JoinSet::new(), busy: Vec::new() }
+    fn new(scene: Arc<Scene>, args: &Cluster) -> Breaking {
+        Breaking {
+            scene,
+            random: StdRng::seed_from_u64(args.seed),
+            alone_percent: args.alone_percent,
+            kinds: args.faults.clone(),
+            count: 0,
+            under_way: JoinSet::new(),
+            busy: Vec::new(),
+        }
     }
 
     /// One more fault, and a pause. Gives its kind; nothing when all that could break is broken.
@@ -537,7 +551,7 @@ impl Breaking {
         let is_store_free = !self.busy.contains(&None);
         // Nobody takes over what the only broker has, however long it is down.
         let lease = if count == 1 { Duration::ZERO } else { self.scene.lease };
-        let fault = Fault::draw(&mut self.random, free, is_store_free, lease);
+        let fault = Fault::draw(&mut self.random, free, is_store_free, lease, &self.kinds);
         let kind = fault.as_ref().map(Fault::kind);
         match fault {
             Some(fault) if is_alone => self.alone(fault).await?,
