@@ -321,6 +321,11 @@ impl Broker {
         Err(ErrorCode::NotLeaderOrFollower)
     }
 
+    /// Have we begun to lead this partition a moment ago? In a directory nobody asks before all are open.
+    pub(crate) fn is_new_leader_of(&self, id: &protocol::TopicIdPartition) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| cluster.is_new_leader_of(id))
+    }
+
     /// Lets all live brokers know what is new, so that clients who go there next find it. Not waited for very long.
     pub(crate) async fn tell_others(&self) {
         if let Some(cluster) = &self.cluster {

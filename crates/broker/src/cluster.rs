@@ -23,21 +23,21 @@ use world::clock::SharedClock;
 use world::collections::HashMap;
 use world::task::{self, JoinHandle};
 
+use crate::balance::{Move, Planning, leader_counts, next_move};
 use crate::configs::Configs;
 use crate::counters::Counters;
 use crate::groups::Groups;
+use crate::new_leader::NewLeaderships;
+use crate::openings::Openings;
 use crate::peers::{Others, Peer};
 use crate::slot_news::SlotNews;
 use crate::topics::Topics;
 use crate::transactions::Transactions;
 
-/// Of one record that moves partitions.
-const MOVED_AT_ONCE: usize = 5_000;
+/// Records of one look that move partitions: each is planned when the one before is there.
+const MOVES_PER_LOOK: usize = 100;
 /// Partitions opened side by side share their reads; more at once take more memory.
 const OPENED_AT_ONCE: usize = 20_000;
-const RETRY: Duration = Duration::from_millis(500);
-/// What is damaged is looked at again and again, but not all the time.
-const RETRY_MAX: Duration = Duration::from_secs(30);
 /// How long a broker that leaves waits for its last commits and for the record that gives its partitions away.
 const LEAVE_MAX: Duration = Duration::from_secs(20);
 const HAND_OVER_TRIES: u32 = 5;
@@ -69,6 +69,10 @@ pub(crate) struct Cluster {
     is_leaving: AtomicBool,
     /// Brokers whose lease moved lately: who may get partitions.
     lively: Mutex<BTreeSet<u64>>,
+    /// New for as long as a lease lives. What has come from another broker stays for so long: by then all know the same ones to be lively.
+    new: NewLeaderships,
+    /// What this node led when it started was opened, as far as it could be.
+    has_begun: AtomicBool,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -86,6 +90,8 @@ struct Differences {
     gone: Vec<TopicIdPartition>,
     deleted: BTreeSet<Uuid>,
     missing: Vec<(TopicIdPartition, PartitionSettings)>,
+    /// Nobody has led them before: there is nothing to read.
+    fresh: Vec<TopicIdPartition>,
     /// Topics that are new, or whose settings are.
     changed: Vec<Uuid>,
 }
@@ -97,12 +103,15 @@ impl Cluster {
         if let Some(others) = &options.others {
             options.catalog.hand_off_by(others.clone());
         }
+        let new = NewLeaderships::new(options.clock.clone(), options.lease_ttl);
         let cluster = Arc::new(Cluster {
             options,
             leases,
             moving: tokio::sync::Mutex::default(),
             is_leaving: AtomicBool::new(false),
             lively: Mutex::default(),
+            new,
+            has_begun: AtomicBool::new(false),
             tasks: Mutex::default(),
         });
         let mut tasks = Vec::new();
@@ -132,23 +141,29 @@ impl Cluster {
     /// Brings what is open here to what the catalog says, whenever it changes.
     async fn follow(self: Arc<Self>) {
         let mut changes = self.options.catalog.changes();
-        let mut seen = SeenConfigs::default();
+        let (mut seen, mut openings) = (SeenConfigs::default(), Openings::default());
         loop {
             changes.borrow_and_update();
-            let mut pause = RETRY;
-            while !self.follow_once(&mut seen).await {
-                task::sleep(RETRY).await;
-                // What is new does not wait for what is damaged.
-                if let Ok(Err(_)) = task::timeout(pause - RETRY, changes.changed()).await {
-                    return;
-                }
-                pause = (pause * 2).min(RETRY_MAX);
-            }
+            self.follow_once(&mut seen, &mut openings).await;
             self.clone().send_home();
-            // An error means that the catalog is closed.
-            if changes.changed().await.is_err() {
-                return;
+            let ended = tokio::select! {
+                biased;
+                ended = openings.next() => ended,
+                changed = changes.changed() => {
+                    // An error means that the catalog is closed.
+                    if changed.is_err() {
+                        return;
+                    }
+                    openings.metadata_changed();
+                    continue;
+                }
+            };
+            if ended.is_empty() {
+                continue;
             }
+            let log = &self.options.log;
+            self.look_what_is_open(&Vec::from_iter(ended.iter().copied()));
+            openings.rest(ended.into_iter().filter(|id| log.partition(id).is_none()));
         }
     }
 
@@ -166,10 +181,9 @@ impl Cluster {
         }
     }
 
-    /// False: to be done again soon.
-    async fn follow_once(&self, seen: &mut SeenConfigs) -> bool {
+    async fn follow_once(self: &Arc<Self>, seen: &mut SeenConfigs, openings: &mut Openings) {
         let ClusterOptions { catalog, log, topics, groups, transactions, counters, .. } = &self.options;
-        let Differences { position, gone, deleted, missing, changed } = self.differences(seen);
+        let Differences { position, gone, deleted, mut missing, fresh, changed } = self.differences(seen);
         if !gone.is_empty() {
             log.close_partitions(&gone);
         }
@@ -177,29 +191,36 @@ impl Cluster {
             log.remove_partitions(id).await;
             counters.forget_topic(id);
         }
+        self.new.opening(fresh.iter().copied(), false);
         topics.follow_catalog(changed);
-        let mut closed = 0;
+        self.look_what_is_open(&fresh);
+        missing.retain(|(id, _)| !openings.has(id));
+        // What this node led when it started has come from nobody.
+        let is_from_another = self.has_begun.swap(true, Ordering::Relaxed);
+        let mut waiting = missing.len();
         for some in missing.chunks(OPENED_AT_ONCE) {
-            closed += self.open(some).await;
+            if !openings.has_room() {
+                break;
+            }
+            let ids: BTreeSet<TopicIdPartition> = some.iter().map(|(id, _)| *id).collect();
+            self.new.opening(ids.iter().copied(), is_from_another);
+            let (this, some) = (self.clone(), some.to_vec());
+            waiting -= some.len();
+            openings.begin(ids, catalog.applied(), async move { this.open(&some).await });
         }
-        counters.partitions_not_open.store(closed as u64, Ordering::Relaxed);
-        // What went elsewhere while it was being opened.
-        let late: Vec<TopicIdPartition> = {
-            let led = led(&catalog.read(), self.me());
-            missing.into_iter().map(|(id, _)| id).filter(|id| !led.contains_key(id)).collect()
-        };
-        log.close_partitions(&late);
+        counters.partitions_not_open.store((openings.count() + waiting) as u64, Ordering::Relaxed);
         log.follow_manifest().await;
         groups.follow_catalog();
         transactions.follow_catalog();
-        // What stays closed serves nobody, so the log is followed there as well.
-        catalog.set_applied(position);
-        closed == 0
+        // What cannot be opened serves nobody, so the log is followed there as well.
+        if waiting == 0 {
+            catalog.set_applied(openings.applied_max().unwrap_or(position));
+        }
     }
 
-    /// Opens partitions; how many of them could not be. A shard of the manifest that is damaged keeps nobody closed but those in it, and a
-    /// slot those that it may have something of (P7).
-    async fn open(&self, partitions: &[(TopicIdPartition, PartitionSettings)]) -> usize {
+    /// Opens partitions, as far as they can be. A shard of the manifest that is damaged keeps nobody closed but those in it, and a slot
+    /// those that it may have something of (P7).
+    async fn open(&self, partitions: &[(TopicIdPartition, PartitionSettings)]) {
         let log = &self.options.log;
         let began = self.options.clock.monotonic();
         let mut closed = 0;
@@ -236,7 +257,6 @@ impl Cluster {
         }
         let took = self.options.clock.monotonic().saturating_sub(began);
         tracing::info!("opened {} partitions in {} ms", partitions.len() - closed, took.as_millis());
-        closed
     }
 
     fn differences(&self, seen: &mut SeenConfigs) -> Differences {
@@ -260,8 +280,10 @@ impl Cluster {
         for (id, epoch) in missing {
             let Some(topic) = state.topic_by_id(id.topic_id) else { continue };
             match epoch {
-                // Nobody has led it before: there is nothing to read.
-                0 => drop(new_topics.insert(id.topic_id)),
+                0 => {
+                    new_topics.insert(id.topic_id);
+                    found.fresh.push(id);
+                }
                 _ => found.missing.push((id, PartitionSettings::from(&*configs.topic(&state, topic)))),
             }
         }
@@ -383,6 +405,11 @@ impl Cluster {
         }
     }
 
+    /// Have we begun to lead this partition a moment ago?
+    pub fn is_new_leader_of(&self, id: &TopicIdPartition) -> bool {
+        self.new.has(id)
+    }
+
     /// Has its lease moved lately, as far as we have looked?
     pub fn is_lively(&self, wal_id: u64) -> bool {
         let lively = self.lively.lock();
@@ -422,23 +449,65 @@ impl Cluster {
         }
     }
 
-    /// Gives away what we lead more than our share, to those that lead less than theirs.
+    /// Gives away what we lead more than our share, to those that lead less than theirs and are done with what they have got before.
     async fn even_out(&self, lively: &BTreeSet<u64>) {
         let Ok(_one_at_a_time) = self.moving.try_lock() else { return };
-        let moves = plan_moves(&self.options.catalog.read(), self.me(), lively);
-        for (heir, partitions) in moves {
+        let mut busy = BTreeSet::new();
+        for _ in 0..MOVES_PER_LOOK {
+            let Some((position, (heir, partitions))) = self.next_move(lively, &busy) else { return };
+            // What goes to a broker that still opens what it has got waits there, without a leader.
+            if !self.has_applied(heir, position).await {
+                busy.insert(heir);
+                continue;
+            }
             if self.is_leaving() {
                 return;
             }
             let began = self.options.clock.monotonic();
-            match self.options.log.move_partitions(&partitions, heir).await {
+            // Clients are told that nobody leads them here until it is known whether they go.
+            self.new.opening(partitions.iter().copied(), true);
+            let moved = self.options.log.move_partitions(&partitions, heir).await;
+            self.look_what_is_open(&partitions);
+            match moved {
                 Ok(()) => {
                     let took = self.options.clock.monotonic().saturating_sub(began).as_millis();
                     tracing::info!("moved {} partitions to WAL {heir} in {took} ms", partitions.len());
                 }
-                Err(error) => tracing::warn!("{} partitions stay here: {error}", partitions.len()),
+                Err(error) => {
+                    tracing::warn!("{} partitions stay here: {error}", partitions.len());
+                    busy.insert(heir);
+                }
             }
         }
+    }
+
+    fn look_what_is_open(&self, ids: &[TopicIdPartition]) {
+        self.new.opened(ids.iter().copied(), |id| self.options.log.partition(id).is_some());
+    }
+
+    /// With the position of the metadata log that it was planned at.
+    fn next_move(&self, lively: &BTreeSet<u64>, busy: &BTreeSet<u64>) -> Option<(u64, Move)> {
+        let ClusterOptions { catalog, log, .. } = &self.options;
+        let lately = self.new.from_others();
+        let state = catalog.read();
+        let planning = Planning {
+            me: self.me(),
+            lively,
+            busy,
+            is_open: &|id| log.partition(id).is_some(),
+            came_lately: &|id| lately.contains(id),
+        };
+        Some((state.position(), next_move(&state, &planning)?))
+    }
+
+    /// Does another broker do all that the metadata says up to here? By its own word, or where it does not answer us by that of its lease.
+    async fn has_applied(&self, wal_id: u64, position: u64) -> bool {
+        let peer = self.others().into_iter().find(|peer| peer.wal_id == wal_id);
+        let says = match peer {
+            Some(peer) => self.is_applied_at(peer, position).await,
+            None => false,
+        };
+        says || self.lease_says(wal_id, position).await
     }
 
     /// The planned end: others get our partitions, and this broker's WAL is sealed. Alone, it keeps them for its next start.
@@ -464,7 +533,11 @@ impl Cluster {
             if heirs.is_empty() {
                 return Ok(0);
             }
-            match self.options.log.retire(&heirs).await {
+            let all = self.options.log.partition_ids();
+            self.new.opening(all.iter().copied(), true);
+            let retired = self.options.log.retire(&heirs).await;
+            self.look_what_is_open(&all);
+            match retired {
                 Ok(()) => return Ok(heirs.len()),
                 Err(error) if tries == HAND_OVER_TRIES => return Err(error),
                 // One of them has just left as well, perhaps.
@@ -533,19 +606,9 @@ impl Cluster {
                     return;
                 }
                 let began = task::now();
-                let reachable: HashMap<u64, Peer> =
-                    self.others().into_iter().map(|peer| (peer.wal_id, peer)).collect();
-                let asked = silent.into_iter().map(|wal_id| {
-                    let peer = reachable.get(&wal_id).cloned();
-                    async move {
-                        let is_applied = match peer {
-                            Some(peer) => self.is_applied_at(peer, position).await,
-                            None => false,
-                        };
-                        let says = is_applied || self.lease_says(wal_id, position).await;
-                        says.then_some(wal_id)
-                    }
-                });
+                let asked = silent
+                    .into_iter()
+                    .map(|wal_id| async move { self.has_applied(wal_id, position).await.then_some(wal_id) });
                 let found = join_all(asked).await;
                 let is_better = found.iter().any(Option::is_some);
                 applied.extend(found.into_iter().flatten());
@@ -608,209 +671,4 @@ fn is_next_of(state: &State, wal_id: u64, sealed: u64) -> bool {
         *other < wal_id && Some(wal.node_id) == node_of(wal_id) && wal.sealed_at.is_none()
     });
     open.map(|(other, _)| other).eq([sealed])
-}
-
-fn leader_counts(state: &State) -> HashMap<i32, usize> {
-    counts(state, |_| true)
-}
-
-/// Partitions whose replicas were assigned.
-fn bound_counts(state: &State) -> HashMap<i32, usize> {
-    counts(state, |info| info.assignment().is_some())
-}
-
-fn counts(state: &State, counts: impl Fn(&PartitionInfo) -> bool) -> HashMap<i32, usize> {
-    let mut counted: HashMap<i32, usize> = HashMap::default();
-    for info in state.topics().flat_map(|topic| &topic.partitions).filter(|info| counts(info)) {
-        *counted.entry(info.leader).or_default() += 1;
-    }
-    counted
-}
-
-/// What this broker gives to whom, so that in the end assigned partitions are led by the first of their replicas that can, and all
-/// brokers lead as many partitions, give or take one. All make the same plan of the same state, and each carries out its part.
-fn plan_moves(state: &State, me: u64, lively: &BTreeSet<u64>) -> Vec<(u64, Vec<TopicIdPartition>)> {
-    let led = state.led_by(me);
-    let info = |id: &Uuid, index: u32| state.topic_by_id(*id)?.partitions.get(index as usize);
-    let mut home: BTreeMap<u64, Vec<TopicIdPartition>> = BTreeMap::new();
-    for (id, index) in &led {
-        if let Some(broker) = info(id, *index).and_then(|info| state.misled(info))
-            && lively.contains(&broker.wal_id)
-        {
-            home.entry(broker.wal_id).or_default().push(TopicIdPartition::new(*id, *index as i32));
-        }
-    }
-    // What somebody has asked for goes before what would be even.
-    if !home.is_empty() {
-        return in_records(home);
-    }
-    let brokers = shares(state, lively);
-    let mut wanted: Vec<(u64, usize)> = Vec::new();
-    let mut before_us = 0;
-    let mut ours = None;
-    for broker in &brokers {
-        match broker.leads.checked_sub(broker.share) {
-            None => wanted.push((broker.wal_id, broker.share - broker.leads)),
-            Some(spare) if broker.wal_id == me => ours = Some(spare),
-            Some(spare) if ours.is_none() => before_us += spare,
-            Some(_) => {}
-        }
-    }
-    let ours = ours.unwrap_or(0);
-    if ours == 0 || wanted.is_empty() {
-        return Vec::new();
-    }
-    let free = |(id, index): &(Uuid, u32)| info(id, *index).is_some_and(|info| info.assignment().is_none());
-    let led: Vec<(Uuid, u32)> = led.into_iter().filter(free).collect();
-    // From all topics alike.
-    let step = led.len() as f64 / ours as f64;
-    let mut given = (0..ours).map(|n| led[(n as f64 * step) as usize]);
-    let mut moves: BTreeMap<u64, Vec<TopicIdPartition>> = BTreeMap::new();
-    for (heir, mut count) in wanted {
-        let skipped = before_us.min(count);
-        before_us -= skipped;
-        count -= skipped;
-        let some: Vec<TopicIdPartition> =
-            given.by_ref().take(count).map(|(id, index)| TopicIdPartition::new(id, index as i32)).collect();
-        moves.insert(heir, some);
-    }
-    in_records(moves)
-}
-
-struct Share {
-    wal_id: u64,
-    node_id: i32,
-    leads: usize,
-    /// Of those, the ones that somebody has put there: they stay.
-    bound: usize,
-    /// How many it should lead.
-    share: usize,
-}
-
-/// Those that lead most first.
-fn shares(state: &State, lively: &BTreeSet<u64>) -> Vec<Share> {
-    let (leads, bound) = (leader_counts(state), bound_counts(state));
-    let of = |counts: &HashMap<i32, usize>, node_id: i32| counts.get(&node_id).copied().unwrap_or(0);
-    let ready = state
-        .live_brokers()
-        .filter(|broker| lively.contains(&broker.wal_id) && state.can_lead(broker.wal_id));
-    let mut brokers: Vec<Share> = ready
-        .map(|broker| {
-            let (wal_id, node_id) = (broker.wal_id, broker.node_id);
-            Share { wal_id, node_id, leads: of(&leads, node_id), bound: of(&bound, node_id), share: 0 }
-        })
-        .collect();
-    brokers.sort_unstable_by_key(|broker| (std::cmp::Reverse(broker.leads), broker.node_id));
-    let mut left: usize = brokers.iter().map(|broker| broker.leads).sum();
-    let mut room: Vec<&mut Share> = brokers.iter_mut().collect();
-    // Who has more bound to it than its share keeps just that, and the others share the rest.
-    loop {
-        let (before, share) = (room.len(), left / room.len().max(1));
-        room.retain_mut(|broker| {
-            let has_room = broker.bound <= share;
-            if !has_room {
-                broker.share = broker.bound;
-                left -= broker.bound;
-            }
-            has_room
-        });
-        if room.len() == before {
-            break;
-        }
-    }
-    // Those that have most keep the odd ones.
-    let (share, odd) = (left / room.len().max(1), left % room.len().max(1));
-    for (place, broker) in room.into_iter().enumerate() {
-        broker.share = share + usize::from(place < odd);
-    }
-    brokers
-}
-
-fn in_records(moves: BTreeMap<u64, Vec<TopicIdPartition>>) -> Vec<(u64, Vec<TopicIdPartition>)> {
-    let all =
-        moves.iter().flat_map(|(heir, some)| some.chunks(MOVED_AT_ONCE).map(|some| (*heir, some.to_vec())));
-    all.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use catalog::{Catalog, CatalogOptions, MetadataRecord};
-    use world::bucket::MemBucket;
-    use world::rng::SeededRng;
-    use world::task;
-
-    use super::*;
-
-    async fn broker(bucket: &MemBucket, node_id: i32) -> Arc<Catalog> {
-        let options =
-            CatalogOptions { node_id: Some(node_id), lease_ttl: Duration::ZERO, ..CatalogOptions::default() };
-        let rng = SeededRng::shared(node_id as u64);
-        Catalog::open_bucket(Arc::new(bucket.clone()), rng, options).await.unwrap()
-    }
-
-    /// Carries the plans of all brokers out until there are none; how many partitions each node leads then.
-    async fn settle(brokers: &[Arc<Catalog>]) -> Vec<usize> {
-        let lively: BTreeSet<u64> = brokers.iter().map(|broker| broker.wal_id()).collect();
-        for _ in 0..9 {
-            let mut is_calm = true;
-            for broker in brokers {
-                broker.catch_up().await.unwrap();
-                let moves = plan_moves(&broker.read(), broker.wal_id(), &lively);
-                for (heir, moved) in moves {
-                    is_calm = false;
-                    let partitions =
-                        moved.iter().map(|id| (id.topic_id, vec![id.partition as u32])).collect();
-                    broker
-                        .append(vec![MetadataRecord::MovePartitions { slot: 1, heir, partitions }])
-                        .await
-                        .unwrap();
-                }
-            }
-            if is_calm {
-                brokers[0].catch_up().await.unwrap();
-                let counts = leader_counts(&brokers[0].read());
-                return brokers
-                    .iter()
-                    .map(|broker| counts.get(&broker.node_id()).copied().unwrap_or(0))
-                    .collect();
-            }
-        }
-        panic!("partitions go to and fro");
-    }
-
-    #[test]
-    fn leaders_spread_evenly_around_those_that_were_assigned() {
-        task::deterministic(1);
-        task::paused_runtime().block_on(async {
-            let bucket = MemBucket::new(1);
-            let mut brokers = vec![broker(&bucket, 1).await];
-            let topic_id = Uuid::from_u128(7);
-            let create = MetadataRecord::CreateTopic {
-                id: topic_id,
-                name: Str::from("t"),
-                partition_count: 12,
-                replication_factor: 1,
-                configs: Vec::new(),
-            };
-            brokers[0].append(vec![create]).await.unwrap();
-            brokers.push(broker(&bucket, 2).await);
-            brokers.push(broker(&bucket, 3).await);
-            assert_eq!(settle(&brokers).await, [4, 4, 4]);
-            let assign = |indices: std::ops::Range<u32>, nodes: &[i32]| MetadataRecord::AssignReplicas {
-                topic_id,
-                partitions: indices.map(|index| (index, nodes.to_vec())).collect(),
-            };
-            // Nobody can lead for node 9, so node 3 does.
-            brokers[1].append(vec![assign(0..7, &[9, 3, 1])]).await.unwrap();
-            assert_eq!(settle(&brokers).await, [3, 2, 7]);
-            let leader =
-                |index: usize| brokers[0].read().topic_by_id(topic_id).unwrap().partitions[index].leader;
-            assert!((0..7).all(|index| leader(index) == 3));
-            // What is free goes to those who have room.
-            brokers[1].append(vec![assign(0..7, &[])]).await.unwrap();
-            assert_eq!(settle(&brokers).await, [4, 4, 4]);
-        });
-    }
 }

@@ -12,6 +12,7 @@
 mod apis;
 pub mod authn;
 mod authorizer;
+mod balance;
 mod broker;
 mod cluster;
 mod configs;
@@ -26,7 +27,9 @@ mod freshness;
 mod groups;
 mod internal_topics;
 mod limits;
+mod new_leader;
 mod nodes;
+mod openings;
 mod partitions;
 mod peers;
 mod produce;

@@ -143,7 +143,9 @@ impl ProduceTopic {
             judged_by: None,
         })?;
         let Accepted { batch, log_append_time_ms, rewritten } = accepted;
-        let mut options = AppendOptions { leader_epoch, ..AppendOptions::default() };
+        let is_new = broker.is_new_leader_of(&partition.id());
+        let begins_producers = is_new;
+        let mut options = AppendOptions { leader_epoch, begins_producers, ..AppendOptions::default() };
         if batch.header.is_transactional() {
             let place = partition.id();
             let (verification, stamp) = match terms.transactional_id {
@@ -156,12 +158,15 @@ impl ProduceTopic {
         if rewritten {
             broker.counters().batches_rewritten.fetch_add(1, Ordering::Relaxed);
         }
-        let append = partition.append(batch, options).map_err(|error| Refused {
-            code: append_error(&error),
-            message: Some(error.to_string()),
-            record_errors: Vec::new(),
-            log_start_offset: partition.offsets().log_start,
-            judged_by: is_of_producers(&error).then(|| partition.clone()),
+        let append = partition.append(batch, options).map_err(|error| match error {
+            AppendError::OutOfOrderSequence { .. } if is_new => ErrorCode::NotLeaderOrFollower.into(),
+            error => Refused {
+                code: append_error(&error),
+                message: Some(error.to_string()),
+                record_errors: Vec::new(),
+                log_start_offset: partition.offsets().log_start,
+                judged_by: is_of_producers(&error).then(|| partition.clone()),
+            },
         })?;
         Ok(Appended { append, log_append_time_ms })
     }

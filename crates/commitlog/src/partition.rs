@@ -138,6 +138,8 @@ pub struct AppendOptions {
     pub verification: Verification,
     /// In a bucket: it waits less for company, since somebody waits for it and for what comes after it. Markers are.
     pub is_urgent: bool,
+    /// Of a producer that is not known here nothing but its first batch is taken: what comes before may have been refused a moment ago.
+    pub begins_producers: bool,
 }
 
 impl Default for AppendOptions {
@@ -148,6 +150,7 @@ impl Default for AppendOptions {
             transaction_stamp: NO_STAMP,
             verification: Verification::Unasked,
             is_urgent: false,
+            begins_producers: false,
         }
     }
 }
@@ -350,6 +353,14 @@ impl Partition {
                 duplicate: true,
                 group,
             });
+        }
+        if let Some(Sequenced { producer_id, first_sequence, has_sequence: true, .. }) = sequenced
+            && options.begins_producers
+            && first_sequence != 0
+            && inner.producers.epoch(producer_id).is_none()
+        {
+            let (expected, found) = (0, first_sequence);
+            return Err(AppendError::OutOfOrderSequence { producer_id, expected, found });
         }
         let transactional = sequenced.filter(|_| header.is_transactional());
         let max = self.shared.settings.aborted_transactions_max;

@@ -12,6 +12,7 @@ mod fuzz_entries;
 mod groups;
 mod house;
 mod limits;
+mod moves;
 mod neighbours;
 mod offsets;
 mod produce;

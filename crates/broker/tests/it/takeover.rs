@@ -14,7 +14,7 @@ use world::bucket::MemBucket;
 use world::process::Process;
 use world::{task, watch};
 
-use crate::house::{House, NOW_MS, code, only_partition, produce_request, story};
+use crate::house::{House, LEASE_TTL, NOW_MS, code, only_partition, produce_request, story};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What `bucket.lease.ttl.ms` is when nobody sets it.
@@ -102,7 +102,11 @@ fn a_process_that_its_machine_calls_ended_has_half_the_time_of_a_lease() {
 
 /// Records of an idempotent producer.
 fn numbered(sequence: i32, values: &[&str]) -> ProduceRequest {
-    let mut builder = BatchBuilder::new().producer(9, 0, sequence);
+    of_producer(9, sequence, values)
+}
+
+fn of_producer(producer_id: i64, sequence: i32, values: &[&str]) -> ProduceRequest {
+    let mut builder = BatchBuilder::new().producer(producer_id, 0, sequence);
     for value in values {
         builder.append(NOW_MS, None, Some(value.as_bytes()), &[]).unwrap();
     }
@@ -123,6 +127,7 @@ fn a_deposed_leader_does_not_judge_producers() {
         let bucket = store.client();
         let deposed = House::among(&bucket, 1, "a", &first).await;
         let id = deposed.create_topic("t", 1, &[]).await;
+        task::sleep(LEASE_TTL * 2).await;
         assert_eq!(told(&deposed, numbered(0, &["a", "b"])).await, ErrorCode::None);
         assert_eq!(
             told(&deposed, numbered(3, &["d"])).await,
@@ -140,5 +145,39 @@ fn a_deposed_leader_does_not_judge_producers() {
         assert!(deposed.log.partition(&place).is_some(), "it knows nothing of that");
         assert_eq!(told(&deposed, numbered(3, &["d"])).await, ErrorCode::NotLeaderOrFollower);
         assert_eq!(told(&heir, numbered(3, &["d"])).await, ErrorCode::None);
+    });
+}
+
+/// Given a client that sends one batch behind the other to a leader which is not there yet: when the first one comes too early and the next
+/// one does not, then that one is told to come again too. A producer that has not begun yet may not begin in the middle either.
+#[test]
+fn a_new_leader_tells_whoever_is_ahead_to_come_again() {
+    story(|| async {
+        let store = MemBucket::new(1);
+        let (first, second) = (Process::new(), Process::new());
+        let bucket = store.client();
+        let house = House::among(&bucket, 1, "a", &first).await;
+        let id = house.create_topic("t", 1, &[]).await;
+        task::sleep(LEASE_TTL * 2).await;
+        assert_eq!(told(&house, numbered(0, &["a", "b"])).await, ErrorCode::None);
+        let heir = House::among(&store.client(), 2, "b", &second).await;
+        first.kill();
+        bucket.kill();
+        let (place, since) = (TopicIdPartition::new(id, 0), task::now());
+        while heir.log.partition(&place).is_none() {
+            assert!(since.elapsed() < PATIENCE, "nobody takes over");
+            assert_eq!(told(&heir, numbered(2, &["c"])).await, ErrorCode::NotLeaderOrFollower);
+            task::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(told(&heir, numbered(3, &["d"])).await, ErrorCode::NotLeaderOrFollower);
+        assert_eq!(told(&heir, of_producer(8, 1, &["y"])).await, ErrorCode::NotLeaderOrFollower);
+        assert_eq!(told(&heir, numbered(2, &["c"])).await, ErrorCode::None);
+        assert_eq!(told(&heir, numbered(3, &["d"])).await, ErrorCode::None);
+        assert_eq!(told(&heir, of_producer(8, 0, &["x"])).await, ErrorCode::None);
+        assert_eq!(told(&heir, of_producer(8, 1, &["y"])).await, ErrorCode::None);
+        // Later a sequence that is missing is missing, and a producer that was forgotten goes on.
+        task::sleep(TTL).await;
+        assert_eq!(told(&heir, numbered(9, &["z"])).await, ErrorCode::OutOfOrderSequenceNumber);
+        assert_eq!(told(&heir, of_producer(7, 5, &["v"])).await, ErrorCode::None);
     });
 }

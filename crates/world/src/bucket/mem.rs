@@ -26,6 +26,8 @@ use crate::rng::{Rng, SeededRng};
 use crate::task;
 
 /// Out of so many requests.
+/// How often a reader that is stuck looks whether it still is.
+const STUCK_LOOK: Duration = Duration::from_millis(50);
 const PER: u64 = 1000;
 /// The 99th percentile of the normal distribution.
 const Z_P99: f64 = 2.326;
@@ -110,6 +112,8 @@ struct State {
     objects: BTreeMap<String, Object>,
     /// Nobody gets an answer.
     out: bool,
+    /// What begins so is read when that is over.
+    stuck: Option<String>,
     trace_hash: u64,
 }
 
@@ -245,6 +249,7 @@ impl MemBucket {
             faults: MemBucketFaults::default(),
             objects: BTreeMap::new(),
             out: false,
+            stuck: None,
             trace_hash: 0xcbf2_9ce4_8422_2325,
         };
         MemBucket { state: Arc::new(Mutex::new(state)), counters: Arc::default(), is_dead: Arc::default() }
@@ -273,6 +278,11 @@ impl MemBucket {
     /// From now on every request times out, and those under way are lost or not as they are; or the end of that.
     pub fn set_out(&self, out: bool) {
         self.state.lock().out = out;
+    }
+
+    /// From now on whoever reads an object whose key begins so waits; or the end of that.
+    pub fn set_stuck(&self, prefix: Option<&str>) {
+        self.state.lock().stuck = prefix.map(str::to_owned);
     }
 
     /// What is stored, past all faults: for those who check a run.
@@ -384,6 +394,9 @@ impl MemBucket {
                 return failed("timed out");
             }
             task::sleep(before).await;
+            while this.state.lock().stuck.as_ref().is_some_and(|prefix| key.starts_with(prefix)) {
+                task::sleep(STUCK_LOOK).await;
+            }
             if slow_down {
                 return failed("slow down (503)");
             }
