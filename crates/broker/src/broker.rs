@@ -30,6 +30,8 @@ use crate::peers::{Others, Peers};
 use crate::producer_ids::ProducerIds;
 use crate::quotas::{self, UsageOfQuotas};
 use crate::request::{CloseReason, Handling, Outcome, RequestContext};
+use crate::share::{ShareCounts, Sharing, SharingOptions};
+use crate::share_coordinator::{ShareCoordinator, ShareCoordinatorOptions, ShareStateCounts};
 use crate::telemetry::Telemetry;
 use crate::topics::Topics;
 use crate::transactions::{TransactionCounts, Transactions, TransactionsOptions};
@@ -85,6 +87,8 @@ pub struct Broker {
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) groups: Arc<Groups>,
     pub(crate) transactions: Arc<Transactions>,
+    pub(crate) share_coordinator: Arc<ShareCoordinator>,
+    pub(crate) sharing: Arc<Sharing>,
     /// None: the broker is alone.
     pub(crate) cluster: Option<Arc<Cluster>>,
     pub(crate) producer_ids: ProducerIds,
@@ -142,6 +146,24 @@ impl Broker {
             groups: groups.clone(),
             others: others.clone(),
         });
+        let share_coordinator = ShareCoordinator::start(ShareCoordinatorOptions {
+            node_id,
+            clock: clock.clone(),
+            catalog: catalog.clone(),
+            log: log.clone(),
+            configs: configs.clone(),
+            topics: topics.clone(),
+            freshness: freshness.clone(),
+            others: others.clone(),
+        });
+        let sharing = Sharing::new(SharingOptions {
+            node_id,
+            clock: clock.clone(),
+            catalog: catalog.clone(),
+            log: log.clone(),
+            configs: configs.clone(),
+            coordinator: share_coordinator.clone(),
+        });
         let cluster = Cluster::start(ClusterOptions {
             clock: clock.clone(),
             catalog: catalog.clone(),
@@ -183,6 +205,8 @@ impl Broker {
             fetch_sessions,
             groups,
             transactions,
+            share_coordinator,
+            sharing,
             cluster,
             counters,
             is_shutting_down: AtomicBool::new(false),
@@ -296,6 +320,8 @@ impl Broker {
     pub fn follow_catalog(&self) {
         self.groups.follow_catalog();
         self.transactions.follow_catalog();
+        self.share_coordinator.follow_catalog();
+        self.sharing.follow_catalog();
     }
 
     /// Groups, members and committed offsets, and how many partitions of them are still being read.
@@ -306,6 +332,16 @@ impl Broker {
     /// Transactional ids, and how many of their transactions are under way.
     pub fn transaction_counts(&self) -> TransactionCounts {
         self.transactions.counts()
+    }
+
+    /// Share partitions that this broker keeps the state of.
+    pub fn share_state_counts(&self) -> ShareStateCounts {
+        self.share_coordinator.counts()
+    }
+
+    /// Share sessions, and share partitions in memory.
+    pub fn share_counts(&self) -> ShareCounts {
+        self.sharing.counts()
     }
 
     /// Returns when our partitions are known to have everything that anybody was told before the call. An error: they may lack
@@ -357,6 +393,7 @@ impl Broker {
         if let Some(cluster) = &self.cluster {
             cluster.stop();
         }
+        self.share_coordinator.shutdown().await;
         self.transactions.shutdown().await;
         self.groups.shutdown().await;
     }

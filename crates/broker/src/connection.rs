@@ -153,6 +153,11 @@ impl Connection {
         *self.hung_up.borrow()
     }
 
+    /// The same for whoever must not keep the connection alive: it ends with it.
+    pub(crate) fn hang_up_watch(&self) -> watch::Receiver<bool> {
+        self.hung_up.subscribe()
+    }
+
     /// Waits until the socket is gone.
     pub async fn hung_up(&self) {
         // An error would mean that the sender is gone, and it lives in self.

@@ -44,3 +44,22 @@ const TRANSACTIONS_SEGMENT_BYTES: u64 = 100 << 20;
 
 /// Kafka's default of `offsets.topic.segment.bytes`: so much of its newest part compaction leaves alone.
 const OFFSETS_SEGMENT_BYTES: u64 = 100 << 20;
+
+/// `__share_group_state`, made on first use with `share.coordinator.state.topic.num.partitions` partitions, with Kafka's configs: nothing
+/// expires, and what is not needed any more is trimmed.
+pub(crate) async fn ensure_share_group_state(
+    topics: &Topics,
+    config: &BrokerConfig,
+) -> Result<Arc<Topic>, ApiError> {
+    let configs = [
+        ("cleanup.policy", "delete".to_owned()),
+        ("compression.type", "producer".to_owned()),
+        ("retention.ms", "-1".to_owned()),
+        ("segment.bytes", SHARE_STATE_SEGMENT_BYTES.to_string()),
+    ];
+    let partitions = config.share_coordinator_state_topic_num_partitions();
+    topics.ensure_internal(topic_name::SHARE_GROUP_STATE, partitions, &configs).await
+}
+
+/// Kafka's default of `share.coordinator.state.topic.segment.bytes`.
+const SHARE_STATE_SEGMENT_BYTES: u64 = 100 << 20;

@@ -9,6 +9,7 @@ use protocol::messages::delete_groups_response::DeletableGroupResult;
 use protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
 use protocol::{ErrorCode, Str};
 
+use super::delete_share_group_offsets;
 use crate::authorizer::Resource;
 use crate::groups::Answer;
 use crate::request::RequestContext;
@@ -30,7 +31,21 @@ pub(crate) async fn handle(context: RequestContext, request: DeleteGroupsRequest
         }
     }
     let groups = &context.broker.groups;
-    for group_ids in groups.by_partition(allowed).unwrap_or_default() {
+    // What a share group has at the share coordinator goes first: once the group is gone nobody knows of it.
+    let mut to_delete = Vec::with_capacity(allowed.len());
+    for group in allowed {
+        let has_states = groups.with(&group, |shard, _, _| shard.has_share_states(&group));
+        let deleted = match has_states {
+            Ok(true) => delete_share_group_offsets::delete(&context, &group, None).await,
+            Ok(false) | Err(_) => Ok(Vec::new()),
+        };
+        match deleted {
+            Ok(failed) if failed.is_empty() => to_delete.push(group),
+            Ok(failed) => drop(outcome.insert(group, failed[0].1.0)),
+            Err((error, _)) => drop(outcome.insert(group, error)),
+        }
+    }
+    for group_ids in groups.by_partition(to_delete).unwrap_or_default() {
         let first = group_ids[0].clone();
         let asked = groups.ask(&first, |shard, reply, _, effects| {
             shard.delete_groups(group_ids.clone(), reply, effects);

@@ -86,6 +86,8 @@ pub(super) async fn handle(context: RequestContext, request: DeleteTopicsRequest
         match result {
             Ok(position) => {
                 broker.groups.topic_deleted(&topic).await;
+                broker.share_coordinator.topics_deleted();
+                broker.sharing.follow_catalog();
                 tracing::info!(topic = %topic.name, id = %topic.id, "topic deleted");
                 deleted.push((topic, position));
             }

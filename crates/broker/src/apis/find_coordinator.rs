@@ -1,11 +1,9 @@
 //! FindCoordinator v0–6: which broker looks after a group, or a transactional id.
 //!
-//! The leader of its partition of `__consumer_offsets` or `__transaction_state`. One that is fenced, or has no listener of this name, is
+//! The leader of its partition of `__consumer_offsets`, `__transaction_state` or `__share_group_state`. One that is fenced, or has no listener of this name, is
 //! COORDINATOR_NOT_AVAILABLE until another takes over; before that is said we catch up with what other brokers said about it.
 //! Making the topic on first use happens here, as in Kafka, but the first asker gets an answer at once instead of
 //! COORDINATOR_NOT_AVAILABLE and a retry.
-//!
-//! Share groups do not exist yet and are told UNSUPPORTED_VERSION with a sentence.
 //!
 //! v1 adds the key type · v3 is flexible · v4 asks for several keys at once (KIP-699) · v5 TRANSACTION_ABORTABLE
 //! (KIP-890) · v6 share groups (KIP-932).
@@ -21,6 +19,7 @@ use crate::coordinators::coordinator_of;
 use crate::error::ApiError;
 use crate::nodes::{NO_NODE, Node};
 use crate::request::RequestContext;
+use crate::share_coordinator::ShareKey;
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -75,6 +74,9 @@ async fn find(context: &RequestContext, key_type: i8, keys: &[Str]) -> Vec<Resul
         Ok(topic) if topic == topic_name::TRANSACTION_STATE => {
             broker.transactions.ensure_topic().await.map(|()| topic).map_err(ApiError::from)
         }
+        Ok(topic) if topic == topic_name::SHARE_GROUP_STATE => {
+            broker.share_coordinator.ensure_topic().await.map(|()| topic).map_err(ApiError::from)
+        }
         Ok(topic) => broker.groups.ensure_topic().await.map(|()| topic).map_err(ApiError::from),
         Err(error) => Err(error),
     };
@@ -94,9 +96,7 @@ fn check_type(context: &RequestContext, key_type: i8) -> Result<&'static str, Ap
     match key_type {
         GROUP => Ok(topic_name::CONSUMER_OFFSETS),
         TRANSACTION => Ok(topic_name::TRANSACTION_STATE),
-        SHARE if context.api_version >= SHARE_SINCE => {
-            Err(not_there("share groups are not supported by this broker yet"))
-        }
+        SHARE if context.api_version >= SHARE_SINCE => Ok(topic_name::SHARE_GROUP_STATE),
         _ => Err(ErrorCode::InvalidRequest.into()),
     }
 }
@@ -106,16 +106,16 @@ fn look(context: &RequestContext, topic: &str, keys: &[Str]) -> Vec<Result<Node,
     let state = broker.catalog.read();
     let nodes = broker.nodes(&state, &context.connection.listener);
     let topic = state.topic(topic);
+    let is_share = topic.is_some_and(|topic| topic.name == topic_name::SHARE_GROUP_STATE);
     let find = |key: &Str| {
+        if is_share && !ShareKey::is_coordinator_key(key) {
+            return Err(ErrorCode::InvalidRequest.into());
+        }
         let leader = topic.and_then(|topic| coordinator_of(topic, key));
         let node = leader.and_then(|leader| nodes.find(leader)).cloned();
         node.ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
     };
     keys.iter().map(find).collect()
-}
-
-fn not_there(what: &'static str) -> ApiError {
-    ApiError::new(ErrorCode::UnsupportedVersion, Str::from_static(what))
 }
 
 fn one(coordinator: Coordinator) -> FindCoordinatorResponse {

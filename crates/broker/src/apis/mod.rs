@@ -16,6 +16,7 @@ mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
+mod alter_share_group_offsets;
 mod alter_user_scram_credentials;
 pub(crate) mod api_versions;
 mod consumer_group_describe;
@@ -27,6 +28,8 @@ mod create_topics;
 mod delete_acls;
 mod delete_groups;
 mod delete_records;
+mod delete_share_group_offsets;
+mod delete_share_group_state;
 mod delete_topics;
 mod describe_acls;
 mod describe_client_quotas;
@@ -37,6 +40,7 @@ mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
+mod describe_share_group_offsets;
 mod describe_topic_partitions;
 mod describe_transactions;
 mod describe_user_scram_credentials;
@@ -49,6 +53,7 @@ mod get_telemetry_subscriptions;
 mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod initialize_share_group_state;
 mod join_group;
 mod leave_group;
 mod list_config_resources;
@@ -63,15 +68,23 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod push_telemetry;
+mod read_share_group_state;
+mod read_share_group_state_summary;
 mod renew_delegation_token;
 pub(crate) mod sasl_authenticate;
 mod sasl_handshake;
+mod share_acknowledge;
+mod share_fetch;
+mod share_group_describe;
+mod share_group_heartbeat;
+mod share_group_state;
 mod streams_group_describe;
 mod streams_group_heartbeat;
 mod sync_group;
 mod txn_offset_commit;
 mod unregister_broker;
 mod update_features;
+mod write_share_group_state;
 mod write_txn_markers;
 
 type Handler = fn(RequestContext, Reader) -> Result<Handling, DecodeError>;
@@ -212,11 +225,45 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::DescribeTopicPartitions, 0..=0, |context, body| {
         sequential(context, body, describe_topic_partitions::handle)
     }),
+    api(ApiKey::ShareGroupHeartbeat, 1..=1, |context, body| {
+        sequential(context, body, share_group_heartbeat::handle)
+    }),
+    api(ApiKey::ShareGroupDescribe, 1..=1, |context, body| {
+        sequential(context, body, share_group_describe::handle)
+    }),
+    api(ApiKey::ShareFetch, 1..=2, |context, body| sequential(context, body, share_fetch::handle)),
+    api(ApiKey::ShareAcknowledge, 1..=2, |context, body| {
+        sequential(context, body, share_acknowledge::handle)
+    }),
+    api(ApiKey::InitializeShareGroupState, 0..=0, |context, body| {
+        sequential(context, body, initialize_share_group_state::handle)
+    }),
+    api(ApiKey::ReadShareGroupState, 0..=0, |context, body| {
+        sequential(context, body, read_share_group_state::handle)
+    }),
+    api(ApiKey::WriteShareGroupState, 0..=1, |context, body| {
+        sequential(context, body, write_share_group_state::handle)
+    }),
+    api(ApiKey::DeleteShareGroupState, 0..=0, |context, body| {
+        sequential(context, body, delete_share_group_state::handle)
+    }),
+    api(ApiKey::ReadShareGroupStateSummary, 0..=1, |context, body| {
+        sequential(context, body, read_share_group_state_summary::handle)
+    }),
     api(ApiKey::StreamsGroupHeartbeat, 0..=0, |context, body| {
         sequential(context, body, streams_group_heartbeat::handle)
     }),
     api(ApiKey::StreamsGroupDescribe, 0..=0, |context, body| {
         sequential(context, body, streams_group_describe::handle)
+    }),
+    api(ApiKey::DescribeShareGroupOffsets, 0..=1, |context, body| {
+        sequential(context, body, describe_share_group_offsets::handle)
+    }),
+    api(ApiKey::AlterShareGroupOffsets, 0..=0, |context, body| {
+        sequential(context, body, alter_share_group_offsets::handle)
+    }),
+    api(ApiKey::DeleteShareGroupOffsets, 0..=0, |context, body| {
+        sequential(context, body, delete_share_group_offsets::handle)
     }),
 ];
 

@@ -9,6 +9,7 @@ use super::group::{CONSUMER_PROTOCOL_TYPE, Group, GroupState};
 use super::offset_store::OffsetKey;
 use super::records;
 use super::shard::{AfterWrite, Shard};
+use super::share::ShareGroup;
 use super::streams::{STREAMS_PROTOCOL_TYPE, StreamsGroup};
 
 impl Shard {
@@ -31,7 +32,13 @@ impl Shard {
             state: stored.state().name(),
             group_type: STREAMS_PROTOCOL_TYPE,
         });
-        self.groups.values().map(listed).chain(consumers).chain(streams).collect()
+        let shares = self.settled_share_groups().map(|(group, stored)| ListedGroup {
+            group: group.clone(),
+            protocol_type: Str::from_static("share"),
+            state: stored.state().name(),
+            group_type: "share",
+        });
+        self.groups.values().map(listed).chain(consumers).chain(streams).chain(shares).collect()
     }
 
     pub fn describe(&self, group_id: &str) -> Option<DescribedGroup> {
@@ -58,12 +65,18 @@ impl Shard {
     pub fn delete_groups(&mut self, group_ids: Vec<Str>, reply: ReplyId, effects: &mut Effects) {
         let mut outcome = Vec::with_capacity(group_ids.len());
         let mut deleted = Vec::new();
-        let mut consumers = Vec::new();
-        let mut streams = Vec::new();
+        let (mut consumers, mut streams, mut shares) = (Vec::new(), Vec::new(), Vec::new());
         for group_id in group_ids {
-            let is_named_twice = consumers.contains(&group_id) || streams.contains(&group_id);
+            let is_named_twice =
+                [&consumers, &streams, &shares].iter().any(|named| named.contains(&group_id));
+            let share = self.share_group(&group_id).map(|group| group.stored.members.is_empty());
             let error = match self.groups.get(&group_id) {
                 _ if is_named_twice => ErrorCode::GroupIdNotFound,
+                None if share == Some(true) => {
+                    shares.push(group_id.detached());
+                    ErrorCode::None
+                }
+                None if share == Some(false) => ErrorCode::NonEmptyGroup,
                 None if self.is_empty_consumer_group(&group_id) => {
                     consumers.push(group_id.detached());
                     ErrorCode::None
@@ -86,7 +99,7 @@ impl Shard {
             outcome.push((group_id, error));
         }
         let answer = DeletedGroups { groups: outcome };
-        if deleted.is_empty() && consumers.is_empty() && streams.is_empty() {
+        if deleted.is_empty() && consumers.is_empty() && streams.is_empty() && shares.is_empty() {
             return self.answer_behind_writes(reply, Answer::DeleteGroups(answer), effects);
         }
         let mut keys: Vec<OffsetKey> = Vec::new();
@@ -103,6 +116,9 @@ impl Shard {
         for group in &streams {
             tombstones.extend(self.begin_deletion::<StreamsGroup>(group, token));
         }
+        for group in &shares {
+            tombstones.extend(self.begin_deletion::<ShareGroup>(group, token));
+        }
         for group in &deleted {
             let offsets = self.offsets.newest_of_group(&group.id);
             keys.extend(offsets.into_iter().map(|(key, _)| key));
@@ -112,8 +128,13 @@ impl Shard {
         }
         keys.sort_unstable();
         keys.dedup();
-        let after =
-            AfterWrite::GroupsDeleted { groups: deleted, consumers, streams, answer: Some((reply, answer)) };
+        let after = AfterWrite::GroupsDeleted {
+            groups: deleted,
+            consumers,
+            streams,
+            shares,
+            answer: Some((reply, answer)),
+        };
         self.drop_offsets(keys, after, tombstones, effects);
     }
 

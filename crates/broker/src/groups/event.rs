@@ -4,8 +4,9 @@
 use bytes::Bytes;
 use protocol::{ErrorCode, Str, Uuid};
 
-use super::consumer::ConsumerHeartbeatAnswer;
+use super::consumer::{ConsumerHeartbeatAnswer, Refusal};
 use super::member::OfferedProtocol;
+use super::share::{ShareHeartbeatAnswer, ShareStatesAnswer};
 use super::streams::StreamsHeartbeatAnswer;
 
 use crate::coordinators::Marked;
@@ -36,6 +37,8 @@ pub enum Answer {
     Marked(Result<Marked, ErrorCode>),
     ConsumerHeartbeat(ConsumerHeartbeatAnswer),
     StreamsHeartbeat(StreamsHeartbeatAnswer),
+    ShareHeartbeat(ShareHeartbeatAnswer),
+    ShareStates(ShareStatesAnswer),
 }
 
 impl Answer {
@@ -56,6 +59,10 @@ impl Answer {
             Answer::DeleteGroups(DeletedGroups { groups }) => {
                 let groups = groups.into_iter().map(|(group, _)| (group, error)).collect();
                 Answer::DeleteGroups(DeletedGroups { groups })
+            }
+            Answer::ShareHeartbeat(_) => Answer::ShareHeartbeat(ShareHeartbeatAnswer::refused(error, None)),
+            Answer::ShareStates(_) => {
+                Answer::ShareStates(ShareStatesAnswer::Refused(Refusal::new(error, "")))
             }
             other => unreachable!("{other:?} waits for its own write"),
         }

@@ -64,6 +64,9 @@ impl Shard {
             Some(_) => self.clear_empty::<StreamsGroup>(&request.group, effects),
             None => {}
         }
+        if self.share_group(&request.group).is_some() {
+            return refuse(ErrorCode::InconsistentGroupProtocol, effects);
+        }
         let is_new_group = !self.groups.contains_key(&request.group);
         if is_new_group && !is_unknown_member {
             return refuse(ErrorCode::UnknownMemberId, effects);
@@ -862,6 +865,7 @@ impl Shard {
         // Who waits in a consumer group waits for a write, and hears of its end.
         self.consumers.clear();
         self.streams.clear();
+        self.shares.clear();
         let groups = std::mem::take(&mut self.groups);
         for group in groups.values() {
             self.unload_group(group, error, effects);

@@ -1,5 +1,5 @@
-//! The group coordinator: classic groups, consumer groups of the new protocol (`consumer/`), streams groups (`streams/`), and the
-//! committed offsets of all of them.
+//! The group coordinator: classic groups, consumer groups of the new protocol (`consumer/`), streams groups (`streams/`), share groups
+//! (`share/`), and the committed offsets of those that commit.
 //!
 //! `shard.rs` is the pure core (start there): events in, records, answers and alarms out. `crate::coordinators` runs one shard for
 //! each partition of `__consumer_offsets` that this broker leads. This file makes the topic when the first group is asked for.
@@ -20,6 +20,7 @@ mod records;
 mod replay;
 mod settings;
 mod shard;
+mod share;
 mod snapshot;
 mod state_machine;
 mod streams;
@@ -45,6 +46,9 @@ pub(crate) use consumer::{
 };
 pub(crate) use event::*;
 pub(crate) use member::OfferedProtocol;
+pub(crate) use share::{
+    DescribedShareMember, Initialize, ShareHeartbeatAnswer, ShareHeartbeatRequest, ShareStatesAnswer,
+};
 pub(crate) use streams::{
     DescribedStreamsMember, Endpoint, InternalTopic, JOINING_EPOCH as STREAMS_JOINING_EPOCH,
     LEAVING_FOR_A_WHILE_EPOCH as STREAMS_LEAVING_FOR_A_WHILE_EPOCH, STREAMS_PROTOCOL_TYPE,
@@ -56,6 +60,7 @@ use crate::broker::StartError;
 use crate::configs::Configs;
 use crate::coordinators::{CoordinatorOptions, Coordinators, PartitionRuntime, partition_for};
 use crate::freshness::Freshness;
+use crate::gone_topics::SeenTopics;
 use crate::internal_topics;
 use crate::topics::Topics;
 use catalog_view::{OwnCatalog, SharedView};
@@ -77,7 +82,7 @@ pub(crate) struct Groups {
     options: GroupsOptions,
     coordinators: Coordinators<Shard>,
     settings: Mutex<(Arc<BrokerConfig>, Arc<GroupSettings>)>,
-    seen: Mutex<SeenTopics>,
+    seen: SeenTopics,
 }
 
 /// Groups, members and committed offsets there are, for metrics.
@@ -87,14 +92,6 @@ pub struct GroupCounts {
     pub members: usize,
     pub offsets: usize,
     pub partitions_loading: usize,
-}
-
-/// All topics as the last look found them. The catalog shares a topic for as long as nothing of it changes.
-#[derive(Default)]
-struct SeenTopics {
-    position: u64,
-    /// Ordered by name.
-    topics: Vec<Arc<Topic>>,
 }
 
 impl Groups {
@@ -114,7 +111,7 @@ impl Groups {
         };
         let coordinators = Coordinators::new(coordinators, None);
         let settings = Mutex::new((config, settings));
-        let groups = Arc::new(Groups { options, coordinators, settings, seen: Mutex::default() });
+        let groups = Arc::new(Groups { options, coordinators, settings, seen: SeenTopics::default() });
         groups.follow_catalog();
         Ok(groups)
     }
@@ -124,7 +121,7 @@ impl Groups {
     /// at what is so now, and when nothing has changed it does nothing.
     pub fn follow_catalog(&self) {
         self.coordinators.follow_leaders(&self.settings());
-        let gone = self.gone_topics();
+        let gone = self.seen.gone(&self.options.catalog);
         if !gone.is_empty() {
             self.drop_offsets_of(&gone);
         }
@@ -246,29 +243,6 @@ impl Groups {
 
     fn topic(&self) -> Option<Arc<Topic>> {
         self.coordinators.topic()
-    }
-
-    /// Topics that were there at the last look and are not there now. In a catalog of our own only we delete topics, and
-    /// `topic_deleted` is called. In a shared one this is asked with every change, and few of those have to do with topics:
-    /// then it is a walk along pointers.
-    fn gone_topics(&self) -> Vec<(Str, Uuid)> {
-        if !self.options.catalog.is_shared() {
-            return Vec::new();
-        }
-        let mut seen = self.seen.lock();
-        let state = self.options.catalog.read();
-        if seen.position == state.position() {
-            return Vec::new();
-        }
-        seen.position = state.position();
-        let is_same = |(seen, now): (&Arc<Topic>, &Arc<Topic>)| Arc::ptr_eq(seen, now);
-        if seen.topics.len() == state.topic_count() && seen.topics.iter().zip(state.topics()).all(is_same) {
-            return Vec::new();
-        }
-        let gone = seen.topics.iter().filter(|topic| state.topic_by_id(topic.id).is_none());
-        let gone = gone.map(|topic| (topic.name.clone(), topic.id)).collect();
-        seen.topics = state.topics().cloned().collect();
-        gone
     }
 
     fn drop_offsets_of(&self, deleted: &[(Str, Uuid)]) {

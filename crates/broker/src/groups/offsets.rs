@@ -102,6 +102,10 @@ impl Shard {
         if let Some(group) = self.streams_group(&request.group) {
             return group.check_commit(request);
         }
+        // What its members have read stands elsewhere.
+        if self.share_group(&request.group).is_some() {
+            return Err(ErrorCode::GroupIdNotFound);
+        }
         let Some(group) = self.groups.get(&request.group) else {
             return match request.generation < 0 {
                 true => Ok(()),
@@ -230,6 +234,7 @@ impl Shard {
             topics.iter().any(is_it)
         };
         self.drop_offsets_where(is_of_deleted, effects);
+        self.share_topics_deleted(effects);
     }
 
     /// After a restart: offsets of topics that were deleted while nobody could tell us. `current_id` knows the
@@ -244,6 +249,7 @@ impl Shard {
             committed.topic_id != Uuid::ZERO && current_id(&key.topic) != Some(committed.topic_id)
         };
         self.drop_offsets_where(is_gone, effects);
+        self.share_topics_deleted(effects);
     }
 
     fn drop_offsets_where(
@@ -299,7 +305,7 @@ impl Shard {
         }
         self.drop_offsets(
             keys,
-            AfterWrite::GroupsDeleted { groups, consumers, streams, answer: None },
+            AfterWrite::GroupsDeleted { groups, consumers, streams, shares: Vec::new(), answer: None },
             records,
             effects,
         );

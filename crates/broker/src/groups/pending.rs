@@ -205,6 +205,9 @@ impl Shard {
         if let Some(group) = self.streams_group(&request.group) {
             return group.check_transactional_commit(request, says_who(request)).map(|()| false);
         }
+        if self.share_group(&request.group).is_some() {
+            return Err(ErrorCode::GroupIdNotFound);
+        }
         let Some(group) = self.groups.get(&request.group) else {
             return match request.generation < 0 {
                 true if self.is_full_of_groups() => Err(ErrorCode::PolicyViolation),

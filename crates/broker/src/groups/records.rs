@@ -15,6 +15,7 @@ use super::consumer;
 use super::event::GroupRecord;
 use super::group::Group;
 use super::offset_store::{CommittedOffset, OffsetKey};
+use super::share;
 use super::streams;
 
 const LEGACY_OFFSET_KEY: i16 = 0;
@@ -43,6 +44,10 @@ pub enum ReadRecord {
     Streams {
         group: Str,
         change: Option<streams::Change>,
+    },
+    Share {
+        group: Str,
+        change: share::Change,
     },
     /// A record of a kind that we never write: other coordinators put theirs into the same topic.
     Other {
@@ -163,6 +168,10 @@ pub fn read(key: &Bytes, value: Option<&Bytes>) -> Result<ReadRecord, DecodeErro
         record_type if streams::is_streams_record(record_type) => {
             let (group, change) = streams::read_record(record_type, key, value)?;
             Ok(ReadRecord::Streams { group, change })
+        }
+        record_type if share::is_share_record(record_type) => {
+            let (group, change) = share::read_record(record_type, key, value)?;
+            Ok(ReadRecord::Share { group, change })
         }
         record_type => Ok(ReadRecord::Other { record_type }),
     }

@@ -34,6 +34,7 @@ impl Shard {
             }
             ReadRecord::Consumer { group, change: Some(change) } => self.replay_consumer(group, &change),
             ReadRecord::Streams { group, change: Some(change) } => self.replay_streams(group, &change),
+            ReadRecord::Share { group, change } => self.replay_share(group, &change),
             ReadRecord::Consumer { change: None, .. } | ReadRecord::Streams { change: None, .. } => {}
             ReadRecord::Other { record_type } => {
                 // Written by a broker of Kafka with groups of a kind we do not have yet: kept, and not understood.
@@ -66,6 +67,7 @@ impl Shard {
         }
         self.consumers_loaded(now);
         self.streams_loaded(now);
+        self.shares_loaded(now);
         // A commit that raced the deletion of its group: what readers can see must have a group.
         let has_no_group = |group: &&Str| !self.has_group(group);
         let pending = self.pending_offsets.iter().map(|(key, _)| &key.group);

@@ -45,6 +45,12 @@ pub struct GroupSettings {
     pub consumer_regex_refresh_interval_ms: i64,
     /// `group.streams.max.size`; never more than `MEMBERS_PER_GROUP_MAX`.
     pub streams_group_size_max: usize,
+    /// `group.share.max.size`; never more than `MEMBERS_PER_GROUP_MAX`.
+    pub share_group_size_max: usize,
+    /// `group.share.initialize.retry.interval.ms`
+    pub share_initialize_retry_ms: u64,
+    /// Share partitions of one group; all of them stand in one record.
+    pub share_states_max: usize,
     /// Topics, and configs of single groups.
     pub catalog: SharedView,
 }
@@ -84,6 +90,8 @@ impl GroupSettings {
             member_metadata_bytes_max: count(config.group_member_metadata_max_bytes()),
             consumer_group_size_max: count(config.group_consumer_max_size()).min(MEMBERS_PER_GROUP_MAX),
             streams_group_size_max: count(config.group_streams_max_size()).min(MEMBERS_PER_GROUP_MAX),
+            share_group_size_max: count(config.group_share_max_size()).min(MEMBERS_PER_GROUP_MAX),
+            share_initialize_retry_ms: ms(config.group_share_initialize_retry_interval_ms().into()),
             consumer_assignor: config
                 .group_consumer_assignors()
                 .iter()
@@ -112,6 +120,9 @@ impl Default for GroupSettings {
             groups_per_partition_max: 20_000,
             offsets_per_partition_max: 1_000_000,
             consumer_group_size_max: MEMBERS_PER_GROUP_MAX,
+            share_group_size_max: 200,
+            share_initialize_retry_ms: 30_000,
+            share_states_max: 100_000,
             consumer_assignor: ASSIGNORS[0],
             consumer_migration: Migration { upgrades: true, downgrades: true },
             consumer_regex_refresh_interval_ms: 600_000,

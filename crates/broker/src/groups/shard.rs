@@ -7,7 +7,7 @@
 //! failed is taken back there.
 //!
 //! `consumer/` has the groups of the new protocol (KIP-848), `streams/` those of Kafka Streams (KIP-1071); `entry.rs` is what both
-//! have in common. The rest is about classic ones.
+//! have in common. `share/` has share groups (KIP-932); the rest is about classic ones.
 //! `membership.rs` has JoinGroup, SyncGroup, Heartbeat, LeaveGroup; `offsets.rs` the offsets; `admin.rs` what
 //! tools ask for; `replay.rs` rebuilds a shard from its log, `snapshot.rs` keeps that log short.
 
@@ -28,6 +28,7 @@ use super::member::OfferedProtocol;
 use super::offset_store::{OffsetKey, OffsetStore};
 use super::pending::{PendingOffsets, PendingWrite};
 use super::settings::GroupSettings;
+use super::share;
 use super::streams;
 use super::timers::{Alarm, Timers};
 use crate::coordinators::{InTransaction, Marked};
@@ -60,6 +61,7 @@ pub(super) enum AfterWrite {
         groups: Vec<Group>,
         consumers: Vec<Str>,
         streams: Vec<Str>,
+        shares: Vec<Str>,
         answer: Option<(ReplyId, DeletedGroups)>,
     },
     OffsetsCommitted {
@@ -79,6 +81,10 @@ pub(super) enum AfterWrite {
     TransactionEnded {
         reply: ReplyId,
         marked: Marked,
+    },
+    /// A share group changed. Who waits is known to its entry.
+    Share {
+        group: Str,
     },
     /// A consumer group changed. Who waits is known to its entry.
     Consumer {
@@ -126,6 +132,10 @@ pub struct Shard {
     pub(super) consumers: BTreeMap<Str, consumer::Entry>,
     /// Streams groups (KIP-1071).
     pub(super) streams: BTreeMap<Str, streams::Entry>,
+    /// Share groups (KIP-932).
+    pub(super) shares: BTreeMap<Str, share::Entry>,
+    /// Share groups while the log is read.
+    pub(super) replayed_shares: BTreeMap<Str, share::Stored>,
     /// Consumer groups while the log is read.
     pub(super) replayed: BTreeMap<Str, consumer::Stored>,
     pub(super) replayed_streams: BTreeMap<Str, streams::Stored>,
@@ -145,6 +155,8 @@ impl Shard {
             groups: BTreeMap::new(),
             consumers: BTreeMap::new(),
             streams: BTreeMap::new(),
+            shares: BTreeMap::new(),
+            replayed_shares: BTreeMap::new(),
             replayed: BTreeMap::new(),
             replayed_streams: BTreeMap::new(),
             offsets: OffsetStore::default(),
@@ -172,7 +184,7 @@ impl Shard {
     }
 
     pub fn group_count(&self) -> usize {
-        self.groups.len() + self.consumers.len() + self.streams.len()
+        self.groups.len() + self.consumers.len() + self.streams.len() + self.shares.len()
     }
 
     pub fn offset_count(&self) -> usize {
@@ -183,9 +195,11 @@ impl Shard {
         let classic: usize = self.groups.values().map(|group| group.members.len()).sum();
         let consumers = self.consumers.values().filter_map(consumer::Entry::group);
         let streams = self.streams.values().filter_map(streams::Entry::group);
+        let shares = self.shares.values().filter_map(share::Entry::group);
         classic
             + consumers.map(|group| group.stored.members.len()).sum::<usize>()
             + streams.map(|group| group.stored.members.len()).sum::<usize>()
+            + shares.map(|group| group.stored.members.len()).sum::<usize>()
     }
 
     /// When [`Shard::tick`] wants to be called next, monotonic ms.
@@ -209,6 +223,7 @@ impl Shard {
                 Alarm::Streams { group, member, kind, epoch } => {
                     self.streams_alarm(&group, &member, kind, epoch, now, effects);
                 }
+                Alarm::Share { group, member } => self.share_session_ended(&group, &member, effects),
                 Alarm::Expiration => {
                     self.expire(now, effects);
                     self.schedule_expiration(now);
@@ -276,7 +291,10 @@ impl Shard {
             AfterWrite::StaticMemberReplaced(replacement) => {
                 self.static_member_replaced(*replacement, outcome, now, effects);
             }
-            AfterWrite::GroupsDeleted { groups, consumers, streams, answer } => {
+            AfterWrite::GroupsDeleted { groups, consumers, streams, shares, answer } => {
+                for group in shares {
+                    self.share_written(&group, token, outcome, now, effects);
+                }
                 for group in consumers {
                     self.consumer_written(&group, token, Undo::Nothing, outcome, now, effects);
                 }
@@ -301,6 +319,7 @@ impl Shard {
             AfterWrite::TransactionEnded { reply, marked } => {
                 effects.answer(reply, Answer::Marked(outcome.map(|()| marked)));
             }
+            AfterWrite::Share { group } => self.share_written(&group, token, outcome, now, effects),
             AfterWrite::Consumer { group, undo } => {
                 self.consumer_written(&group, token, undo, outcome, now, effects);
             }
@@ -385,6 +404,14 @@ impl Shard {
             group.check_invariants();
             for member in group.stored.members.keys() {
                 let session = TimerKey::consumer(id, member, ConsumerAlarm::Session);
+                assert!(self.timers.is_set(&session), "nobody watches member {member} of group {id}");
+            }
+        }
+        for (id, entry) in &self.shares {
+            let Some(group) = entry.group() else { continue };
+            assert!(!self.groups.contains_key(id), "group {id} is of two kinds");
+            for member in group.stored.members.keys() {
+                let session = TimerKey::Share { group: id.clone(), member: member.clone() };
                 assert!(self.timers.is_set(&session), "nobody watches member {member} of group {id}");
             }
         }

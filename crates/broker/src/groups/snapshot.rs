@@ -39,6 +39,7 @@ impl Shard {
             if after.is_none() {
                 records.extend(self.consumer_snapshot(&group_id));
                 records.extend(self.streams_snapshot(&group_id));
+                records.extend(self.share_snapshot(&group_id));
             }
             let page = self.offsets.page_of_group(&group_id, after.as_ref(), PAGE_OFFSETS);
             records
@@ -65,18 +66,20 @@ impl Shard {
                 let classic = self.groups.range::<Str, _>(behind).next().map(|(group, _)| group);
                 let consumer = self.consumers.range::<Str, _>(behind).next().map(|(group, _)| group);
                 let streams = self.streams.range::<Str, _>(behind).next().map(|(group, _)| group);
-                first_of([classic, consumer, streams, self.offsets.next_group(Some(group))])
+                let share = self.shares.range::<Str, _>(behind).next().map(|(group, _)| group);
+                first_of([classic, consumer, streams, share, self.offsets.next_group(Some(group))])
             }
             None => {
                 let (classic, consumer) = (self.groups.keys().next(), self.consumers.keys().next());
-                first_of([classic, consumer, self.streams.keys().next(), self.offsets.next_group(None)])
+                let (streams, share) = (self.streams.keys().next(), self.shares.keys().next());
+                first_of([classic, consumer, streams, share, self.offsets.next_group(None)])
             }
         }
     }
 }
 
 /// The first group of any kind; none of its offsets is written yet. One whose own record failed has offsets and nothing else.
-fn first_of(groups: [Option<&Str>; 4]) -> Option<(Str, Option<OffsetKey>)> {
+fn first_of(groups: [Option<&Str>; 5]) -> Option<(Str, Option<OffsetKey>)> {
     groups.into_iter().flatten().min().map(|group| (group.clone(), None))
 }
 

@@ -17,6 +17,8 @@ pub enum TimerKey {
     Consumer { group: Str, member: Str, kind: ConsumerAlarm },
     /// Of a streams group, or of a member of one.
     Streams { group: Str, member: Str, kind: StreamsAlarm },
+    /// A member of a share group was not heard of for its session time-out.
+    Share { group: Str, member: Str },
     /// Offsets that are old enough, and groups without any, go.
     Expiration,
 }
@@ -93,6 +95,10 @@ pub enum Alarm {
         /// As with consumers.
         epoch: i32,
     },
+    Share {
+        group: Str,
+        member: Str,
+    },
     Expiration,
 }
 
@@ -112,6 +118,9 @@ impl Alarm {
             Alarm::Sync { group, .. } => TimerKey::Sync { group: group.clone() },
             Alarm::Consumer { group, member, kind, .. } => TimerKey::consumer(group, member, *kind),
             Alarm::Streams { group, member, kind, .. } => TimerKey::streams(group, member, *kind),
+            Alarm::Share { group, member } => {
+                TimerKey::Share { group: group.clone(), member: member.clone() }
+            }
             Alarm::Expiration => TimerKey::Expiration,
         }
     }

@@ -100,8 +100,20 @@ fn the_table_is_kafkas_and_explicit() {
         "PushTelemetry 0-0",
         "ListConfigResources 0-1",
         "DescribeTopicPartitions 0-0",
+        "ShareGroupHeartbeat 1-1",
+        "ShareGroupDescribe 1-1",
+        "ShareFetch 1-2",
+        "ShareAcknowledge 1-2",
+        "InitializeShareGroupState 0-0",
+        "ReadShareGroupState 0-0",
+        "WriteShareGroupState 0-1",
+        "DeleteShareGroupState 0-0",
+        "ReadShareGroupStateSummary 0-1",
         "StreamsGroupHeartbeat 0-0",
         "StreamsGroupDescribe 0-0",
+        "DescribeShareGroupOffsets 0-1",
+        "AlterShareGroupOffsets 0-0",
+        "DeleteShareGroupOffsets 0-0",
     ];
     assert_eq!(table, expected);
     assert!(APIS.is_sorted_by_key(|api| api.key.code()));

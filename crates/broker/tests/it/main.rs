@@ -18,6 +18,7 @@ mod offsets;
 mod produce;
 mod quotas;
 mod sasl;
+mod share_groups;
 mod streams_groups;
 mod takeover;
 mod telemetry;

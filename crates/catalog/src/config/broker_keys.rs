@@ -279,7 +279,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Creates the topic for records that a share group gave up, when it is missing.",
     )
     .cluster_wide()
-    .no_effect(SHARE),
+    .no_effect(DLQ),
     key(
         "errors.deadletterqueue.topic.name.prefix",
         String,
@@ -287,7 +287,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Prefix of the topics that are created for given-up records.",
     )
     .cluster_wide()
-    .no_effect(SHARE),
+    .no_effect(DLQ),
     key(
         "fetch.max.bytes",
         Int,
@@ -477,8 +477,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Shortest time between two assignments of a share group.",
     )
     .min(0)
-    .cluster_wide()
-    .no_effect(SHARE),
+    .cluster_wide(),
     key(
         "group.share.assignor.offload.enable",
         Boolean,
@@ -487,18 +486,17 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .cluster_wide()
     .internal()
-    .no_effect(SHARE),
+    .no_effect(OFFLOAD),
     key("group.share.assignors", List, "simple", "Server-side assignors of share groups.")
         .list_not_empty()
-        .no_effect(SHARE),
+        .no_effect(ASSIGNOR),
     key(
         "group.share.delivery.count.limit",
         Int,
         "5",
         "How often a record is delivered to a share group before it is given up.",
     )
-    .range(2, 10)
-    .no_effect(SHARE),
+    .range(2, 10),
     key(
         "group.share.dlq.manager.class.name",
         String,
@@ -513,8 +511,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "5000",
         "Time between two heartbeats of a member of a share group.",
     )
-    .min(1)
-    .no_effect(SHARE),
+    .min(1),
     key(
         "group.share.initialize.retry.interval.ms",
         Int,
@@ -522,106 +519,91 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Pause before the state of a share partition is initialized again.",
     )
     .min(1)
-    .internal()
-    .no_effect(SHARE),
+    .internal(),
     key(
         "group.share.max.assignment.interval.ms",
         Int,
         "15000",
         "Largest assignment interval a share group may set.",
     )
-    .min(0)
-    .no_effect(SHARE),
+    .min(0),
     key("group.share.max.delivery.count.limit", Int, "10", "Largest delivery limit a share group may set.")
-        .range(5, 25)
-        .no_effect(SHARE),
+        .range(5, 25),
     key(
         "group.share.max.heartbeat.interval.ms",
         Int,
         "15000",
         "Largest heartbeat interval a share group may set.",
     )
-    .min(1)
-    .no_effect(SHARE),
+    .min(1),
     key(
         "group.share.max.partition.max.record.locks",
         Int,
         "4000",
         "Largest number of locked records per partition a share group may set.",
     )
-    .range(2000, 10000)
-    .no_effect(SHARE),
+    .range(2000, 10000),
     key(
         "group.share.max.record.lock.duration.ms",
         Int,
         "60000",
         "Longest lock on a record a share group may set.",
     )
-    .range(30000, 3600000)
-    .no_effect(SHARE),
+    .range(30000, 3600000),
     key(
         "group.share.max.session.timeout.ms",
         Int,
         "60000",
         "Largest session time-out a share group may set.",
     )
-    .min(1)
-    .no_effect(SHARE),
+    .min(1),
     key("group.share.max.share.sessions", Int, "2000", "Most share sessions of a broker.")
-        .min(1)
-        .no_effect(SHARE),
-    key("group.share.max.size", Int, "200", "Most members of a share group.").range(1, 1000).no_effect(SHARE),
+        .min(1),
+    key("group.share.max.size", Int, "200", "Most members of a share group.").range(1, 1000),
     key(
         "group.share.min.assignment.interval.ms",
         Int,
         "0",
         "Smallest assignment interval a share group may set.",
     )
-    .min(0)
-    .no_effect(SHARE),
+    .min(0),
     key("group.share.min.delivery.count.limit", Int, "2", "Smallest delivery limit a share group may set.")
-        .range(2, 5)
-        .no_effect(SHARE),
+        .range(2, 5),
     key(
         "group.share.min.heartbeat.interval.ms",
         Int,
         "5000",
         "Smallest heartbeat interval a share group may set.",
     )
-    .min(1)
-    .no_effect(SHARE),
+    .min(1),
     key(
         "group.share.min.partition.max.record.locks",
         Int,
         "100",
         "Smallest number of locked records per partition a share group may set.",
     )
-    .range(100, 2000)
-    .no_effect(SHARE),
+    .range(100, 2000),
     key(
         "group.share.min.record.lock.duration.ms",
         Int,
         "15000",
         "Shortest lock on a record a share group may set.",
     )
-    .range(1000, 30000)
-    .no_effect(SHARE),
+    .range(1000, 30000),
     key(
         "group.share.min.session.timeout.ms",
         Int,
         "45000",
         "Smallest session time-out a share group may set.",
     )
-    .min(1)
-    .no_effect(SHARE),
+    .min(1),
     key(
         "group.share.partition.max.record.locks",
         Int,
         "2000",
         "Most records of one partition that a share group has locked at once.",
     )
-    .range(100, 10000)
-    .no_effect(SHARE),
+    .range(100, 10000),
     key(
         "group.share.persister.class.name",
         String,
@@ -636,16 +618,14 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "30000",
         "Time a record stays locked for the consumer that got it.",
     )
-    .range(1000, 3600000)
-    .no_effect(SHARE),
+    .range(1000, 3600000),
     key(
         "group.share.session.timeout.ms",
         Int,
         "45000",
         "Silence after which a member of a share group is taken for gone.",
     )
-    .min(1)
-    .no_effect(SHARE),
+    .min(1),
     key(
         "group.streams.acceptable.recovery.lag",
         Long,
@@ -1731,7 +1711,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Time the share coordinator gathers records for one write.",
     )
     .min(-1)
-    .no_effect(SHARE),
+    .no_effect(COMMIT),
     key(
         "share.coordinator.cached.buffer.max.bytes",
         Int,
@@ -1740,7 +1720,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .min(524288)
     .cluster_wide()
-    .no_effect(SHARE),
+    .no_effect(COMMIT),
     key(
         "share.coordinator.cold.partition.snapshot.interval.ms",
         Int,
@@ -1749,7 +1729,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .min(1)
     .internal()
-    .no_effect(SHARE),
+    .no_effect(SHARE_SNAPSHOT),
     key(
         "share.coordinator.load.buffer.size",
         Int,
@@ -1757,22 +1737,21 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Bytes read at once when share state is loaded.",
     )
     .min(1)
-    .no_effect(SHARE),
+    .no_effect(SHARE_LOAD),
     key(
         "share.coordinator.snapshot.update.records.per.snapshot",
         Int,
         "500",
         "Updates of share state between two snapshots.",
     )
-    .range(0, 500)
-    .no_effect(SHARE),
+    .range(0, 500),
     key(
         "share.coordinator.state.topic.compression.codec",
         Int,
         "0",
         "Compression of the records of __share_group_state.",
     )
-    .no_effect(SHARE),
+    .no_effect(SHARE_CODEC),
     key(
         "share.coordinator.state.topic.min.isr",
         Short,
@@ -1780,10 +1759,9 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "In-sync replicas that __share_group_state needs.",
     )
     .min(1)
-    .no_effect(SHARE),
+    .no_effect(INSYNC),
     key("share.coordinator.state.topic.num.partitions", Int, "50", "Partitions of __share_group_state.")
-        .min(1)
-        .no_effect(SHARE),
+        .min(1),
     key(
         "share.coordinator.state.topic.prune.interval.ms",
         Int,
@@ -1792,10 +1770,10 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     )
     .min(1)
     .internal()
-    .no_effect(SHARE),
+    .no_effect(SHARE_SNAPSHOT),
     key("share.coordinator.state.topic.replication.factor", Short, "3", "Replicas of __share_group_state.")
         .min(1)
-        .no_effect(SHARE),
+        .no_effect(INTERNALRF),
     key(
         "share.coordinator.state.topic.segment.bytes",
         Int,
@@ -1803,11 +1781,10 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Size of a segment of __share_group_state.",
     )
     .min(1)
-    .no_effect(SHARE),
-    key("share.coordinator.threads", Int, "1", "Threads of the share coordinator.").min(1).no_effect(SHARE),
+    .no_effect(SEGMENT),
+    key("share.coordinator.threads", Int, "1", "Threads of the share coordinator.").min(1).no_effect(THREADS),
     key("share.coordinator.write.timeout.ms", Int, "5000", "Longest wait for share state to become durable.")
-        .min(1)
-        .no_effect(SHARE),
+        .min(1),
     key(
         "share.fetch.purgatory.purge.interval.requests",
         Int,

@@ -2,6 +2,7 @@
 
 use super::key::Scope;
 use super::layers::{Layers, parse_known};
+use super::value::iso_duration_ms;
 use super::{BrokerConfig, Value, find};
 use crate::record::ResourceType;
 use crate::state::State;
@@ -19,6 +20,41 @@ pub struct GroupConfig {
     /// How long the first assignment waits for more members.
     pub streams_initial_rebalance_delay_ms: i32,
     pub streams_num_standby_replicas: i32,
+    pub share: ShareConfig,
+}
+
+/// Of a share group (KIP-932).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareConfig {
+    pub session_timeout_ms: i32,
+    pub heartbeat_interval_ms: i32,
+    pub assignment_interval_ms: i32,
+    pub record_lock_duration_ms: i32,
+    pub partition_max_record_locks: i32,
+    pub delivery_count_limit: i32,
+    pub auto_offset_reset: ShareOffsetReset,
+    pub is_read_committed: bool,
+    pub renew_acknowledge_enable: bool,
+}
+
+/// Where a share group begins in a partition that it has not read yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShareOffsetReset {
+    Earliest,
+    Latest,
+    /// So many milliseconds back.
+    ByDuration(i64),
+}
+
+impl ShareOffsetReset {
+    /// Of a value that was checked.
+    fn of(text: &str) -> ShareOffsetReset {
+        match text.strip_prefix("by_duration:") {
+            Some(duration) => ShareOffsetReset::ByDuration(iso_duration_ms(duration).unwrap_or(0)),
+            None if text == "earliest" => ShareOffsetReset::Earliest,
+            None => ShareOffsetReset::Latest,
+        }
+    }
 }
 
 impl GroupConfig {
@@ -35,6 +71,18 @@ impl GroupConfig {
             }
         };
         let int = |name: &'static str| value(name).as_i64().expect("a number") as i32;
+        let text = |name: &'static str| value(name).to_text();
+        let share = ShareConfig {
+            session_timeout_ms: int("share.session.timeout.ms"),
+            heartbeat_interval_ms: int("share.heartbeat.interval.ms"),
+            assignment_interval_ms: int("share.assignment.interval.ms"),
+            record_lock_duration_ms: int("share.record.lock.duration.ms"),
+            partition_max_record_locks: int("share.partition.max.record.locks"),
+            delivery_count_limit: int("share.delivery.count.limit"),
+            auto_offset_reset: ShareOffsetReset::of(&text("share.auto.offset.reset")),
+            is_read_committed: text("share.isolation.level") == "read_committed",
+            renew_acknowledge_enable: text("share.renew.acknowledge.enable") == "true",
+        };
         Self {
             consumer_session_timeout_ms: int("consumer.session.timeout.ms"),
             consumer_heartbeat_interval_ms: int("consumer.heartbeat.interval.ms"),
@@ -44,6 +92,7 @@ impl GroupConfig {
             streams_assignment_interval_ms: int("streams.assignment.interval.ms"),
             streams_initial_rebalance_delay_ms: int("streams.initial.rebalance.delay.ms"),
             streams_num_standby_replicas: int("streams.num.standby.replicas"),
+            share,
         }
     }
 }

@@ -34,12 +34,11 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         "false",
         "Keeps a given-up record whole, not only where it was.",
     )
-    .no_effect(SHARE),
+    .no_effect(DLQ),
     key("errors.deadletterqueue.topic.name", String, "", "Topic for records that the group gave up.")
-        .no_effect(SHARE),
+        .no_effect(DLQ),
     key("share.assignment.interval.ms", Int, "1000", "Shortest time between two assignments of the group.")
         .min(0)
-        .no_effect(SHARE)
         .behind(&[same("group.share.assignment.interval.ms")]),
     key(
         "share.assignor.offload.enable",
@@ -48,7 +47,7 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         "Computes assignments of the group in the background.",
     )
     .internal()
-    .no_effect(SHARE)
+    .no_effect(OFFLOAD)
     .behind(&[same("group.share.assignor.offload.enable")]),
     key(
         "share.auto.offset.reset",
@@ -56,15 +55,12 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         "latest",
         "Where a share group starts: earliest, latest or some time back.",
     )
-    .check(Validator::ShareOffsetReset)
-    .no_effect(SHARE),
+    .check(Validator::ShareOffsetReset),
     key("share.delivery.count.limit", Int, "5", "How often a record is delivered before it is given up.")
         .min(2)
-        .no_effect(SHARE)
         .behind(&[same("group.share.delivery.count.limit")]),
     key("share.heartbeat.interval.ms", Int, "5000", "Time between two heartbeats of a member.")
         .min(1)
-        .no_effect(SHARE)
         .behind(&[same("group.share.heartbeat.interval.ms")]),
     key(
         "share.isolation.level",
@@ -72,8 +68,7 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         "read_uncommitted",
         "Whether records of open and aborted transactions are delivered.",
     )
-    .one_of(&["read_committed", "read_uncommitted"])
-    .no_effect(SHARE),
+    .one_of(&["read_committed", "read_uncommitted"]),
     key(
         "share.partition.max.record.locks",
         Int,
@@ -81,7 +76,6 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         "Most records of one partition that are locked at once.",
     )
     .min(100)
-    .no_effect(SHARE)
     .behind(&[same("group.share.partition.max.record.locks")]),
     key(
         "share.record.lock.duration.ms",
@@ -90,13 +84,10 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         "Time a record stays locked for the consumer that got it.",
     )
     .min(1000)
-    .no_effect(SHARE)
     .behind(&[same("group.share.record.lock.duration.ms")]),
-    key("share.renew.acknowledge.enable", Boolean, "true", "Lets a consumer prolong its lock on a record.")
-        .no_effect(SHARE),
+    key("share.renew.acknowledge.enable", Boolean, "true", "Lets a consumer prolong its lock on a record."),
     key("share.session.timeout.ms", Int, "45000", "Silence after which a member is taken for gone.")
         .min(1)
-        .no_effect(SHARE)
         .behind(&[same("group.share.session.timeout.ms")]),
     key("streams.acceptable.recovery.lag", Long, "10000", "Lag up to which a task counts as caught up.")
         .min(0)

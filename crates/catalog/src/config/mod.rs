@@ -28,7 +28,7 @@ mod value;
 pub use alter::{AlterError, AlterOp, Change};
 pub use broker_config::{BrokerConfig, BrokerConfigError, ConfigWarning, LogSync};
 pub use describe::{ConfigSource, DescribeError, DescribeOptions, Described, DescribedSynonym};
-pub use group_config::GroupConfig;
+pub use group_config::{GroupConfig, ShareConfig, ShareOffsetReset};
 pub use key::{ConfigKey, ConfigType, Effect, Mutability, Scope, Synonym, Validator};
 pub use topic_config::{CleanupPolicy, TimestampType, TopicCompression, TopicConfig};
 pub use value::{Value, ValueError};

@@ -1,10 +1,12 @@
 //! Why a key of Kafka has no effect in Ottla.
 
 pub const AUTH: &str = "authentication and authorization are not there yet";
+pub const ASSIGNOR: &str = "share groups have one assignor, the simple one";
 pub const CLUSTER: &str = "there is one broker so far";
 pub const CLUSTER_TLS: &str = "brokers know one another by their incarnations, whatever this says";
 pub const COMMIT: &str = "internal topics share the group commit of the write-ahead log";
 pub const COMPACT: &str = "one task compacts, one partition after the other";
+pub const DLQ: &str = "records that a share group gives up are left where they are (KIP-1191)";
 pub const DIRS: &str = "a broker has one data directory";
 pub const FILES: &str = "partitions share one write-ahead log and have no files of this kind";
 pub const INSYNC: &str = "every acknowledged record is durable, and its one copy is always in sync";
@@ -24,7 +26,10 @@ pub const REPL: &str = "brokers do not copy partitions from one another";
 pub const RUSTLS: &str = "the TLS library has only suites and versions that are safe";
 pub const SCOPES: &str = "scopes of tokens are not used";
 pub const SEGMENT: &str = "the log decides itself where rewriting into segments pays";
-pub const SHARE: &str = "share groups (KIP-932) are not there yet";
+pub const SHARE_CODEC: &str = "records of a few hundred bytes gain nothing from it";
+pub const SHARE_LOAD: &str = "state is loaded in reads of a fixed size";
+pub const SHARE_SNAPSHOT: &str =
+    "the topic gets a snapshot of all state when it has grown, and is trimmed behind it";
 pub const SOCKET: &str = "buffers and backlog of sockets are left to the operating system";
 pub const START: &str = "a start takes as long as its recovery";
 pub const STREAMS: &str =

@@ -185,36 +185,41 @@ fn check_share_offset_reset(value: &str) -> Result<(), String> {
     if allowed { Ok(()) } else { Err("must be earliest, latest or by_duration:<PnDTnHnMn.nS>".to_owned()) }
 }
 
-/// `PnDTnHnMn.nS` with at least one part and no sign: a negative duration would reset into the future.
-fn is_iso_duration(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix(['P', 'p']) else { return false };
+/// `PnDTnHnMn.nS` with at least one part and no sign: a negative duration would reset into the future. In milliseconds.
+pub(super) fn iso_duration_ms(text: &str) -> Option<i64> {
+    let rest = text.strip_prefix(['P', 'p'])?;
     let (date, time) = match rest.split_once(['T', 't']) {
         Some((date, time)) if !time.is_empty() => (date, time),
-        Some(_) => return false,
+        Some(_) => return None,
         None => (rest, ""),
     };
     if date.is_empty() && time.is_empty() {
-        return false;
+        return None;
     }
-    let parts = |text: &str, units: &str| {
-        let mut units = units.chars();
-        let mut number = String::new();
+    let parts = |text: &str, units: &[(char, f64)]| {
+        let mut units = units.iter();
+        let (mut number, mut total_ms) = (String::new(), 0.0);
         for character in text.chars() {
             if character.is_ascii_digit() || (character == '.' && !number.is_empty()) {
                 number.push(character);
                 continue;
             }
             let unit = character.to_ascii_uppercase();
-            let in_order = units.any(|allowed| allowed == unit);
-            let whole = unit == 'S' || !number.contains('.');
-            if number.is_empty() || !in_order || !whole || number.parse::<f64>().is_err() {
-                return false;
-            }
+            let (_, unit_ms) = units.find(|(allowed, _)| *allowed == unit)?;
+            let is_whole = unit == 'S' || !number.contains('.');
+            let count: f64 = number.parse().ok().filter(|_| is_whole)?;
+            total_ms += count * unit_ms;
             number.clear();
         }
-        number.is_empty()
+        number.is_empty().then_some(total_ms)
     };
-    parts(date, "D") && parts(time, "HMS")
+    let days = parts(date, &[('D', 86_400_000.0)])?;
+    // What is too long for a number of its type is as long as that can say.
+    Some((days + parts(time, &[('H', 3_600_000.0), ('M', 60_000.0), ('S', 1_000.0)])?) as i64)
+}
+
+fn is_iso_duration(text: &str) -> bool {
+    iso_duration_ms(text).is_some()
 }
 
 /// Java's `Double.toString`: a point always, an exponent from 1e7 up and below 1e-3.

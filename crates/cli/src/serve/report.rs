@@ -585,6 +585,22 @@ fn write_topic_metrics(text: &mut MetricsText, broker: &Broker) {
         "Partitions of __transaction_state that are still read after the start.",
         transactions.partitions_loading,
     );
+    let shares = broker.share_counts();
+    text.gauge("ottla_share_sessions", "Share sessions.", shares.sessions.sessions);
+    text.gauge("ottla_share_session_partitions", "Partitions in them.", shares.sessions.partitions);
+    text.gauge("ottla_share_partitions", "Share partitions in memory, led here.", shares.share_partitions);
+    text.gauge("ottla_share_runs", "Runs of records with one fate in all of them.", shares.runs);
+    let share_states = broker.share_state_counts();
+    text.gauge(
+        "ottla_share_states",
+        "Share partitions whose state is kept here.",
+        share_states.share_partitions,
+    );
+    text.gauge(
+        "ottla_share_state_partitions_loading",
+        "Partitions of __share_group_state that are still read after the start.",
+        share_states.partitions_loading,
+    );
     text.gauge(
         "ottla_fetch_sessions_limit",
         "Fetch sessions that may be kept.",

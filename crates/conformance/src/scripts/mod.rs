@@ -14,6 +14,7 @@ mod offsets;
 mod produce;
 mod security;
 mod setup;
+mod shares;
 mod streams_groups;
 mod topics;
 mod transactions;
@@ -47,6 +48,7 @@ pub fn all() -> impl Iterator<Item = &'static Script> {
         group_offsets::SCRIPTS,
         group_admin::SCRIPTS,
         consumer_groups::SCRIPTS,
+        shares::SCRIPTS,
         streams_groups::SCRIPTS,
         transactions::SCRIPTS,
         security::SCRIPTS,

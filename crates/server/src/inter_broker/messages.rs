@@ -9,6 +9,7 @@
 //!   32002 AppendMetadata 0   requests, as `catalog` writes them: bytes  →  outcome i8 (0 done, 1 not taken, 2 unknown) · position i64
 //!   32003 SlotsStored 0      more than i64 · wait ms i32               →  slots of the WAL of the one who is called i64
 //!   32005 and 32006: about transactions, bodies as `broker/transactions/messages.rs` has them
+//!   32010: about share partitions, bodies as `broker/share_coordinator/messages.rs` has them
 //! ```
 //! What this release does not know is answered with UNSUPPORTED_VERSION, so that a newer broker can go on without it. Big-endian.
 
@@ -27,9 +28,10 @@ pub const FRAME_BYTES_MAX: usize = 2 << 20;
 
 const LOG_MOVED: i16 = 32_001;
 const APPEND_METADATA: i16 = 32_002;
-/// Keys of requests about transactions; this room only carries them.
-const TRANSACTIONS: std::ops::RangeInclusive<i16> = 32_005..=32_006;
 const SLOTS_STORED: i16 = 32_003;
+/// Keys of requests about transactions, and about share partitions; this room only carries them.
+const TRANSACTIONS: std::ops::RangeInclusive<i16> = 32_005..=32_006;
+const SHARE_STATE: i16 = 32_010;
 const VERSION: i16 = 0;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,7 @@ pub enum Request {
     AppendMetadata {
         requests: Bytes,
     },
+    /// About transactions or share partitions.
     Transactions {
         api_key: i16,
         body: Bytes,
@@ -103,7 +106,7 @@ impl Request {
                 wait: Duration::from_millis(bytes.i32()?.max(0) as u64),
             }),
             (APPEND_METADATA, VERSION) => Some(Self::AppendMetadata { requests: bytes.bytes(false)? }),
-            (api_key, VERSION) if TRANSACTIONS.contains(&api_key) => {
+            (api_key, VERSION) if TRANSACTIONS.contains(&api_key) || api_key == SHARE_STATE => {
                 Some(Self::Transactions { api_key, body: bytes.take_rest() })
             }
             (SLOTS_STORED, VERSION) => Some(Self::SlotsStored {
@@ -247,9 +250,11 @@ mod tests {
             Request::AppendMetadata { requests: Bytes::from_static(b"records") },
             Request::SlotsStored { more_than: 1 << 40, wait: Duration::from_secs(5) },
         ];
-        let carried = Request::Transactions { api_key: 32_006, body: Bytes::from_static(b"carried") };
-        let received = Request::decode(carried.encode(7).slice(4..)).unwrap();
-        assert_eq!((received.correlation_id, received.request), (7, Some(carried)));
+        for (api_key, is_known) in [(32_006, true), (32_010, true), (32_007, false), (32_011, false)] {
+            let carried = Request::Transactions { api_key, body: Bytes::from_static(b"carried") };
+            let received = Request::decode(carried.encode(7).slice(4..)).unwrap();
+            assert_eq!((received.correlation_id, received.request), (7, is_known.then_some(carried)));
+        }
         for request in asked {
             let frame = request.encode(7);
             assert_eq!(frame.len() - 4, u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize);

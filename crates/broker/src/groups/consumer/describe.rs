@@ -95,6 +95,7 @@ impl Shard {
         self.groups.contains_key(group)
             || self.consumer_group(group).is_some()
             || self.streams_group(group).is_some()
+            || self.share_group(group).is_some()
     }
 
     pub(in crate::groups) fn is_full_of_groups(&self) -> bool {

@@ -164,6 +164,7 @@ impl Shard {
                 work.undo = Undo::RestoreClassic(Box::new(classic));
                 entry.create();
             }
+            None if self.share_group(group_id).is_some() => return Err(Refusal::no_group(group_id)),
             None if self.is_full_of_groups() => {
                 let message = "There are as many groups as there may be.";
                 return Err(Refusal::new(ErrorCode::PolicyViolation, message));

@@ -2,7 +2,7 @@
 
 mod consumers;
 mod consumers_random;
-mod fake_catalog;
+pub(super) mod fake_catalog;
 mod membership;
 mod migration;
 mod model;

@@ -8,6 +8,7 @@
 mod model;
 mod more_rows;
 mod rows;
+mod share_rows;
 mod stories;
 
 use std::collections::{BTreeMap, BTreeSet};

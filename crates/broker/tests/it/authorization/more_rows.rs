@@ -4,7 +4,7 @@ use protocol::messages::*;
 use protocol::{ApiKey, ErrorCode, Str, Uuid};
 
 use super::model::*;
-use super::{Case, GROUPS, TOPICS};
+use super::{Case, GROUPS, TOPICS, share_rows};
 
 const TRANSACTIONAL_IDS: [&str; 2] = ["t-pay", "x"];
 const TOPIC_REFUSED: ErrorCode = ErrorCode::TopicAuthorizationFailed;
@@ -33,7 +33,7 @@ pub async fn run(case: &mut Case<'_>) -> bool {
         ApiKey::AlterUserScramCredentials => alter_user_scram_credentials(case).await,
         ApiKey::CreateDelegationToken => create_delegation_token(case).await,
         ApiKey::UnregisterBroker => unregister_broker(case).await,
-        _ => return false,
+        _ => return share_rows::run(case).await,
     }
     true
 }

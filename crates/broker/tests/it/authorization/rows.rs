@@ -347,6 +347,15 @@ async fn offset_fetch(case: &mut Case<'_>) {
 
 async fn find_coordinator(case: &mut Case<'_>) {
     let several = case.version >= 4;
+    if case.version >= 6 {
+        let request = FindCoordinatorRequest {
+            key_type: 2,
+            coordinator_keys: vec![Str::from(format!("g:{}:0", case.id(TOPICS[0])))],
+            ..FindCoordinatorRequest::default()
+        };
+        let code = case.ask(&request).await.coordinators[0].error_code;
+        case.cell("type 2", case.may(CLUSTER_ACTION, CLUSTER, THE_CLUSTER), CLUSTER_REFUSED, code);
+    }
     for (key_type, keys, resource_type, refused) in
         [(0, &GROUPS, GROUP, GROUP_REFUSED), (1, &TRANSACTIONAL_IDS, TRANSACTIONAL_ID, TRANSACTION_REFUSED)]
     {

@@ -1,0 +1,99 @@
+//! ShareGroupDescribe v1: state, members and assignments of share groups (KIP-932).
+//!
+//! Any other group, of another kind or none at all, is GROUP_ID_NOT_FOUND.
+
+use std::collections::BTreeSet;
+
+use catalog::acl::AclOperation;
+use protocol::messages::share_group_describe_response::{
+    Assignment, DescribedGroup, Member, TopicPartitions,
+};
+use protocol::messages::{ShareGroupDescribeRequest, ShareGroupDescribeResponse};
+use protocol::{ErrorCode, Str};
+
+use crate::authorizer::Resource;
+use crate::groups::{DescribedShareMember, DescribedTopic};
+use crate::request::RequestContext;
+
+/// The one that share groups have.
+const ASSIGNOR: &str = "simple";
+
+pub(crate) async fn handle(
+    context: RequestContext,
+    request: ShareGroupDescribeRequest,
+) -> ShareGroupDescribeResponse {
+    let is_asked = request.include_authorized_operations;
+    let groups = request.group_ids.into_iter().map(|group_id| {
+        if let Err(code) = context.authorize(AclOperation::Describe, Resource::Group(&group_id)) {
+            return DescribedGroup { error_code: code.code(), group_id, ..DescribedGroup::default() };
+        }
+        let mut described = describe(&context, group_id);
+        if is_asked && described.error_code == ErrorCode::None.code() {
+            described.authorized_operations =
+                context.authorized_operations(Resource::Group(&described.group_id));
+        }
+        without_hidden_topics(&context, described)
+    });
+    ShareGroupDescribeResponse { groups: groups.collect(), ..ShareGroupDescribeResponse::default() }
+}
+
+/// A group with topics that the caller may not describe is not shown.
+fn without_hidden_topics(context: &RequestContext, described: DescribedGroup) -> DescribedGroup {
+    let topics = described.members.iter().flat_map(|member| {
+        let assigned = member.assignment.topic_partitions.iter().map(|topic| &topic.topic_name);
+        member.subscribed_topic_names.iter().chain(assigned)
+    });
+    let topics: BTreeSet<&Str> = topics.collect();
+    let is_hidden = |topic: &&Str| context.authorize(AclOperation::Describe, Resource::Topic(topic)).is_err();
+    if !topics.into_iter().any(|topic| is_hidden(&topic)) {
+        return described;
+    }
+    DescribedGroup {
+        error_code: ErrorCode::TopicAuthorizationFailed.code(),
+        error_message: Some(Str::from_static("The group has topics that the client may not describe.")),
+        members: Vec::new(),
+        ..described
+    }
+}
+
+fn describe(context: &RequestContext, group_id: Str) -> DescribedGroup {
+    let refused = |error: ErrorCode, message: Option<Str>, group_id: Str| DescribedGroup {
+        error_code: error.code(),
+        error_message: message,
+        group_id,
+        ..DescribedGroup::default()
+    };
+    if group_id.is_empty() {
+        return refused(ErrorCode::InvalidGroupId, None, group_id);
+    }
+    match context.broker.groups.with(&group_id, |shard, _, _| shard.describe_share_group(&group_id)) {
+        Err(error) => refused(error, None, group_id),
+        Ok(Err(refusal)) => refused(refusal.error, Some(Str::from(refusal.message)), group_id),
+        Ok(Ok(described)) => DescribedGroup {
+            group_id,
+            group_state: Str::from_static(described.state.name()),
+            group_epoch: described.epoch,
+            assignment_epoch: described.assignment_epoch,
+            assignor_name: Str::from_static(ASSIGNOR),
+            members: described.members.into_iter().map(member).collect(),
+            ..DescribedGroup::default()
+        },
+    }
+}
+
+fn member(member: DescribedShareMember) -> Member {
+    let topic = |topic: DescribedTopic| TopicPartitions {
+        topic_id: topic.id,
+        topic_name: topic.name,
+        partitions: topic.partitions,
+    };
+    Member {
+        member_id: member.member_id,
+        rack_id: member.rack_id,
+        member_epoch: member.epoch,
+        client_id: member.client_id,
+        client_host: member.client_host,
+        subscribed_topic_names: member.topics,
+        assignment: Assignment { topic_partitions: member.assigned.into_iter().map(topic).collect() },
+    }
+}
