@@ -488,7 +488,7 @@ impl Cluster {
     /// With the position of the metadata log that it was planned at.
     fn next_move(&self, lively: &BTreeSet<u64>, busy: &BTreeSet<u64>) -> Option<(u64, Move)> {
         let ClusterOptions { catalog, log, .. } = &self.options;
-        let lately = self.new.from_others();
+        let lately = self.new.received();
         let state = catalog.read();
         let planning = Planning {
             me: self.me(),

@@ -70,7 +70,7 @@ impl NewLeaderships {
     }
 
     /// Those that came from other brokers. What is not new any more is forgotten.
-    pub fn from_others(&self) -> BTreeSet<TopicIdPartition> {
+    pub fn received(&self) -> BTreeSet<TopicIdPartition> {
         let now = self.clock.monotonic();
         let mut known = self.known.lock();
         known.retain(|_, known| self.is_new(known, now));
@@ -108,14 +108,14 @@ mod tests {
             );
             new.opened([ours, theirs, closed].into_iter(), |id| *id != closed);
             assert!(new.has(&ours) && new.has(&theirs) && !new.has(&closed));
-            assert_eq!(new.from_others(), BTreeSet::from([theirs]));
+            assert_eq!(new.received(), BTreeSet::from([theirs]));
             task::sleep(Duration::from_secs(6)).await;
             assert!(!new.has(&ours) && !new.has(&theirs));
             // One was to go, and stayed.
             new.opening([ours].into_iter(), true);
             assert!(new.has(&ours));
             new.opened([ours].into_iter(), |_| true);
-            assert_eq!(new.from_others(), BTreeSet::from([ours]));
+            assert_eq!(new.received(), BTreeSet::from([ours]));
         });
     }
 }
