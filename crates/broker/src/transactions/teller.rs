@@ -92,7 +92,9 @@ impl Teller {
             let is_complete = runtime
                 .with(&settings, |shard, now, effects| shard.told(&name.0, name.1, told, now, effects));
             match is_complete {
-                Ok(true) | Err(ErrorCode::NotCoordinator) => break,
+                Ok(true) => break,
+                // It is not stopped as long as its state is read anew: whoever left now would be sent again at once.
+                Err(ErrorCode::NotCoordinator) if runtime.is_stopped() => break,
                 Ok(false) | Err(_) => {}
             }
             task::sleep(pause).await;
