@@ -144,8 +144,8 @@ impl ProduceTopic {
         })?;
         let Accepted { batch, log_append_time_ms, rewritten } = accepted;
         let is_new = broker.is_new_leader_of(&partition.id());
-        let begins_producers = is_new;
-        let mut options = AppendOptions { leader_epoch, begins_producers, ..AppendOptions::default() };
+        let mut options =
+            AppendOptions { leader_epoch, begins_producers: is_new, ..AppendOptions::default() };
         if batch.header.is_transactional() {
             let place = partition.id();
             let (verification, stamp) = match terms.transactional_id {
