@@ -6,7 +6,7 @@
 //! Differences: `zk_migration_ready` is always false. Features: see `features.rs`.
 //!
 //! 3: flexible, name and version of the client (KIP-511), features (KIP-584) · 4: features whose lowest level is 0
-//! · 5: the cluster and node that the client believes to talk to (KIP-1242).
+//! · 5: the cluster and node that the client believes to talk to.
 
 use protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
@@ -89,11 +89,24 @@ fn is_software_word(word: &str) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
-/// A client that kept an address across clusters learns that it is wrong here.
+/// A client that kept an address across clusters, or across brokers, learns that it is wrong here.
+///
+/// On a bucket an address outlives node ids: who is started again before the lease of its former life has ended gets another one. Clients
+/// that come for the former one are not sent away. They would find it in the metadata again as long as that lease lasts, and give up all
+/// their connections each time; told NOT_LEADER_OR_FOLLOWER they stay, and learn of the new leader when there is one.
 fn wrong_place(context: &RequestContext, request: &ApiVersionsRequest) -> Option<ErrorCode> {
-    let is_other_node = request.node_id >= 0 && request.node_id != context.broker.node_id;
-    let state = context.broker.catalog.read();
+    let broker = &context.broker;
+    let state = broker.catalog.read();
     let is_other_cluster = request.cluster_id.as_ref().is_some_and(|id| id != state.cluster_id());
+    let is_other_node = request.node_id >= 0
+        && request.node_id != broker.node_id
+        && match broker.catalog.is_shared() {
+            true => {
+                let nodes = broker.nodes(&state, &context.connection.listener);
+                nodes.is_at_another_address(request.node_id, broker.node_id)
+            }
+            false => true,
+        };
     (is_other_cluster || is_other_node).then_some(ErrorCode::RebootstrapRequired)
 }
 

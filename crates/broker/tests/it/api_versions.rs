@@ -3,6 +3,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use protocol::wire::Reader;
 use protocol::{ApiKey, ErrorCode, Message};
+use world::bucket::MemBucket;
+use world::process::Process;
 
 use crate::house::{House, code, story};
 
@@ -160,6 +162,31 @@ fn a_bad_name_or_the_wrong_broker_is_told() {
         let other =
             ApiVersionsRequest { cluster_id: Some("another-cluster".into()), node_id: 1, ..named("java") };
         assert_eq!(code(house.ask(5, other).await.error_code), ErrorCode::RebootstrapRequired);
+        let other = ApiVersionsRequest { node_id: 2, ..named("java") };
+        assert_eq!(code(house.ask(5, other).await.error_code), ErrorCode::RebootstrapRequired);
+    });
+}
+
+/// Node ids go with leases there, addresses stay.
+#[test]
+fn on_a_bucket_a_former_node_id_of_this_address_is_not_the_wrong_broker() {
+    story(|| async {
+        let (bucket, processes) = (MemBucket::new(7), [Process::new(), Process::new()]);
+        let first = House::among(&bucket, 1, "rack", &processes[0]).await;
+        let _second = House::among(&bucket, 2, "rack", &processes[1]).await;
+        first.catalog.catch_up().await.expect("the bucket is there");
+        let mut answers = Vec::new();
+        for node_id in [-1, 1, 2, 3] {
+            let request = ApiVersionsRequest {
+                client_software_name: "java".into(),
+                client_software_version: "1".into(),
+                node_id,
+                ..ApiVersionsRequest::default()
+            };
+            answers.push(code(first.ask(5, request).await.error_code));
+        }
+        let expected = [ErrorCode::None, ErrorCode::None, ErrorCode::RebootstrapRequired, ErrorCode::None];
+        assert_eq!(answers, expected, "nobody, itself, another live one, one that is no more");
     });
 }
 
