@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use protocol::batch::{Batch, BatchHeader, TimestampType, end_transaction_marker, split_batches};
-use protocol::{Records, TopicIdPartition};
+use protocol::{ErrorCode, Records, TopicIdPartition};
 use tokio::sync::Notify;
 use world::broken;
 
@@ -29,8 +29,6 @@ use crate::wal::Pending;
 const MOVED_ATTEMPTS: u32 = 5;
 /// Where extents of a partition are this long, their pages hold little else: the page cache would help nobody.
 const READ_ALONE_BYTES: u64 = 16 << 10;
-/// Decompressing a batch to find a record by time stops here.
-const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
 /// See `Inner::first_reaching`.
 const EXTENTS_NEAR_END: usize = 16;
 
@@ -848,8 +846,20 @@ impl Partition {
                 }
                 continue;
             }
-            for record in batch.records(DECOMPRESSED_BYTES_MAX) {
-                let record = record.map_err(|error| damaged(error.to_string()))?;
+            for record in batch.records(self.shared.settings.decompressed_bytes_max) {
+                let record = match record {
+                    Ok(record) => record,
+                    // Nobody looked into it when it came. Whoever begins at its first record misses none.
+                    Err(error) if error.error_code() == ErrorCode::MessageTooLarge => {
+                        let (offset, timestamp) =
+                            (batch.header.base_offset.max(log_start), batch.header.max_timestamp);
+                        if wanted(timestamp) {
+                            return Ok(Some(TimestampOffset { offset, timestamp, leader_epoch }));
+                        }
+                        break;
+                    }
+                    Err(error) => return Err(damaged(error.to_string())),
+                };
                 if record.offset >= log_start && wanted(record.timestamp) {
                     let (offset, timestamp) = (record.offset, record.timestamp);
                     return Ok(Some(TimestampOffset { offset, timestamp, leader_epoch }));

@@ -108,6 +108,8 @@ pub struct LogSettings {
     pub tier_dead_bytes_max: u64,
     /// How long a reader waits for the tier.
     pub tier_read_wait: Duration,
+    /// A batch that decompresses to more is not looked into when a record is looked for by its time.
+    pub decompressed_bytes_max: usize,
     /// Reads of the tier under way at once; those beyond wait.
     pub tier_reads_max: usize,
     /// Blocks of its objects kept in memory.
@@ -216,6 +218,7 @@ impl Default for LogSettings {
             tier_bytes_per_second: 0,
             tier_dead_bytes_max: 64 << 20,
             tier_read_wait: Duration::from_millis(500),
+            decompressed_bytes_max: 128 << 20,
             tier_reads_max: 100,
             tier_cache_bytes: 64 << 20,
             #[cfg(feature = "negative-controls")]

@@ -328,7 +328,7 @@ fn endpoint(endpoint: &Endpoint) -> BrokerEndpoint {
 }
 
 /// What is written does not stay in the page cache, so what readers may want soon has to be kept here.
-fn tail_bytes(set: i64, memory_bytes: u64) -> u64 {
+pub fn tail_bytes(set: i64, memory_bytes: u64) -> u64 {
     u64::try_from(set).unwrap_or((memory_bytes / 64).clamp(128 << 20, 256 << 20))
 }
 
@@ -357,6 +357,7 @@ fn settings(config: &BrokerConfig) -> LogSettings {
         tier_reads_max: config.remote_log_reader_max_pending_tasks() as usize,
         tier_bytes_per_second: tier_limits(config).bytes_per_second,
         tier_read_wait: tier_limits(config).read_wait,
+        decompressed_bytes_max: usize::try_from(config.message_decompressed_max_bytes()).unwrap_or(0),
         ..LogSettings::default()
     }
 }

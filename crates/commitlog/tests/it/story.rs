@@ -4,6 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use commitlog::{AppendError, FetchWait, Isolation, LogSettings, LogState, ReadError, ReadRequest};
+use protocol::batch::{Batch, BatchBuilder};
+use protocol::compression::Compression;
 use world::disk::{Disk, MemFaults};
 
 use crate::house::{House, append, batch, partition, read_all, run, small};
@@ -186,6 +188,32 @@ fn records_are_found_by_time() {
         assert_eq!(p.offset_for_timestamp(99_999).await.unwrap(), None);
         let last = p.max_timestamp().await.unwrap().unwrap();
         assert_eq!((last.offset, last.timestamp), (299, 1992));
+    });
+}
+
+/// Few bytes that would become many: looking for a time does not unpack them, and a consumer that begins there misses nothing.
+#[test]
+fn a_batch_that_decompresses_to_too_much_is_found_by_time_as_a_whole() {
+    run(6, async {
+        let house = House::new(6, LogSettings { decompressed_bytes_max: 64 << 10, ..small() });
+        let log = house.open().await.unwrap();
+        let p = partition(&log, 0);
+        append(&p, batch(&values(0..3), None, 1000)).unwrap().committed().await.unwrap();
+        let mut bomb = BatchBuilder::new().compression(Compression::Zstd);
+        for (time, bytes) in [(2000, 100 << 10), (3000, 100 << 10), (4000, 1)] {
+            bomb.append(time, None, Some(&vec![0; bytes]), &[]).unwrap();
+        }
+        let bomb = Batch::parse(bomb.build().unwrap()).unwrap();
+        assert!(bomb.bytes.len() < 1000);
+        append(&p, bomb).unwrap().committed().await.unwrap();
+        append(&p, batch(&values(0..2), None, 5000)).unwrap().committed().await.unwrap();
+        for (time, expected) in
+            [(999, Some(0)), (1001, Some(1)), (1500, Some(3)), (3500, Some(3)), (4001, Some(6))]
+        {
+            let found = p.offset_for_timestamp(time).await.unwrap();
+            assert_eq!(found.map(|found| found.offset), expected, "{time}");
+        }
+        assert_eq!(p.max_timestamp().await.unwrap().unwrap().offset, 7);
     });
 }
 
