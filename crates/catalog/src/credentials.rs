@@ -17,6 +17,8 @@ use crate::record::decode_list;
 pub const SCRAM_CREDENTIALS_MAX: usize = 100_000;
 /// The same for delegation tokens.
 pub const DELEGATION_TOKENS_MAX: usize = 100_000;
+/// So many users are looked at for one that has a mechanism.
+const NEAR_USERS: usize = 64;
 
 /// Kafka's `ScramMechanism`, with Kafka's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -168,6 +170,13 @@ pub(crate) enum UndoCredential {
 impl Credentials {
     pub fn scram(&self, user: &str, mechanism: ScramMechanism) -> Option<&Arc<ScramCredential>> {
         self.scram.get(user)?.get(&mechanism)
+    }
+
+    /// Of the next user in order who has one of this mechanism, or of the first.
+    pub fn scram_near(&self, user: &str, mechanism: ScramMechanism) -> Option<&Arc<ScramCredential>> {
+        use std::ops::Bound::{Included, Unbounded};
+        let after = self.scram.range::<str, _>((Included(user), Unbounded)).chain(self.scram.iter());
+        after.take(NEAR_USERS).find_map(|(_, of_user)| of_user.get(&mechanism))
     }
 
     /// One entry per user, ordered by name.

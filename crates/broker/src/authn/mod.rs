@@ -204,13 +204,28 @@ impl Authn {
         };
         let is_decoy = found.is_none();
         let found = found.unwrap_or_else(|| session::Found {
-            credential: scram::decoy(mechanism, &self.decoy_secret, &name),
+            credential: self.decoy(mechanism, &first, &name),
             identity: session::Authenticated { user: name, expires_ms: None, is_token: false },
         });
         let nonce = format!("{:032x}", u128::from_le_bytes(self.rng.uuid()));
         let (server, challenge) =
             scram::Server::challenge(mechanism, first, found.credential, is_decoy, &nonce);
         Ok((session::Scram { server, identity: found.identity }, challenge))
+    }
+
+    /// What nobody has, and what looks like what the next user in order has; or, of a token, like a token's.
+    fn decoy(
+        &self,
+        mechanism: ScramMechanism,
+        first: &scram::ClientFirst,
+        name: &str,
+    ) -> catalog::ScramCredential {
+        if first.is_token {
+            return scram::decoy(mechanism, &self.decoy_secret, name, Some(&tokens::looks(mechanism)));
+        }
+        let state = self.catalog.read();
+        let like = state.credentials().scram_near(name, mechanism);
+        scram::decoy(mechanism, &self.decoy_secret, name, like.map(|like| &**like))
     }
 
     fn find(

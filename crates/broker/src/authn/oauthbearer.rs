@@ -378,6 +378,38 @@ mod tests {
         assert!(provider.check(&provider.token(&claims)).is_ok());
     }
 
+    /// The provider cannot be reached, or has told nothing yet.
+    #[test]
+    fn before_the_keys_are_here_no_token_is_good() {
+        let provider = Provider::new();
+        let good = provider.token(&Provider::claims());
+        let without = TokenRules { keys: Arc::default(), ..provider.rules };
+        let check = |token: &str| {
+            let message = format!("n,,\u{1}auth=Bearer {token}\u{1}\u{1}");
+            without.check(message.as_bytes(), NOW_MS).map_err(|refusal| refusal.reason)?
+        };
+        let mut wanted = without.keys.wanted();
+        assert!(!wanted.has_changed().unwrap());
+        let (signed, _) = good.rsplit_once('.').unwrap();
+        let unsigned =
+            format!("{}.{}.", BASE64.encode(r#"{"alg":"none"}"#), signed.split_once('.').unwrap().1);
+        for token in [good.as_str(), &unsigned, &format!("{signed}.")] {
+            assert!(check(token).is_err(), "{token}");
+        }
+        // They are asked for, and what comes that is no set of keys changes nothing.
+        assert!(wanted.has_changed().unwrap());
+        wanted.borrow_and_update();
+        for nothing in ["", "{}", "[]", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#, "<html>"]
+        {
+            assert!(without.keys.replace(nothing.as_bytes()).is_err(), "{nothing}");
+        }
+        assert!(without.keys.replace(&vec![b' '; JWKS_BYTES_MAX + 1]).is_err());
+        assert!(check(&good).is_err());
+        let set = json!({"keys": [provider.jwk]});
+        assert_eq!(without.keys.replace(set.to_string().as_bytes()), Ok(1));
+        assert!(check(&good).is_ok());
+    }
+
     #[test]
     fn the_token_does_not_choose_how_it_is_checked() {
         let provider = Provider::new();

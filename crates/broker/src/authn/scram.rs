@@ -24,6 +24,9 @@ pub const ITERATIONS_MIN: u32 = 4096;
 pub const ITERATIONS_MAX: u32 = 16_384;
 /// Of a nonce or a name that a client sends.
 const ATTRIBUTE_LEN_MAX: usize = 1024;
+/// What Kafka's tools make salts of: the digits of a large number in base 36.
+const KAFKA_SALT: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+const KAFKA_SALT_BYTES: usize = 26;
 /// What the name is said to be when a delegation token proves who it is (KIP-48).
 const TOKEN_EXTENSION: &str = "tokenauth";
 
@@ -199,18 +202,33 @@ impl Server {
     }
 }
 
-/// For a name that nobody has: the same salt every time, so that asking twice tells nothing, and another one with the other mechanism,
-/// as users have them.
-pub fn decoy(mechanism: ScramMechanism, secret: &[u8], user: &str) -> ScramCredential {
-    let salt = hmac_of(mechanism, secret, user.as_bytes());
-    let key = hmac_of(mechanism, secret, b"no key").as_ref().to_vec();
-    ScramCredential {
-        // Kafka's tools make salts of 26 characters.
-        salt: BASE64.encode(&salt.as_ref()[..19]).as_bytes()[..26].to_vec(),
-        stored_key: key.clone(),
-        server_key: key,
-        iterations: ITERATIONS_MIN,
+/// For a name that nobody has: the same salt every time, so that asking twice tells nothing, another one with the other mechanism, as
+/// users have them, and one that looks like that of `like`, somebody who is there. Salts look as whatever tool made them, and so do
+/// numbers of iterations.
+pub fn decoy(
+    mechanism: ScramMechanism,
+    secret: &[u8],
+    user: &str,
+    like: Option<&ScramCredential>,
+) -> ScramCredential {
+    let like_text = |like: &ScramCredential| like.salt.iter().all(|byte| KAFKA_SALT.contains(byte));
+    let salt_bytes = like.map_or(KAFKA_SALT_BYTES, |like| like.salt.len());
+    let is_text = like.is_none_or(like_text);
+    let mut salt = Vec::with_capacity(salt_bytes);
+    for block in 0u32.. {
+        if salt.len() >= salt_bytes {
+            break;
+        }
+        let message = [&block.to_be_bytes(), user.as_bytes()].concat();
+        salt.extend_from_slice(hmac_of(mechanism, secret, &message).as_ref());
     }
+    salt.truncate(salt_bytes);
+    if is_text {
+        salt.iter_mut().for_each(|byte| *byte = KAFKA_SALT[usize::from(*byte) % KAFKA_SALT.len()]);
+    }
+    let key = hmac_of(mechanism, secret, b"no key").as_ref().to_vec();
+    let iterations = like.map_or(ITERATIONS_MIN, |like| like.iterations);
+    ScramCredential { salt, stored_key: key.clone(), server_key: key, iterations }
 }
 
 fn malformed(why: &str) -> Refusal {
@@ -279,6 +297,60 @@ mod tests {
         assert_eq!(answer, "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
     }
 
+    /// RFC 5802 §5, as far as it is not the hash: its first messages, header and nonce. Its proof is of SHA-1, which is no mechanism here,
+    /// and one that is shorter than the hash must not be compared as far as it goes.
+    #[test]
+    fn the_messages_of_rfc_5802() {
+        let first = ClientFirst::parse(b"n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL").unwrap();
+        assert_eq!(
+            (&*first.user, &*first.gs2_header, &*first.nonce),
+            ("user", "n,,", "fyko+d2lbbFgONRv9qkxdawL")
+        );
+        let salt = BASE64.decode("QSXCR+Q6sek8bf92").unwrap();
+        for mechanism in ScramMechanism::ALL {
+            let kept =
+                credential(mechanism, &salted_password(mechanism, b"pencil", &salt, 4096), &salt, 4096);
+            let first = ClientFirst::parse(b"n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL").unwrap();
+            let (server, challenge) = Server::challenge(mechanism, first, kept, false, "3rfcNHYJY1ZVvWVs7j");
+            assert_eq!(
+                String::from_utf8(challenge).unwrap(),
+                "r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096"
+            );
+            let last = "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=";
+            let refused = server.finish(last.as_bytes()).unwrap_err();
+            assert!(refused.reason.contains("length"), "{}", refused.reason);
+        }
+    }
+
+    /// What was said once is worth nothing in another conversation: the server's part of the nonce is new each time.
+    #[test]
+    fn a_conversation_cannot_be_repeated() {
+        for mechanism in ScramMechanism::ALL {
+            let salted = salted_password(mechanism, b"wonderland", b"salt", 4096);
+            let begin = |server_nonce: &str| {
+                let first = ClientFirst::parse(b"n,,n=alice,r=abc").unwrap();
+                let kept = credential(mechanism, &salted, b"salt", 4096);
+                Server::challenge(mechanism, first, kept, false, server_nonce)
+            };
+            let (server, challenge) = begin("first");
+            let challenge = String::from_utf8(challenge).unwrap();
+            let (last, _) = client_last(mechanism, "wonderland", "n=alice,r=abc", &challenge);
+            assert!(server.finish(last.as_bytes()).is_ok());
+            let (server, _) = begin("second");
+            assert!(server.finish(last.as_bytes()).is_err());
+            // Nor with the new nonce and the old proof, nor with both nonces.
+            for nonce in ["abcsecond", "abcfirstsecond", "abcfirstabcsecond", "second"] {
+                let (server, _) = begin("second");
+                assert!(server.finish(last.replace("abcfirst", nonce).as_bytes()).is_err(), "{nonce}");
+            }
+            // The server's own answer is no proof of a client.
+            let (server, _) = begin("first");
+            let (_, verifier) = client_last(mechanism, "wonderland", "n=alice,r=abc", &challenge);
+            let mirrored = format!("c=biws,r=abcfirst,p={}", verifier.strip_prefix("v=").unwrap());
+            assert!(server.finish(mirrored.as_bytes()).is_err());
+        }
+    }
+
     /// The client's side, written from the RFC's formulas, for what no RFC has a vector for.
     fn client_last(
         mechanism: ScramMechanism,
@@ -340,7 +412,7 @@ mod tests {
     /// A user has a salt for each mechanism: one that is the same for both would be nobody's.
     #[test]
     fn nobody_has_one_salt_for_both_sizes() {
-        let salts = ScramMechanism::ALL.map(|mechanism| decoy(mechanism, b"secret", "nobody").salt);
+        let salts = ScramMechanism::ALL.map(|mechanism| decoy(mechanism, b"secret", "nobody", None).salt);
         assert_ne!(salts[0], salts[1]);
     }
 
@@ -398,10 +470,22 @@ mod tests {
 
     #[test]
     fn nobody_learns_who_exists() {
-        let first = decoy(ScramMechanism::Sha256, b"secret", "nobody");
-        assert_eq!(first, decoy(ScramMechanism::Sha256, b"secret", "nobody"));
-        assert_ne!(first.salt, decoy(ScramMechanism::Sha256, b"secret", "somebody").salt);
+        fn decoy_of(user: &str, like: Option<&ScramCredential>) -> ScramCredential {
+            decoy(ScramMechanism::Sha256, b"secret", user, like)
+        }
+        let first = decoy_of("nobody", None);
+        assert_eq!(first, decoy_of("nobody", None));
+        assert_ne!(first.salt, decoy_of("somebody", None).salt);
         assert_eq!((first.salt.len(), first.iterations), (26, 4096));
+        assert!(first.salt.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase()));
+        // Users whose salts were made by other tools look otherwise, and so does nobody beside them.
+        let kept = |salt: &[u8], iterations| credential(ScramMechanism::Sha256, &[7; 32], salt, iterations);
+        let raw = decoy_of("nobody", Some(&kept(&[0xfe; 64], 8192)));
+        assert_eq!((raw.salt.len(), raw.iterations), (64, 8192));
+        assert!(raw.salt.iter().any(|byte| !byte.is_ascii_alphanumeric()));
+        let text = decoy_of("nobody", Some(&kept(b"1um8h0anjbtwpu43bhlv2vgb3a", 4096)));
+        assert_eq!((text.salt.len(), text.iterations), (26, 4096));
+        assert!(text.salt.iter().all(u8::is_ascii_alphanumeric));
         let asked = ClientFirst::parse(b"n,,n=nobody,r=abc").unwrap();
         let (server, challenge) = Server::challenge(ScramMechanism::Sha256, asked, first, true, "def");
         let challenge = String::from_utf8(challenge).unwrap();

@@ -29,6 +29,9 @@ pub(crate) const USER: &str = "User";
 /// Credentials that are kept because making one takes milliseconds; when they are as many all are forgotten.
 const CREDENTIALS_MAX: usize = 10_000;
 
+/// Of the salt of a token's credential.
+const SALT_BYTES: usize = 32;
+
 #[derive(Default)]
 pub(crate) struct Tokens {
     secret: Option<String>,
@@ -91,6 +94,13 @@ impl Tokens {
         let identity = Authenticated { user: Str::from(owner.to_owned()), expires_ms, is_token: true };
         Some(Found { credential, identity })
     }
+}
+
+/// What credentials of tokens have in common, for those that there are not.
+pub(super) fn looks(mechanism: ScramMechanism) -> ScramCredential {
+    let salt = vec![u8::MAX; SALT_BYTES];
+    let key = vec![0; mechanism.key_bytes()];
+    ScramCredential { salt, stored_key: key.clone(), server_key: key, iterations: scram::ITERATIONS_MIN }
 }
 
 /// Every `delegation.token.expiry.check.interval.ms` one broker of the cluster removes what has expired.

@@ -34,7 +34,7 @@ fn scram(mechanism: ScramMechanism, messages: &[u8]) {
     let Ok(first) = ClientFirst::parse(first) else { return };
     assert!(!first.user.is_empty());
     // Nobody can have the key that fits: it is no hash of anything known.
-    let credential = scram::decoy(mechanism, b"a secret of this test", &first.user);
+    let credential = scram::decoy(mechanism, b"a secret of this test", &first.user, None);
     let (server, challenge) = Server::challenge(mechanism, first, credential, false, "servernonce");
     assert!(std::str::from_utf8(&challenge).is_ok_and(|text| text.contains("servernonce,s=")));
     assert!(server.finish(last).is_err());

@@ -321,6 +321,40 @@ fn users_of_scram_come_and_go() {
     });
 }
 
+/// Challenge, error and pause: nothing tells which names there are.
+#[test]
+fn a_user_who_is_not_there_is_answered_like_one_who_is() {
+    story(|| async {
+        let house = house(Duration::ZERO, &[]).await;
+        for (iterations, salt) in [(4096, b"1um8h0anjbtwpu43bhlv2vgb3a".to_vec()), (8192, vec![0xfe; 64])] {
+            let mut carol = upsertion("carol", 1, "secret", iterations);
+            carol.salt = salt.into();
+            alter(&house, &[], &[carol]).await;
+            let mut seen = Vec::new();
+            for user in ["carol", "nobody", "a", "zoe"] {
+                let client = Client::of(&house);
+                client.handshake("SCRAM-SHA-256").await;
+                let told = client.token(format!("n,,n={user},r=abc").as_bytes()).await;
+                let challenge = String::from_utf8(told.auth_bytes.to_vec()).unwrap();
+                let value = |key: &str| {
+                    challenge.split(',').find_map(|part| part.strip_prefix(key)).unwrap().to_owned()
+                };
+                let (nonce, salt) = (value("r="), BASE64.decode(value("s=")).unwrap());
+                let is_text = salt.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase());
+                let last = format!("c=biws,r={nonce},p={}", BASE64.encode([7; 32]));
+                let began = world::task::now();
+                let refused = client.token(last.as_bytes()).await;
+                let pause = world::task::now() - began;
+                assert_eq!(code(refused.error_code), ErrorCode::SaslAuthenticationFailed);
+                assert!(!client.is_let_in().await);
+                seen.push((nonce.len(), salt.len(), is_text, value("i="), refused.error_message, pause));
+            }
+            assert!(seen.iter().all(|one| *one == seen[0]), "{seen:?}");
+            assert_eq!(seen[0].3, iterations.to_string());
+        }
+    });
+}
+
 #[test]
 fn credentials_that_are_not_good_are_refused_as_kafka_does() {
     story(|| async {

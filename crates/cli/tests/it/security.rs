@@ -199,6 +199,41 @@ fn a_certificate_that_changes_is_used_without_a_restart() {
     assert_eq!(broker.stop(), Some(0));
 }
 
+/// The keys cannot be fetched: the broker serves all the same, and lets nobody in by a token.
+#[test]
+fn without_the_keys_of_the_provider_no_token_is_good() {
+    let home = tempfile::tempdir().unwrap();
+    // A port that nobody listens on any more.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for url in [format!("http://{closed}/keys"), format!("file://{}/nowhere.json", home.path().display())] {
+        let place = tempfile::tempdir().unwrap();
+        let properties = format!(
+            "listeners=SASL_PLAINTEXT://127.0.0.1:0\nsasl.enabled.mechanisms=OAUTHBEARER\n\
+             connection.failed.authentication.delay.ms=1\n\
+             sasl.oauthbearer.jwks.endpoint.url={url}\nsasl.oauthbearer.expected.issuer=https://provider\n\
+             sasl.oauthbearer.expected.audience=kafka\n"
+        );
+        let (broker, log) = serve(place.path(), &properties, &[]);
+        // {"alg":"none"} and {"alg":"ES256","kid":"one"}, both with {"iss":"https://provider","aud":"kafka","sub":"alice"}.
+        let claims = "eyJpc3MiOiJodHRwczovL3Byb3ZpZGVyIiwiYXVkIjoia2Fma2EiLCJzdWIiOiJhbGljZSJ9";
+        for token in [
+            format!("eyJhbGciOiJub25lIn0.{claims}."),
+            format!("eyJhbGciOiJFUzI1NiIsImtpZCI6Im9uZSJ9.{claims}.{}", "A".repeat(86)),
+        ] {
+            let mut client = connect(&broker.address());
+            client.write_all(&request(17, 0, b"\0\x0bOAUTHBEARER")).unwrap();
+            assert_eq!(answer(&mut client).unwrap()[..6], [0, 0, 0, 7, 0, 0]);
+            client.write_all(&frame(format!("n,,\x01auth=Bearer {token}\x01\x01").as_bytes())).unwrap();
+            assert_eq!(answer(&mut client).unwrap(), br#"{"status":"invalid_token"}"#, "{token}");
+            client.write_all(&frame(b"\x01")).unwrap();
+            assert!(answer(&mut client).is_err() || metadata(&mut client).is_err(), "{token}");
+        }
+        assert_eq!(broker.stop(), Some(0));
+        let said = std::fs::read_to_string(&log).unwrap();
+        assert!(said.contains("the keys of the identity provider stay as they were"), "{said}");
+    }
+}
+
 #[test]
 fn a_listener_that_lacks_something_is_named_before_anything_is_written() {
     let home = tempfile::tempdir().unwrap();
