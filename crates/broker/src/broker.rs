@@ -21,6 +21,7 @@ use crate::authorizer::AuthorizerSettings;
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::configs::Configs;
 use crate::connection::Connection;
+use crate::coordinators::StateMemory;
 use crate::counters::Counters;
 use crate::fetch_sessions::FetchSessions;
 use crate::freshness::Freshness;
@@ -79,6 +80,7 @@ pub struct Broker {
     pub(crate) node_id: i32,
     pub(crate) advertised: Vec<Endpoint>,
     pub(crate) limits: Limits,
+    state_memory: Arc<StateMemory>,
     pub(crate) configs: Arc<Configs>,
     pub(crate) authorizer: AuthorizerSettings,
     pub(crate) quotas: UsageOfQuotas,
@@ -123,6 +125,7 @@ impl Broker {
         let ids: Vec<_> = catalog.read().topics().map(|topic| topic.id).collect();
         topics.follow_catalog(ids);
         let freshness = Freshness::new(catalog.clone());
+        let state_memory = Arc::new(StateMemory::new(limits.coordinator_memory_bytes_max));
         let groups = Groups::start(GroupsOptions {
             node_id,
             clock: clock.clone(),
@@ -132,6 +135,7 @@ impl Broker {
             configs: configs.clone(),
             topics: topics.clone(),
             freshness: freshness.clone(),
+            memory: state_memory.clone(),
         })
         .await?;
         let others = peers.map(|peers| Arc::new(Others { peers }));
@@ -145,6 +149,7 @@ impl Broker {
             freshness: freshness.clone(),
             groups: groups.clone(),
             others: others.clone(),
+            memory: state_memory.clone(),
         });
         let share_coordinator = ShareCoordinator::start(ShareCoordinatorOptions {
             node_id,
@@ -197,6 +202,7 @@ impl Broker {
             node_id,
             advertised,
             limits,
+            state_memory,
             configs,
             authorizer,
             quotas,
@@ -224,7 +230,7 @@ impl Broker {
         self.transactions.saw_connection(connection.id);
         let api_key = frame.get(..2).map(|key| i16::from_be_bytes([key[0], key[1]]));
         let undecodable = |error| close(CloseReason::Undecodable { api_key, error });
-        let mut body = Reader::new(frame);
+        let mut body = Reader::of_request(frame);
         let header = match frame::decode_request_header(&mut body) {
             Ok(header) => header,
             Err(error) => return undecodable(error),
@@ -282,6 +288,11 @@ impl Broker {
     /// New connections of an address in a second (`connection_creation_rate`), if there is a quota for it.
     pub fn connection_rate(&self, address: std::net::IpAddr) -> Option<u32> {
         quotas::connection_rate(self.catalog.read().quotas(), address)
+    }
+
+    /// What groups, offsets and transactions weigh, about.
+    pub fn coordinator_memory_bytes(&self) -> u64 {
+        self.state_memory.used()
     }
 
     pub fn counters(&self) -> &Counters {

@@ -2,7 +2,7 @@
 //! transport makes one as well.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use protocol::Str;
 use world::watch;
 
 use crate::authn::SaslSession;
+use crate::memory::{MemoryAccount, MemoryShare};
 
 const ANONYMOUS: &str = "User:ANONYMOUS";
 use crate::authorizer::AuditBrake;
@@ -37,6 +38,10 @@ pub struct Connection {
     pub(crate) audit: AuditBrake,
     /// In nanoseconds of the monotonic clock.
     muted_until: AtomicU64,
+    /// What the request that is being handed over has allocated for itself.
+    decoded_bytes: AtomicUsize,
+    /// Where long answers find out how long they may be; none in this process.
+    answer_memory: OnceLock<Arc<MemoryAccount>>,
 }
 
 #[derive(Debug, Clone)]
@@ -79,6 +84,8 @@ impl Connection {
             hung_up: watch::channel(false).0,
             audit: AuditBrake::default(),
             muted_until: AtomicU64::new(0),
+            decoded_bytes: AtomicUsize::new(0),
+            answer_memory: OnceLock::new(),
         })
     }
 
@@ -142,6 +149,26 @@ impl Connection {
     /// Zero: it never was.
     pub fn muted_until(&self) -> Duration {
         Duration::from_nanos(self.muted_until.load(Ordering::Relaxed))
+    }
+
+    /// The account of answers that clients have not taken yet; said once by the server.
+    pub fn set_answer_memory(&self, account: Arc<MemoryAccount>) {
+        let _ = self.answer_memory.set(account);
+    }
+
+    /// Memory for data that is read for an answer and is in no cache: so much may be read, as long as the share is kept. The fuller it
+    /// is of answers that nobody takes, the less.
+    pub(crate) fn take_answer_memory(&self, bytes: usize) -> Option<MemoryShare> {
+        self.answer_memory.get().map(|account| account.take_part(bytes as u64))
+    }
+
+    pub(crate) fn note_decoded(&self, bytes: usize) {
+        self.decoded_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What was decoded of the request that was handed over last, beside its frame.
+    pub fn take_decoded_bytes(&self) -> usize {
+        self.decoded_bytes.swap(0, Ordering::Relaxed)
     }
 
     /// Said by the server when the socket is gone: nobody reads further answers.

@@ -28,6 +28,7 @@ mod gone_topics;
 mod groups;
 mod internal_topics;
 mod limits;
+pub mod memory;
 mod new_leader;
 mod nodes;
 mod openings;

@@ -3,6 +3,9 @@
 use catalog::config::BrokerConfig;
 
 const FETCH_SESSION_PARTITIONS_MAX: usize = 1_000_000;
+/// As many for each slot on the average.
+const PARTITIONS_PER_FETCH_SESSION: usize = 1_000;
+const COORDINATOR_MEMORY_BYTES_MIN: u64 = 64 << 20;
 const TOPIC_COUNTERS_MAX: usize = 10_000;
 
 #[derive(Debug, Clone)]
@@ -18,6 +21,8 @@ pub struct Limits {
     pub fetch_sessions_max: usize,
     /// Partitions that all fetch sessions remember together.
     pub fetch_session_partitions_max: usize,
+    /// `coordinators.memory.max.bytes`: what groups, committed offsets and transactions may weigh together, about.
+    pub coordinator_memory_bytes_max: u64,
     /// Topics that have counters of their own; the rest is counted in the totals only.
     pub topic_counters_max: usize,
 }
@@ -31,7 +36,11 @@ impl Limits {
             cluster_partitions_max: count(config.cluster_partitions_max()) as u64,
             cluster_acls_max: count(config.cluster_acls_max()),
             fetch_sessions_max: count(config.fetch_sessions_max()),
-            fetch_session_partitions_max: FETCH_SESSION_PARTITIONS_MAX,
+            fetch_session_partitions_max: count(config.fetch_sessions_max())
+                .saturating_mul(PARTITIONS_PER_FETCH_SESSION)
+                .min(FETCH_SESSION_PARTITIONS_MAX),
+            coordinator_memory_bytes_max: u64::try_from(config.coordinators_memory_max_bytes())
+                .unwrap_or((world::machine::memory_bytes() / 8).max(COORDINATOR_MEMORY_BYTES_MIN)),
             topic_counters_max: TOPIC_COUNTERS_MAX,
         }
     }

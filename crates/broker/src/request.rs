@@ -149,6 +149,7 @@ where
 {
     // Bytes behind the message are allowed, as Kafka allows them.
     let request = R::decode(&mut body, context.api_version)?;
+    context.connection.note_decoded(body.charged());
     Ok(Handling::Sequential(Box::pin(async move {
         let response = handle(context.clone(), request).await;
         context.answer(&response)
@@ -167,6 +168,7 @@ where
     F: Future<Output = Result<R::Response, CloseReason>> + Send + 'static,
 {
     let request = R::decode(&mut body, context.api_version)?;
+    context.connection.note_decoded(body.charged());
     Ok(Handling::Sequential(Box::pin(async move {
         match handle(context.clone(), request).await {
             Ok(response) => context.answer(&response),

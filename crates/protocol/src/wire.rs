@@ -14,6 +14,9 @@ use crate::types::{Records, Str, Uuid};
 pub const BUDGET_PER_FRAME_BYTE: usize = 8;
 /// … plus this much.
 pub const BUDGET_BASE_BYTES: usize = 1024 * 1024;
+/// … and never more than this for a request. Every API bounds how much one request may name, far below it; answers, which clients
+/// read, have no such bound.
+pub const REQUEST_BUDGET_BYTES_MAX: usize = 32 << 20;
 /// Byte strings from this length on are attached to an answer, shorter ones are copied into it.
 pub const ATTACH_BYTES_MIN: usize = 1024;
 
@@ -67,12 +70,27 @@ pub struct Reader {
     /// Where reading must stop: the end of the frame, or of the tagged field being read.
     end: usize,
     budget: usize,
+    /// What the budget was at first.
+    granted: usize,
 }
 
 impl Reader {
     pub fn new(frame: Bytes) -> Reader {
         let budget = frame.len().saturating_mul(BUDGET_PER_FRAME_BYTE).saturating_add(BUDGET_BASE_BYTES);
-        Reader { position: 0, end: frame.len(), frame, budget }
+        Reader { position: 0, end: frame.len(), frame, budget, granted: budget }
+    }
+
+    /// Of a frame that a client sent.
+    pub fn of_request(frame: Bytes) -> Reader {
+        let mut reader = Reader::new(frame);
+        reader.granted = reader.granted.min(REQUEST_BUDGET_BYTES_MAX);
+        reader.budget = reader.granted;
+        reader
+    }
+
+    /// What was allocated for this frame so far, in bytes.
+    pub fn charged(&self) -> usize {
+        self.granted - self.budget
     }
 
     pub fn remaining(&self) -> usize {

@@ -20,18 +20,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use broker::memory::{MemoryAccount, MemoryShare, Standing};
 use broker::{CloseReason, Connection, Handling, Outcome};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt};
 use protocol::api_key::ApiKey;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::admission::Place;
 use crate::counters::Counters;
 use crate::dispatch::Dispatch;
-use crate::frame::{Frame, FrameError, FrameReader};
-use crate::limits::Limits;
-use crate::memory::{MemoryAccount, MemoryShare};
+use crate::frame::{Frame, FrameError, FrameReader, SMALL_FRAME_BYTES};
+use crate::limits::{LONG_REQUEST_BYTES, Limits, SMALL_ANSWER_BYTES};
 use crate::outbox::Outbox;
 
 /// Answers are gathered up to this size before they are sent, and none is made while this much waits.
@@ -48,6 +49,9 @@ pub(crate) struct Shared {
     pub counters: Arc<Counters>,
     pub request_memory: Arc<MemoryAccount>,
     pub answer_memory: Arc<MemoryAccount>,
+    pub decode_memory: Arc<MemoryAccount>,
+    /// A place for each request that may be much work.
+    pub heavy: Arc<Semaphore>,
     pub clock: world::clock::SharedClock,
     pub is_stopping: AtomicBool,
 }
@@ -66,6 +70,7 @@ pub(crate) enum End {
     FirstRequestTooSlow,
     FrameStalled,
     NoRequestMemory,
+    LongWait,
     AnswerNotTaken,
     WriteFailed(io::Error),
     ServerStops,
@@ -85,6 +90,9 @@ impl fmt::Display for End {
             End::FirstRequestTooSlow => f.write_str("its first request did not become complete in time"),
             End::FrameStalled => f.write_str("a request stopped in the middle"),
             End::NoRequestMemory => f.write_str("the request memory stayed full (queued.max.request.bytes)"),
+            End::LongWait => {
+                f.write_str("it waited with a long request while the memory for requests was used up")
+            }
             End::AnswerNotTaken => f.write_str("it did not take its answer"),
             End::WriteFailed(error) => write!(f, "writing: {error}"),
             End::ServerStops => f.write_str("the server stops"),
@@ -101,9 +109,13 @@ struct UnderWay {
     version: i16,
     arrived: Duration,
     share: MemoryShare,
+    /// For what was decoded of it.
+    _decoded: Option<MemoryShare>,
+    /// Before it starts it waits for its turn to be much work.
+    turn: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
 }
 
-/// A produce request that waits for room in the log.
+/// A request that waits for room: in the log, or for what is decoded of it.
 struct Held {
     frame: Frame,
     room: BoxFuture<'static, ()>,
@@ -123,6 +135,8 @@ pub(crate) struct Session<S> {
     /// Whether the last of `under_way` blocks the connection.
     is_blocked: bool,
     outbox: Outbox,
+    /// It has taken the last answer, all of it.
+    takes_answers: bool,
     /// Wakes the task when the server stops. Polled once: polling it with every request would take a lock that all connections share.
     server_stops: Option<BoxFuture<'static, ()>>,
     is_stop_watched: bool,
@@ -147,6 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let frames = FrameReader::new(shared.request_memory.clone(), id, shared.limits.request_bytes_max);
         let outbox = Outbox::new(shared.answer_memory.clone());
         let last_progress = shared.clock.monotonic();
+        connection.set_answer_memory(shared.answer_memory.clone());
         let has_proved = !connection.has_sasl();
         Self {
             shared,
@@ -160,6 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             under_way_bytes: 0,
             is_blocked: false,
             outbox,
+            takes_answers: false,
             server_stops: Some(server_stops),
             is_stop_watched: false,
             finishing: None,
@@ -232,20 +248,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let mut moved = false;
         while self.outbox.bytes() < OUTBOX_BYTES {
             let Some(first) = self.under_way.front_mut() else { break };
+            let mut turn = None;
             if first.is_sequential && !first.has_started {
                 // Its turn comes when all earlier answers are with the socket.
                 if !self.outbox.is_empty() {
                     break;
                 }
-                if first.api_key == ApiKey::Fetch as i16
-                    && self.shared.answer_memory.poll_room(cx, self.frames.connection()).is_pending()
-                {
+                let standing = if self.takes_answers { Standing::Favoured } else { Standing::Ordinary };
+                let (account, connection) = (&self.shared.answer_memory, self.frames.connection());
+                if may_be_long(first.api_key) && account.poll_room(cx, connection, standing).is_pending() {
                     self.shared.counters.waits_for_answer_memory.fetch_add(1, Ordering::Relaxed);
                     break;
                 }
+                // Last of all: nobody keeps a turn while he waits for something else.
+                if let Some(waiting) = &mut first.turn {
+                    let Poll::Ready(granted) = waiting.as_mut().poll(cx) else { break };
+                    turn = granted;
+                }
+                first.turn = None;
                 first.has_started = true;
+                self.outbox.set_standing(standing);
             }
-            let Poll::Ready(outcome) = first.answer.as_mut().poll(cx) else { break };
+            let answered = first.answer.as_mut().poll(cx);
+            // Once it waits for something the work is done.
+            drop(turn);
+            let Poll::Ready(outcome) = answered else { break };
             moved = true;
             self.last_progress = now;
             let done = self.under_way.pop_front().expect("the first was polled");
@@ -298,6 +325,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             self.last_progress = now;
             self.shared.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);
         }
+        self.takes_answers = matches!(result, Poll::Ready(Ok(())));
         match result {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(true)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -392,6 +420,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 i16::from_be_bytes([frame.bytes[2], frame.bytes[3]]),
             ),
         };
+        let is_long = frame.bytes.len() > LONG_REQUEST_BYTES;
+        if is_long && self.shared.decode_memory.is_pressed() {
+            let (account, connection) = (self.shared.decode_memory.clone(), self.frames.connection());
+            self.shared.counters.waits_for_request_memory.fetch_add(1, Ordering::Relaxed);
+            let room = poll_fn(move |cx| account.poll_room(cx, connection, Standing::Ordinary));
+            self.held = Some(Held { frame, room: Box::pin(room) });
+            return;
+        }
         if api_key == ApiKey::Produce as i16
             && let Some(room) = self.shared.dispatch.produce_room()
         {
@@ -406,6 +442,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Handling::Pipelined(answer) => (answer, false),
             Handling::Sequential(answer) => (answer, true),
         };
+        let decoded_bytes = self.connection.take_decoded_bytes();
+        let decoded = is_long.then(|| self.shared.decode_memory.take_anyway(decoded_bytes as u64));
+        let heavy = (is_sequential && may_be_much_work(api_key, is_long)).then(|| self.shared.heavy.clone());
+        let turn = heavy.map(|heavy| async move { heavy.acquire_owned().await.ok() }.boxed());
         self.is_blocked = is_sequential;
         self.under_way_bytes += frame.share.bytes() as usize;
         let share = frame.share;
@@ -417,6 +457,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             version,
             arrived: now,
             share,
+            _decoded: decoded,
+            turn,
         });
     }
 
@@ -509,13 +551,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             if !self.outbox.is_own_copy() {
                 return (self.last_progress + SHARED_MEMORY_STALL, Deadline::LetGo);
             }
-            let stall = match self.shared.answer_memory.is_full() {
-                true => limits.answer_stall_under_pressure.min(limits.connection_idle),
+            let stall = match self.keeps_others_waiting() {
+                true if self.outbox.bytes() > SMALL_ANSWER_BYTES => limits.stall_under_pressure,
+                true => limits.small_stall_under_pressure,
                 false => limits.connection_idle,
             };
-            // Looked at again every few seconds, because the pressure can come later.
-            let stalled = self.last_progress + stall;
-            let look = self.now() + limits.answer_stall_under_pressure.min(Duration::from_secs(5));
+            // Looked at again every now and then, because the pressure can come later.
+            let stalled = self.last_progress + stall.min(limits.connection_idle);
+            let look = self.now() + limits.stall_under_pressure;
             return if stalled <= look {
                 (stalled, Deadline::AnswerNotTaken)
             } else {
@@ -525,11 +568,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.is_muted(self.now()) {
             return (self.connection.muted_until(), Deadline::Unmute);
         }
+        if let Some(asked) = self.long_wait_since() {
+            let cut = asked + limits.stall_under_pressure;
+            return match self.keeps_others_waiting() {
+                true => (cut, Deadline::LongWait),
+                false => (self.now() + limits.stall_under_pressure, Deadline::Look),
+            };
+        }
         if self.held.is_some() || self.is_blocked || !self.under_way.is_empty() {
             // The log or the broker works; it is not for us to hurry it.
             return (self.now() + limits.connection_idle, Deadline::Look);
         }
-        if let Some(began) = self.memory_wait_began {
+        if let Some(began) = self.memory_wait_began.filter(|_| self.frames.waits_for_memory()) {
             return (began + limits.request_memory_wait, Deadline::NoRequestMemory);
         }
         let (mut at, mut what) = match self.frames.is_within_frame() {
@@ -542,13 +592,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 (at, what) = (until, Deadline::FirstRequest);
             }
         }
+        if self.frames.holds_memory() {
+            // It is the peer that keeps everybody waiting, if somebody waits. The finisher has a time for its frame besides.
+            let finished = self
+                .memory_wait_began
+                .map(|began| (began + limits.request_memory_wait, Deadline::NoRequestMemory));
+            let pressed = match self.keeps_others_waiting() {
+                true => (self.last_progress + limits.stall_under_pressure, Deadline::FrameStalled),
+                false => (self.now() + limits.stall_under_pressure, Deadline::Look),
+            };
+            for earlier in finished.into_iter().chain([pressed]) {
+                if earlier.0 < at {
+                    (at, what) = earlier;
+                }
+            }
+        }
         (at, what)
+    }
+
+    /// Memory is used up, and this connection keeps a part of it.
+    fn keeps_others_waiting(&self) -> bool {
+        let holds_requests = self.frames.holds_memory() || self.under_way_bytes > SMALL_FRAME_BYTES;
+        let shared = &self.shared;
+        holds_requests && (shared.request_memory.is_pressed() || shared.decode_memory.is_pressed())
+            || !self.outbox.is_empty() && shared.answer_memory.is_pressed()
+    }
+
+    /// Since when a long request waits for something that may never come.
+    fn long_wait_since(&self) -> Option<Duration> {
+        let waits = self.under_way.back().filter(|last| last.has_started && is_long_poll(last.api_key))?;
+        (self.under_way_bytes > SMALL_FRAME_BYTES).then_some(waits.arrived)
     }
 
     fn deadline_passed(&mut self, what: Deadline) -> Option<End> {
         match what {
             Deadline::Finished => {
                 Some(self.finishing.take().expect("only a finishing connection has this deadline").0)
+            }
+            // Not while memory is short: the copy would be of our own.
+            Deadline::LetGo
+                if self.keeps_others_waiting()
+                    && self.outbox.bytes() > SMALL_ANSWER_BYTES
+                    && self.last_progress + self.shared.limits.stall_under_pressure <= self.now() =>
+            {
+                Some(End::AnswerNotTaken)
             }
             Deadline::LetGo => {
                 self.outbox.let_go_of_shared_memory();
@@ -561,6 +648,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 None
             }
             Deadline::AnswerNotTaken => Some(End::AnswerNotTaken),
+            Deadline::LongWait => Some(End::LongWait),
             Deadline::NoRequestMemory => Some(End::NoRequestMemory),
             Deadline::FrameStalled => Some(End::FrameStalled),
             Deadline::FirstRequest => Some(End::FirstRequestTooSlow),
@@ -583,6 +671,7 @@ enum Deadline {
     Look,
     Unmute,
     AnswerNotTaken,
+    LongWait,
     NoRequestMemory,
     FrameStalled,
     FirstRequest,
@@ -594,6 +683,55 @@ enum Deadline {
 /// dropped when nobody waits for the answer any more.
 fn is_long_poll(api_key: i16) -> bool {
     [ApiKey::Fetch, ApiKey::JoinGroup, ApiKey::SyncGroup].iter().any(|api| *api as i16 == api_key)
+}
+
+/// Lists of everything, and long lists of anything. At most so many of them are worked on at once that the others find a processor.
+fn may_be_much_work(api_key: i16, is_long: bool) -> bool {
+    const EVERYTHING: [ApiKey; 12] = [
+        ApiKey::Metadata,
+        ApiKey::ListGroups,
+        ApiKey::OffsetFetch,
+        ApiKey::ListOffsets,
+        ApiKey::DescribeConfigs,
+        ApiKey::DescribeAcls,
+        ApiKey::DescribeLogDirs,
+        ApiKey::DescribeGroups,
+        ApiKey::ConsumerGroupDescribe,
+        ApiKey::DescribeTopicPartitions,
+        ApiKey::ListTransactions,
+        ApiKey::DescribeClientQuotas,
+    ];
+    let is_everything = EVERYTHING.iter().any(|api| *api as i16 == api_key);
+    is_everything || is_long && api_key != ApiKey::Produce as i16 && !is_long_poll(api_key)
+}
+
+/// All but those whose answer is a line or two, and that groups and producers live by.
+fn may_be_long(api_key: i16) -> bool {
+    const SHORT: [ApiKey; 22] = [
+        ApiKey::Produce,
+        ApiKey::OffsetCommit,
+        ApiKey::Heartbeat,
+        ApiKey::LeaveGroup,
+        ApiKey::SyncGroup,
+        ApiKey::SaslHandshake,
+        ApiKey::SaslAuthenticate,
+        ApiKey::ApiVersions,
+        ApiKey::InitProducerId,
+        ApiKey::OffsetForLeaderEpoch,
+        ApiKey::AddPartitionsToTxn,
+        ApiKey::AddOffsetsToTxn,
+        ApiKey::EndTxn,
+        ApiKey::WriteTxnMarkers,
+        ApiKey::TxnOffsetCommit,
+        ApiKey::ConsumerGroupHeartbeat,
+        ApiKey::ShareGroupHeartbeat,
+        ApiKey::StreamsGroupHeartbeat,
+        ApiKey::ShareAcknowledge,
+        ApiKey::GetTelemetrySubscriptions,
+        ApiKey::PushTelemetry,
+        ApiKey::FindCoordinator,
+    ];
+    !SHORT.iter().any(|api| *api as i16 == api_key)
 }
 
 /// Lets a few log lines a second through, so that a flood of bad connections does not become a flood of log.

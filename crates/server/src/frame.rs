@@ -12,15 +12,18 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use broker::memory::{MemoryAccount, MemoryShare, Standing};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-
-use crate::memory::{MemoryAccount, MemoryShare};
 
 /// Smallest thing that can be a request: api key, version, correlation id (header version 0).
 const REQUEST_BYTES_MIN: usize = 8;
 /// One read into the stack; frames that fit are copied once from there.
 const FIRST_READ_BYTES: usize = 16 << 10;
+/// Frames up to this are small: they have a part of the request memory for themselves, and nobody is disconnected for what they hold.
+pub(crate) const SMALL_FRAME_BYTES: usize = FIRST_READ_BYTES;
+/// A frame has a buffer of its own when so much of it is here. A length that was only promised takes none.
+const FIRST_PIECE_BYTES: usize = 4 << 10;
 /// First buffer of a frame that does not fit in one read.
 const FIRST_BUFFER_BYTES: usize = 256 << 10;
 /// No peer gets a longer first buffer, whatever it sent before.
@@ -105,6 +108,16 @@ impl FrameReader {
         self.connection
     }
 
+    /// Whether a frame that is being received has memory that others wait for.
+    pub fn holds_memory(&self) -> bool {
+        self.share.is_some()
+    }
+
+    /// Whether it waits for memory, so that no byte of its peer's is taken.
+    pub fn waits_for_memory(&self) -> bool {
+        self.waits_for_memory
+    }
+
     /// Whether it waits for request memory, or keeps others waiting that do.
     pub fn is_under_memory_pressure(&self) -> bool {
         self.waits_for_memory || self.share.as_ref().is_some_and(MemoryShare::is_finisher)
@@ -128,7 +141,9 @@ impl FrameReader {
             if self.received.len() >= body {
                 return self.poll_complete(cx, body).map(Ok);
             }
-            *bytes_read += if body - self.received.len() > FIRST_READ_BYTES || self.share.is_some() {
+            let is_long = body - self.received.len() > FIRST_READ_BYTES
+                && (self.received.len() >= FIRST_PIECE_BYTES || self.proven > FIRST_READ_BYTES);
+            *bytes_read += if is_long || self.share.is_some() {
                 ready!(self.poll_read_large(cx, stream, body))?
             } else {
                 ready!(self.poll_read_small(cx, stream))?
@@ -166,7 +181,9 @@ impl FrameReader {
             Some(share) => share,
             None => {
                 self.waits_for_memory = true;
-                ready!(self.account.poll_take(cx, self.connection, body as u64))
+                let standing =
+                    if body <= SMALL_FRAME_BYTES { Standing::Favoured } else { Standing::Ordinary };
+                ready!(self.account.poll_take(cx, self.connection, standing, body as u64))
             }
         };
         self.waits_for_memory = false;
@@ -212,7 +229,10 @@ impl FrameReader {
             self.waits_for_memory = true;
             match &mut self.share {
                 Some(share) => ready!(self.account.poll_take_more(cx, self.connection, share, more)),
-                None => self.share = Some(ready!(self.account.poll_take(cx, self.connection, more))),
+                None => {
+                    let share = self.account.poll_take(cx, self.connection, Standing::Ordinary, more);
+                    self.share = Some(ready!(share));
+                }
             }
             self.waits_for_memory = false;
             self.received.reserve(wanted - self.received.len());
@@ -298,8 +318,13 @@ mod tests {
         let mut reader = FrameReader::new(account.clone(), 1, 100 << 20);
         let mut stream = Arrived([(100i32 << 20).to_be_bytes().to_vec(), vec![1; 10]].into());
         assert!(poll(&mut reader, &mut stream).is_pending());
+        assert!(reader.received.capacity() <= FIRST_READ_BYTES);
+        assert_eq!(account.used(), 0);
+        // Of the frame's first bytes on it has one.
+        let mut stream = Arrived([vec![1; FIRST_PIECE_BYTES]].into());
+        assert!(poll(&mut reader, &mut stream).is_pending());
         assert!(reader.received.capacity() <= FIRST_BUFFER_BYTES);
-        assert!(account.used() <= FIRST_BUFFER_BYTES as u64);
+        assert!((1..=FIRST_BUFFER_BYTES as u64).contains(&account.used()));
     }
 
     #[test]

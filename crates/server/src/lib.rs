@@ -5,7 +5,7 @@
 //! It never sees: what a request means (that is `broker`), the log, files on disk.
 //!
 //! Start reading at `connection.rs`: one request goes `frame` → `dispatch` → broker → `outbox`. `server.rs` accepts, `admission.rs`
-//! says who may connect, `tls/` has the certificates of listeners, `memory.rs` holds the accounts that make readers wait, `limits.rs` names every bound,
+//! says who may connect, `tls/` has the certificates of listeners, `broker::memory` has the accounts that make readers wait, `limits.rs` names every bound,
 //! `admin.rs` and `metrics.rs` are what an operator sees.
 
 mod admin;
@@ -17,7 +17,6 @@ mod frame;
 mod histogram;
 mod inter_broker;
 mod limits;
-mod memory;
 mod metrics;
 mod outbox;
 mod server;
@@ -25,6 +24,7 @@ mod tls;
 mod world_time;
 
 pub use admin::{Admin, BoundAdmin, Readiness, Report};
+pub use broker::memory::{MemoryAccount, MemoryShare};
 pub use counters::{ApiCounters, Counters};
 pub use dispatch::Dispatch;
 pub use histogram::Histogram;
@@ -33,7 +33,6 @@ pub use inter_broker::{
     InterBrokerCounters, InterBrokerLimits, PeerId, Security, new_authority,
 };
 pub use limits::{ConnectionLimits, Limits};
-pub use memory::{MemoryAccount, MemoryShare};
 pub use metrics::{MetricsText, write_inter_broker_metrics, write_server_metrics};
 pub use server::{BindError, BoundListener, ListenerSecurity, Server};
 pub use tls::{ClientAuth, ListenerTls, TlsError, TlsSettings};

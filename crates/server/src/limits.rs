@@ -15,8 +15,13 @@ pub struct Limits {
     /// All request frames in memory together, half-received ones included (`queued.max.request.bytes`; Kafka's default is no
     /// limit, ours is a quarter of the memory). Above it the server stops reading.
     pub request_memory_bytes_max: u64,
-    /// All answers that clients have not taken yet, together. Above it no new Fetch is started.
+    /// All answers that clients have not taken yet, together (`queued.max.response.bytes`). Above it nothing is begun whose answer may
+    /// be long.
     pub answer_memory_bytes_max: u64,
+    /// Requests that may be much work at once ([`crate::Server`] says which), so that some processors are left for the others.
+    pub heavy_requests_max: usize,
+    /// What is decoded of requests that are not small, together. Above it the next one waits.
+    pub decode_memory_bytes_max: u64,
     pub connections: ConnectionLimits,
     /// A connection with nothing under way is closed after this time (`connections.max.idle.ms`).
     pub connection_idle: Duration,
@@ -28,8 +33,11 @@ pub struct Limits {
     /// How long a half-received frame may wait for request memory before its connection is closed. Without it, half-received
     /// frames could hold all of the memory and wait for each other.
     pub request_memory_wait: Duration,
-    /// While the answers exceed their memory, a client that takes nothing for this long is disconnected.
-    pub answer_stall_under_pressure: Duration,
+    /// While one of these memories is used up, a client that keeps a part of it and gets nowhere is disconnected after this time: with
+    /// half a request, with a long request that waits for something, with an answer that it does not take.
+    pub stall_under_pressure: Duration,
+    /// The same for one that keeps little of it: answers up to [`SMALL_ANSWER_BYTES`].
+    pub small_stall_under_pressure: Duration,
     /// Requests of one connection under way at once.
     pub pipelined_requests_max: usize,
     /// Their bytes. One request is always let through.
@@ -39,6 +47,11 @@ pub struct Limits {
     /// How long a request may go on after its client has left.
     pub orphan_grace: Duration,
 }
+
+/// So much of an answer is little.
+pub const SMALL_ANSWER_BYTES: usize = 64 << 10;
+/// Requests from this length on have to wait while the memory for what is decoded is used up.
+pub const LONG_REQUEST_BYTES: usize = 16 << 10;
 
 /// Who may connect. These can change while the server runs ([`crate::Server::set_connection_limits`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,12 +91,15 @@ impl Default for Limits {
             unauthenticated_request_bytes_max: 64 << 10,
             request_memory_bytes_max: 1 << 30,
             answer_memory_bytes_max: 1 << 30,
+            heavy_requests_max: (world::machine::processors() / 2).max(1),
+            decode_memory_bytes_max: 256 << 20,
             connections: ConnectionLimits::default(),
             connection_idle: Duration::from_secs(600),
             first_request: Duration::from_secs(10),
             frame_stall: Duration::from_secs(60),
             request_memory_wait: Duration::from_secs(30),
-            answer_stall_under_pressure: Duration::from_secs(30),
+            stall_under_pressure: Duration::from_secs(1),
+            small_stall_under_pressure: Duration::from_secs(30),
             pipelined_requests_max: 1_000,
             pipelined_bytes_max: 64 << 20,
             shutdown_grace: Duration::from_secs(10),

@@ -155,7 +155,7 @@ pub fn write_server_metrics(text: &mut MetricsText, server: &Server, now: Durati
     );
     text.gauge(
         "ottla_answer_memory_limit_bytes",
-        "Above this no new Fetch is started.",
+        "Above this nothing is begun whose answer may be long.",
         server.answer_memory().limit(),
     );
     text.family("ottla_waits_total", "counter", "Times a connection had to wait, by what for.");

@@ -6,10 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use broker::memory::{MemoryAccount, MemoryShare, Standing};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
-
-use crate::memory::{MemoryAccount, MemoryShare};
 
 /// Segments handed to one write.
 const SLICES: usize = 64;
@@ -20,6 +19,8 @@ pub(crate) struct Outbox {
     segments: VecDeque<Bytes>,
     bytes: usize,
     share: Option<MemoryShare>,
+    /// Of the client when its answer was begun.
+    standing: Standing,
     is_own_copy: bool,
     /// TLS may hold back what it took.
     is_unflushed: bool,
@@ -32,6 +33,7 @@ impl Outbox {
             segments: VecDeque::new(),
             bytes: 0,
             share: None,
+            standing: Standing::Ordinary,
             is_own_copy: false,
             is_unflushed: false,
         }
@@ -43,6 +45,11 @@ impl Outbox {
 
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// For answers that come from now on.
+    pub fn set_standing(&mut self, standing: Standing) {
+        self.standing = standing;
     }
 
     pub fn is_own_copy(&self) -> bool {
@@ -115,8 +122,10 @@ impl Outbox {
         match &mut self.share {
             _ if bytes == 0 => self.share = None,
             Some(share) if share.bytes() >= bytes => share.shrink_to(bytes),
-            Some(share) => share.absorb(self.account.take_anyway(bytes - share.bytes())),
-            None => self.share = Some(self.account.take_anyway(bytes)),
+            Some(share) => {
+                share.absorb(self.account.take_anyway_as(self.standing, bytes - share.bytes()));
+            }
+            None => self.share = Some(self.account.take_anyway_as(self.standing, bytes)),
         }
         if bytes == 0 && self.segments.capacity() > SLICES {
             self.segments = VecDeque::new();

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use broker::memory::MemoryAccount;
 use broker::{Connection, SecurityProtocol};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Semaphore;
 use world::clock::SharedClock;
 use world::net::{Listener, Net, Stream};
 use world::task;
@@ -18,7 +20,6 @@ use crate::connection::{End, LogBrake, Session, Shared};
 use crate::counters::Counters;
 use crate::dispatch::Dispatch;
 use crate::limits::{ConnectionLimits, Limits};
-use crate::memory::MemoryAccount;
 use crate::tls::ListenerTls;
 
 /// After an accept that failed for want of files or memory.
@@ -176,6 +177,8 @@ impl Server {
             dispatch: Box::new(dispatch),
             counters: Arc::new(Counters::default()),
             request_memory: MemoryAccount::new(limits.request_memory_bytes_max),
+            heavy: Arc::new(Semaphore::new(limits.heavy_requests_max.max(1))),
+            decode_memory: MemoryAccount::new(limits.decode_memory_bytes_max),
             answer_memory: MemoryAccount::new(limits.answer_memory_bytes_max),
             limits,
             clock,
@@ -241,6 +244,10 @@ impl Server {
     /// As it was started; [`Server::connection_limits`] may have changed since.
     pub fn limits(&self) -> &Limits {
         &self.shared.limits
+    }
+
+    pub fn decode_memory(&self) -> &MemoryAccount {
+        &self.shared.decode_memory
     }
 
     pub fn request_memory(&self) -> &MemoryAccount {
@@ -443,7 +450,11 @@ fn say_end(shared: &Shared, brake: &LogBrake, peer: SocketAddr, id: u64, end: &E
                 tracing::warn!(%peer, id, "connection closed: {end}");
             }
         }
-        End::FirstRequestTooSlow | End::FrameStalled | End::NoRequestMemory | End::AnswerNotTaken => {
+        End::FirstRequestTooSlow
+        | End::FrameStalled
+        | End::NoRequestMemory
+        | End::LongWait
+        | End::AnswerNotTaken => {
             counters.connections_closed_for_stall.fetch_add(1, Ordering::Relaxed);
             if brake.allows(shared.clock.monotonic()) {
                 tracing::warn!(%peer, id, "connection closed: {end}");

@@ -37,6 +37,7 @@ use crate::elsewhere::{self, Zones};
 use crate::error::read_error;
 use crate::fetch_sessions::{Asked, Wanted};
 use crate::freshness::may_be_stale;
+use crate::memory::MemoryShare;
 use crate::partitions::{Led, TopicRef, led_here};
 use crate::quotas::Usage;
 use crate::request::RequestContext;
@@ -113,7 +114,8 @@ pub(super) async fn handle(context: RequestContext, request: FetchRequest) -> Fe
             _ => Isolation::ReadUncommitted,
         },
     };
-    let read = fetch.run(&context).await;
+    // The shares of what was read from the disk: the server has the answer in its account when they are given back.
+    let (read, _shares) = fetch.run(&context).await;
 
     let Some((session_id, partitions)) = broker.fetch_sessions.finish(&fetching, read) else {
         return session_error(ErrorCode::InvalidFetchSessionEpoch);
@@ -286,6 +288,8 @@ struct Pass {
     /// An error, a diverging epoch or another place to read: the client must hear of it at once.
     is_urgent: bool,
     is_out_of_range: bool,
+    /// For data that is in no cache.
+    shares: Vec<MemoryShare>,
 }
 
 impl Pass {
@@ -319,7 +323,7 @@ impl ColdReads {
 }
 
 impl Fetch {
-    async fn run(self, context: &RequestContext) -> Vec<(Wanted, PartitionData)> {
+    async fn run(self, context: &RequestContext) -> (Vec<(Wanted, PartitionData)>, Vec<MemoryShare>) {
         let broker = &context.broker;
         let counters = broker.counters();
         for target in &self.targets {
@@ -335,7 +339,7 @@ impl Fetch {
         if self.targets.iter().any(is_ahead) {
             elsewhere::refresh(broker).await;
         }
-        let mut pass = self.pass(context.api_version).await;
+        let mut pass = self.pass(context).await;
         if pass.is_out_of_range && broker.catalog.is_shared() {
             pass = self.sure(context).await;
         }
@@ -355,7 +359,7 @@ impl Fetch {
                 counters.add(topic, |counters| &counters.failed_fetch_requests, 1);
             }
         }
-        self.targets.into_iter().map(|target| target.wanted).zip(pass.data).collect()
+        (self.targets.into_iter().map(|target| target.wanted).zip(pass.data).collect(), pass.shares)
     }
 
     /// Waits for enough data, the time to be up, or the client to leave.
@@ -375,7 +379,7 @@ impl Fetch {
             }
             // A reader of very many partitions at their ends need not look at each once more.
             if has_news {
-                let pass = self.pass(context.api_version).await;
+                let pass = self.pass(context).await;
                 if self.is_enough(&pass) {
                     return pass;
                 }
@@ -387,7 +391,7 @@ impl Fetch {
                 () = context.connection.hung_up() => {}
                 () = world::task::sleep(left) => {}
             }
-            let pass = self.pass(context.api_version).await;
+            let pass = self.pass(context).await;
             if self.is_enough(&pass) || context.connection.is_hung_up() {
                 return pass;
             }
@@ -402,7 +406,7 @@ impl Fetch {
     /// that was taken over from and does not know what came since (R20).
     async fn sure(&self, context: &RequestContext) -> Pass {
         let known = context.broker.know_ends().await;
-        let mut pass = self.pass(context.api_version).await;
+        let mut pass = self.pass(context).await;
         for (target, data) in self.targets.iter().zip(&mut pass.data) {
             let is_leaving = target.found.as_ref().is_ok_and(|source| source.partition.is_leaving());
             if data.error_code == ErrorCode::OffsetOutOfRange.code() && (known.is_err() || is_leaving) {
@@ -418,7 +422,8 @@ impl Fetch {
 
     /// Reads every partition once. Tail reads do not wait. Cold ones do, as many at once as may be read in full: each
     /// may use up the bytes of the next.
-    async fn pass(&self, api_version: i16) -> Pass {
+    async fn pass(&self, context: &RequestContext) -> Pass {
+        let api_version = context.api_version;
         let mut pass = Pass { data: Vec::with_capacity(self.targets.len()), ..Pass::default() };
         let mut cold = ColdReads::default();
         for target in &self.targets {
@@ -439,7 +444,7 @@ impl Fetch {
                             self.finish(&mut cold, &mut pass, api_version).await;
                         }
                         let left = self.bytes_max.saturating_sub(pass.bytes + cold.bytes_max);
-                        let request = ReadRequest {
+                        let mut request = ReadRequest {
                             offset: wanted.fetch_offset,
                             max_bytes: left.min(max_bytes),
                             min_one_batch: pass.bytes + cold.bytes_max == 0,
@@ -448,6 +453,13 @@ impl Fetch {
                         match source.partition.read_tail(&request) {
                             Some(read) => answer(target, read, self.isolation, api_version),
                             None => {
+                                if let Some(share) = context.connection.take_answer_memory(request.max_bytes)
+                                {
+                                    // Never nothing: only the first partition may bring a batch that is longer than allowed.
+                                    request.max_bytes =
+                                        request.max_bytes.min((share.bytes() as usize).max(1));
+                                    pass.shares.push(share);
+                                }
                                 cold.start(pass.data.len(), source.partition.clone(), request);
                                 refused(wanted.partition, ErrorCode::None)
                             }

@@ -48,6 +48,7 @@ struct TopicAppends {
 
 pub(super) fn handle(context: RequestContext, mut body: Reader) -> Result<Handling, DecodeError> {
     let request = ProduceRequest::decode(&mut body, context.api_version)?;
+    context.connection.note_decoded(body.charged());
     let acks = request.acks;
     let (mut bytes, mut partition_count) = (0, 0);
     for partition in request.topic_data.iter().flat_map(|topic| &topic.partition_data) {

@@ -4,6 +4,7 @@
 //! leads, and starts and stops them as leaders move. What an event means stands in the state machines: `groups/` has one,
 //! `transactions/` another.
 
+mod memory;
 mod places;
 mod runtime;
 
@@ -14,6 +15,7 @@ use commitlog::Verification;
 use protocol::wire::DecodeError;
 use protocol::{ErrorCode, Str, Uuid};
 
+pub use memory::{StateMemory, Weight};
 pub(crate) use places::{CoordinatorOptions, Coordinators, coordinator_of, partition_for};
 pub(crate) use runtime::PartitionRuntime;
 

@@ -44,8 +44,14 @@ impl Shard {
             return refuse(ErrorCode::InvalidSessionTimeout, effects);
         }
         let offered = request.protocols.iter().map(|offered| offered.name.len() + offered.metadata.len());
-        if offered.sum::<usize>() > self.settings.member_metadata_bytes_max {
+        let offered: usize = offered.sum();
+        if offered > self.settings.member_metadata_bytes_max {
             return refuse(ErrorCode::MessageTooLarge, effects);
+        }
+        let is_heavier =
+            is_unknown_member || offered > self.offered_bytes(&request.group, &request.member_id);
+        if is_heavier && !self.has_room_for_member(offered, now) {
+            return refuse(ErrorCode::PolicyViolation, effects);
         }
         match self.consumer_group(&request.group) {
             Some(group) if !group.stored.members.is_empty() => {
@@ -92,6 +98,13 @@ impl Shard {
         if is_new_group {
             self.write_new_group(&group_id, answers_before, effects);
         }
+    }
+
+    /// What a member of a group has said about itself so far.
+    fn offered_bytes(&self, group: &Str, member: &Str) -> usize {
+        let known = self.groups.get(group).and_then(|group| group.members.get(member));
+        let offered = known.into_iter().flat_map(|member| &member.protocols);
+        offered.map(|offered| offered.name.len() + offered.metadata.len()).sum()
     }
 
     /// The group and the answer about it go into the log and out of the door in this order.
@@ -660,7 +673,12 @@ impl Shard {
         let assignment: BTreeMap<Str, Bytes> = group.members.keys().map(|id| (id.clone(), of(id))).collect();
         let value = records::group_value(group, |id| assignment[id].clone());
         let generation = group.generation;
-        if value.len() > record_bytes_max {
+        let earlier_bytes = group.record.as_ref().map_or(0, Bytes::len);
+        // What members have of it in memory, and the record.
+        let more_bytes = (value.len() * 2).saturating_sub(earlier_bytes * 2);
+        let is_too_much = more_bytes > 0 && !self.has_room_for(more_bytes, now);
+        let group = self.group_mut(group_id);
+        if value.len() > record_bytes_max || is_too_much {
             // Kafka answers the same for a record that its log does not take.
             let refused = Err(ErrorCode::UnknownServerError);
             return self.assignment_stored(group_id, generation, assignment, refused, now, effects);

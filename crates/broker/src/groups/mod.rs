@@ -27,6 +27,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod weight;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ pub(crate) use streams::{
 
 use crate::broker::StartError;
 use crate::configs::Configs;
-use crate::coordinators::{CoordinatorOptions, Coordinators, PartitionRuntime, partition_for};
+use crate::coordinators::{CoordinatorOptions, Coordinators, PartitionRuntime, StateMemory, partition_for};
 use crate::freshness::Freshness;
 use crate::gone_topics::SeenTopics;
 use crate::internal_topics;
@@ -76,6 +77,7 @@ pub(crate) struct GroupsOptions {
     pub configs: Arc<Configs>,
     pub topics: Arc<Topics>,
     pub freshness: Arc<Freshness>,
+    pub memory: Arc<StateMemory>,
 }
 
 pub(crate) struct Groups {
@@ -100,7 +102,8 @@ impl Groups {
         let config = options.configs.started_with().clone();
         let view = OwnCatalog { catalog: options.catalog.clone(), configs: options.configs.clone() };
         let catalog = SharedView(Arc::new(view));
-        let settings = Arc::new(GroupSettings { catalog, ..GroupSettings::of(&config) });
+        let settings =
+            Arc::new(GroupSettings { catalog, memory: options.memory.clone(), ..GroupSettings::of(&config) });
         let coordinators = CoordinatorOptions {
             topic: topic_name::CONSUMER_OFFSETS,
             node_id: options.node_id,
@@ -262,8 +265,9 @@ impl Groups {
         let config = self.config();
         let mut known = self.settings.lock();
         if !Arc::ptr_eq(&known.0, &config) {
-            let catalog = known.1.catalog.clone();
-            *known = (config.clone(), Arc::new(GroupSettings { catalog, ..GroupSettings::of(&config) }));
+            let (catalog, memory) = (known.1.catalog.clone(), known.1.memory.clone());
+            let settings = GroupSettings { catalog, memory, ..GroupSettings::of(&config) };
+            *known = (config.clone(), Arc::new(settings));
         }
         known.1.clone()
     }

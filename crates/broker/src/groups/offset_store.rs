@@ -50,6 +50,13 @@ impl OffsetStore {
         self.count
     }
 
+    /// Of all texts that were committed with offsets.
+    pub fn metadata_bytes(&self) -> usize {
+        let offsets = self.committed.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values);
+        let pending = self.pending.values().flatten().filter_map(|(_, value)| value.as_ref());
+        offsets.chain(pending).map(|offset| offset.metadata.len()).sum()
+    }
+
     pub fn pending_len(&self) -> usize {
         self.pending.len()
     }

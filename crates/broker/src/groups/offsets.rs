@@ -39,7 +39,9 @@ impl Shard {
             return refuse(ErrorCode::PolicyViolation, effects);
         }
         let is_new_group = !self.has_group(&request.group);
-        if is_new_group && self.is_full_of_groups() {
+        if is_new_group && self.is_full_of_groups()
+            || !self.has_room_for_offsets(&request.group, &request.offsets, now)
+        {
             return refuse(ErrorCode::PolicyViolation, effects);
         }
         if is_new_group {

@@ -150,7 +150,7 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
-        let created = match self.may_commit_in_transaction(&request) {
+        let created = match self.may_commit_in_transaction(&request, now) {
             Ok(is_new) => is_new,
             Err(error) => return effects.answer(reply, Answer::Commit(CommitAnswer::Refused(error))),
         };
@@ -194,7 +194,10 @@ impl Shard {
     }
 
     /// Whether its group would be new.
-    fn may_commit_in_transaction(&self, request: &CommitRequest) -> Result<bool, ErrorCode> {
+    fn may_commit_in_transaction(&mut self, request: &CommitRequest, now: Now) -> Result<bool, ErrorCode> {
+        if !self.has_room_for_offsets(&request.group, &request.offsets, now) {
+            return Err(ErrorCode::PolicyViolation);
+        }
         let count = self.offsets.len() + self.offsets.pending_len() + self.pending_offsets.len();
         if count + request.offsets.len() > self.settings.offsets_per_partition_max {
             return Err(ErrorCode::PolicyViolation);

@@ -7,6 +7,7 @@ use catalog::config::BrokerConfig;
 
 use super::catalog_view::{EmptyCatalog, SharedView};
 use super::consumer::{ASSIGNORS, Assignor};
+use crate::coordinators::StateMemory;
 
 #[derive(Debug, Clone)]
 pub struct GroupSettings {
@@ -53,6 +54,8 @@ pub struct GroupSettings {
     pub share_states_max: usize,
     /// Topics, and configs of single groups.
     pub catalog: SharedView,
+    /// `coordinators.memory.max.bytes`, for all partitions and for transactions too.
+    pub memory: Arc<StateMemory>,
 }
 
 /// Whether classic groups become consumer groups when a member of the new protocol joins, and the other way round.
@@ -128,6 +131,7 @@ impl Default for GroupSettings {
             consumer_regex_refresh_interval_ms: 600_000,
             streams_group_size_max: MEMBERS_PER_GROUP_MAX,
             catalog: SharedView(Arc::new(EmptyCatalog)),
+            memory: Arc::default(),
         }
     }
 }

@@ -31,7 +31,7 @@ use super::settings::GroupSettings;
 use super::share;
 use super::streams;
 use super::timers::{Alarm, Timers};
-use crate::coordinators::{InTransaction, Marked};
+use crate::coordinators::{InTransaction, Marked, Weight};
 
 /// What happens once a write is in the log for good, or could not be written.
 #[derive(Debug)]
@@ -143,6 +143,7 @@ pub struct Shard {
     pub pending_offsets: PendingOffsets,
     pub(super) timers: Timers,
     pub(super) pending: BTreeMap<Token, Pending>,
+    pub(super) weight: Weight,
     next_token: u64,
     /// A write failed: what waits for writes up to this one was read from a state that is gone.
     doubtful: Option<(Token, ErrorCode)>,
@@ -163,6 +164,7 @@ impl Shard {
             pending_offsets: PendingOffsets::default(),
             timers: Timers::default(),
             pending: BTreeMap::new(),
+            weight: Weight::default(),
             next_token: 0,
             doubtful: None,
         }
@@ -226,6 +228,7 @@ impl Shard {
                 Alarm::Share { group, member } => self.share_session_ended(&group, &member, effects),
                 Alarm::Expiration => {
                     self.expire(now, effects);
+                    self.weigh_anew(now);
                     self.schedule_expiration(now);
                 }
             }

@@ -47,6 +47,7 @@ impl StateMachine for Shard {
     fn loaded(&mut self, topic_id: &dyn Fn(&Str) -> Option<Uuid>, now: Now, effects: &mut Effects) {
         Shard::loaded(self, now);
         self.drop_offsets_of_gone_topics(topic_id, effects);
+        self.weigh_anew(now);
     }
 
     fn tick(&mut self, now: Now, effects: &mut Effects) {

@@ -77,7 +77,8 @@ impl TransactionShard {
         let Some(producer_id) = request.fresh_producer_id else {
             return effects.answer(reply, Answer::Init(Err(Refusal::NeedsProducerId)));
         };
-        if self.transactions.len() >= self.settings.ids_per_partition_max {
+        let is_full = self.transactions.len() >= self.settings.ids_per_partition_max;
+        if is_full || !self.has_room_for(request.transactional_id.len(), 0, now) {
             return effects.answer(reply, Answer::Init(Err(ErrorCode::PolicyViolation.into())));
         }
         // In memory of its own: the name is a slice of its frame.

@@ -45,7 +45,7 @@ pub(crate) use producing::{Joined, Transactional};
 pub(crate) use transaction::{State, TopicPartition};
 
 use crate::configs::Configs;
-use crate::coordinators::{CoordinatorOptions, Coordinators, PartitionRuntime};
+use crate::coordinators::{CoordinatorOptions, Coordinators, PartitionRuntime, StateMemory};
 use crate::freshness::Freshness;
 use crate::groups::Groups;
 use crate::internal_topics;
@@ -68,6 +68,7 @@ pub(crate) struct TransactionsOptions {
     pub groups: Arc<Groups>,
     /// None: there are no others, or no way to them.
     pub others: Option<Arc<Others>>,
+    pub memory: Arc<StateMemory>,
 }
 
 pub(crate) struct Transactions {
@@ -132,7 +133,8 @@ impl Transactions {
             };
             let newest_connection = Arc::<AtomicU64>::default();
             let config = options.configs.started_with().clone();
-            let settings = Arc::new(TransactionSettings::of(&config, newest_connection.clone()));
+            let settings =
+                Arc::new(TransactionSettings::of(&config, newest_connection.clone(), options.memory.clone()));
             Transactions {
                 coordinators: Coordinators::new(coordinators, Some(Box::new(beside))),
                 markers,
@@ -262,7 +264,8 @@ impl Transactions {
         let config = self.config();
         let mut known = self.settings.lock();
         if !Arc::ptr_eq(&known.0, &config) {
-            let settings = TransactionSettings::of(&config, self.newest_connection.clone());
+            let settings =
+                TransactionSettings::of(&config, self.newest_connection.clone(), known.1.memory.clone());
             *known = (config.clone(), Arc::new(settings));
         }
         known.1.clone()

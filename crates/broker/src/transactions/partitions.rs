@@ -19,6 +19,9 @@ impl TransactionShard {
             return self.answer_behind_writes(reply, Answer::Added(Ok(stamp)), effects);
         }
         let id = self.transactions[&request.producer.transactional_id].id.clone();
+        if !self.has_room_for(0, request.partitions.len(), now) {
+            return effects.answer(reply, Answer::Added(Err(ErrorCode::PolicyViolation.into())));
+        }
         let transaction = self.transactions.get_mut(&id).expect("it was looked up");
         let begins = transaction.state != State::Ongoing;
         match begins {

@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicU64;
 
 use catalog::config::BrokerConfig;
 
+use crate::coordinators::StateMemory;
+
 #[derive(Debug, Clone)]
 pub struct TransactionSettings {
     /// `transaction.max.timeout.ms`
@@ -18,12 +20,18 @@ pub struct TransactionSettings {
     pub ids_per_partition_max: usize,
     /// Partitions of one transaction; all of them stand in its record.
     pub partitions_max: usize,
+    /// `coordinators.memory.max.bytes`, for groups too.
+    pub memory: Arc<StateMemory>,
     /// The highest number that a connection to this broker has. What is older than a coordinator's start may be held up anywhere.
     pub newest_connection: Arc<AtomicU64>,
 }
 
 impl TransactionSettings {
-    pub fn of(config: &BrokerConfig, newest_connection: Arc<AtomicU64>) -> TransactionSettings {
+    pub fn of(
+        config: &BrokerConfig,
+        newest_connection: Arc<AtomicU64>,
+        memory: Arc<StateMemory>,
+    ) -> TransactionSettings {
         TransactionSettings {
             timeout_ms_max: config.transaction_max_timeout_ms(),
             id_expiration_ms: config.transactional_id_expiration_ms().into(),
@@ -32,6 +40,7 @@ impl TransactionSettings {
             )
             .unwrap_or(1),
             newest_connection,
+            memory,
             ..TransactionSettings::default()
         }
     }
@@ -45,6 +54,7 @@ impl Default for TransactionSettings {
             expiration_interval_ms: 3_600_000,
             ids_per_partition_max: 20_000,
             partitions_max: 10_000,
+            memory: Arc::default(),
             newest_connection: Arc::default(),
         }
     }

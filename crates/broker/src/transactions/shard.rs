@@ -20,7 +20,11 @@ use super::event::{Answer, Effects, Now, Producer, Record, Refusal, ReplyId, Tok
 use super::records::{self, ReadRecord};
 use super::settings::TransactionSettings;
 use super::transaction::{State, Transaction};
-use crate::coordinators::{Marked, StateMachine, Write};
+use crate::coordinators::{Marked, StateMachine, Weight, Write};
+
+/// What a transaction weighs beside its name and its partitions, and each of these (`coordinators/memory.rs`).
+const TRANSACTION_BYTES: usize = 512;
+const PARTITION_BYTES: usize = 96;
 
 /// A write under way, and what follows.
 #[derive(Debug, Default)]
@@ -44,11 +48,29 @@ pub struct TransactionShard {
     next_token: u64,
     /// The log has refused a write: what is here may not be so.
     is_broken: bool,
+    weight: Weight,
 }
 
 impl TransactionShard {
     pub fn transaction_count(&self) -> usize {
         self.transactions.len()
+    }
+
+    /// May so much text and so many partitions be added?
+    pub(super) fn has_room_for(&mut self, text_bytes: usize, partitions: usize, now: Now) -> bool {
+        // The name stands in several sets.
+        let bytes = TRANSACTION_BYTES + 2 * text_bytes + partitions * PARTITION_BYTES;
+        let mut weight = std::mem::take(&mut self.weight);
+        let has_room = weight.admits(&self.settings.memory, bytes as u64, now, || self.weigh());
+        self.weight = weight;
+        has_room
+    }
+
+    fn weigh(&self) -> u64 {
+        let of = |transaction: &Transaction| {
+            TRANSACTION_BYTES + 2 * transaction.id.len() + transaction.partitions.len() * PARTITION_BYTES
+        };
+        self.transactions.values().map(of).sum::<usize>() as u64
     }
 
     pub fn ongoing_count(&self) -> usize {
@@ -193,6 +215,7 @@ impl StateMachine for TransactionShard {
             pending: BTreeMap::new(),
             next_token: 0,
             is_broken: false,
+            weight: Weight::default(),
         }
     }
 
@@ -237,6 +260,8 @@ impl StateMachine for TransactionShard {
             }
         }
         self.next_expiration_ms = Some(now.monotonic_ms + self.settings.expiration_interval_ms);
+        let bytes = self.weigh();
+        self.weight.set(&self.settings.memory, bytes, now);
     }
 
     fn tick(&mut self, now: Now, effects: &mut Effects) {

@@ -1,6 +1,14 @@
+use std::time::Duration;
+
+use broker::{CloseReason, Handling, Outcome};
 use protocol::ErrorCode;
 use protocol::messages::create_topics_request::CreatableTopic;
-use protocol::messages::{CreateTopicsRequest, FetchRequest};
+use protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use protocol::messages::{
+    CreateTopicsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, JoinGroupRequest,
+    OffsetCommitRequest,
+};
 
 use crate::fetch::{partition, request};
 use crate::house::{House, batch, code, only_partition, produce_request, story};
@@ -51,5 +59,129 @@ fn a_session_is_not_made_for_a_name_that_no_topic_can_have() {
         let response = house.ask(11, fetch).await;
         assert_eq!(response.session_id, 0);
         assert_eq!(house.broker.fetch_session_counts().sessions, 0);
+    });
+}
+
+/// Both topics are there and read.
+async fn coordinators(house: &House) {
+    for key_type in [0, 1] {
+        let request =
+            FindCoordinatorRequest { key_type, coordinator_keys: vec!["x".into()], ..Default::default() };
+        let found = house.ask(4, request).await;
+        assert_eq!(code(found.coordinators[0].error_code), ErrorCode::None);
+    }
+    while house.broker.group_counts().partitions_loading > 0
+        || house.broker.transaction_counts().partitions_loading > 0
+    {
+        world::task::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Groups, their members, offsets and transactional ids may be many and each of them heavy: what counts is what they weigh together.
+#[test]
+fn the_state_of_coordinators_has_so_much_memory_and_no_more() {
+    story(|| async {
+        let house = House::with(&[
+            ("coordinators.memory.max.bytes", "300000"),
+            ("group.initial.rebalance.delay.ms", "0"),
+            ("offsets.topic.num.partitions", "2"),
+            ("transaction.state.log.num.partitions", "2"),
+        ])
+        .await;
+        house.create_topic("t", 20, &[]).await;
+        coordinators(&house).await;
+        let join = |group: &str, bytes: usize| JoinGroupRequest {
+            group_id: group.into(),
+            session_timeout_ms: 60_000,
+            rebalance_timeout_ms: 60_000,
+            protocol_type: "consumer".into(),
+            protocols: vec![JoinGroupRequestProtocol {
+                name: "range".into(),
+                metadata: vec![7; bytes].into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let commit = |group: &str, metadata: usize| OffsetCommitRequest {
+            group_id: group.into(),
+            generation_id_or_member_epoch: -1,
+            topics: vec![OffsetCommitRequestTopic {
+                name: "t".into(),
+                partitions: vec![OffsetCommitRequestPartition {
+                    committed_metadata: Some("m".repeat(metadata).into()),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let init = |id: String| InitProducerIdRequest {
+            transactional_id: Some(id.into()),
+            transaction_timeout_ms: 60_000,
+            producer_id: -1,
+            producer_epoch: -1,
+            ..Default::default()
+        };
+        let offset_code = |response: protocol::messages::OffsetCommitResponse| {
+            code(response.topics[0].partitions[0].error_code)
+        };
+        assert_eq!(offset_code(house.ask(8, commit("known", 10)).await), ErrorCode::None);
+        assert_eq!(code(house.ask(4, init("first".to_owned())).await.error_code), ErrorCode::None);
+        // Two members say a hundred kilobytes each; there is no room for a third of that kind.
+        for (group, expected) in
+            [("a", ErrorCode::None), ("b", ErrorCode::None), ("c", ErrorCode::PolicyViolation)]
+        {
+            assert_eq!(code(house.ask(3, join(group, 100_000)).await.error_code), expected, "{group}");
+        }
+        let mut codes = Vec::new();
+        for number in 0..60 {
+            codes.push(offset_code(house.ask(8, commit(&format!("g{number}"), 4_000)).await));
+        }
+        assert!(codes.contains(&ErrorCode::None) && codes.contains(&ErrorCode::PolicyViolation));
+        let full = code(house.ask(4, init("x".repeat(30_000))).await.error_code);
+        assert_eq!(full, ErrorCode::PolicyViolation);
+        // Who is there goes on: what is committed again weighs nothing more.
+        assert_eq!(offset_code(house.ask(8, commit("known", 10)).await), ErrorCode::None);
+        assert_eq!(code(house.ask(4, init("first".to_owned())).await.error_code), ErrorCode::None);
+        assert!((200_000..=300_000).contains(&house.broker.coordinator_memory_bytes()));
+        // A restart counts what it finds.
+        let house = house.restarted().await;
+        coordinators(&house).await;
+        assert_eq!(offset_code(house.ask(8, commit("known", 10)).await), ErrorCode::None);
+        assert!(house.broker.coordinator_memory_bytes() > 40_000);
+    });
+}
+
+/// Elements of few bytes on the wire are many in memory: at most eight times the frame, which is told, so that the server can have others
+/// wait.
+#[test]
+fn what_is_decoded_of_a_request_is_bounded_and_told() {
+    story(|| async {
+        let house = House::new().await;
+        let frame = |count: u32, name: &[u8]| {
+            // Metadata 1.
+            let mut frame = vec![0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff];
+            frame.extend_from_slice(&count.to_be_bytes());
+            for _ in 0..count {
+                frame.extend_from_slice(&(name.len() as u16).to_be_bytes());
+                frame.extend_from_slice(name);
+            }
+            frame
+        };
+        let long = frame(50_000, b"as-name-as");
+        let Handling::Sequential(_) = house.broker.handle(&house.connection, long.clone().into()) else {
+            panic!("it is a good request")
+        };
+        let decoded = house.connection.take_decoded_bytes();
+        assert!((1 << 20..8 * long.len() + (1 << 20)).contains(&decoded), "{decoded}");
+        assert_eq!(house.connection.take_decoded_bytes(), 0);
+        // More than eight times the frame.
+        let dense = house.broker.handle(&house.connection, frame(500_000, b"").into());
+        let (Handling::Pipelined(refused) | Handling::Sequential(refused)) = dense;
+        assert!(matches!(refused.await, Outcome::Close(CloseReason::Undecodable { .. })));
+        // More than a request may ever take, whatever its length.
+        let huge = house.broker.handle(&house.connection, frame(1_500_000, b"as-name-as").into());
+        let (Handling::Pipelined(refused) | Handling::Sequential(refused)) = huge;
+        assert!(matches!(refused.await, Outcome::Close(CloseReason::Undecodable { .. })));
     });
 }

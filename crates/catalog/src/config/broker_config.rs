@@ -413,6 +413,8 @@ accessors! {
     group_member_metadata_max_bytes: "group.member.metadata.max.bytes" int,
     socket_request_max_bytes: "socket.request.max.bytes" int,
     queued_max_request_bytes: "queued.max.request.bytes" long,
+    queued_max_response_bytes: "queued.max.response.bytes" long,
+    coordinators_memory_max_bytes: "coordinators.memory.max.bytes" long,
     max_connections: "max.connections" int,
     max_connections_per_ip: "max.connections.per.ip" int,
     max_connections_per_ip_overrides: "max.connections.per.ip.overrides" words,

@@ -200,6 +200,15 @@ pub static OWN_KEYS: &[ConfigKey] = &[
     .min(1)
     .ours(),
     key(
+        "coordinators.memory.max.bytes",
+        Long,
+        "-1",
+        "Memory for groups, their members and offsets, and for transactions; what would go beyond is refused. -1 takes an eighth of the \
+         machine's memory, 64 MiB at least.",
+    )
+    .min(-1)
+    .ours(),
+    key(
         "group.member.metadata.max.bytes",
         Int,
         "1048576",
@@ -262,6 +271,15 @@ pub static OWN_KEYS: &[ConfigKey] = &[
         "Live producer ids; beyond it the one idle for longest is forgotten.",
     )
     .min(1)
+    .ours(),
+    key(
+        "queued.max.response.bytes",
+        Long,
+        "-1",
+        "Memory for answers that clients have not taken yet; beyond it nothing is begun whose answer may be long, and who takes nothing is \
+         disconnected. -1 takes a quarter of the machine's memory.",
+    )
+    .min(-1)
     .ours(),
     key(
         "remote.log.storage.url",

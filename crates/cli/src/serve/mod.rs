@@ -9,6 +9,7 @@ mod data;
 pub mod first_users;
 mod idle_memory;
 mod inter_broker;
+mod memory_limit;
 pub mod properties;
 mod report;
 pub mod security;
@@ -32,6 +33,7 @@ use crate::arguments::{Output, Serve};
 use crate::exit::{Done, Failure};
 use data::Place;
 use first_users::FirstUser;
+use memory_limit::MemoryLimit;
 use properties::ListenerAddress;
 use report::Progress;
 use security::Security;
@@ -256,12 +258,14 @@ async fn start(
         others.serve(bound, broker.clone(), InterBrokerLimits::default());
     }
     let server = Server::start(listeners, broker.clone(), plan.limits.clone(), clock);
+    let tail_bytes = data::tail_bytes(broker.config().log_cache_bytes(), world::machine::memory_bytes());
     progress.ready(report::Rooms {
         broker: broker.clone(),
         server: server.clone(),
         catalog: catalog.clone(),
         log: log.clone(),
         medium: counters,
+        memory: MemoryLimit::of(&broker.config(), &plan.limits, tail_bytes),
         tier: tier_counters,
         others: others.clone(),
     });

@@ -144,6 +144,10 @@ pub fn limits(config: &BrokerConfig, memory_bytes: u64) -> Limits {
     if let Ok(bytes @ 1..) = u64::try_from(config.queued_max_request_bytes()) {
         limits.request_memory_bytes_max = bytes;
     }
+    if let Ok(bytes) = u64::try_from(config.queued_max_response_bytes()) {
+        limits.answer_memory_bytes_max = bytes;
+    }
+    limits.decode_memory_bytes_max = limits.request_memory_bytes_max / 4;
     limits
 }
 

@@ -19,6 +19,7 @@ use world::disk::DiskCounters;
 use super::bucket_cost::{BucketCost, Requests};
 use super::client_metrics::write_client_metrics;
 use super::data::MediumCounters;
+use super::memory_limit::MemoryLimit;
 
 /// Partitions with series of their own; a page of 100,000 partitions would be 30 MB.
 const PARTITION_SERIES: usize = 2000;
@@ -36,6 +37,7 @@ pub struct Rooms {
     pub catalog: Arc<Catalog>,
     pub log: Arc<CommitLog>,
     pub medium: MediumCounters,
+    pub memory: MemoryLimit,
     /// The bucket of a second tier.
     pub tier: Option<Arc<BucketCounters>>,
     /// Of a bucket.
@@ -110,6 +112,12 @@ impl Report for Progress {
             world::alloc::allocations(),
         );
         let Some(rooms) = rooms.as_ref() else { return };
+        rooms.memory.write(text);
+        text.gauge(
+            "ottla_coordinator_memory_bytes",
+            "What groups, their members and offsets, and transactions weigh, about; at most coordinators.memory.max.bytes.",
+            rooms.broker.coordinator_memory_bytes(),
+        );
         server::write_server_metrics(text, &rooms.server, self.clock.monotonic());
         write_topic_metrics(text, &rooms.broker);
         write_client_metrics(text, rooms.broker.telemetry());

@@ -32,7 +32,7 @@ async fn a_client_that_does_not_read_is_held_back() {
 async fn under_pressure_a_client_that_takes_nothing_is_disconnected() {
     let limits = Limits {
         answer_memory_bytes_max: 1 << 20,
-        answer_stall_under_pressure: Duration::from_millis(300),
+        stall_under_pressure: Duration::from_millis(300),
         ..Limits::default()
     };
     let (server, _) = serve(limits).await;
@@ -73,7 +73,7 @@ async fn requests_share_one_memory_and_all_get_through() {
             peer.answer().await
         }));
     }
-    until(|| server.request_memory().used() >= 1 << 20).await;
+    until(|| server.request_memory().is_pressed()).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(server.request_memory().used() <= (1 << 20) + (512 << 10), "{}", server.request_memory().used());
     script.commit.send_replace(true);
@@ -81,6 +81,88 @@ async fn requests_share_one_memory_and_all_get_through() {
         assert_eq!(within(peer).await.unwrap(), (correlation as i32, 0));
     }
     until(|| server.request_memory().used() == 0).await;
+}
+
+#[tokio::test]
+async fn half_requests_that_use_up_the_memory_keep_no_small_one_waiting_and_go() {
+    let limits = Limits {
+        request_memory_bytes_max: 1 << 20,
+        stall_under_pressure: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let (server, _) = serve(limits).await;
+    let whole = request(METADATA, 1, &vec![NOW; 800 << 10]);
+    let (mut first, mut second) = (Peer::connect(&server).await, Peer::connect(&server).await);
+    first.send(&whole[..700 << 10]).await;
+    until(|| server.request_memory().used() >= 800 << 10).await;
+    second.send(&whole[..200 << 10]).await;
+    until(|| server.request_memory().is_pressed()).await;
+    let mut other = Peer::connect(&server).await;
+    other.send(&request(METADATA, 2, &[NOW])).await;
+    assert_eq!(other.answer().await, (2, 0));
+    // One of them is enough: then nobody has to wait any more.
+    until(|| server.counters().connections_closed_for_stall.load(Ordering::Relaxed) >= 1).await;
+    until(|| !server.request_memory().is_pressed()).await;
+    drop((first, second));
+    until(|| server.request_memory().used() == 0).await;
+}
+
+#[tokio::test]
+async fn a_long_request_that_waits_for_ever_goes_when_the_memory_is_used_up() {
+    let limits = Limits {
+        request_memory_bytes_max: 64 << 10,
+        stall_under_pressure: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let (server, script) = serve(limits).await;
+    let mut waiting = Vec::new();
+    for correlation in 0..2 {
+        let mut peer = Peer::connect(&server).await;
+        let mut body = vec![0; 30 << 10];
+        body[0] = NEVER;
+        peer.send(&request(FETCH, correlation, &body)).await;
+        waiting.push(peer);
+    }
+    let mut short = Peer::connect(&server).await;
+    short.send(&request(FETCH, 7, &[NEVER])).await;
+    until(|| script.started.load(Ordering::SeqCst) == 3).await;
+    until(|| server.counters().connections_closed_for_stall.load(Ordering::Relaxed) >= 1).await;
+    until(|| !server.request_memory().is_pressed()).await;
+    // A short one may wait as long as it likes.
+    assert!((1..=2).contains(&script.dropped_waits.load(Ordering::SeqCst)));
+    assert!(server.connections_open() >= 1);
+}
+
+#[tokio::test]
+async fn with_the_memory_for_answers_used_up_only_those_who_take_theirs_get_long_ones() {
+    const OFFSET_COMMIT: i16 = 8;
+    let limits = Limits {
+        answer_memory_bytes_max: 64 << 20,
+        stall_under_pressure: Duration::from_secs(15),
+        ..Limits::default()
+    };
+    let (server, script) = serve(limits).await;
+    let mut good = Peer::connect(&server).await;
+    good.send(&request(METADATA, 1, &[NOW])).await;
+    assert_eq!(good.answer().await, (1, 0));
+    let mut hostile = Peer::connect(&server).await;
+    let mut body = vec![LARGE];
+    // The kernel takes a little of it.
+    body.extend((68u32 << 20).to_be_bytes());
+    hostile.send(&request(METADATA, 2, &body)).await;
+    until(|| server.answer_memory().is_pressed()).await;
+    let waits = || server.counters().waits_for_answer_memory.load(Ordering::Relaxed);
+    let mut stranger = Peer::connect(&server).await;
+    stranger.send(&request(METADATA, 3, &[NOW])).await;
+    until(|| waits() == 1).await;
+    let mut member = Peer::connect(&server).await;
+    member.send(&request(OFFSET_COMMIT, 4, &[NOW])).await;
+    assert_eq!(member.answer().await, (4, 0));
+    good.send(&request(METADATA, 5, &[NOW])).await;
+    assert_eq!(good.answer().await, (5, 0));
+    assert_eq!(script.started.load(Ordering::SeqCst), 4);
+    drop(hostile);
+    assert_eq!(stranger.answer().await, (3, 0));
 }
 
 #[tokio::test]

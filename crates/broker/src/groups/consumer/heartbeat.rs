@@ -61,7 +61,11 @@ impl Shard {
         let settings = self.settings.clone();
         let is_joining = request.epoch == JOINING_EPOCH;
         // Everything that can be refused is refused before anything is changed.
-        checks::check_size(request, &settings)?;
+        let size_bytes = checks::check_size(request, &settings)?;
+        if is_joining && !self.has_room_for_member(size_bytes, now) {
+            let message = "The memory for groups is used up.";
+            return Err(Refusal::new(ErrorCode::PolicyViolation, message));
+        }
         if let Some(pattern) = request.pattern.as_ref().filter(|pattern| !pattern.is_empty()) {
             pattern::compile(pattern)?;
         }
