@@ -94,7 +94,7 @@ fn main() -> Result<()> {
 fn chaos(root: &Path, arguments: Vec<OsString>) -> Result<()> {
     let mut chaos = cargo(root, ["run", "--quiet", "--release", "--package", "sim", "--bin", "chaos", "--"]);
     let verb = arguments.first().and_then(|verb| verb.to_str()).unwrap_or_default();
-    let takes_any_build = matches!(verb, "kill" | "cluster" | "upgrade" | "compaction" | "txn");
+    let takes_any_build = matches!(verb, "kill" | "cluster" | "upgrade" | "compaction" | "txn" | "attack");
     let is_named = arguments.iter().any(|argument| {
         let argument = argument.to_string_lossy();
         argument == "--bin" || argument.starts_with("--bin=") || argument == "--help"

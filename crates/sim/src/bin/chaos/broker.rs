@@ -42,6 +42,11 @@ pub fn free_port() -> anyhow::Result<u16> {
 }
 
 impl Broker {
+    /// Of a process that was started by other words than [`Settings`]'.
+    pub fn of(child: Child) -> Broker {
+        Broker { child }
+    }
+
     pub fn start(settings: &Settings, environment: &[(&str, String)]) -> anyhow::Result<Broker> {
         let log = std::fs::File::options().create(true).append(true).open(&settings.log)?;
         let mut command = match &settings.namespace {

@@ -1,10 +1,11 @@
-//! `cargo xtask chaos kill|power|disk|cluster|upgrade|compaction|txn`: real processes, real clients, a real file system; the history checker has
+//! `cargo xtask chaos kill|power|disk|cluster|upgrade|compaction|txn|attack`: real processes, real clients, a real file system; the history checker has
 //! the last word.
 //!
 //! Two families of idempotent producers (librdkafka and kafka-clients) send for ever while the broker dies again and again;
 //! at the end they flush, and the whole log is read back and checked against what they were told.
 #![allow(clippy::disallowed_methods)] // a harness around processes, not a room
 
+mod attack;
 mod broker;
 mod cluster;
 mod compaction;
@@ -42,6 +43,8 @@ enum What {
     Upgrade(Upgrade),
     /// Log compaction under load, with kill -9 in between, checked over a million keys.
     Compaction(Compaction),
+    /// Each limit met by a hostile client while a good one works: memory and the good client's latency are measured.
+    Attack(Attack),
 }
 
 #[derive(Args)]
@@ -256,6 +259,21 @@ pub struct Compaction {
     data: Option<PathBuf>,
 }
 
+#[derive(Args)]
+pub struct Attack {
+    /// The ottla binary under test.
+    #[arg(long, env = "OTTLA_BIN")]
+    bin: PathBuf,
+    /// Only rows whose name contains one of these.
+    rows: Vec<String>,
+    /// How long each attack lasts.
+    #[arg(long, default_value_t = 2.5)]
+    seconds: f64,
+    /// Leave log and data also of a run in which all was well.
+    #[arg(long)]
+    keep: bool,
+}
+
 fn key_and_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("want KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -268,6 +286,7 @@ fn main() -> anyhow::Result<()> {
         What::Disk(args) => disk::run(&args),
         What::Txn(args) => txn::run(&args),
         What::Cluster(args) => cluster::run(&args, cluster::Story::Faults),
+        What::Attack(args) => attack::run(&args),
         What::Compaction(args) => compaction::run(&args),
         What::Upgrade(args) => cluster::run(&args.cluster, cluster::Story::Upgrade(&args.newer_bin)),
     }

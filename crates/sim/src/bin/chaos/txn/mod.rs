@@ -14,7 +14,7 @@ mod producer;
 pub mod programs;
 mod reader;
 mod subject;
-mod wire;
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
