@@ -160,6 +160,7 @@ impl Broker {
             topics: topics.clone(),
             freshness: freshness.clone(),
             others: others.clone(),
+            memory: state_memory.clone(),
         });
         let sharing = Sharing::new(SharingOptions {
             node_id,
@@ -168,6 +169,7 @@ impl Broker {
             log: log.clone(),
             configs: configs.clone(),
             coordinator: share_coordinator.clone(),
+            memory: state_memory.clone(),
         });
         let cluster = Cluster::start(ClusterOptions {
             clock: clock.clone(),
@@ -290,7 +292,7 @@ impl Broker {
         quotas::connection_rate(self.catalog.read().quotas(), address)
     }
 
-    /// What groups, offsets and transactions weigh, about.
+    /// What groups, offsets, transactions and share partitions weigh, about.
     pub fn coordinator_memory_bytes(&self) -> u64 {
         self.state_memory.used()
     }

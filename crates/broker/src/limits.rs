@@ -21,7 +21,8 @@ pub struct Limits {
     pub fetch_sessions_max: usize,
     /// Partitions that all fetch sessions remember together.
     pub fetch_session_partitions_max: usize,
-    /// `coordinators.memory.max.bytes`: what groups, committed offsets and transactions may weigh together, about.
+    /// `coordinators.memory.max.bytes`: what groups, committed offsets, transactions and share partitions may weigh together,
+    /// about.
     pub coordinator_memory_bytes_max: u64,
     /// Topics that have counters of their own; the rest is counted in the totals only.
     pub topic_counters_max: usize,

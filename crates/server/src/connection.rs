@@ -680,14 +680,15 @@ enum Deadline {
 }
 
 /// Requests that wait for others, for data or for the members of a group. What they change is done before they wait, so they may be
-/// dropped when nobody waits for the answer any more.
+/// dropped when nobody waits for the answer any more. (Records that a share fetch took for its member come free with the connection.)
 fn is_long_poll(api_key: i16) -> bool {
-    [ApiKey::Fetch, ApiKey::JoinGroup, ApiKey::SyncGroup].iter().any(|api| *api as i16 == api_key)
+    const WAITS: [ApiKey; 4] = [ApiKey::Fetch, ApiKey::ShareFetch, ApiKey::JoinGroup, ApiKey::SyncGroup];
+    WAITS.iter().any(|api| *api as i16 == api_key)
 }
 
 /// Lists of everything, and long lists of anything. At most so many of them are worked on at once that the others find a processor.
 fn may_be_much_work(api_key: i16, is_long: bool) -> bool {
-    const EVERYTHING: [ApiKey; 12] = [
+    const EVERYTHING: [ApiKey; 16] = [
         ApiKey::Metadata,
         ApiKey::ListGroups,
         ApiKey::OffsetFetch,
@@ -697,6 +698,10 @@ fn may_be_much_work(api_key: i16, is_long: bool) -> bool {
         ApiKey::DescribeLogDirs,
         ApiKey::DescribeGroups,
         ApiKey::ConsumerGroupDescribe,
+        ApiKey::StreamsGroupDescribe,
+        ApiKey::ShareGroupDescribe,
+        ApiKey::DescribeShareGroupOffsets,
+        ApiKey::DescribeProducers,
         ApiKey::DescribeTopicPartitions,
         ApiKey::ListTransactions,
         ApiKey::DescribeClientQuotas,

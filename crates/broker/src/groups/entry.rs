@@ -242,6 +242,7 @@ impl Shard {
         if !entry.is_over() {
             G::entries(self).insert(group_id, entry);
         }
+        self.weigh_if_doubtful();
     }
 
     /// Takes a group without members away with the write of this token; its tombstones are the caller's to write.
@@ -289,6 +290,7 @@ impl Shard {
         all.extend(changes.iter().map(|change| G::record(group_id, change)));
         all.extend(behind);
         entry.begin(token, changes, answer);
+        self.note_written(&all);
         self.write(all, Vec::new(), G::after_write(group_id.clone(), undo), effects);
     }
 }

@@ -37,9 +37,10 @@ pub(crate) use sessions::{FINAL_EPOCH, INITIAL_EPOCH, Opened, SessionKey, ShareS
 
 use crate::configs::Configs;
 use crate::connection::Connection;
+use crate::coordinators::StateMemory;
 use crate::partitions::Led;
 use crate::share_coordinator::{ShareCoordinator, ShareKey};
-use partition::{SharePartition, Surroundings};
+use partition::{SHARE_PARTITION_BYTES, SharePartition, Surroundings};
 use reset::Reset;
 use sessions::ShareSessions;
 
@@ -47,6 +48,8 @@ use sessions::ShareSessions;
 const SHARE_PARTITIONS_MAX: usize = 20_000;
 /// Partitions of all share sessions together.
 const SESSION_PARTITIONS_MAX: usize = 1_000_000;
+/// Records that a share partition may have out while the memory for groups is used up: the fate of each may be another, so it bounds runs.
+const LOCKS_UNDER_PRESSURE: i64 = 100;
 
 pub(crate) struct SharingOptions {
     pub node_id: i32,
@@ -55,6 +58,7 @@ pub(crate) struct SharingOptions {
     pub log: Arc<CommitLog>,
     pub configs: Arc<Configs>,
     pub coordinator: Arc<ShareCoordinator>,
+    pub memory: Arc<StateMemory>,
 }
 
 pub(crate) struct Sharing {
@@ -90,6 +94,7 @@ impl Sharing {
             coordinator: options.coordinator.clone(),
             log: options.log.clone(),
             keep_max: Duration::from_millis(write_timeout_ms as u64),
+            memory: options.memory.clone(),
         });
         let sessions = ShareSessions::new(SESSION_PARTITIONS_MAX);
         Arc::new(Sharing { options, around, sessions, partitions: Mutex::default() })
@@ -107,9 +112,14 @@ impl Sharing {
     pub fn group_rules(&self, group: &str) -> GroupRules {
         let state = self.options.catalog.read();
         let config = GroupConfig::effective(&state, self.options.configs.started_with(), group).share;
+        let locks_max: i64 = config.partition_max_record_locks.into();
         let rules = Rules {
             deliveries_max: i16::try_from(config.delivery_count_limit).unwrap_or(i16::MAX),
-            locks_max: config.partition_max_record_locks.into(),
+            locks_max: if self.options.memory.is_full() {
+                locks_max.min(LOCKS_UNDER_PRESSURE)
+            } else {
+                locks_max
+            },
             lock_ms: u64::try_from(config.record_lock_duration_ms).unwrap_or(0),
             may_renew: config.renew_acknowledge_enable,
         };
@@ -207,6 +217,10 @@ impl Sharing {
             if partitions.len() >= SHARE_PARTITIONS_MAX {
                 return Err(ErrorCode::UnknownServerError);
             }
+        }
+        if !partitions.contains_key(&key) && !self.options.memory.has_room(SHARE_PARTITION_BYTES as u64) {
+            // Clients stop at codes that they do not expect here.
+            return Err(ErrorCode::UnknownServerError);
         }
         let reset = match of_group.reset {
             ShareOffsetReset::Earliest => Reset::Earliest,

@@ -15,6 +15,7 @@ use world::{task, watch};
 
 use super::in_flight::{Acknowledgement, Acquired, InFlight, Refused, Rules, Wanted};
 use super::reset::{self, Reset};
+use crate::coordinators::{StateMemory, Weight};
 use crate::share_coordinator::{
     Asked, NO_START_OFFSET, ReadState, Refusal, ShareCoordinator, ShareKey, StateBatch, Told, WriteState,
 };
@@ -26,6 +27,7 @@ pub struct Surroundings {
     pub log: Arc<commitlog::CommitLog>,
     /// How long something may take to be kept.
     pub keep_max: Duration,
+    pub memory: Arc<StateMemory>,
 }
 
 pub struct SharePartition {
@@ -46,6 +48,7 @@ struct Inner {
     /// Waits for the write under way.
     queue: Vec<Queued>,
     is_writing: bool,
+    weight: Weight,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +70,9 @@ struct Queued {
 
 /// Why a share partition is over that nobody needed any more. Members hear nothing of it: they come again, and it is read.
 const READ_AGAIN: ErrorCode = ErrorCode::CoordinatorNotAvailable;
+/// What a share partition weighs, and each of its runs (`coordinators/memory.rs`).
+pub const SHARE_PARTITION_BYTES: usize = 1 << 10;
+const RUN_BYTES: usize = 128;
 
 /// The outcome of what a member has said; None when there was nothing to keep.
 pub type Kept = Option<oneshot::Receiver<Result<(), ErrorCode>>>;
@@ -87,6 +93,7 @@ impl SharePartition {
             next_token: 0,
             queue: Vec::new(),
             is_writing: false,
+            weight: Weight::default(),
         };
         let loading = Arc::new(SharePartition {
             key,
@@ -108,6 +115,7 @@ impl SharePartition {
                     inner.state_epoch = state_epoch;
                     inner.in_flight = in_flight;
                     inner.phase = Phase::Ready;
+                    inner.weigh(&share.around.memory);
                 }
                 Err(error) => {
                     tracing::debug!(key = ?share.key, ?error, "the state of a share partition cannot be read");
@@ -178,7 +186,9 @@ impl SharePartition {
             return (Vec::new(), false);
         }
         let now_ms = self.now_ms();
-        inner.in_flight.acquire(wanted, rules, now_ms)
+        let acquired = inner.in_flight.acquire(wanted, rules, now_ms);
+        inner.weigh(&self.around.memory);
+        acquired
     }
 
     /// The log begins here now.
@@ -208,6 +218,7 @@ impl SharePartition {
         self.look_at_locks(&mut inner, rules);
         let token = inner.next_token;
         let taken = inner.in_flight.acknowledge(member, acknowledgements, token, rules, self.now_ms());
+        inner.weigh(&self.around.memory);
         let batches = taken.map_err(|Refused { error, message }| (error, Some(message)))?;
         if batches.is_empty() {
             return Ok(None);
@@ -296,6 +307,7 @@ impl SharePartition {
                     }
                     replies.extend(queued.reply);
                 }
+                inner.weigh(&self.around.memory);
                 if let Err(error) = outcome
                     && ends_it(error)
                     && matches!(inner.phase, Phase::Ready | Phase::Retiring)
@@ -338,6 +350,14 @@ impl SharePartition {
             batches: queued.iter().flat_map(|queued| queued.batches.iter().copied()).collect(),
         };
         Some((write, queued))
+    }
+}
+
+impl Inner {
+    /// After runs were made or joined.
+    fn weigh(&mut self, memory: &Arc<StateMemory>) {
+        let bytes = SHARE_PARTITION_BYTES + self.in_flight.run_count() * RUN_BYTES;
+        self.weight.put(memory, bytes as u64);
     }
 }
 

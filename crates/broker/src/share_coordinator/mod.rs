@@ -32,7 +32,7 @@ pub(crate) use state::KeptState;
 pub(crate) use state::{NO_COUNT, NO_START_OFFSET, ShareKey, StateBatch};
 
 use crate::configs::Configs;
-use crate::coordinators::{CoordinatorOptions, Coordinators, PartitionRuntime};
+use crate::coordinators::{CoordinatorOptions, Coordinators, PartitionRuntime, StateMemory};
 use crate::freshness::Freshness;
 use crate::gone_topics::SeenTopics;
 use crate::internal_topics;
@@ -51,6 +51,7 @@ pub(crate) struct ShareCoordinatorOptions {
     pub freshness: Arc<Freshness>,
     /// None: there are no others, or no way to them.
     pub others: Option<Arc<Others>>,
+    pub memory: Arc<StateMemory>,
 }
 
 pub(crate) struct ShareCoordinator {
@@ -84,7 +85,7 @@ impl ShareCoordinator {
             state.topic_by_id(topic).map(|topic| i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX))
         }));
         let config = options.configs.started_with().clone();
-        let settings = Arc::new(ShareCoordinatorSettings::of(&config, topics));
+        let settings = Arc::new(ShareCoordinatorSettings::of(&config, topics, options.memory.clone()));
         let coordinator = Arc::new(ShareCoordinator {
             coordinators: Coordinators::new(coordinators, None),
             settings: Mutex::new((config, settings)),
@@ -202,8 +203,8 @@ impl ShareCoordinator {
         let config = self.config();
         let mut known = self.settings.lock();
         if !Arc::ptr_eq(&known.0, &config) {
-            let topics = known.1.topics.clone();
-            *known = (config.clone(), Arc::new(ShareCoordinatorSettings::of(&config, topics)));
+            let (topics, memory) = (known.1.topics.clone(), known.1.memory.clone());
+            *known = (config.clone(), Arc::new(ShareCoordinatorSettings::of(&config, topics, memory)));
         }
         known.1.clone()
     }

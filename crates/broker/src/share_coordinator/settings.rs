@@ -6,6 +6,8 @@ use std::sync::Arc;
 use catalog::config::BrokerConfig;
 use protocol::Uuid;
 
+use crate::coordinators::StateMemory;
+
 /// The number of partitions of a topic, if it is there.
 #[derive(Clone)]
 pub struct PartitionCounts(pub Arc<dyn Fn(Uuid) -> Option<i32> + Send + Sync>);
@@ -31,15 +33,22 @@ pub struct ShareCoordinatorSettings {
     /// Batches of one share partition; a leader keeps far fewer.
     pub batches_max: usize,
     pub topics: PartitionCounts,
+    /// `coordinators.memory.max.bytes`, for groups and transactions too.
+    pub memory: Arc<StateMemory>,
 }
 
 impl ShareCoordinatorSettings {
-    pub fn of(config: &BrokerConfig, topics: PartitionCounts) -> ShareCoordinatorSettings {
+    pub fn of(
+        config: &BrokerConfig,
+        topics: PartitionCounts,
+        memory: Arc<StateMemory>,
+    ) -> ShareCoordinatorSettings {
         ShareCoordinatorSettings {
             updates_per_snapshot: u32::try_from(config.share_coordinator_updates_per_snapshot()).unwrap_or(0),
             states_per_partition_max: 100_000,
             batches_max: 100_000,
             topics,
+            memory,
         }
     }
 }

@@ -19,10 +19,14 @@ use super::event::{
 use super::records::{self, ReadRecord, Update};
 use super::settings::ShareCoordinatorSettings;
 use super::state::{NO_COUNT, NO_EPOCH, NO_START_OFFSET, ShareKey, ShareState};
-use crate::coordinators::{Marked, StateMachine, Write};
+use crate::coordinators::{Marked, StateMachine, Weight, Write};
 
 const NOT_INITIALIZED: &str = "The state of this share partition is not initialized.";
 const TOO_MANY: &str = "There are as many share partitions as there may be.";
+const TOO_HEAVY: &str = "The memory for groups is used up.";
+/// What a share partition weighs beside the name of its group, and each of its batches (`coordinators/memory.rs`).
+const STATE_BYTES: usize = 256;
+const SPAN_BYTES: usize = 64;
 
 pub struct ShareShard {
     settings: Arc<ShareCoordinatorSettings>,
@@ -31,6 +35,7 @@ pub struct ShareShard {
     next_token: u64,
     /// The log has refused a write: what is here may not be so.
     is_broken: bool,
+    weight: Weight,
 }
 
 impl ShareShard {
@@ -44,9 +49,20 @@ impl ShareShard {
     }
 
     pub fn ask(&mut self, key: &ShareKey, asked: &Asked, reply: ReplyId, now: Now, effects: &mut Effects) {
+        let before = self.bytes_of(key);
         if let Err(refusal) = self.answer(key, asked, reply, now, effects) {
             self.answer_behind_writes(reply, Err(refusal), effects);
         }
+        self.weight.put(&self.settings.memory, self.weight.bytes() + self.bytes_of(key) - before);
+    }
+
+    fn bytes_of(&self, key: &ShareKey) -> u64 {
+        self.states.get(key).map_or(0, |state| weight_of(key, state))
+    }
+
+    fn weigh_anew(&mut self) {
+        let bytes = self.states.iter().map(|(key, state)| weight_of(key, state)).sum();
+        self.weight.put(&self.settings.memory, bytes);
     }
 
     fn answer(
@@ -67,6 +83,10 @@ impl ShareShard {
                 self.check_topic(key)?;
                 if known.is_none() && self.states.len() >= self.settings.states_per_partition_max {
                     return Err(Refusal::new(ErrorCode::PolicyViolation, TOO_MANY));
+                }
+                // Whoever is there may write: its leader makes no more batches than it has to while memory is used up.
+                if known.is_none() && !self.settings.memory.has_room((STATE_BYTES + key.group.len()) as u64) {
+                    return Err(Refusal::new(ErrorCode::PolicyViolation, TOO_HEAVY));
                 }
                 let state = ShareState {
                     snapshot_epoch: known.map_or(0, |state| state.snapshot_epoch + 1),
@@ -155,6 +175,7 @@ impl ShareShard {
         for key in &gone {
             self.states.remove(key);
         }
+        self.weigh_anew();
         self.write(gone.iter().map(records::tombstone).collect(), None, effects);
     }
 
@@ -233,6 +254,10 @@ const NOTHING: StateSummary = StateSummary {
     delivery_complete_count: NO_COUNT,
 };
 
+fn weight_of(key: &ShareKey, state: &ShareState) -> u64 {
+    (STATE_BYTES + key.group.len() + state.span_count() * SPAN_BYTES) as u64
+}
+
 fn check_epoch(known: Option<i32>, asked: i32, fenced: ErrorCode) -> Result<(), Refusal> {
     match known {
         Some(known) if asked != NO_EPOCH && asked < known => Err(fenced.into()),
@@ -266,6 +291,7 @@ impl StateMachine for ShareShard {
             pending: BTreeMap::new(),
             next_token: 0,
             is_broken: false,
+            weight: Weight::default(),
         }
     }
 
@@ -307,6 +333,7 @@ impl StateMachine for ShareShard {
 
     fn loaded(&mut self, _: &dyn Fn(&Str) -> Option<Uuid>, _: Now, effects: &mut Effects) {
         self.states.values_mut().for_each(ShareState::join);
+        self.weigh_anew();
         self.drop_gone_topics(effects);
     }
 
@@ -349,6 +376,7 @@ impl StateMachine for ShareShard {
 
     fn unload(&mut self, error: ErrorCode, effects: &mut Effects) {
         self.states.clear();
+        self.weigh_anew();
         self.is_broken = true;
         for waiting in self.pending.values_mut() {
             for (reply, _) in waiting.drain(..) {

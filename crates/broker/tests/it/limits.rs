@@ -1,14 +1,16 @@
 use std::time::Duration;
 
 use broker::{CloseReason, Handling, Outcome};
-use protocol::ErrorCode;
 use protocol::messages::create_topics_request::CreatableTopic;
 use protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use protocol::messages::streams_group_heartbeat_request::KeyValue;
 use protocol::messages::{
-    CreateTopicsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, JoinGroupRequest,
-    OffsetCommitRequest,
+    ConsumerGroupHeartbeatRequest, CreateTopicsRequest, FetchRequest, FindCoordinatorRequest,
+    InitProducerIdRequest, JoinGroupRequest, OffsetCommitRequest, ShareGroupHeartbeatRequest,
+    StreamsGroupHeartbeatRequest,
 };
+use protocol::{ErrorCode, Str};
 
 use crate::fetch::{partition, request};
 use crate::house::{House, batch, code, only_partition, produce_request, story};
@@ -149,6 +151,83 @@ fn the_state_of_coordinators_has_so_much_memory_and_no_more() {
         coordinators(&house).await;
         assert_eq!(offset_code(house.ask(8, commit("known", 10)).await), ErrorCode::None);
         assert!(house.broker.coordinator_memory_bytes() > 40_000);
+    });
+}
+
+/// Consumers, members of share groups and threads of Kafka Streams say what they want in heartbeats, and say more later.
+#[test]
+fn members_of_groups_of_every_kind_weigh_what_they_say() {
+    story(|| async {
+        let said = |number: usize, bytes: usize| -> Option<Vec<Str>> {
+            Some(
+                (0..bytes / 1_000)
+                    .map(|name| format!("{number}-{name}-{}", "x".repeat(940)).into())
+                    .collect(),
+            )
+        };
+        let consumer = |number: usize, epoch: i32, topics: Option<Vec<Str>>| ConsumerGroupHeartbeatRequest {
+            group_id: format!("g{number}").into(),
+            member_id: "m".into(),
+            member_epoch: epoch,
+            rebalance_timeout_ms: if epoch == 0 { 60_000 } else { -1 },
+            topic_partitions: (epoch == 0).then(Vec::new),
+            subscribed_topic_names: topics,
+            ..Default::default()
+        };
+        let sharer = |number: usize, epoch: i32, topics: Option<Vec<Str>>| ShareGroupHeartbeatRequest {
+            group_id: format!("g{number}").into(),
+            member_id: "m".into(),
+            member_epoch: epoch,
+            subscribed_topic_names: topics,
+            ..Default::default()
+        };
+        let thread = |number: usize, epoch: i32, tags: Option<Vec<Str>>| StreamsGroupHeartbeatRequest {
+            group_id: format!("g{number}").into(),
+            member_id: "m".into(),
+            member_epoch: epoch,
+            client_tags: tags.map(|tags| {
+                let tag = |key: Str| KeyValue { key, value: "y".into() };
+                tags.into_iter().map(tag).collect()
+            }),
+            ..match epoch {
+                0 => crate::streams_groups::joining(),
+                _ => crate::streams_groups::beat(epoch),
+            }
+        };
+        for kind in ["consumer", "share", "streams"] {
+            let house = House::with(&[("coordinators.memory.max.bytes", "300000")]).await;
+            coordinators(&house).await;
+            let ask = |number: usize, epoch: i32, said: Option<Vec<Str>>| {
+                let house = &house;
+                async move {
+                    let (error, epoch) = match kind {
+                        "consumer" => {
+                            let told = house.ask(1, consumer(number, epoch, said)).await;
+                            (told.error_code, told.member_epoch)
+                        }
+                        "share" => {
+                            let told = house.ask(1, sharer(number, epoch, said)).await;
+                            (told.error_code, told.member_epoch)
+                        }
+                        _ => {
+                            let told = house.ask(0, thread(number, epoch, said)).await;
+                            (told.error_code, told.member_epoch)
+                        }
+                    };
+                    (code(error), epoch)
+                }
+            };
+            let (error, epoch) = ask(1, 0, said(1, 100_000)).await;
+            assert_eq!(error, ErrorCode::None, "{kind}");
+            assert_eq!(ask(2, 0, said(2, 100_000)).await.0, ErrorCode::None, "{kind}");
+            assert_eq!(ask(3, 0, said(3, 100_000)).await.0, ErrorCode::PolicyViolation, "{kind}");
+            // Who is there goes on, but not with more than there is room for.
+            assert_eq!(ask(1, epoch, None).await.0, ErrorCode::None, "{kind}");
+            assert_eq!(ask(1, epoch, said(1, 90_000)).await.0, ErrorCode::None, "{kind}");
+            assert_eq!(ask(1, epoch, said(4, 290_000)).await.0, ErrorCode::PolicyViolation, "{kind}");
+            let used = house.broker.coordinator_memory_bytes();
+            assert!((190_000..=300_000).contains(&used), "{kind}: {used}");
+        }
     });
 }
 

@@ -88,7 +88,11 @@ impl<'a> Member<'a> {
     }
 
     async fn say(&mut self, first_offset: i64, last_offset: i64, kind: i8) -> ErrorCode {
-        let batch = AcknowledgementBatch { first_offset, last_offset, acknowledge_types: vec![kind] };
+        self.say_each(first_offset, last_offset, vec![kind]).await
+    }
+
+    async fn say_each(&mut self, first_offset: i64, last_offset: i64, kinds: Vec<i8>) -> ErrorCode {
+        let batch = AcknowledgementBatch { first_offset, last_offset, acknowledge_types: kinds };
         let partition = AcknowledgePartition { partition_index: 0, acknowledgement_batches: vec![batch] };
         let request = ShareAcknowledgeRequest {
             group_id: Some("g".into()),
@@ -229,6 +233,27 @@ fn records_are_delivered_until_somebody_accepts_them() {
         assert_eq!(member.say(3, 3, ACCEPT).await, ErrorCode::None);
         house.produce("clicks", 0, &["e"]).await;
         assert_eq!(member.fetch(0).await.1, [(4, 4, 1)]);
+    });
+}
+
+/// The fate of every record on its way may be another, which takes memory; its bound is that of groups.
+#[test]
+fn while_memory_is_used_up_few_records_of_a_share_partition_are_on_their_way() {
+    story(|| async {
+        for (limit, is_given) in [("1000000", true), ("40000", false)] {
+            let (house, topic) = opened(&[SMALL, &[("coordinators.memory.max.bytes", limit)]].concat()).await;
+            house.produce("clicks", 0, &["x"; 400]).await;
+            let mut member = Member::new(&house, "member", topic);
+            assert_eq!(member.fetch(1_000).await.1, [(0, 399, 1)]);
+            // All are done but the first, each with another fate than the one before.
+            let fates = (1..400).map(|offset| if offset % 2 == 0 { ACCEPT } else { REJECT });
+            assert_eq!(member.say_each(1, 399, fates.collect()).await, ErrorCode::None);
+            house.produce("clicks", 0, &["y"; 50]).await;
+            let next = [(400, 449, 1)];
+            assert_eq!(member.fetch(0).await.1, if is_given { &next[..] } else { &[] }, "{limit}");
+            assert_eq!(member.say(0, 0, ACCEPT).await, ErrorCode::None);
+            assert_eq!(member.fetch(0).await.1, if is_given { &[] } else { &next[..] }, "{limit}");
+        }
     });
 }
 

@@ -203,7 +203,7 @@ pub static OWN_KEYS: &[ConfigKey] = &[
         "coordinators.memory.max.bytes",
         Long,
         "-1",
-        "Memory for groups, their members and offsets, and for transactions; what would go beyond is refused. -1 takes an eighth of the \
+        "Memory for groups, their members and offsets, for transactions and for share partitions; what would go beyond is refused. -1 takes an eighth of the \
          machine's memory, 64 MiB at least.",
     )
     .min(-1)

@@ -76,6 +76,9 @@ mod tests {
         let of = |properties: &[(&str, &str)]| {
             let all: BTreeMap<String, String> =
                 properties.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+            // Of the machine that the test runs on.
+            let coordinators = ("coordinators.memory.max.bytes".to_owned(), (1u64 << 30).to_string());
+            let all: BTreeMap<String, String> = all.into_iter().chain([coordinators]).collect();
             let (config, _) = BrokerConfig::new(all).unwrap();
             let limits = crate::serve::properties::limits(&config, 8 << 30);
             MemoryLimit::of(&config, &limits, 128 << 20).bytes()

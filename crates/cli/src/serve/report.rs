@@ -115,7 +115,7 @@ impl Report for Progress {
         rooms.memory.write(text);
         text.gauge(
             "ottla_coordinator_memory_bytes",
-            "What groups, their members and offsets, and transactions weigh, about; at most coordinators.memory.max.bytes.",
+            "What groups, their members and offsets, transactions and share partitions weigh, about; at most coordinators.memory.max.bytes.",
             rooms.broker.coordinator_memory_bytes(),
         );
         server::write_server_metrics(text, &rooms.server, self.clock.monotonic());

@@ -16,13 +16,13 @@ pub struct Asking {
     pub before: Member,
 }
 
-/// A member as it says it is may not weigh more than one of a classic group. Says what it weighs.
-pub fn check_size(request: &ConsumerHeartbeatRequest, settings: &GroupSettings) -> Result<usize, Refusal> {
+/// A member as it says it is may not weigh more than one of a classic group.
+pub fn check_size(request: &ConsumerHeartbeatRequest, settings: &GroupSettings) -> Result<(), Refusal> {
     let names = request.topics.iter().flatten();
     let short = [&request.instance_id, &request.rack_id].into_iter().flatten();
-    let size_bytes = names.chain(short).map(|text| text.len()).sum::<usize>() + request.member_id.len();
-    match size_bytes <= settings.member_metadata_bytes_max {
-        true => Ok(size_bytes),
+    let size_bytes: usize = names.chain(short).map(|text| text.len()).sum();
+    match size_bytes + request.member_id.len() <= settings.member_metadata_bytes_max {
+        true => Ok(()),
         false => Err(Refusal::new(ErrorCode::InvalidRequest, "The member says too much about itself.")),
     }
 }

@@ -61,11 +61,8 @@ impl Shard {
         let settings = self.settings.clone();
         let is_joining = request.epoch == JOINING_EPOCH;
         // Everything that can be refused is refused before anything is changed.
-        let size_bytes = checks::check_size(request, &settings)?;
-        if is_joining && !self.has_room_for_member(size_bytes, now) {
-            let message = "The memory for groups is used up.";
-            return Err(Refusal::new(ErrorCode::PolicyViolation, message));
-        }
+        checks::check_size(request, &settings)?;
+        self.check_room(entry, group_id, request, now)?;
         if let Some(pattern) = request.pattern.as_ref().filter(|pattern| !pattern.is_empty()) {
             pattern::compile(pattern)?;
         }

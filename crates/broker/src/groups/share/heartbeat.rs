@@ -64,6 +64,7 @@ impl Shard {
         if names + rack + request.member_id.len() > settings.member_metadata_bytes_max {
             return Err(Refusal::new(ErrorCode::InvalidRequest, "The member says too much about itself."));
         }
+        self.check_room(entry, group_id, request, now)?;
         match entry.group() {
             Some(group) => check_member(group_id, group, request, settings.share_group_size_max)?,
             None => self.check_new(group_id, is_joining)?,

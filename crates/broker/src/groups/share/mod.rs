@@ -21,7 +21,7 @@ mod states;
 mod tests;
 
 pub use event::*;
-pub use group::{Change, ShareGroup, Stored};
+pub use group::{Change, Profile, ShareGroup, Stored};
 pub use records::{is_share_record, read as read_record};
 
 pub type Entry = super::entry::Entry<ShareGroup>;

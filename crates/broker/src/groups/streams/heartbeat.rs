@@ -70,6 +70,7 @@ impl Shard {
         let is_joining = request.epoch == JOINING_EPOCH;
         // Everything that can be refused is refused before anything is changed.
         checks::check_size(request, &settings)?;
+        self.check_room(entry, group_id, request, now)?;
         let was_there = entry.group().is_some();
         if !was_there {
             self.check_may_open(group_id, is_joining)?;

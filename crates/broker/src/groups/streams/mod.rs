@@ -33,7 +33,7 @@ pub use super::consumer::Refusal;
 pub use configure::{InternalTopic, Status, StatusCode};
 pub use event::*;
 pub use group::{Change, Stored, StreamsGroup};
-pub use member::{Endpoint, JOINING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH};
+pub use member::{Endpoint, JOINING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Profile};
 pub use records::{is_streams_record, read as read_record};
 pub use tasks::{TaskSets, Tasks};
 pub use topology::Topology;

@@ -11,7 +11,7 @@ use super::event::{Answer, Asked, Effects, Now, Record, ReplyId};
 use super::settings::{PartitionCounts, ShareCoordinatorSettings};
 use super::shard::ShareShard;
 use super::state::ShareKey;
-use crate::coordinators::StateMachine;
+use crate::coordinators::{StateMachine, StateMemory};
 
 pub const TOPIC: Uuid = Uuid([1; 16]);
 pub const GONE: Uuid = Uuid([2; 16]);
@@ -30,7 +30,11 @@ pub struct Told {
 
 impl Told {
     pub fn new() -> Told {
-        Told { shard: ShareShard::new(settings()), log: Vec::new(), next_reply: 0 }
+        Told::with(Arc::default())
+    }
+
+    pub fn with(memory: Arc<StateMemory>) -> Told {
+        Told { shard: ShareShard::new(settings(memory)), log: Vec::new(), next_reply: 0 }
     }
 
     /// Asked, written and answered.
@@ -60,7 +64,7 @@ impl Told {
 
     /// The same log, read by another broker.
     pub fn replayed(&self) -> ShareShard {
-        let mut shard = ShareShard::new(settings());
+        let mut shard = ShareShard::new(settings(Arc::default()));
         for Record { key, value } in &self.log {
             shard.replay(key, value.as_ref(), None, NOW).expect("what was written is read");
         }
@@ -70,9 +74,10 @@ impl Told {
     }
 }
 
-fn settings() -> Arc<ShareCoordinatorSettings> {
+fn settings(memory: Arc<StateMemory>) -> Arc<ShareCoordinatorSettings> {
     let topics = PartitionCounts(Arc::new(|topic| (topic == TOPIC).then_some(4)));
     Arc::new(ShareCoordinatorSettings {
+        memory,
         updates_per_snapshot: 5,
         states_per_partition_max: 3,
         batches_max: 100,

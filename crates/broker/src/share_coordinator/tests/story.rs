@@ -1,11 +1,13 @@
 //! One share partition, from its beginning to its end.
 
+use std::sync::Arc;
+
 use protocol::ErrorCode;
 
 use super::super::event::{Answer, Asked, ReadState, StateSummary, Told as Says, WriteState};
 use super::super::state::{ShareKey, StateBatch};
 use super::{GONE, Told, key};
-use crate::coordinators::StateMachine;
+use crate::coordinators::{StateMachine, StateMemory};
 
 fn batch(first_offset: i64, last_offset: i64, delivery_state: i8, delivery_count: i16) -> StateBatch {
     StateBatch { first_offset, last_offset, delivery_state, delivery_count }
@@ -52,6 +54,26 @@ fn what_is_written_is_read_by_the_next_leader_and_after_a_replay() {
     let summary =
         StateSummary { state_epoch: 2, leader_epoch: 2, start_offset: 11, delivery_complete_count: 3 };
     assert_eq!(told.ask(&key(0), Asked::Summary), Ok(Says::Summary(summary)));
+}
+
+#[test]
+fn share_partitions_weigh_as_long_as_they_are_there() {
+    let memory = Arc::new(StateMemory::new(600));
+    let mut told = Told::with(memory.clone());
+    told.ask(&key(0), begin(2, 0)).unwrap();
+    told.ask(&key(1), begin(2, 0)).unwrap();
+    let two = memory.used();
+    // There is no room for a third; who is there goes on, and has what is kept of it counted.
+    assert_eq!(error(told.ask(&key(2), begin(2, 0))), ErrorCode::PolicyViolation);
+    told.ask(&key(0), Asked::Read { leader_epoch: 1 }).unwrap();
+    told.ask(&key(0), write(2, 1, 0, &[batch(12, 15, 2, 1), batch(16, 20, 0, 1)])).unwrap();
+    assert!(memory.used() > two && memory.is_full());
+    told.ask(&key(0), begin(3, 0)).unwrap();
+    assert_eq!(memory.used(), two);
+    told.ask(&key(1), Asked::Delete).unwrap();
+    assert_eq!(memory.used(), two / 2);
+    drop(told);
+    assert_eq!(memory.used(), 0);
 }
 
 #[test]
