@@ -39,13 +39,22 @@ const MAX_TIMESTAMP_AT: usize = 35;
 
 impl Template {
     pub fn new(shape: &Shape) -> Result<Template> {
+        Self::made(shape, false)
+    }
+
+    /// Of a transaction's batches.
+    pub fn transactional(shape: &Shape) -> Result<Template> {
+        Self::made(shape, true)
+    }
+
+    fn made(shape: &Shape, is_transactional: bool) -> Result<Template> {
         ensure!(
             !shape.stamped || (shape.record_bytes >= STAMP_BYTES && shape.compression == Compression::None),
             "a stamp needs {STAMP_BYTES} bytes in a record of an uncompressed batch"
         );
         let now_ms = (now_micros() / 1000) as i64;
         let mut text = Text::new();
-        let mut builder = BatchBuilder::new().compression(shape.compression);
+        let mut builder = BatchBuilder::new().compression(shape.compression).transactional(is_transactional);
         let mut value = vec![0; shape.record_bytes];
         loop {
             text.fill(&mut value);

@@ -1,6 +1,7 @@
 //! The workloads, one file each, by the numbers they have in `docs/performance.md`.
 
 mod catch_up;
+mod consumer_groups;
 pub mod fan_out;
 mod idle_connections;
 pub mod latency;
@@ -9,20 +10,26 @@ pub mod produce;
 pub mod quick;
 pub mod starts;
 pub mod steady_state;
+mod transactions;
 mod trickle;
 pub mod volume;
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use protocol::compression::Compression;
+use protocol::messages::FindCoordinatorRequest;
+use protocol::{ErrorCode, Str};
 
 use crate::batches::Shape;
+use crate::connection::{Receiver, Sender, ask, error_code};
 use crate::load::{Amount, Load};
 use crate::run::Run;
 use crate::subject::{Kind, Subject};
 use crate::topic::{Topic, ensure_topic};
 
 /// Number, title, and what the document says of it.
-pub const ALL: [(u8, &str, &str); 12] = [
+pub const ALL: [(u8, &str, &str); 14] = [
     (1, "Produce", produce::ABOUT),
     (2, "Latency", latency::ABOUT),
     (3, "Fan-out at the tail", fan_out::ABOUT),
@@ -35,6 +42,8 @@ pub const ALL: [(u8, &str, &str); 12] = [
     (10, "A trickle on 1,000 partitions", trickle::ABOUT),
     (11, "Scaling", produce::ABOUT_SCALING),
     (12, "A volume of 3,000 writes per second", volume::ABOUT),
+    (13, "Transactions", transactions::ABOUT),
+    (14, "Consumer groups", consumer_groups::ABOUT),
 ];
 
 pub async fn run(number: u8, run: &mut Run) -> Result<()> {
@@ -51,8 +60,36 @@ pub async fn run(number: u8, run: &mut Run) -> Result<()> {
         10 => trickle::run(run).await,
         11 => produce::run_scaling(run).await,
         12 => volume::run(run).await,
+        13 => transactions::run(run).await,
+        14 => consumer_groups::run(run).await,
         _ => bail!("there is no workload {number}"),
     }
+}
+
+/// What a single Kafka needs for the topics of its coordinators; Ottla knows these too.
+const ONE_BROKER: [(&str, &str); 2] =
+    [("transaction.state.log.replication.factor", "1"), ("transaction.state.log.min.isr", "1")];
+
+/// A coordinator's partition may still be made or loaded.
+const COORDINATOR_TRIES_MAX: u32 = 300;
+const COORDINATOR_PAUSE: Duration = Duration::from_millis(100);
+
+/// Waits until somebody coordinates a group (type 0) or a transactional id (type 1).
+async fn coordinated(connection: &mut (Sender, Receiver), key_type: i8, key: &Str) -> Result<()> {
+    const VERSION: i16 = 4;
+    let request =
+        FindCoordinatorRequest { key_type, coordinator_keys: vec![key.clone()], ..Default::default() };
+    for _ in 0..COORDINATOR_TRIES_MAX {
+        let answer = ask(connection, &request, VERSION).await?;
+        let code = answer.coordinators.first().map_or(-1, |coordinator| coordinator.error_code);
+        match error_code(code) {
+            ErrorCode::None => return Ok(()),
+            ErrorCode::CoordinatorNotAvailable | ErrorCode::CoordinatorLoadInProgress => {}
+            code => bail!("no coordinator for {key}: {code}"),
+        }
+        tokio::time::sleep(COORDINATOR_PAUSE).await;
+    }
+    bail!("no coordinator for {key} in time")
 }
 
 /// What Kafka needs to give the space of a deleted topic back soon; Ottla knows it too.

@@ -23,6 +23,10 @@ use crate::peers::Others;
 /// For a commit and a barrier at the coordinator, which in a bucket take as long as the store does.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
+/// Before it is asked again: on a directory the markers are there by then, and `add.partitions.to.txn.retry.backoff.ms` would be most of what
+/// a transaction takes. Each pause is twice the one before, up to that.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+
 /// What a leader asks.
 #[derive(Debug, Clone)]
 pub(crate) struct Join {
@@ -74,7 +78,8 @@ impl Transactions {
     pub async fn join(&self, join: Join, mut asks_again: impl FnMut() + Send) -> Told {
         let config = self.config();
         let ms = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
-        let pause = ms(config.add_partitions_to_txn_retry_backoff_ms());
+        let pause_max = ms(config.add_partitions_to_txn_retry_backoff_ms());
+        let mut pause = PAUSE_MIN.min(pause_max);
         let until = task::now() + ms(config.add_partitions_to_txn_retry_backoff_max_ms());
         loop {
             let joined = self.join_once(&join).await;
@@ -84,6 +89,7 @@ impl Transactions {
                 return joined;
             }
             task::sleep(pause).await;
+            pause = (pause * 2).min(pause_max);
             asks_again();
         }
     }
