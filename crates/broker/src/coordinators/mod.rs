@@ -7,6 +7,8 @@
 mod memory;
 mod places;
 mod runtime;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

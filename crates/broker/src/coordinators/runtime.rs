@@ -54,7 +54,7 @@ pub(crate) struct PartitionRuntime<M: StateMachine> {
 enum Phase {
     Loading,
     Ready,
-    /// The log could not be read: nothing is answered from half a state.
+    /// The log could not be read: nothing is answered from half a state. It is tried again.
     Broken,
     Stopped,
 }
@@ -71,14 +71,20 @@ struct Inner<M: StateMachine> {
     last_snapshot_bytes: u64,
     /// Refused by the log: no new try before this, monotonic ms.
     no_snapshot_before_ms: u64,
+    /// What stands before the last snapshot is being taken away.
+    is_trimming: bool,
+    /// The last stable offset up to which the last snapshot has trimmed. As long as a transaction holds it there, another one trims nothing.
+    held_at: Option<i64>,
 }
 
 struct SnapshotRun {
     /// Everything below goes once the last page is safe.
     first_offset: i64,
-    /// A transaction that began before it is open yet: what it has written is in no page.
-    is_held: bool,
+    /// Where the first page stands.
+    page: i64,
     bytes: u64,
+    /// A write has failed that its pages may show, a deletion perhaps: what they leave out stands before them.
+    is_spoiled: bool,
 }
 
 /// Handed to the log, in its order.
@@ -91,6 +97,8 @@ enum InFlight<Place> {
 const SNAPSHOT_RETRY_MS: u64 = 10_000;
 /// A bucket that did not answer while loading is asked again after this.
 const LOAD_RETRY: Duration = Duration::from_secs(1);
+/// A log that cannot be read is looked at again later and later, but no later than this.
+const LOAD_RETRY_MAX: Duration = Duration::from_secs(60);
 
 impl<M: StateMachine> PartitionRuntime<M> {
     pub fn new(
@@ -111,6 +119,8 @@ impl<M: StateMachine> PartitionRuntime<M> {
             snapshot: None,
             last_snapshot_bytes: 0,
             no_snapshot_before_ms: 0,
+            is_trimming: false,
+            held_at: None,
         };
         let inner = Mutex::new(inner);
         Arc::new(PartitionRuntime {
@@ -289,20 +299,47 @@ impl<M: StateMachine> PartitionRuntime<M> {
         loads: &Semaphore,
         current_topic_id: impl Fn(&Str) -> Option<Uuid> + Send + Sync,
     ) {
+        let mut pause = LOAD_RETRY;
         loop {
-            {
+            let is_loaded = {
                 let _permit = loads.acquire().await;
-                self.load(&current_topic_id).await;
+                self.load(&current_topic_id).await
+            };
+            match is_loaded {
+                true => {
+                    pause = LOAD_RETRY;
+                    self.work().await;
+                    if !self.is_stopped() {
+                        tracing::warn!(partition = %self.partition.id(), "{} are read anew: the log has refused a record", M::WHAT);
+                    }
+                    self.rest(LOAD_RETRY).await;
+                }
+                false if self.is_loading() => self.rest(LOAD_RETRY).await,
+                false => {
+                    self.rest(pause).await;
+                    pause = (pause * 2).min(LOAD_RETRY_MAX);
+                }
             }
-            self.work().await;
-            if self.is_stopped() {
-                return;
-            }
-            tracing::warn!(partition = %self.partition.id(), "{} are read anew: the log has refused a record", M::WHAT);
-            task::sleep(LOAD_RETRY).await;
             let mut inner = self.inner.lock();
-            if inner.phase == Phase::Loading {
-                inner.shard = M::new(self.settings.clone());
+            match inner.phase {
+                Phase::Stopped => return,
+                Phase::Broken | Phase::Loading => {
+                    inner.phase = Phase::Loading;
+                    inner.shard = M::new(self.settings.clone());
+                }
+                Phase::Ready => unreachable!("only a load makes it ready"),
+            }
+        }
+    }
+
+    /// Waits, unless it is stopped.
+    async fn rest(&self, pause: Duration) {
+        let until = task::now() + pause;
+        while !self.is_stopped() && task::now() < until {
+            tokio::select! {
+                biased;
+                () = self.wake.notified() => {}
+                () = task::sleep_until(until) => {}
             }
         }
     }
@@ -310,9 +347,11 @@ impl<M: StateMachine> PartitionRuntime<M> {
     /// Until nothing is under way and it has been stopped, or has to be loaded again.
     async fn work(&self) {
         let mut front: Option<Landing<M::SnapshotPlace>> = None;
+        // A commit of its own: nobody who waits for a record waits for it too.
+        let mut trim: Option<BoxFuture<'_, ()>> = None;
         loop {
             let (phase, alarm_in) = self.prepare_to_wait(&mut front);
-            if front.is_none() && matches!(phase, Phase::Stopped | Phase::Loading) {
+            if front.is_none() && trim.is_none() && matches!(phase, Phase::Stopped | Phase::Loading) {
                 return;
             }
             let alarm = async {
@@ -323,7 +362,12 @@ impl<M: StateMachine> PartitionRuntime<M> {
             };
             tokio::select! {
                 biased;
-                landed = landed(&mut front) => self.landed(landed).await,
+                landed = landed(&mut front) => {
+                    if let Some(run) = self.landed(landed) {
+                        trim = Some(Box::pin(self.trim(run)));
+                    }
+                }
+                () = ended(&mut trim) => {}
                 () = self.wake.notified() => {}
                 () = alarm => self.ring(),
             }
@@ -353,10 +397,14 @@ impl<M: StateMachine> PartitionRuntime<M> {
         self.settled.notify_one();
     }
 
-    async fn landed(&self, landed: Landed<M::SnapshotPlace>) {
+    /// A snapshot that is whole is given back: what stands before it can go.
+    fn landed(&self, landed: Landed<M::SnapshotPlace>) -> Option<SnapshotRun> {
         match landed {
             Landed::Write { token, outcome } => {
                 let mut inner = self.inner.lock();
+                if let (Err(_), Some(snapshot)) = (outcome, &mut inner.snapshot) {
+                    snapshot.is_spoiled = true;
+                }
                 let mut effects = Effects::default();
                 inner.shard.written(token, outcome, self.now(), &mut effects);
                 self.carry_out(&mut inner, effects);
@@ -369,20 +417,26 @@ impl<M: StateMachine> PartitionRuntime<M> {
             }
             Landed::SnapshotPage { outcome: Ok(()), next: Some(place) } => {
                 let mut inner = self.inner.lock();
+                let is_whole = inner.snapshot.as_ref().is_some_and(|run| !run.is_spoiled);
                 match inner.phase {
-                    Phase::Ready => self.write_snapshot_page(&mut inner, Some(place)),
+                    Phase::Ready if is_whole => self.write_snapshot_page(&mut inner, Some(place)),
                     // The shard was emptied: its next page would lack groups that live on in the log.
                     _ => self.give_up_snapshot(&mut inner),
                 }
             }
-            Landed::SnapshotPage { outcome: Ok(()), next: None } => self.finish_snapshot().await,
+            Landed::SnapshotPage { outcome: Ok(()), next: None } => return self.finish_snapshot(),
             Landed::SnapshotPage { outcome: Err(_), .. } => self.give_up_snapshot(&mut self.inner.lock()),
         }
+        None
     }
 
     fn start_snapshot(&self, inner: &mut Inner<M>) {
         let bytes_max = self.log_bytes_max.max(inner.last_snapshot_bytes * GROWTH_PER_SNAPSHOT);
-        let may_try = inner.phase == Phase::Ready && self.now().monotonic_ms >= inner.no_snapshot_before_ms;
+        let is_held = inner.held_at.is_some_and(|held_at| self.partition.offsets().last_stable <= held_at);
+        let may_try = inner.phase == Phase::Ready
+            && !is_held
+            && !inner.is_trimming
+            && self.now().monotonic_ms >= inner.no_snapshot_before_ms;
         if inner.snapshot.is_none() && may_try && self.partition.size_bytes() >= bytes_max {
             self.write_snapshot_page(inner, None);
         }
@@ -393,11 +447,10 @@ impl<M: StateMachine> PartitionRuntime<M> {
         if records.is_empty() && inner.snapshot.is_none() {
             // Nothing lives: all that is committed by now is history.
             let offsets = self.partition.offsets();
-            let first_offset = offsets.last_stable;
-            let is_held = first_offset < offsets.high_watermark;
             let is_quiet = inner.in_flight.is_empty();
             if is_quiet {
-                inner.snapshot = Some(SnapshotRun { first_offset, is_held, bytes: 0 });
+                let (first_offset, page) = (offsets.last_stable, offsets.high_watermark);
+                inner.snapshot = Some(SnapshotRun { first_offset, page, bytes: 0, is_spoiled: false });
                 inner.in_flight.push_back(InFlight::SnapshotPage { appends: Vec::new(), next: None });
                 self.wake.notify_one();
             }
@@ -409,8 +462,9 @@ impl<M: StateMachine> PartitionRuntime<M> {
         match self.append(&records, None) {
             Ok(appends) => {
                 let page = appends.first().map_or(i64::MAX, |append| append.base_offset);
-                let (first_offset, is_held) = (page.min(stable), stable < page);
-                let run = inner.snapshot.get_or_insert(SnapshotRun { first_offset, is_held, bytes: 0 });
+                let first_offset = page.min(stable);
+                let first = SnapshotRun { first_offset, page, bytes: 0, is_spoiled: false };
+                let run = inner.snapshot.get_or_insert(first);
                 run.bytes += bytes as u64;
                 inner.in_flight.push_back(InFlight::SnapshotPage { appends, next });
                 self.wake.notify_one();
@@ -425,19 +479,24 @@ impl<M: StateMachine> PartitionRuntime<M> {
     }
 
     /// The whole snapshot is safe: what stands before it says nothing new.
-    async fn finish_snapshot(&self) {
-        let run = {
-            let mut inner = self.inner.lock();
-            inner.snapshot.take().filter(|_| inner.phase == Phase::Ready)
-        };
-        let Some(run) = run else { return };
+    fn finish_snapshot(&self) -> Option<SnapshotRun> {
+        let mut inner = self.inner.lock();
+        let is_ready = inner.phase == Phase::Ready;
+        let run = inner.snapshot.take().filter(|run| is_ready && !run.is_spoiled);
+        match run {
+            Some(_) => inner.is_trimming = true,
+            None => self.give_up_snapshot(&mut inner),
+        }
+        run
+    }
+
+    async fn trim(&self, run: SnapshotRun) {
         let trimmed = self.partition.delete_records(run.first_offset).await;
         let mut inner = self.inner.lock();
+        inner.is_trimming = false;
         inner.last_snapshot_bytes = run.bytes;
-        if run.is_held {
-            // It is worth trying again when the transaction has ended, and not with every record until then.
-            inner.no_snapshot_before_ms = self.now().monotonic_ms + SNAPSHOT_RETRY_MS;
-        }
+        // A transaction that began before it is open yet: what it has written is in no page. When it has ended another try is worth it.
+        inner.held_at = Some(run.first_offset).filter(|first_offset| *first_offset < run.page);
         match trimmed {
             Ok(_) => {
                 tracing::debug!(partition = %self.partition.id(), bytes = run.bytes, "trimmed behind a snapshot")
@@ -449,22 +508,15 @@ impl<M: StateMachine> PartitionRuntime<M> {
         }
     }
 
-    async fn load(&self, current_topic_id: &(impl Fn(&Str) -> Option<Uuid> + Send + Sync)) {
+    /// False: it could not be read.
+    async fn load(&self, current_topic_id: &(impl Fn(&Str) -> Option<Uuid> + Send + Sync)) -> bool {
         let started = self.now().monotonic_ms;
-        let loaded = loop {
-            match self.replay().await {
-                Err(LoadError::Read(ReadError::Bucket(error))) => {
-                    tracing::warn!(partition = %self.partition.id(), %error, "{} cannot be loaded yet", M::WHAT);
-                    task::sleep(LOAD_RETRY).await;
-                    self.inner.lock().shard = M::new(self.settings.clone());
-                }
-                loaded => break loaded,
-            }
-        };
+        let loaded = self.replay().await;
         let mut inner = self.inner.lock();
         if inner.phase != Phase::Loading {
-            return;
+            return false;
         }
+        let is_loaded = loaded.is_ok();
         match loaded {
             Ok(record_count) => {
                 inner.phase = Phase::Ready;
@@ -479,11 +531,15 @@ impl<M: StateMachine> PartitionRuntime<M> {
                 self.start_snapshot(&mut inner);
                 self.settled.notify_one();
             }
+            Err(LoadError::Read(error @ (ReadError::Bucket(_) | ReadError::NotYet))) => {
+                tracing::warn!(partition = %self.partition.id(), %error, "{} cannot be loaded yet", M::WHAT);
+            }
             Err(error) => {
                 inner.phase = Phase::Broken;
                 tracing::error!(partition = %self.partition.id(), %error, "{} of this partition cannot be loaded", M::WHAT);
             }
         }
+        is_loaded
     }
 
     /// Applies the whole log. The lock is held per read only, so that requests learn at once that we load.
@@ -643,6 +699,17 @@ async fn landed<Place>(front: &mut Option<Landing<Place>>) -> Landed<Place> {
             let landed = landing.await;
             *front = None;
             landed
+        }
+    }
+}
+
+/// Safe to drop and to call again.
+async fn ended(trim: &mut Option<BoxFuture<'_, ()>>) {
+    match trim {
+        None => std::future::pending().await,
+        Some(trimming) => {
+            trimming.await;
+            *trim = None;
         }
     }
 }
