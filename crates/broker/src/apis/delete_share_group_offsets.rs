@@ -75,16 +75,18 @@ pub(super) async fn delete(
     let begun = broker.groups.ask(group, |shard, reply, _, effects| {
         shard.delete_share_states(group, topics, reply, effects);
     });
-    let (partitions, unknown) = match begun.await {
-        Ok(Answer::ShareStates(ShareStatesAnswer::Delete { partitions, unknown })) => (partitions, unknown),
+    let (state_epoch, partitions, unknown) = match begun.await {
+        Ok(Answer::ShareStates(ShareStatesAnswer::Delete { state_epoch, partitions, unknown })) => {
+            (state_epoch, partitions, unknown)
+        }
         Ok(Answer::ShareStates(ShareStatesAnswer::Refused(refusal))) => {
             return Err((refusal.error, Some(Str::from(refusal.message))));
         }
         Ok(other) => unreachable!("a deletion is answered by what goes, not {other:?}"),
         Err(error) => return Err((error, None)),
     };
-    let questions: Vec<Question> =
-        partitions.iter().map(|(topic, partition)| (*topic, *partition, Asked::Delete)).collect();
+    let question = |(topic, partition): &(Uuid, i32)| (*topic, *partition, Asked::Delete { state_epoch });
+    let questions: Vec<Question> = partitions.iter().map(question).collect();
     let answers = broker.share_coordinator.keep_all(group, questions, DELETE_MAX).await;
     let mut failed: BTreeMap<Uuid, Failed> = BTreeMap::new();
     for ((topic, _), answer) in partitions.iter().zip(answers) {

@@ -5,7 +5,9 @@ use protocol::messages::{DeleteShareGroupStateRequest, DeleteShareGroupStateResp
 
 use super::share_group_state::{answered, error_code, message};
 use crate::request::RequestContext;
-use crate::share_coordinator::Asked;
+use crate::share_coordinator::{Asked, NO_EPOCH};
+
+const WHATEVER_THERE_IS: Asked = Asked::Delete { state_epoch: NO_EPOCH };
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -13,7 +15,7 @@ pub(super) async fn handle(
 ) -> DeleteShareGroupStateResponse {
     let asked = request.topics.into_iter().flat_map(|topic| {
         let partitions = topic.partitions.into_iter();
-        partitions.map(move |partition| (topic.topic_id, partition.partition, Asked::Delete))
+        partitions.map(move |partition| (topic.topic_id, partition.partition, WHATEVER_THERE_IS))
     });
     let results = answered(&context, &request.group_id, asked.collect()).await;
     let result = |(topic_id, partitions): (_, Vec<_>)| DeleteStateResult {

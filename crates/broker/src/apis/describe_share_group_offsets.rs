@@ -29,6 +29,10 @@ pub(super) async fn handle(
     context: RequestContext,
     request: DescribeShareGroupOffsetsRequest,
 ) -> DescribeShareGroupOffsetsResponse {
+    // Once, however many groups are named: a topic may have been made a moment ago.
+    if request.groups.iter().any(|group| group.topics.is_some()) {
+        context.broker.freshness.catch_up().await;
+    }
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in request.groups {
         let group_id = group.group_id.clone();
@@ -62,7 +66,6 @@ async fn describe(
             if count > broker.limits.request_partitions_max {
                 return Err(ErrorCode::InvalidRequest);
             }
-            broker.freshness.catch_up().await;
             wanted(context, &group)
         }
         None => {

@@ -72,6 +72,11 @@ impl Shard {
             let share = self.share_group(&group_id).map(|group| group.stored.members.is_empty());
             let error = match self.groups.get(&group_id) {
                 _ if is_named_twice => ErrorCode::GroupIdNotFound,
+                // Somebody has had states begun for it meanwhile. Without the group nobody would know of them any more, nor could one of
+                // the same name ever begin its own: those have a greater epoch.
+                None if share == Some(true) && self.has_share_states(&group_id) => {
+                    ErrorCode::CoordinatorNotAvailable
+                }
                 None if share == Some(true) => {
                     shares.push(group_id.detached());
                     ErrorCode::None
@@ -105,7 +110,7 @@ impl Shard {
         let mut keys: Vec<OffsetKey> = Vec::new();
         let mut tombstones = Vec::new();
         let token = self.next_token();
-        for group in consumers.iter().chain(&streams) {
+        for group in consumers.iter().chain(&streams).chain(&shares) {
             let offsets = self.offsets.newest_of_group(group);
             keys.extend(offsets.into_iter().map(|(key, _)| key));
             keys.extend(self.pending_offsets.keys_of(group).cloned());

@@ -80,8 +80,9 @@ fn known(topic: &catalog::Topic) -> KnownTopic {
     KnownTopic { id: topic.id, name: topic.name.clone(), partition_count }
 }
 
-/// Of topics with their numbers of partitions. 0: none.
-pub fn metadata_hash(topics: impl Iterator<Item = KnownTopic>) -> i64 {
+/// Of those of these topics that exist, with their numbers of partitions. 0: none.
+pub fn metadata_hash<'a>(names: impl IntoIterator<Item = &'a Str>, view: &dyn CatalogView) -> i64 {
+    let topics = names.into_iter().filter_map(|name| view.topic(name));
     let topics: BTreeMap<Uuid, i32> = topics.map(|topic| (topic.id, topic.partition_count)).collect();
     if topics.is_empty() {
         return 0;

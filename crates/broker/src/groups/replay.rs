@@ -21,6 +21,7 @@ impl Shard {
                 let loaded = load_group(group, record, value);
                 self.replayed.remove(&loaded.id);
                 self.replayed_streams.remove(&loaded.id);
+                self.replayed_shares.remove(&loaded.id);
                 self.groups.insert(loaded.id.clone(), loaded);
             }
             ReadRecord::Offset { key, value } => {
@@ -49,6 +50,7 @@ impl Shard {
         self.groups.contains_key(group)
             || self.replayed.contains_key(group)
             || self.replayed_streams.contains_key(group)
+            || self.replayed_shares.contains_key(group)
     }
 
     /// The end of the log is reached: every member gets a whole session to be heard of.

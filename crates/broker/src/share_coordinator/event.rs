@@ -9,7 +9,7 @@ pub type Effects = crate::coordinators::Effects<Answer>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
-    /// The state begins anew, at this offset or, with −1, where the group's config says.
+    /// The state begins anew, at this offset or, with −1, where the group's config says. A second time in the same epoch it does not.
     Initialize {
         state_epoch: i32,
         start_offset: i64,
@@ -19,7 +19,10 @@ pub enum Asked {
         leader_epoch: i32,
     },
     Write(WriteState),
-    Delete,
+    /// What has begun in a later epoch stays; −1: whatever there is goes.
+    Delete {
+        state_epoch: i32,
+    },
     Summary,
 }
 

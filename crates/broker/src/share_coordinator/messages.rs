@@ -9,7 +9,7 @@
 //!          2 Write       state epoch i32 · leader epoch i32 ·              2 Summary  state epoch i32 · leader epoch i32 ·
 //!                        start offset i64 · complete count i32 ·                      start offset i64 · complete count i32
 //!                        batches
-//!          3 Delete      –                                           batches: list of {first offset i64 · last offset i64 ·
+//!          3 Delete      state epoch i32                             batches: list of {first offset i64 · last offset i64 ·
 //!          4 Summary     –                                                     delivery state i8 · delivery count i16}
 //! ```
 //! Strings and lists as in Kafka's messages that are not flexible.
@@ -65,7 +65,10 @@ fn encode_asked(asked: &Asked, out: &mut Writer) -> Result<(), EncodeError> {
             out.i32(write.delivery_complete_count);
             encode_batches(&write.batches, out)?;
         }
-        Asked::Delete => out.i8(3),
+        Asked::Delete { state_epoch } => {
+            out.i8(3);
+            out.i32(*state_epoch);
+        }
         Asked::Summary => out.i8(4),
     }
     Ok(())
@@ -82,7 +85,7 @@ fn decode_asked(body: &mut Reader) -> Result<Asked, DecodeError> {
             delivery_complete_count: body.i32()?,
             batches: decode_batches(body)?,
         }),
-        3 => Asked::Delete,
+        3 => Asked::Delete { state_epoch: body.i32()? },
         4 => Asked::Summary,
         // A newer release asks for something that this one does not know.
         _ => return Err(DecodeError::Invalid("a question about share partitions that is not known here")),
@@ -200,7 +203,7 @@ mod tests {
             Asked::Initialize { state_epoch: 4, start_offset: -1 },
             Asked::Read { leader_epoch: 5 },
             Asked::Write(write),
-            Asked::Delete,
+            Asked::Delete { state_epoch: 6 },
             Asked::Summary,
         ];
         let questions: Vec<Question> =

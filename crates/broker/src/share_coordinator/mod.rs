@@ -29,7 +29,7 @@ pub(crate) use event::{Answer, Asked, ReadState, Refusal, Told, WriteState};
 pub(crate) use messages::{Question, SHARE_STATE};
 #[cfg(test)]
 pub(crate) use state::KeptState;
-pub(crate) use state::{NO_COUNT, NO_START_OFFSET, ShareKey, StateBatch};
+pub(crate) use state::{NO_COUNT, NO_EPOCH, NO_START_OFFSET, ShareKey, StateBatch};
 
 use crate::configs::Configs;
 use crate::coordinators::{CoordinatorOptions, Coordinators, PartitionRuntime, StateMemory};

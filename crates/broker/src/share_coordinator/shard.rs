@@ -81,6 +81,11 @@ impl ShareShard {
                 let known = self.states.get(key);
                 check_epoch(known.map(|state| state.state_epoch), *state_epoch, ErrorCode::FencedStateEpoch)?;
                 self.check_topic(key)?;
+                if known.is_some_and(|state| state.state_epoch == *state_epoch) {
+                    // It came twice, and between the two somebody may have begun to work with it.
+                    self.answer_behind_writes(reply, Ok(Told::Done), effects);
+                    return Ok(());
+                }
                 if known.is_none() && self.states.len() >= self.settings.states_per_partition_max {
                     return Err(Refusal::new(ErrorCode::PolicyViolation, TOO_MANY));
                 }
@@ -141,13 +146,17 @@ impl ShareShard {
                 }
                 self.write_state(key, write, NO_EPOCH, (reply, Ok(Told::Done)), now, effects);
             }
-            Asked::Delete => {
+            Asked::Delete { state_epoch } => {
                 self.check_topic(key)?;
-                match self.states.remove(key) {
-                    Some(_) => {
+                // One that has begun anew meanwhile is not what was to be deleted.
+                let is_meant =
+                    |state: &ShareState| *state_epoch == NO_EPOCH || state.state_epoch <= *state_epoch;
+                match self.states.get(key).is_some_and(is_meant) {
+                    true => {
+                        self.states.remove(key);
                         self.write(vec![records::tombstone(key)], Some((reply, Ok(Told::Done))), effects);
                     }
-                    None => self.answer_behind_writes(reply, Ok(Told::Done), effects),
+                    false => self.answer_behind_writes(reply, Ok(Told::Done), effects),
                 }
             }
             Asked::Summary => {

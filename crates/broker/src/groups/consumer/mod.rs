@@ -36,7 +36,6 @@ pub use event::*;
 pub use group::{Change, ConsumerGroup, Epoch, Stored, TargetEpoch};
 pub use member::{JOINING_EPOCH, LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Profile};
 pub use records::{is_consumer_record, read as read_record};
-pub use target::topics_hash;
 
 pub type Entry = super::entry::Entry<ConsumerGroup>;
 type Work = super::entry::Work<ConsumerGroup>;

@@ -11,12 +11,7 @@ use super::group::ConsumerGroup;
 use crate::groups::catalog_view::{self, CatalogView};
 
 pub fn metadata_hash(group: &ConsumerGroup, view: &dyn CatalogView) -> i64 {
-    catalog_view::metadata_hash(group.subscribed_topics().into_iter().filter_map(|name| view.topic(name)))
-}
-
-/// Of the topics that a group subscribes to and that exist, with their numbers of partitions. 0: none.
-pub fn topics_hash<'a>(names: impl IntoIterator<Item = &'a Str>, view: &dyn CatalogView) -> i64 {
-    catalog_view::metadata_hash(names.into_iter().filter_map(|name| view.topic(name)))
+    catalog_view::metadata_hash(group.subscribed_topics(), view)
 }
 
 /// Every partition of the topics that members subscribe to is one member's to have.

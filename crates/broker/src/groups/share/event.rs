@@ -68,6 +68,8 @@ pub enum ShareStatesAnswer {
     Initialize(Initialize),
     /// What the share coordinator has to delete, and topics of which there is nothing.
     Delete {
+        /// What begins in a later one stays.
+        state_epoch: i32,
         partitions: BTreeSet<(Uuid, i32)>,
         unknown: Vec<Str>,
     },

@@ -193,6 +193,8 @@ pub struct ShareGroup {
     pub stored: Stored,
     /// The version of the catalog that the group was compared with last.
     pub compared_with: Option<u64>,
+    /// Of these states, with the targets of this epoch, everything that is subscribed to has a reader.
+    pub all_read: Option<(Arc<States>, i32)>,
 }
 
 impl ShareGroup {
@@ -206,7 +208,7 @@ impl Kind for ShareGroup {
     type Change = Change;
 
     fn of(stored: Stored) -> ShareGroup {
-        ShareGroup { stored, compared_with: None }
+        ShareGroup { stored, ..ShareGroup::default() }
     }
 
     fn stored(&self) -> &Stored {

@@ -17,9 +17,9 @@ use super::event::{
 use super::group::{Change, Member, Profile, Progress, ShareGroup, Stored};
 use super::states::States;
 use super::{Entry, Work};
-use crate::groups::catalog_view::CatalogView;
+use crate::groups::catalog_view::{CatalogView, metadata_hash};
 use crate::groups::consumer::{
-    DescribedTopic, Epoch, JOINING_EPOCH, LEAVING_EPOCH, Partitions, Refusal, TargetEpoch, topics_hash,
+    DescribedTopic, Epoch, JOINING_EPOCH, LEAVING_EPOCH, Partitions, Refusal, TargetEpoch,
 };
 use crate::groups::event::{Answer, Effects, Now, ReplyId, Token};
 use crate::groups::shard::Shard;
@@ -91,7 +91,10 @@ impl Shard {
         self.watch_share(group_id, &id, config.session_timeout_ms, now);
         let member = entry.group().expect("is open").member(&id).expect("was just put there");
         let progress = &member.progress;
-        let is_told = is_joining || request.topics.is_some() || progress.assigned != before.progress.assigned;
+        // The answer that told it may not have reached it.
+        let may_have_missed = request.epoch != before.progress.epoch;
+        let has_changed = progress.assigned != before.progress.assigned;
+        let is_told = is_joining || request.topics.is_some() || may_have_missed || has_changed;
         let assigned = progress.assigned.iter();
         let assigned = assigned.map(|(topic, partitions)| (*topic, partitions.iter().copied().collect()));
         let answer = ShareHeartbeatAnswer {
@@ -154,12 +157,20 @@ impl Shard {
         // Larger when the write of the epoch has failed and that of the target has not.
         let target_epoch = group.stored.target_epoch.epoch;
         let is_assigned = target_epoch >= group.stored.epoch.epoch;
-        let must = must || is_assigned && has_unread_states(&group.stored);
+        // A look at all targets is too much for each heartbeat.
+        let is_known = group.all_read.as_ref().is_some_and(|(states, epoch)| {
+            Arc::ptr_eq(states, &group.stored.states) && *epoch == target_epoch
+        });
+        let has_unread = is_assigned && !is_known && has_unread_states(&group.stored, &**view);
+        if is_assigned && !has_unread {
+            group.all_read = Some((group.stored.states.clone(), target_epoch));
+        }
+        let must = must || has_unread;
         if !must && group.compared_with == Some(version) {
             return false;
         }
         group.compared_with = Some(version);
-        let metadata_hash = topics_hash(group.stored.subscribed_topics(), &**view);
+        let metadata_hash = metadata_hash(group.stored.subscribed_topics(), &**view);
         let Epoch { epoch, metadata_hash: earlier } = group.stored.epoch;
         if !must && metadata_hash == earlier {
             return false;
@@ -419,7 +430,7 @@ fn updated_profile(before: &Profile, request: &ShareHeartbeatRequest) -> Profile
 }
 
 /// Is there a partition whose state is kept, that somebody subscribes to, and that nobody was told to read?
-fn has_unread_states(stored: &Stored) -> bool {
+fn has_unread_states(stored: &Stored, view: &dyn CatalogView) -> bool {
     if stored.members.is_empty() || stored.states.initialized.is_empty() {
         return false;
     }
@@ -427,10 +438,14 @@ fn has_unread_states(stored: &Stored) -> bool {
     for (topic, partitions) in stored.targets.values().flat_map(|target| target.iter()) {
         read.entry(*topic).or_default().extend(partitions);
     }
-    let subscribed = stored.subscribed_topics();
-    let initialized = stored.states.initialized.iter();
-    let mut initialized = initialized.filter(|(_, states)| subscribed.contains(&states.name));
-    initialized.any(|(topic, states)| read.get(topic) != Some(&states.partitions))
+    let nothing = BTreeSet::new();
+    let is_unread = |name: &Str| {
+        let Some(topic) = view.topic(name) else { return false };
+        let Some(states) = stored.states.initialized.get(&topic.id) else { return false };
+        let read = read.get(&topic.id).unwrap_or(&nothing);
+        states.partitions.range(..topic.partition_count).any(|partition| !read.contains(partition))
+    };
+    stored.subscribed_topics().into_iter().any(is_unread)
 }
 
 /// The targets that change.

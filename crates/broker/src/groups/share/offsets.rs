@@ -92,7 +92,10 @@ impl Shard {
             return effects.answer(reply, answer(ShareStatesAnswer::Refused(refusal)));
         }
         let view = self.settings.catalog.clone();
-        let states = &self.share_group(group).expect("was just looked up").stored.states;
+        let stored = &self.share_group(group).expect("was just looked up").stored;
+        // Whoever joins while that goes on raises the epoch first: what is begun for him is not deleted.
+        let state_epoch = stored.epoch.epoch.max(stored.target_epoch.epoch);
+        let (states, of_all) = (&stored.states, topics.is_none());
         let topics: Vec<(Str, Option<Uuid>)> = match topics {
             Some(names) => {
                 names.iter().map(|name| (name.clone(), view.topic(name).map(|topic| topic.id))).collect()
@@ -106,6 +109,9 @@ impl Shard {
         };
         let (mut partitions, mut unknown) = (BTreeSet::new(), Vec::new());
         let change = |states: &mut States| {
+            if of_all {
+                states.forget(|topic| view.topic_by_id(topic).is_none());
+            }
             for (name, id) in topics {
                 let topic = id.and_then(|id| view.topic_by_id(id));
                 let deleted = topic
@@ -121,7 +127,7 @@ impl Shard {
         let (group_id, mut entry): (Str, Entry) = self.take_entry(group);
         let mut work = Work::default();
         change_states_of(&mut entry, change, &mut work);
-        let told = answer(ShareStatesAnswer::Delete { partitions, unknown });
+        let told = answer(ShareStatesAnswer::Delete { state_epoch, partitions, unknown });
         self.write_changes(&group_id, &mut entry, work, Some((reply, told)), effects);
         self.keep_entry(group_id, entry);
     }

@@ -1,4 +1,4 @@
-//! Share groups as the log has them, and as a snapshot writes them.
+//! Share groups as the log has them, and as a snapshot writes them. See `consumer/replay.rs` for names that were of two kinds.
 
 use protocol::Str;
 
@@ -12,6 +12,7 @@ impl Shard {
         let mut stored = self.replayed_shares.remove(&group);
         Stored::apply_to(&mut stored, change);
         if let Some(stored) = stored {
+            self.groups.remove(&group);
             self.replayed_shares.insert(group, stored);
         }
     }

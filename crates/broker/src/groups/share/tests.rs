@@ -160,7 +160,9 @@ fn a_member_gets_partitions_once_their_state_has_begun() {
     let told = story.beat("a", 2, None);
     assert_eq!((told.epoch, partitions(&told)), (3, vec![0, 1]));
     // Its answer was lost: it comes with the epoch before, once more.
-    assert_eq!(story.beat("a", 2, None).epoch, 3);
+    let told = story.beat("a", 2, None);
+    assert_eq!((told.epoch, partitions(&told)), (3, vec![0, 1]));
+    assert_eq!(story.beat("a", 3, None).assignment, None, "it has it");
     assert_eq!(story.beat("a", 1, None).error, ErrorCode::FencedMemberEpoch);
     assert_eq!(story.beat("a", 4, None).error, ErrorCode::FencedMemberEpoch);
     assert_eq!(story.beat("b", 4, None).error, ErrorCode::UnknownMemberId);
@@ -291,8 +293,12 @@ fn offsets_of_an_empty_group_are_changed_and_deleted() {
     let deleted = story.states(|shard, reply, _, effects| {
         shard.delete_share_states(&GROUP.into(), Some(&names), reply, effects);
     });
-    let ShareStatesAnswer::Delete { partitions, unknown } = deleted else { panic!("refused") };
+    let ShareStatesAnswer::Delete { state_epoch, partitions, unknown } = deleted else { panic!("refused") };
     assert_eq!((partitions.len(), unknown.len()), (2, 2));
+    let group_ids = vec![Str::from(GROUP)];
+    let told = story.tell(|shard, reply, _, effects| shard.delete_groups(group_ids.clone(), reply, effects));
+    let Some(Answer::DeleteGroups(refused)) = told else { panic!("not a deletion") };
+    assert_eq!(refused.groups[0].1, ErrorCode::CoordinatorNotAvailable, "there is something to delete first");
     story.restart();
     let deleted = story.states(|shard, reply, _, effects| {
         shard.delete_share_states(&GROUP.into(), Some(&names[..1]), reply, effects);
@@ -306,7 +312,15 @@ fn offsets_of_an_empty_group_are_changed_and_deleted() {
         shard.share_states_deleted(&GROUP.into(), &done, reply, effects);
     });
     assert!(!story.shard.has_share_states(GROUP));
-    let group_ids = vec![Str::from(GROUP)];
+    // Whoever came while that was under way would have had his begun in a later epoch.
+    let joined = story.beat("a", 0, Some(&["topic"]));
+    assert!(joined.initialize.expect("states begin").state_epoch > state_epoch);
+    story.beat("a", -1, None);
+    story.catalog.remove("topic");
+    let deleted = story.states(|shard, reply, _, effects| {
+        shard.delete_share_states(&GROUP.into(), None, reply, effects);
+    });
+    assert!(matches!(deleted, ShareStatesAnswer::Delete { partitions, .. } if partitions.is_empty()));
     let told = story.tell(|shard, reply, _, effects| shard.delete_groups(group_ids, reply, effects));
     let Some(Answer::DeleteGroups(deleted)) = told else { panic!("not a deletion") };
     assert_eq!(deleted.groups, [(Str::from(GROUP), ErrorCode::None)]);

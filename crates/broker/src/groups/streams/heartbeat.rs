@@ -473,8 +473,7 @@ fn next(
         let configured = configured.clone();
         return Ok(Next { topology, is_new_topology, configured, metadata_hash: earlier_hash, version });
     }
-    let required = topology.required_topics().into_iter().filter_map(|name| view.topic(name));
-    let metadata_hash = metadata_hash(required);
+    let metadata_hash = metadata_hash(topology.required_topics(), view);
     let configured = match known.filter(|_| metadata_hash == earlier_hash) {
         Some(configured) => configured.clone(),
         None => Arc::new(configure(&topology, view)?),

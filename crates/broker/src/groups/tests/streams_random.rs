@@ -156,7 +156,7 @@ impl Life {
         let reply = ask(&mut self.world, self.clients[client].request());
         self.asked[client] = Some((reply, now_ms));
         let says_so = std::mem::take(&mut self.gave_up[client]);
-        // Said too late it is out all the same, until it hears that it is not.
+        // Said too late it may be out all the same, until it hears that it is not.
         let is_late = |since: &u64| now_ms - since >= REBALANCE_MS;
         let unsaid = self.unsaid_since_ms[client].filter(|since| !says_so || is_late(since));
         self.unsaid_since_ms[client] = Some(unsaid.unwrap_or(now_ms));
@@ -201,13 +201,22 @@ impl Life {
         }
     }
 
+    /// Nobody heard of it, or not that it gave something up, for as long as a member may take: it may be out of the group, and what it had
+    /// another's. Only a member that *is* out is let off for that.
+    fn is_late(&self, client: usize) -> bool {
+        let now_ms = self.world.now.monotonic_ms;
+        let is_silent = now_ms - self.heard_at_ms[client] >= SESSION_MS;
+        is_silent || self.unsaid_since_ms[client].is_some_and(|since| now_ms - since >= REBALANCE_MS)
+    }
+
     fn check_owners(&self) {
         let mut active: BTreeMap<(Str, i32), usize> = BTreeMap::new();
         let mut in_process: BTreeMap<(&str, Str, i32), usize> = BTreeMap::new();
         for (index, client) in self.clients.iter().enumerate() {
-            let now_ms = self.world.now.monotonic_ms;
-            let is_silent = now_ms - self.heard_at_ms[index] >= SESSION_MS;
-            if is_silent || self.unsaid_since_ms[index].is_some_and(|since| now_ms - since >= REBALANCE_MS) {
+            let group = self.world.shard.streams_group("g");
+            if group.is_none_or(|group| group.member(&client.id).is_none()) {
+                let may_be_out = client.owned == Default::default() || self.is_late(index);
+                assert!(may_be_out, "c{index} is out of the group, and came in time");
                 continue;
             }
             for (id, task) in each(&client.owned.active) {

@@ -27,6 +27,8 @@ fn begin(state_epoch: i32, start_offset: i64) -> Asked {
     Asked::Initialize { state_epoch, start_offset }
 }
 
+const DELETE: Asked = Asked::Delete { state_epoch: -1 };
+
 fn state(answer: Answer) -> ReadState {
     match answer {
         Ok(Says::State(state)) => state,
@@ -129,11 +131,29 @@ fn updates_become_snapshots_and_say_the_same() {
 fn what_is_deleted_is_gone_and_may_begin_again() {
     let mut told = Told::new();
     told.ask(&key(0), begin(4, 0)).unwrap();
-    told.ask(&key(0), Asked::Delete).unwrap();
-    assert_eq!(told.ask(&key(0), Asked::Delete), Ok(Says::Done), "once more is no harm");
+    told.ask(&key(0), DELETE).unwrap();
+    assert_eq!(told.ask(&key(0), DELETE), Ok(Says::Done), "once more is no harm");
     assert_eq!(error(told.ask(&key(0), write(4, 1, 0, &[]))), ErrorCode::InvalidRequest);
     assert!(told.replayed().state(&key(0)).is_none());
     told.ask(&key(0), begin(1, 3)).unwrap();
+}
+
+#[test]
+fn a_request_that_comes_late_harms_nothing_that_has_begun_since() {
+    let mut told = Told::new();
+    told.ask(&key(0), begin(4, -1)).unwrap();
+    told.ask(&key(0), Asked::Read { leader_epoch: 0 }).unwrap();
+    let done = [batch(12, 15, 2, 1)];
+    told.ask(&key(0), write(4, 0, 10, &done)).unwrap();
+    // The beginning once more: its first answer was lost, or it was asked twice.
+    assert_eq!(told.ask(&key(0), begin(4, -1)), Ok(Says::Done));
+    let read = state(told.ask(&key(0), Asked::Read { leader_epoch: 0 }));
+    assert_eq!((read.start_offset, &read.batches[..]), (10, &done[..]));
+    // The deletion of what was there before.
+    assert_eq!(told.ask(&key(0), Asked::Delete { state_epoch: 3 }), Ok(Says::Done));
+    assert_eq!(told.replayed().state(&key(0)).unwrap().start_offset, 10);
+    assert_eq!(told.ask(&key(0), Asked::Delete { state_epoch: 4 }), Ok(Says::Done));
+    assert!(told.replayed().state(&key(0)).is_none());
 }
 
 #[test]
