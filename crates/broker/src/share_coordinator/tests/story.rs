@@ -72,7 +72,7 @@ fn share_partitions_weigh_as_long_as_they_are_there() {
     assert!(memory.used() > two && memory.is_full());
     told.ask(&key(0), begin(3, 0)).unwrap();
     assert_eq!(memory.used(), two);
-    told.ask(&key(1), Asked::Delete).unwrap();
+    told.ask(&key(1), DELETE).unwrap();
     assert_eq!(memory.used(), two / 2);
     drop(told);
     assert_eq!(memory.used(), 0);
