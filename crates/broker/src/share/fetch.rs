@@ -99,7 +99,8 @@ impl ShareFetch {
             let is_enough =
                 pass.bytes > 0 && (pass.bytes >= self.bytes_min || pass.has_given_back || is_late);
             let mut has_moved = pass.has_moved;
-            if is_enough {
+            // Whoever is gone has been taken what he had: what he got now would lie with him until its locks end.
+            if is_enough && !context.connection.is_hung_up() {
                 has_moved |= self.give_out(pass.found, &mut fetched);
             }
             let has_news = fetched.iter().any(|one| !one.acquired.is_empty() || one.error != ErrorCode::None);

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use protocol::{ErrorCode, Str};
-use world::task;
+use world::task::{self, Instant};
 
 use super::event::Answer;
 use super::messages::{Question, SHARE_STATE, decode_answers, encode_questions};
@@ -47,7 +48,7 @@ impl ShareCoordinator {
             if open.is_empty() {
                 break;
             }
-            self.ask_each(group, &questions, &open, &mut answers).await;
+            self.ask_each(group, &questions, &open, until, &mut answers).await;
             if answers.iter().all(is_final) || task::now() + pause > until {
                 break;
             }
@@ -64,6 +65,7 @@ impl ShareCoordinator {
         group: &Str,
         questions: &[Question],
         open: &[usize],
+        until: Instant,
         answers: &mut [Option<Answer>],
     ) {
         let Some(topic) = self.topic() else { return };
@@ -75,25 +77,50 @@ impl ShareCoordinator {
                 by_node.entry(node_id).or_default().push(at);
             }
         }
-        for (node_id, places) in by_node {
-            for places in places.chunks(QUESTIONS_PER_CALL_MAX) {
-                let asked: Vec<Question> = places.iter().map(|&at| questions[at].clone()).collect();
-                let told = match node_id == self.options.node_id {
-                    true => Some(self.ask_here(group, asked).await),
-                    false => self.ask_there(node_id, group, &asked).await,
-                };
-                for (&at, answer) in places.iter().zip(told.unwrap_or_default()) {
-                    answers[at] = Some(answer);
-                }
+        // Side by side: one that does not answer holds up nobody else's.
+        let asked = by_node.into_iter().map(|(node_id, places)| async move {
+            let asked: Vec<Question> = places.iter().map(|&at| questions[at].clone()).collect();
+            let told = match node_id == self.options.node_id {
+                true => self.ask_here(group, asked).await,
+                false => self.ask_all_there(node_id, group, &asked, until).await,
+            };
+            (places, told)
+        });
+        for (places, told) in join_all(asked).await {
+            for (at, answer) in places.into_iter().zip(told) {
+                answers[at] = Some(answer);
             }
         }
     }
 
-    async fn ask_there(&self, node_id: i32, group: &Str, questions: &[Question]) -> Option<Vec<Answer>> {
+    /// Answers as far as there are some.
+    async fn ask_all_there(
+        &self,
+        node_id: i32,
+        group: &Str,
+        questions: &[Question],
+        until: Instant,
+    ) -> Vec<Answer> {
+        let mut told = Vec::with_capacity(questions.len());
+        for questions in questions.chunks(QUESTIONS_PER_CALL_MAX) {
+            let left = until.saturating_duration_since(task::now()).clamp(PAUSE_MAX, ANSWER_MAX);
+            let Some(answers) = self.ask_there(node_id, group, questions, left).await else { break };
+            told.extend(answers);
+        }
+        told
+    }
+
+    async fn ask_there(
+        &self,
+        node_id: i32,
+        group: &Str,
+        questions: &[Question],
+        within: Duration,
+    ) -> Option<Vec<Answer>> {
         let others = self.options.others.as_ref()?;
         let peer = Others::of(&self.options.catalog.read(), node_id)?;
         let body = encode_questions(group, questions).ok()?;
-        let answer = others.peers.clone().transactions(peer, SHARE_STATE, body, ANSWER_MAX).await?;
+        let answer = others.peers.clone().transactions(peer, SHARE_STATE, body, within).await?;
         decode_answers(answer).ok().filter(|answers| answers.len() == questions.len())
     }
 }

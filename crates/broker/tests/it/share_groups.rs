@@ -297,6 +297,26 @@ fn a_fetch_waits_for_new_records_for_what_is_released_and_for_locks_that_end() {
 }
 
 #[test]
+fn who_is_gone_is_given_nothing() {
+    story(|| async {
+        let (house, topic) = opened(SMALL).await;
+        let mut gone = Member::new(&house, "gone", topic);
+        let mut other = Member::new(&house, "other", topic);
+        assert_eq!(gone.fetch(100).await.1, []);
+        assert_eq!(other.fetch(0).await.1, []);
+        let request = gone.request(60_000);
+        let mut waiting = std::pin::pin!(gone.start(2, &request));
+        assert!(world::task::timeout(Duration::from_secs(1), waiting.as_mut()).await.is_err());
+        // Its session is over before its fetch looks again, and finds records then.
+        gone.connection.hang_up();
+        world::task::sleep(Duration::from_secs(1)).await;
+        house.produce("clicks", 0, &["a"]).await;
+        assert_eq!(fetched(&waiting.await).1, []);
+        assert_eq!(other.fetch(0).await.1, [(0, 0, 1)]);
+    });
+}
+
+#[test]
 fn requests_of_a_session_come_in_order_and_nobody_else_has_its_records() {
     story(|| async {
         let (house, topic) = opened(&[SMALL, &[("group.share.max.share.sessions", "1")]].concat()).await;
