@@ -108,14 +108,15 @@ impl Openings {
             }
             return;
         }
+        // Groups that fail together are one failure, or an outage of a moment would make all of them rest as long as what is damaged.
+        if let Some(resting) = &mut self.resting {
+            resting.ids.extend(ids);
+            return;
+        }
         let since = task::now();
         self.pause = self.pause.max(RETRY);
-        let until = since + self.pause;
+        self.resting = Some(Resting { ids, since, until: since + self.pause });
         self.pause = (self.pause * 2).min(RETRY_MAX);
-        match &mut self.resting {
-            Some(resting) => resting.ids.extend(ids),
-            None => self.resting = Some(Resting { ids, since, until }),
-        }
     }
 
     /// The metadata says something new: what could not be opened may be possible now, or nobody's business any more.
@@ -163,6 +164,25 @@ mod tests {
             assert!(task::timeout(Duration::from_secs(30), openings.next()).await.is_err());
             assert_eq!(openings.next().await, some(0));
             assert_eq!(openings.applied_max(), Some(13));
+        });
+    }
+
+    #[test]
+    fn groups_that_fail_together_rest_no_longer_than_one() {
+        task::deterministic(1);
+        task::paused_runtime().block_on(async {
+            let mut openings = Openings::default();
+            for index in 0..8 {
+                openings.begin(some(index), 1, std::future::ready(()));
+                let ended = openings.next().await;
+                openings.rest(ended.into_iter());
+            }
+            assert_eq!(openings.count(), 8);
+            openings.next().await;
+            openings.rest(some(0).into_iter());
+            let since = task::now();
+            openings.next().await;
+            assert_eq!(since.elapsed(), 2 * RETRY);
         });
     }
 
