@@ -22,6 +22,8 @@ use crate::peers::Others;
 
 /// For a commit and a barrier at the coordinator, which in a bucket take as long as the store does.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Of the partitions' names in one call. The frame between brokers is larger, and so is that of an answer that names them again.
+const NAMED_BYTES_PER_CALL_MAX: usize = 1 << 20;
 
 /// Before it is asked again: on a directory the markers are there by then, and `add.partitions.to.txn.retry.backoff.ms` would be most of what
 /// a transaction takes. Each pause is twice the one before, up to that.
@@ -114,11 +116,22 @@ impl Transactions {
         let unreachable = ErrorCode::CoordinatorNotAvailable;
         let others = self.options.others.as_ref().ok_or(unreachable)?;
         let peer = Others::of(&self.options.catalog.read(), leader).ok_or(unreachable)?;
-        let Join { producer, partitions, adds } = join.clone();
-        let body = JoinTransaction { producer, partitions, adds }.encode();
-        let body = body.map_err(|_| ErrorCode::InvalidRequest)?;
-        let answer = others.peers.clone().transactions(peer, JOIN_TRANSACTION, body, ANSWER_MAX).await;
-        decode_joined(answer.ok_or(unreachable)?).unwrap_or(Err(unreachable))
+        let mut told: Option<Verified> = None;
+        for partitions in calls(&join.partitions) {
+            let (producer, adds) = (join.producer.clone(), join.adds);
+            let body = JoinTransaction { producer, partitions, adds }.encode();
+            let body = body.map_err(|_| ErrorCode::InvalidRequest)?;
+            let peers = others.peers.clone();
+            let answer = peers.transactions(peer.clone(), JOIN_TRANSACTION, body, ANSWER_MAX).await;
+            let verified = decode_joined(answer.ok_or(unreachable)?).unwrap_or(Err(unreachable))?;
+            match &mut told {
+                None => told = Some(verified),
+                Some(told) if told.stamp == verified.stamp => told.missing.extend(verified.missing),
+                // Between two calls it has ended, and the next one has begun.
+                Some(_) => return Err(unreachable),
+            }
+        }
+        Ok(told.expect("there is a call"))
     }
 
     /// What another broker asks. None: it cannot be understood.
@@ -163,5 +176,48 @@ impl Transactions {
             true => verified,
             false => Err(ErrorCode::NotCoordinator),
         }
+    }
+}
+
+/// Partitions by call: one at least, also for none.
+fn calls(partitions: &BTreeSet<TopicPartition>) -> Vec<BTreeSet<TopicPartition>> {
+    const BESIDE_NAME_BYTES: usize = 6;
+    let (mut calls, mut bytes) = (vec![BTreeSet::new()], 0);
+    for partition in partitions {
+        let size = partition.topic.len() + BESIDE_NAME_BYTES;
+        if bytes > 0 && bytes + size > NAMED_BYTES_PER_CALL_MAX {
+            calls.push(BTreeSet::new());
+            bytes = 0;
+        }
+        bytes += size;
+        calls.last_mut().expect("there is one").insert(partition.clone());
+    }
+    calls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_partitions_as_a_request_may_name_fit_into_calls() {
+        let topic = Str::from("t".repeat(249));
+        let partition = |partition| TopicPartition { topic: topic.clone(), partition };
+        let all: BTreeSet<TopicPartition> = (0..10_000).map(partition).collect();
+        let calls = calls(&all);
+        assert_eq!(calls.iter().flatten().cloned().collect::<BTreeSet<_>>(), all);
+        for partitions in calls {
+            let producer = Producer { transactional_id: Str::from("i".repeat(32_767)), id: 1, epoch: 0 };
+            let missing = partitions.clone();
+            let join = JoinTransaction { producer, partitions, adds: false }.encode().unwrap();
+            let answer = encode_joined(&Ok(Verified { stamp: 1, missing })).unwrap();
+            // Of the frames between brokers, 2 MiB.
+            assert!(join.len().max(answer.len()) < 3 << 19, "{} {}", join.len(), answer.len());
+        }
+        assert_eq!(
+            super::calls(&BTreeSet::new()),
+            [BTreeSet::new()],
+            "the producer is asked about all the same"
+        );
     }
 }
