@@ -1,7 +1,8 @@
 //! Random members, writes that fail, restarts and retention, against a model that looks at each record on its own.
 //!
 //! What must hold: a record is at one member at most; one that was accepted (and told so) is given to nobody again, also after a restart;
-//! one that was released comes again, up to its last delivery; the start never goes back.
+//! one that was released comes again, counted exactly, up to its last delivery; one of an aborted transaction is given to nobody; what
+//! compaction has taken is not waited for; the start never goes back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -50,6 +51,10 @@ enum Step {
         lands: usize,
     },
     Trim(i64),
+    /// Compaction takes a batch away.
+    Compact(i64),
+    /// A batch belongs to a transaction that is aborted.
+    Abort(i64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -67,6 +72,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0usize..3).prop_map(Step::Leave),
         1 => (0usize..3).prop_map(|lands| Step::Restart { lands }),
         1 => (0i64..8).prop_map(Step::Trim),
+        1 => (0i64..20).prop_map(Step::Compact),
+        1 => (0i64..4).prop_map(Step::Abort),
     ]
 }
 
@@ -92,7 +99,11 @@ struct World {
     locks: BTreeMap<i64, (usize, u64)>,
     /// Told so.
     accepted: BTreeSet<i64>,
+    /// As often as its leader knows.
     deliveries: BTreeMap<i64, i16>,
+    /// Batches by number.
+    compacted: BTreeSet<i64>,
+    aborted: BTreeSet<i64>,
     highest_start: i64,
 }
 
@@ -127,6 +138,13 @@ impl World {
                 self.under_way.clear();
                 self.locks.clear();
                 self.flight = InFlight::loaded(self.kept.start_offset(), &self.kept.batches());
+                assert!(self.flight.start() >= self.kept.start_offset());
+                let counted = self.kept.batches();
+                let counted = counted.iter().flat_map(|batch| {
+                    (batch.first_offset..=batch.last_offset).map(|offset| (offset, batch.delivery_count))
+                });
+                self.deliveries = counted.collect();
+                self.highest_start = self.kept.start_offset();
                 // As a fetch does before it reads.
                 self.flight.move_start(self.log_start);
             }
@@ -135,17 +153,30 @@ impl World {
                 self.flight.move_start(self.log_start);
                 self.locks.retain(|offset, _| *offset >= self.log_start);
             }
+            Step::Compact(batch) => {
+                if batch * BATCH < self.end {
+                    self.compacted.insert(*batch);
+                }
+            }
+            Step::Abort(back) => {
+                // Only what nobody was given yet: its end is known before it can be read.
+                let batch = (self.flight.end() + BATCH - 1) / BATCH + back;
+                if batch * BATCH < self.end {
+                    self.aborted.insert(batch);
+                }
+            }
         }
         self.flight.check_invariants();
-        assert!(self.flight.start() >= self.highest_start || matches!(step, Step::Restart { .. }));
-        // After a restart it is what was kept; that does not go back either.
+        assert!(self.flight.start() >= self.highest_start, "the start went back");
+        assert!(self.kept.start_offset() <= self.flight.start());
         self.highest_start = self.flight.start();
         assert!(self.flight.end() <= self.end);
     }
 
     fn batches_from(&self, from: i64) -> Vec<Range> {
         let first = from.max(self.log_start) / BATCH;
-        (first..self.end / BATCH).map(|batch| (batch * BATCH, batch * BATCH + BATCH - 1)).collect()
+        let batches = (first..self.end / BATCH).filter(|batch| !self.compacted.contains(batch));
+        batches.map(|batch| (batch * BATCH, batch * BATCH + BATCH - 1)).collect()
     }
 
     fn expire(&mut self) {
@@ -158,11 +189,13 @@ impl World {
     fn give(&mut self, member: usize, from: i64, batches: usize, records_max: i64, is_exact: bool) {
         let batches: Vec<Range> = self.batches_from(from).into_iter().take(batches).collect();
         let name = Str::from(MEMBERS[member]);
+        let is_aborted = |(first, _): &&Range| self.aborted.contains(&(first / BATCH));
+        let aborted: Vec<Range> = batches.iter().filter(is_aborted).copied().collect();
         let wanted = Wanted {
             member: &name,
             from,
             batches: &batches,
-            aborted: &[],
+            aborted: &aborted,
             records_max,
             is_exact,
             batch_size: 3,
@@ -177,9 +210,16 @@ impl World {
                 let until_ms = self.now_ms + RULES.lock_ms;
                 let earlier = self.locks.insert(offset, (member, until_ms));
                 assert_eq!(earlier, None, "{offset} is at two members");
-                // Those of a leader before this one may not have been counted.
-                let deliveries = self.deliveries.entry(offset).or_default();
+                // Of offsets without a record a member says that there is none.
+                let batch = offset / BATCH;
+                let is_nothing = self.compacted.contains(&batch);
+                assert!(
+                    is_nothing || !self.aborted.contains(&batch),
+                    "{offset} is of an aborted transaction"
+                );
                 assert!(one.delivery_count <= RULES.deliveries_max);
+                let deliveries = self.deliveries.entry(offset).or_default();
+                assert_eq!(one.delivery_count, *deliveries + 1, "{offset} is counted wrongly");
                 *deliveries = one.delivery_count;
             }
         }
@@ -253,7 +293,7 @@ impl World {
         for _ in 0..200 * RULES.deliveries_max as usize {
             self.now_ms += RULES.lock_ms;
             self.run(&Step::Fetch { member: 0, records_max: 100, is_exact: false });
-            if self.flight.start() == self.end {
+            if self.batches_from(self.flight.start()).is_empty() {
                 return;
             }
             let mine: Vec<i64> = self.locks.keys().copied().collect();
