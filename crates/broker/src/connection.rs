@@ -2,7 +2,7 @@
 //! transport makes one as well.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use protocol::Str;
 use world::watch;
 
 use crate::authn::SaslSession;
-use crate::memory::{MemoryAccount, MemoryShare};
+use crate::memory::{MemoryAccount, MemoryShare, Standing};
 
 const ANONYMOUS: &str = "User:ANONYMOUS";
 use crate::authorizer::AuditBrake;
@@ -42,6 +42,10 @@ pub struct Connection {
     decoded_bytes: AtomicUsize,
     /// Where long answers find out how long they may be; none in this process.
     answer_memory: OnceLock<Arc<MemoryAccount>>,
+    /// It has taken all of its last answer.
+    takes_answers: AtomicBool,
+    /// How much may be in the answer to a Fetch that begins; `usize::MAX` as a rule.
+    answer_bytes_max: AtomicUsize,
 }
 
 #[derive(Debug, Clone)]
@@ -86,6 +90,8 @@ impl Connection {
             muted_until: AtomicU64::new(0),
             decoded_bytes: AtomicUsize::new(0),
             answer_memory: OnceLock::new(),
+            takes_answers: AtomicBool::new(false),
+            answer_bytes_max: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -159,7 +165,30 @@ impl Connection {
     /// Memory for data that is read for an answer and is in no cache: so much may be read, as long as the share is kept. The fuller it
     /// is of answers that nobody takes, the less.
     pub(crate) fn take_answer_memory(&self, bytes: usize) -> Option<MemoryShare> {
-        self.answer_memory.get().map(|account| account.take_part(bytes as u64))
+        let standing = match self.takes_answers.load(Ordering::Relaxed) {
+            true => Standing::Favoured,
+            false => Standing::Ordinary,
+        };
+        self.answer_memory.get().map(|account| account.take_part(standing, bytes as u64))
+    }
+
+    /// Said by the server before it begins to answer.
+    pub fn set_takes_answers(&self, takes: bool) {
+        self.takes_answers.store(takes, Ordering::Relaxed);
+    }
+
+    /// Said by the server before it begins to answer: the memory for answers is used up, and a Fetch may bring so much. None: it is not.
+    pub fn set_answer_bytes_max(&self, bytes: Option<usize>) {
+        self.answer_bytes_max.store(bytes.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn answer_bytes_max(&self) -> Option<usize> {
+        Some(self.answer_bytes_max.load(Ordering::Relaxed)).filter(|bytes| *bytes != usize::MAX)
+    }
+
+    /// All of that memory.
+    pub(crate) fn answer_memory_bytes(&self) -> Option<u64> {
+        self.answer_memory.get().map(|account| account.limit())
     }
 
     pub(crate) fn note_decoded(&self, bytes: usize) {

@@ -9,6 +9,7 @@
 //! versions), then any file in `apis/`: decode, check, call, answer. `error.rs` is the one place where causes
 //! become Kafka's error codes; `authorizer/` is what every one of them asks; `limits.rs` names every bound.
 
+mod answer_room;
 mod apis;
 pub mod authn;
 mod authorizer;

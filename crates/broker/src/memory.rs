@@ -96,10 +96,18 @@ impl MemoryAccount {
         if self.has_room(standing) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// As much of `bytes` as leaves room for others that come at the same time: the fuller the account, the less.
-    pub fn take_part(self: &Arc<Self>, bytes: u64) -> MemoryShare {
-        let room = self.limit.saturating_sub(self.used());
-        self.take_anyway(bytes.min(room / 4))
+    /// As much of `bytes` as leaves room for others that come at the same time: the fuller the account, the less. The favoured have their
+    /// part also when others have gone past the limit.
+    pub fn take_part(self: &Arc<Self>, standing: Standing, bytes: u64) -> MemoryShare {
+        let left = |limit: u64, used: u64| limit.saturating_sub(used) / 4;
+        let room = left(self.limit, self.used());
+        match standing {
+            Standing::Ordinary => self.take_anyway(bytes.min(room)),
+            Standing::Favoured => {
+                let theirs = left(self.limit / FAVOURED_PART, self.favoured.load(Ordering::Acquire));
+                self.take_anyway_as(standing, bytes.min(room.max(theirs)))
+            }
+        }
     }
 
     /// Takes `bytes` if the account is below its bound, else registers the caller.
@@ -319,9 +327,16 @@ mod tests {
         assert!(account.poll_take(&mut cx, 1, Standing::Ordinary, 1).is_ready());
         drop(last);
         // Each that comes gets a quarter of what is left, so that all of them together stay below the limit.
-        let parts: Vec<MemoryShare> = (0..100).map(|_| account.take_part(10_000)).collect();
+        let parts: Vec<MemoryShare> =
+            (0..100).map(|_| account.take_part(Standing::Ordinary, 10_000)).collect();
         assert_eq!((parts[0].bytes(), parts[1].bytes()), (200, 150));
         assert!(account.used() < 800 && parts.iter().all(|part| part.bytes() <= 200));
+        // Of theirs the favoured get something, whatever the others have.
+        let stuck = account.take_anyway(10_000);
+        let favoured: Vec<u64> =
+            (0..2).map(|_| account.take_part(Standing::Favoured, 10_000)).map(|part| part.bytes()).collect();
+        assert_eq!(favoured, [25, 25]);
+        drop(stuck);
     }
 
     #[test]

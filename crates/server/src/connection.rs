@@ -32,7 +32,7 @@ use crate::admission::Place;
 use crate::counters::Counters;
 use crate::dispatch::Dispatch;
 use crate::frame::{Frame, FrameError, FrameReader, SMALL_FRAME_BYTES};
-use crate::limits::{LONG_REQUEST_BYTES, Limits, SMALL_ANSWER_BYTES};
+use crate::limits::{LONG_REQUEST_BYTES, Limits, SHORT_FETCH_BYTES, SMALL_ANSWER_BYTES};
 use crate::outbox::Outbox;
 
 /// Answers are gathered up to this size before they are sent, and none is made while this much waits.
@@ -256,10 +256,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
                 let standing = if self.takes_answers { Standing::Favoured } else { Standing::Ordinary };
                 let (account, connection) = (&self.shared.answer_memory, self.frames.connection());
-                if may_be_long(first.api_key) && account.poll_room(cx, connection, standing).is_pending() {
+                let has_room =
+                    !may_be_long(first.api_key) || account.poll_room(cx, connection, standing).is_ready();
+                // The kernel's buffers make many look as if they took their answers. So whoever may be a consumer at the end of the log
+                // goes on with little, for which each connection has room of its own.
+                let is_short_fetch = first.api_key == ApiKey::Fetch as i16
+                    && first.share.bytes() <= LONG_REQUEST_BYTES as u64
+                    && self.takes_answers;
+                if !has_room && !is_short_fetch {
                     self.shared.counters.waits_for_answer_memory.fetch_add(1, Ordering::Relaxed);
                     break;
                 }
+                self.connection.set_answer_bytes_max((!has_room).then_some(SHORT_FETCH_BYTES));
                 // Last of all: nobody keeps a turn while he waits for something else.
                 if let Some(waiting) = &mut first.turn {
                     let Poll::Ready(granted) = waiting.as_mut().poll(cx) else { break };
@@ -268,6 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 first.turn = None;
                 first.has_started = true;
                 self.outbox.set_standing(standing);
+                self.connection.set_takes_answers(self.takes_answers);
             }
             let answered = first.answer.as_mut().poll(cx);
             // Once it waits for something the work is done.
@@ -686,7 +695,7 @@ fn is_long_poll(api_key: i16) -> bool {
     WAITS.iter().any(|api| *api as i16 == api_key)
 }
 
-/// Lists of everything, and long lists of anything. At most so many of them are worked on at once that the others find a processor.
+/// Lists of everything, and long lists of anything; of what waits only the first look. At most so many of them are worked on at once that the others find a processor.
 fn may_be_much_work(api_key: i16, is_long: bool) -> bool {
     const EVERYTHING: [ApiKey; 16] = [
         ApiKey::Metadata,
@@ -707,7 +716,7 @@ fn may_be_much_work(api_key: i16, is_long: bool) -> bool {
         ApiKey::DescribeClientQuotas,
     ];
     let is_everything = EVERYTHING.iter().any(|api| *api as i16 == api_key);
-    is_everything || is_long && api_key != ApiKey::Produce as i16 && !is_long_poll(api_key)
+    is_everything || is_long && api_key != ApiKey::Produce as i16
 }
 
 /// All but those whose answer is a line or two, and that groups and producers live by.

@@ -50,6 +50,8 @@ pub struct Limits {
 
 /// So much of an answer is little.
 pub const SMALL_ANSWER_BYTES: usize = 64 << 10;
+/// So much of records a Fetch brings while the memory for answers is used up.
+pub const SHORT_FETCH_BYTES: usize = 16 << 10;
 /// Requests from this length on have to wait while the memory for what is decoded is used up.
 pub const LONG_REQUEST_BYTES: usize = 16 << 10;
 

@@ -3,6 +3,9 @@
 //! Any other group, of another kind or none at all, is GROUP_ID_NOT_FOUND: tools ask DescribeGroups then.
 //!
 //! v0 · v1 says which protocol a member speaks (KIP-1099).
+//!
+//! Difference: more than `request.partitions.max` groups are INVALID_REQUEST, and those that an answer has no room for any more
+//! (`answer_room.rs`) COORDINATOR_LOAD_IN_PROGRESS: tools ask for them again.
 
 use std::collections::BTreeSet;
 
@@ -14,6 +17,7 @@ use protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResp
 use protocol::{ErrorCode, Str};
 
 use super::consumer_group_heartbeat;
+use crate::answer_room::AnswerRoom;
 use crate::authorizer::Resource;
 use crate::groups::{DescribedConsumer, DescribedTopic};
 use crate::request::RequestContext;
@@ -25,7 +29,14 @@ pub(crate) async fn handle(
     request: ConsumerGroupDescribeRequest,
 ) -> ConsumerGroupDescribeResponse {
     let is_asked = request.include_authorized_operations;
+    let is_too_large = request.group_ids.len() > context.broker.limits.request_partitions_max;
+    let mut room = AnswerRoom::of(&context);
     let groups = request.group_ids.into_iter().map(|group_id| {
+        if is_too_large || room.is_full() {
+            let code =
+                if is_too_large { ErrorCode::InvalidRequest } else { ErrorCode::CoordinatorLoadInProgress };
+            return DescribedGroup { error_code: code.code(), group_id, ..DescribedGroup::default() };
+        }
         if let Err(code) = context.authorize(AclOperation::Describe, Resource::Group(&group_id)) {
             return DescribedGroup { error_code: code.code(), group_id, ..DescribedGroup::default() };
         }
@@ -34,7 +45,9 @@ pub(crate) async fn handle(
             described.authorized_operations =
                 context.authorized_operations(Resource::Group(&described.group_id));
         }
-        without_hidden_topics(&context, described)
+        let described = without_hidden_topics(&context, described);
+        room.take(told_bytes(&described));
+        described
     });
     ConsumerGroupDescribeResponse { groups: groups.collect(), ..ConsumerGroupDescribeResponse::default() }
 }
@@ -57,6 +70,25 @@ fn without_hidden_topics(context: &RequestContext, described: DescribedGroup) ->
         members: Vec::new(),
         ..described
     }
+}
+
+/// How long what is told of a group is, about.
+fn told_bytes(group: &DescribedGroup) -> usize {
+    const MEMBER_BYTES: usize = 64;
+    let assigned = |assignment: &Assignment| {
+        let topics = assignment.topic_partitions.iter();
+        topics.map(|topic| 24 + topic.topic_name.len() + 4 * topic.partitions.len()).sum::<usize>()
+    };
+    let told = |member: &Member| {
+        let texts = [&member.member_id, &member.client_id, &member.client_host];
+        let texts = texts.into_iter().chain(&member.subscribed_topic_names).map(|text| 4 + text.len());
+        MEMBER_BYTES
+            + texts.sum::<usize>()
+            + member.subscribed_topic_regex.as_ref().map_or(0, |pattern| pattern.len())
+            + assigned(&member.assignment)
+            + assigned(&member.target_assignment)
+    };
+    group.members.iter().map(told).sum()
 }
 
 fn describe(context: &RequestContext, group_id: Str) -> DescribedGroup {

@@ -5,23 +5,27 @@
 //!
 //! Before a topic is said to be unknown we catch up with what other brokers said about it.
 //!
-//! Difference: log levels (BROKER_LOGGER) cannot be read over this protocol: INVALID_REQUEST.
+//! Difference: more than `request.partitions.max` resources are INVALID_REQUEST, and so are those that the answer has no room for
+//! (`answer_room.rs`). Log levels (BROKER_LOGGER) cannot be read over this protocol: INVALID_REQUEST.
 //!
 //! 1: sources and synonyms (KIP-226) · 3: types and documentation (KIP-569) · 4: flexible.
 
 use catalog::acl::AclOperation;
 use catalog::config::describe::{DescribeOptions, Described, describe};
-use protocol::Str;
 use protocol::messages::describe_configs_request::DescribeConfigsResource;
 use protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+use protocol::{ErrorCode, Str};
 
+use crate::answer_room::AnswerRoom;
 use crate::error::ApiError;
 use crate::freshness::SecondLook;
 use crate::request::RequestContext;
 use crate::resources::{acl_resource, resource_type};
+
+const TOO_MUCH: &str = "That is more than one answer may say; ask for fewer resources at once.";
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -30,16 +34,24 @@ pub(super) async fn handle(
     let options =
         DescribeOptions { synonyms: request.include_synonyms, documentation: request.include_documentation };
     let mut second_look = SecondLook::default();
+    let is_too_large = request.resources.len() > context.broker.limits.request_partitions_max;
+    let mut room = AnswerRoom::of(&context);
     let mut results = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
-        let mut result = describe_resource(&context, &resource, options);
+        let mut result = match is_too_large || room.is_full() {
+            true => Err(ApiError::new(ErrorCode::InvalidRequest, TOO_MUCH)),
+            false => describe_resource(&context, &resource, options),
+        };
         if let Err(error) = &result
             && second_look.is_due(&context.broker.freshness, error.code).await
         {
             result = describe_resource(&context, &resource, options);
         }
         let (error, configs) = match result {
-            Ok(configs) => (ApiError::NONE, configs),
+            Ok(configs) => {
+                room.take(configs.iter().map(told_bytes).sum());
+                (ApiError::NONE, configs)
+            }
             Err(error) => (error, Vec::new()),
         };
         results.push(DescribeConfigsResult {
@@ -51,6 +63,19 @@ pub(super) async fn handle(
         });
     }
     DescribeConfigsResponse { results, ..DescribeConfigsResponse::default() }
+}
+
+/// How long what is told of a config is, about.
+fn told_bytes(config: &Described) -> usize {
+    const CONFIG_BYTES: usize = 16;
+    let text = |text: &Option<Str>| text.as_ref().map_or(0, |text| text.len());
+    let synonyms = config.synonyms.iter();
+    let synonyms = synonyms.map(|synonym| CONFIG_BYTES + synonym.name.len() + text(&synonym.value));
+    CONFIG_BYTES
+        + config.name.len()
+        + text(&config.value)
+        + config.documentation.map_or(0, str::len)
+        + synonyms.sum::<usize>()
 }
 
 fn describe_resource(

@@ -2,12 +2,16 @@
 //!
 //! v3 authorized operations (KIP-430) · v4 instance ids (KIP-345) · v5 is flexible · v6 GROUP_ID_NOT_FOUND with a
 //! sentence instead of a group in state Dead (KIP-1043).
+//!
+//! Difference: more than `request.partitions.max` groups are INVALID_REQUEST, and those that an answer has no room for any more
+//! (`answer_room.rs`) COORDINATOR_LOAD_IN_PROGRESS: tools ask for them again.
 
 use catalog::acl::AclOperation;
 use protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::answer_room::AnswerRoom;
 use crate::authorizer::Resource;
 use crate::groups;
 use crate::request::RequestContext;
@@ -17,7 +21,14 @@ pub(crate) async fn handle(
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
     let is_asked = request.include_authorized_operations && context.api_version >= 3;
+    let is_too_large = request.groups.len() > context.broker.limits.request_partitions_max;
+    let mut room = AnswerRoom::of(&context);
     let groups = request.groups.into_iter().map(|group_id| {
+        if is_too_large || room.is_full() {
+            let code =
+                if is_too_large { ErrorCode::InvalidRequest } else { ErrorCode::CoordinatorLoadInProgress };
+            return DescribedGroup { error_code: code.code(), group_id, ..DescribedGroup::default() };
+        }
         if let Err(code) = context.authorize(AclOperation::Describe, Resource::Group(&group_id)) {
             return DescribedGroup { error_code: code.code(), group_id, ..DescribedGroup::default() };
         }
@@ -26,9 +37,23 @@ pub(crate) async fn handle(
             described.authorized_operations =
                 context.authorized_operations(Resource::Group(&described.group_id));
         }
+        room.take(told_bytes(&described));
         described
     });
     DescribeGroupsResponse { groups: groups.collect(), ..DescribeGroupsResponse::default() }
+}
+
+/// How long what is told of a group is, about.
+fn told_bytes(group: &DescribedGroup) -> usize {
+    const MEMBER_BYTES: usize = 32;
+    let told = |member: &DescribedGroupMember| {
+        let texts = [&member.member_id, &member.client_id, &member.client_host];
+        MEMBER_BYTES
+            + texts.iter().map(|text| text.len()).sum::<usize>()
+            + member.member_metadata.len()
+            + member.member_assignment.len()
+    };
+    group.members.iter().map(told).sum()
 }
 
 fn describe(context: &RequestContext, group_id: Str) -> DescribedGroup {

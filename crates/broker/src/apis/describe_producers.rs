@@ -9,9 +9,13 @@ use protocol::messages::describe_producers_response::{PartitionResponse, Produce
 use protocol::messages::{DescribeProducersRequest, DescribeProducersResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::answer_room::AnswerRoom;
 use crate::authorizer::Resource;
 use crate::partitions::{TopicRef, led_here};
 use crate::request::RequestContext;
+
+/// Of what is told of a producer.
+const PRODUCER_BYTES: usize = 40;
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -20,19 +24,23 @@ pub(super) async fn handle(
     let asked: usize = request.topics.iter().map(|topic| topic.partition_indexes.len()).sum();
     let is_too_large = asked > context.broker.limits.request_partitions_max;
     context.broker.freshness.catch_up().await;
+    let mut room = AnswerRoom::of(&context);
     let mut response = DescribeProducersResponse::default();
     for topic in request.topics {
         let right = match topic_name::validate(&topic.name) {
             Err(_) => Err(ErrorCode::InvalidTopicException),
             Ok(()) => context.authorize(AclOperation::Read, Resource::Topic(&topic.name)),
         };
-        let describe_one = |index: i32| match right {
+        let describe_one = |index: i32, is_full: bool| match right {
             Err(code) => Err(code),
             Ok(()) if is_too_large => Err(ErrorCode::InvalidRequest),
+            // Tools look for the leader then, and ask for the rest.
+            Ok(()) if is_full => Err(ErrorCode::NotLeaderOrFollower),
             Ok(()) => describe(&context, &topic.name, index),
         };
         let partitions = topic.partition_indexes.iter().map(|index| {
-            let result = describe_one(*index);
+            let result = describe_one(*index, room.is_full());
+            room.take(PRODUCER_BYTES * result.as_ref().map_or(0, Vec::len));
             PartitionResponse {
                 partition_index: *index,
                 error_code: result.as_ref().err().copied().unwrap_or(ErrorCode::None).code(),

@@ -5,9 +5,13 @@ use protocol::messages::describe_transactions_response::{TopicData, TransactionS
 use protocol::messages::{DescribeTransactionsRequest, DescribeTransactionsResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::answer_room::AnswerRoom;
 use crate::authorizer::{Resource, TopicRights};
 use crate::request::RequestContext;
 use crate::transactions::{Answer, Described};
+
+/// Of what is told of a partition, if it is the only one of its topic.
+const PARTITION_BYTES: usize = 8;
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -15,15 +19,21 @@ pub(super) async fn handle(
 ) -> DescribeTransactionsResponse {
     let mut response = DescribeTransactionsResponse::default();
     let is_too_large = request.transactional_ids.len() > context.broker.limits.request_partitions_max;
+    let mut room = AnswerRoom::of(&context);
     // Topics that the caller may not know of are left out.
     let mut known = context.topics_quietly(AclOperation::Describe);
     for transactional_id in request.transactional_ids {
         let described = match is_too_large {
             true => Err(ErrorCode::InvalidRequest),
+            // Tools ask for the rest then.
+            false if room.is_full() => Err(ErrorCode::CoordinatorLoadInProgress),
             false => describe(&context, &transactional_id).await,
         };
         response.transaction_states.push(match described {
-            Ok(described) => state(&context, &mut known, transactional_id, *described),
+            Ok(described) => {
+                room.take(described.partitions.iter().map(|it| PARTITION_BYTES + it.topic.len()).sum());
+                state(&context, &mut known, transactional_id, *described)
+            }
             Err(code) => {
                 TransactionState { error_code: code.code(), transactional_id, ..TransactionState::default() }
             }

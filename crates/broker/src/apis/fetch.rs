@@ -104,9 +104,12 @@ pub(super) async fn handle(context: RequestContext, request: FetchRequest) -> Fe
     }
     let bytes_max =
         request.max_bytes.min(broker.configs.broker(&broker.catalog.read()).fetch_max_bytes()).max(0);
+    let short = context.connection.answer_bytes_max();
+    let bytes_max = bytes_max.min(short.map_or(i32::MAX, |short| short as i32));
     let fetch = Fetch {
         targets: found.targets,
         bytes_max: bytes_max as usize,
+        is_short: short.is_some(),
         bytes_min: request.min_bytes.clamp(0, bytes_max) as usize,
         wait_max: Duration::from_millis(request.max_wait_ms.max(0) as u64),
         isolation: match request.isolation_level {
@@ -275,6 +278,8 @@ fn targets(
 struct Fetch {
     targets: Vec<Target>,
     bytes_max: usize,
+    /// The memory for answers is used up: not even one batch may be longer than that.
+    is_short: bool,
     bytes_min: usize,
     wait_max: Duration,
     isolation: Isolation,
@@ -447,13 +452,15 @@ impl Fetch {
                         let mut request = ReadRequest {
                             offset: wanted.fetch_offset,
                             max_bytes: left.min(max_bytes),
-                            min_one_batch: pass.bytes + cold.bytes_max == 0,
+                            min_one_batch: pass.bytes + cold.bytes_max == 0 && !self.is_short,
                             isolation: self.isolation,
                         };
                         match source.partition.read_tail(&request) {
                             Some(read) => answer(target, read, self.isolation, api_version),
                             None => {
-                                if let Some(share) = context.connection.take_answer_memory(request.max_bytes)
+                                if !self.is_short
+                                    && let Some(share) =
+                                        context.connection.take_answer_memory(request.max_bytes)
                                 {
                                     // Never nothing: only the first partition may bring a batch that is longer than allowed.
                                     request.max_bytes =

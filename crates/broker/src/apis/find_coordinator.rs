@@ -5,6 +5,8 @@
 //! Making the topic on first use happens here, as in Kafka, but the first asker gets an answer at once instead of
 //! COORDINATOR_NOT_AVAILABLE and a retry.
 //!
+//! Difference: more than `request.partitions.max` keys are INVALID_REQUEST.
+//!
 //! v1 adds the key type · v3 is flexible · v4 asks for several keys at once (KIP-699) · v5 TRANSACTION_ABORTABLE
 //! (KIP-890) · v6 share groups (KIP-932).
 
@@ -33,6 +35,18 @@ pub(crate) async fn handle(
 ) -> FindCoordinatorResponse {
     let is_one = context.api_version < SEVERAL_KEYS_SINCE;
     let keys = if is_one { vec![request.key] } else { request.coordinator_keys };
+    // A request of many short keys would be answered with many long addresses.
+    if keys.len() > context.broker.limits.request_partitions_max {
+        let refused = |key: Str| Coordinator {
+            key,
+            node_id: NO_NODE,
+            port: -1,
+            error_code: ErrorCode::InvalidRequest.code(),
+            ..Coordinator::default()
+        };
+        let coordinators = keys.into_iter().map(refused).collect();
+        return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
+    }
     let may_know = |key: &Str| authorize(&context, request.key_type, key).map_err(ApiError::from);
     let rights: Vec<Result<(), ApiError>> = keys.iter().map(may_know).collect();
     // Nobody shall make the topic by asking for what he may not have.

@@ -2,6 +2,9 @@
 //!
 //! Only what is in the log for good is answered. With `require_stable` (KIP-447) the answer waits for the commits
 //! that are under way and has them in it. A group that does not exist has no offsets; that is no error.
+//! Difference: more than `request.partitions.max` groups and partitions are INVALID_REQUEST, and groups that an answer has no room for any
+//! more (`answer_room.rs`) COORDINATOR_LOAD_IN_PROGRESS: clients ask for those again.
+//!
 //! Before a topic id is said to be unknown we catch up with what other brokers said about it.
 //!
 //! v2 asks for all topics with null and has an error for the group · v5 leader epochs (KIP-320) · v6 is flexible
@@ -16,6 +19,7 @@ use protocol::messages::offset_fetch_response::{
 use protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use protocol::{ErrorCode, Str, Uuid};
 
+use crate::answer_room::AnswerRoom;
 use crate::authorizer::{Resource, TopicRights};
 use crate::freshness::SecondLook;
 use crate::groups::{Answer, FetchOffsetsRequest, FetchTopic, FetchedOffsets, FetchedTopic};
@@ -30,9 +34,19 @@ pub(crate) async fn handle(context: RequestContext, request: OffsetFetchRequest)
     let require_stable = request.require_stable;
     let mut second_look = SecondLook::default();
     if context.api_version >= GROUPS_FROM {
+        let named = request.groups.iter().flat_map(|group| group.topics.iter().flatten());
+        let named = named.map(|topic| topic.partition_indexes.len()).sum::<usize>() + request.groups.len();
+        let is_too_large = named > context.broker.limits.request_partitions_max;
+        let mut room = AnswerRoom::of(&context);
         let mut groups = Vec::with_capacity(request.groups.len());
         for group in request.groups {
-            groups.push(fetch_group(&context, group, require_stable, &mut second_look).await);
+            let fetched = match () {
+                () if is_too_large => group_error(&context, group, ErrorCode::InvalidRequest),
+                () if room.is_full() => group_error(&context, group, ErrorCode::CoordinatorLoadInProgress),
+                () => fetch_group(&context, group, require_stable, &mut second_look).await,
+            };
+            room.take(told_bytes(&fetched));
+            groups.push(fetched);
         }
         return OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };
     }
@@ -42,12 +56,28 @@ pub(crate) async fn handle(context: RequestContext, request: OffsetFetchRequest)
             partition_indexes: topic.partition_indexes,
             ..OffsetFetchRequestTopics::default()
         };
+    let named = request.topics.iter().flatten().map(|topic| topic.partition_indexes.len());
+    let is_too_large = named.sum::<usize>() > context.broker.limits.request_partitions_max;
     let group = OffsetFetchRequestGroup {
         group_id: request.group_id,
         topics: request.topics.map(|topics| topics.into_iter().map(topic).collect()),
         ..OffsetFetchRequestGroup::default()
     };
-    single(fetch_group(&context, group, require_stable, &mut second_look).await)
+    single(match is_too_large {
+        true => group_error(&context, group, ErrorCode::InvalidRequest),
+        false => fetch_group(&context, group, require_stable, &mut second_look).await,
+    })
+}
+
+/// How long an answer is, about.
+fn told_bytes(group: &OffsetFetchResponseGroup) -> usize {
+    const PARTITION_BYTES: usize = 24;
+    let partitions = group.topics.iter().flat_map(|topic| &topic.partitions);
+    let told = |partition: &OffsetFetchResponsePartitions| {
+        PARTITION_BYTES + partition.metadata.as_ref().map_or(0, |metadata| metadata.len())
+    };
+    let names: usize = group.topics.iter().map(|topic| PARTITION_BYTES + topic.name.len()).sum();
+    names + partitions.map(told).sum::<usize>()
 }
 
 async fn fetch_group(

@@ -1,6 +1,9 @@
 //! ShareGroupDescribe v1: state, members and assignments of share groups (KIP-932).
 //!
 //! Any other group, of another kind or none at all, is GROUP_ID_NOT_FOUND.
+//!
+//! Difference: more than `request.partitions.max` groups are INVALID_REQUEST, and those that an answer has no room for any more
+//! (`answer_room.rs`) COORDINATOR_LOAD_IN_PROGRESS: tools ask for them again.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +14,7 @@ use protocol::messages::share_group_describe_response::{
 use protocol::messages::{ShareGroupDescribeRequest, ShareGroupDescribeResponse};
 use protocol::{ErrorCode, Str};
 
+use crate::answer_room::AnswerRoom;
 use crate::authorizer::Resource;
 use crate::groups::{DescribedShareMember, DescribedTopic};
 use crate::request::RequestContext;
@@ -23,7 +27,14 @@ pub(crate) async fn handle(
     request: ShareGroupDescribeRequest,
 ) -> ShareGroupDescribeResponse {
     let is_asked = request.include_authorized_operations;
+    let is_too_large = request.group_ids.len() > context.broker.limits.request_partitions_max;
+    let mut room = AnswerRoom::of(&context);
     let groups = request.group_ids.into_iter().map(|group_id| {
+        if is_too_large || room.is_full() {
+            let code =
+                if is_too_large { ErrorCode::InvalidRequest } else { ErrorCode::CoordinatorLoadInProgress };
+            return DescribedGroup { error_code: code.code(), group_id, ..DescribedGroup::default() };
+        }
         if let Err(code) = context.authorize(AclOperation::Describe, Resource::Group(&group_id)) {
             return DescribedGroup { error_code: code.code(), group_id, ..DescribedGroup::default() };
         }
@@ -32,7 +43,9 @@ pub(crate) async fn handle(
             described.authorized_operations =
                 context.authorized_operations(Resource::Group(&described.group_id));
         }
-        without_hidden_topics(&context, described)
+        let described = without_hidden_topics(&context, described);
+        room.take(told_bytes(&described));
+        described
     });
     ShareGroupDescribeResponse { groups: groups.collect(), ..ShareGroupDescribeResponse::default() }
 }
@@ -54,6 +67,19 @@ fn without_hidden_topics(context: &RequestContext, described: DescribedGroup) ->
         members: Vec::new(),
         ..described
     }
+}
+
+/// How long what is told of a group is, about.
+fn told_bytes(group: &DescribedGroup) -> usize {
+    const MEMBER_BYTES: usize = 64;
+    let told = |member: &Member| {
+        let texts = [&member.member_id, &member.client_id, &member.client_host];
+        let texts = texts.into_iter().chain(&member.subscribed_topic_names).map(|text| 4 + text.len());
+        let assigned = member.assignment.topic_partitions.iter();
+        let assigned = assigned.map(|topic| 24 + topic.topic_name.len() + 4 * topic.partitions.len());
+        MEMBER_BYTES + texts.chain(assigned).sum::<usize>()
+    };
+    group.members.iter().map(told).sum()
 }
 
 fn describe(context: &RequestContext, group_id: Str) -> DescribedGroup {

@@ -2,6 +2,9 @@
 //!
 //! Any other group, of another kind or none at all, is GROUP_ID_NOT_FOUND. A group with topics that the caller may not describe is
 //! not shown.
+//!
+//! Difference: more than `request.partitions.max` groups are INVALID_REQUEST, and those that an answer has no room for any more
+//! (`answer_room.rs`) COORDINATOR_LOAD_IN_PROGRESS: tools ask for them again.
 
 use std::collections::BTreeSet;
 
@@ -14,6 +17,7 @@ use protocol::messages::{StreamsGroupDescribeRequest, StreamsGroupDescribeRespon
 use protocol::{ErrorCode, Str};
 
 use super::streams_group_heartbeat;
+use crate::answer_room::AnswerRoom;
 use crate::authorizer::Resource;
 use crate::groups::{self, DescribedStreamsMember, TaskSets, Tasks};
 use crate::request::RequestContext;
@@ -23,7 +27,14 @@ pub(crate) async fn handle(
     request: StreamsGroupDescribeRequest,
 ) -> StreamsGroupDescribeResponse {
     let is_asked = request.include_authorized_operations;
+    let is_too_large = request.group_ids.len() > context.broker.limits.request_partitions_max;
+    let mut room = AnswerRoom::of(&context);
     let groups = request.group_ids.into_iter().map(|group_id| {
+        if is_too_large || room.is_full() {
+            let code =
+                if is_too_large { ErrorCode::InvalidRequest } else { ErrorCode::CoordinatorLoadInProgress };
+            return DescribedGroup { error_code: code.code(), group_id, ..DescribedGroup::default() };
+        }
         if let Err(code) = context.authorize(AclOperation::Describe, Resource::Group(&group_id)) {
             return DescribedGroup { error_code: code.code(), group_id, ..DescribedGroup::default() };
         }
@@ -32,7 +43,9 @@ pub(crate) async fn handle(
             described.authorized_operations =
                 context.authorized_operations(Resource::Group(&described.group_id));
         }
-        without_hidden_topics(&context, described)
+        let described = without_hidden_topics(&context, described);
+        room.take(told_bytes(&described));
+        described
     });
     StreamsGroupDescribeResponse { groups: groups.collect(), ..StreamsGroupDescribeResponse::default() }
 }
@@ -58,6 +71,33 @@ fn without_hidden_topics(context: &RequestContext, described: DescribedGroup) ->
         group_id: described.group_id,
         ..DescribedGroup::default()
     }
+}
+
+/// How long what is told of a group is, about.
+fn told_bytes(group: &DescribedGroup) -> usize {
+    const MEMBER_BYTES: usize = 96;
+    let pair = |pair: &KeyValue| 4 + pair.key.len() + pair.value.len();
+    let info = |info: &TopicInfo| 16 + info.name.len() + info.topic_configs.iter().map(pair).sum::<usize>();
+    let subtopology = |one: &Subtopology| {
+        let names = one.source_topics.iter().chain(&one.repartition_sink_topics).map(|name| 2 + name.len());
+        let infos = one.state_changelog_topics.iter().chain(&one.repartition_source_topics).map(info);
+        16 + one.subtopology_id.len() + names.chain(infos).sum::<usize>()
+    };
+    let tasks = |assignment: &Assignment| {
+        let tasks = [&assignment.active_tasks, &assignment.standby_tasks, &assignment.warmup_tasks];
+        let tasks = tasks.into_iter().flatten();
+        tasks.map(|tasks| 8 + tasks.subtopology_id.len() + 4 * tasks.partitions.len()).sum::<usize>()
+    };
+    let member = |member: &Member| {
+        let texts = [&member.member_id, &member.client_id, &member.client_host, &member.process_id];
+        MEMBER_BYTES
+            + texts.iter().map(|text| text.len()).sum::<usize>()
+            + member.client_tags.iter().map(pair).sum::<usize>()
+            + tasks(&member.assignment)
+            + tasks(&member.target_assignment)
+    };
+    let subtopologies = group.topology.iter().flat_map(|topology| topology.subtopologies.iter().flatten());
+    subtopologies.map(subtopology).chain(group.members.iter().map(member)).sum()
 }
 
 fn describe(context: &RequestContext, group_id: Str) -> DescribedGroup {

@@ -49,6 +49,33 @@ fn only(response: &FetchResponse) -> &PartitionData {
     &response.responses[0].partitions[0]
 }
 
+/// While the memory for answers is used up a consumer gets what is short, and nothing that is longer, not even one batch.
+#[test]
+fn a_short_fetch_brings_no_batch_that_is_longer() {
+    story(|| async {
+        let house = House::new().await;
+        house.create_topic("t", 1, &[]).await;
+        house.produce("t", 0, &["x"]).await;
+        house.produce("t", 0, &[&"y".repeat(2_000)]).await;
+        let records = |offset: i64| {
+            let house = &house;
+            async move {
+                let response = house.ask(11, request("t", vec![partition(0, offset)])).await;
+                let data = &response.responses[0].partitions[0];
+                assert_eq!(code(data.error_code), ErrorCode::None);
+                data.records.as_ref().map_or(0, |records| records.len())
+            }
+        };
+        let all = records(0).await;
+        house.connection.set_answer_bytes_max(Some(1_000));
+        let short = records(0).await;
+        assert!(short > 0 && short < 1_000 && all > 2_000, "{short} of {all}");
+        assert_eq!(records(1).await, 0);
+        house.connection.set_answer_bytes_max(None);
+        assert_eq!(short + records(1).await, all);
+    });
+}
+
 #[test]
 fn every_version_reads_what_was_produced() {
     story(|| async {

@@ -1,14 +1,18 @@
 use std::time::Duration;
 
+use broker::memory::MemoryAccount;
 use broker::{CloseReason, Handling, Outcome};
 use protocol::messages::create_topics_request::CreatableTopic;
+use protocol::messages::describe_configs_request::DescribeConfigsResource;
 use protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use protocol::messages::streams_group_heartbeat_request::KeyValue;
+use protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use protocol::messages::{
-    ConsumerGroupHeartbeatRequest, CreateTopicsRequest, FetchRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, JoinGroupRequest, OffsetCommitRequest, ShareGroupHeartbeatRequest,
-    StreamsGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatRequest, CreateTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, JoinGroupRequest, OffsetCommitRequest,
+    OffsetFetchRequest, ShareGroupHeartbeatRequest, StreamsGroupHeartbeatRequest, SyncGroupRequest,
 };
 use protocol::{ErrorCode, Str};
 
@@ -228,6 +232,107 @@ fn members_of_groups_of_every_kind_weigh_what_they_say() {
             let used = house.broker.coordinator_memory_bytes();
             assert!((190_000..=300_000).contains(&used), "{kind}: {used}");
         }
+    });
+}
+
+/// A name is a few bytes in a request, and what is told of it many in the answer.
+#[test]
+fn an_answer_tells_so_much_of_the_same_and_no_more() {
+    story(|| async {
+        let house =
+            House::with(&[("request.partitions.max", "400"), ("group.initial.rebalance.delay.ms", "0")])
+                .await;
+        house.create_topic("t", 20, &[]).await;
+        coordinators(&house).await;
+        // Then an answer has a megabyte.
+        house.connection.set_answer_memory(MemoryAccount::new(8 << 20));
+        let partition = |partition_index| OffsetCommitRequestPartition {
+            partition_index,
+            committed_metadata: Some("m".repeat(4_000).into()),
+            ..Default::default()
+        };
+        let topics = vec![OffsetCommitRequestTopic {
+            name: "t".into(),
+            partitions: (0..20).map(partition).collect(),
+            ..Default::default()
+        }];
+        let commit = OffsetCommitRequest {
+            group_id: "g".into(),
+            generation_id_or_member_epoch: -1,
+            topics,
+            ..Default::default()
+        };
+        assert_eq!(house.ask(8, commit).await.topics[0].partitions[0].error_code, 0);
+        let join = JoinGroupRequest {
+            group_id: "members".into(),
+            session_timeout_ms: 60_000,
+            rebalance_timeout_ms: 60_000,
+            protocol_type: "consumer".into(),
+            protocols: vec![JoinGroupRequestProtocol {
+                name: "range".into(),
+                metadata: vec![7; 100_000].into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let joined = house.ask(3, join).await;
+        let sync = SyncGroupRequest {
+            group_id: "members".into(),
+            generation_id: joined.generation_id,
+            member_id: joined.member_id.clone(),
+            assignments: vec![SyncGroupRequestAssignment {
+                member_id: joined.member_id,
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        assert_eq!(code(house.ask(3, sync).await.error_code), ErrorCode::None);
+
+        let told = |codes: Vec<i16>, rest: ErrorCode| {
+            let first = codes.iter().take_while(|code| **code == 0).count();
+            assert!(codes[first..].iter().all(|code| *code == rest.code()), "{codes:?}");
+            first
+        };
+        let group = || OffsetFetchRequestGroup { group_id: "g".into(), topics: None, ..Default::default() };
+        let offsets = |count: usize| OffsetFetchRequest {
+            groups: (0..count).map(|_| group()).collect(),
+            ..Default::default()
+        };
+        let fetched = house.ask(8, offsets(30)).await;
+        let codes = fetched.groups.iter().map(|group| group.error_code).collect();
+        assert_eq!(told(codes, ErrorCode::CoordinatorLoadInProgress), 14);
+        let fetched = house.ask(8, offsets(401)).await;
+        assert!(fetched.groups.iter().all(|group| code(group.error_code) == ErrorCode::InvalidRequest));
+
+        let describe = |count: usize| DescribeGroupsRequest {
+            groups: vec!["members".into(); count],
+            ..Default::default()
+        };
+        let described = house.ask(5, describe(30)).await;
+        let codes = described.groups.iter().map(|group| group.error_code).collect();
+        assert_eq!(told(codes, ErrorCode::CoordinatorLoadInProgress), 11);
+        let described = house.ask(5, describe(401)).await;
+        assert!(described.groups.iter().all(|group| code(group.error_code) == ErrorCode::InvalidRequest));
+
+        let resource =
+            || DescribeConfigsResource { resource_type: 2, resource_name: "t".into(), ..Default::default() };
+        let configs = DescribeConfigsRequest {
+            resources: (0..400).map(|_| resource()).collect(),
+            include_synonyms: true,
+            include_documentation: true,
+        };
+        let described = house.ask(4, configs).await;
+        let codes = described.results.iter().map(|result| result.error_code).collect();
+        assert!((50..350).contains(&told(codes, ErrorCode::InvalidRequest)));
+
+        let find = |count: usize| FindCoordinatorRequest {
+            coordinator_keys: vec!["g".into(); count],
+            ..Default::default()
+        };
+        assert!(house.ask(4, find(400)).await.coordinators.iter().all(|found| found.error_code == 0));
+        let refused = house.ask(4, find(401)).await.coordinators;
+        assert!(refused.len() == 401 && refused.iter().all(|found| found.host.is_empty()));
+        assert!(refused.iter().all(|found| code(found.error_code) == ErrorCode::InvalidRequest));
     });
 }
 

@@ -6,8 +6,8 @@ use server::{Limits, MetricsText};
 
 /// Program, threads, and what is small and bounded by number: quotas, users, telemetry, counters.
 const BASE_BYTES: u64 = 48 << 20;
-/// Of a connection that sends and takes little: buffers of one read, its task, its socket.
-const CONNECTION_BYTES: u64 = 24 << 10;
+/// Of a connection that sends and takes little: buffers of one read, its task, its socket; a short Fetch while there is no memory for answers.
+const CONNECTION_BYTES: u64 = 40 << 10;
 const PARTITION_BYTES: u64 = 2 << 10;
 const ACL_BYTES: u64 = 1 << 10;
 const PRODUCER_BYTES: u64 = 512;

@@ -165,6 +165,37 @@ async fn with_the_memory_for_answers_used_up_only_those_who_take_theirs_get_long
     assert_eq!(stranger.answer().await, (3, 0));
 }
 
+/// Answers that disappear in the kernel's buffers make a client look as if it took them. The part for those who do may be used up too, and
+/// consumers at the end of the log go on all the same, with little.
+#[tokio::test]
+async fn with_all_of_the_memory_for_answers_used_up_a_short_fetch_goes_on() {
+    let limits = Limits {
+        answer_memory_bytes_max: 8 << 20,
+        stall_under_pressure: Duration::from_secs(15),
+        ..Limits::default()
+    };
+    let (server, script) = serve(limits).await;
+    let mut good = Peer::connect(&server).await;
+    good.send(&request(METADATA, 1, &[NOW])).await;
+    assert_eq!(good.answer().await, (1, 0));
+    let mut hostile = Peer::connect(&server).await;
+    hostile.send(&request(METADATA, 2, &[NOW])).await;
+    assert_eq!(hostile.answer().await, (2, 0));
+    let mut body = vec![LARGE];
+    body.extend((64u32 << 20).to_be_bytes());
+    hostile.send(&request(METADATA, 3, &body)).await;
+    until(|| server.answer_memory().used() > 8 << 20).await;
+    good.send(&request(FETCH, 4, &[NOW])).await;
+    assert_eq!(good.answer().await, (4, 0));
+    // What may be long waits.
+    let waits = || server.counters().waits_for_answer_memory.load(Ordering::Relaxed);
+    good.send(&request(METADATA, 5, &[NOW])).await;
+    until(|| waits() == 1).await;
+    assert_eq!(script.started.load(Ordering::SeqCst), 4);
+    drop(hostile);
+    assert_eq!(good.answer().await, (5, 0));
+}
+
 #[tokio::test]
 async fn the_number_of_connections_is_bounded_and_places_come_free() {
     let (server, _) =
