@@ -269,6 +269,9 @@ pub struct Attack {
     /// How long each attack lasts.
     #[arg(long, default_value_t = 2.5)]
     seconds: f64,
+    /// Where the broker's data is put. In memory unless told otherwise: what else a disk has to do would be measured there.
+    #[arg(long, default_value = "/dev/shm")]
+    place: PathBuf,
     /// Leave log and data also of a run in which all was well.
     #[arg(long)]
     keep: bool,

@@ -149,6 +149,10 @@ impl Work {
         Ok(Work(tempfile::tempdir()?.keep()))
     }
 
+    pub fn within(place: &Path) -> anyhow::Result<Work> {
+        Ok(Work(tempfile::tempdir_in(place)?.keep()))
+    }
+
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -82,6 +82,12 @@ struct Row {
     attack: fn(Field) -> Running,
 }
 
+impl Row {
+    fn declared(&self) -> Option<(f64, &'static str)> {
+        DECLARED.iter().find(|(name, ..)| *name == self.name).map(|(_, times, why)| (*times, *why))
+    }
+}
+
 macro_rules! rows {
     ($($name:literal, $limit:literal, $is_refused:literal, $attack:path;)*) => {
         &[$(Row { name: $name, limit: $limit, is_refused: $is_refused, attack: |field| Box::pin($attack(field)) }),*]
@@ -104,8 +110,9 @@ const ROWS: &[Row] = rows! {
     "SASL exchanges begun and left", "connection.handshake.timeout.ms", true, sasl::half_exchanges;
     "wrong passwords and proofs", "connection.failed.authentication.delay.ms", true, sasl::wrong_proofs;
     "long frames before the proof", "64 KiB, the connection ends", true, sasl::before_the_proof;
-    "half requests to the admin page", "64 connections", true, connections::admin;
+    "half requests to the admin page", "64 connections at once", false, connections::admin;
     "Fetch, answers not read", "queued.max.response.bytes", false, readers::fetch_unread;
+    "Fetch, one answer read and no further one", "queued.max.response.bytes", false, readers::fetch_read_once;
     "Metadata, answers not read", "queued.max.response.bytes", false, readers::metadata_unread;
     "DescribeConfigs, answers not read", "queued.max.response.bytes", false, readers::configs_unread;
     "one topic named 5,000 times", "request.partitions.max", false, readers::repeated;
@@ -132,6 +139,9 @@ const ROWS: &[Row] = rows! {
     "ACLs without end", "cluster.acls.max", true, state::acls;
     "users and quotas with long names", "1,024 characters", true, state::users;
 };
+
+/// Rows that are known to be slower than they should be: how many times, and why. `docs/attacks.md` has the figures.
+const DECLARED: &[(&str, f64, &str)] = &[];
 
 /// Where an attack takes place, and until when.
 #[derive(Clone)]
@@ -243,18 +253,24 @@ impl Result {
         ]
     }
 
-    fn is_slow(&self) -> bool {
-        let bound = |quiet_ms: f64| (quiet_ms * P99_MAX).max(P99_FLOOR_MS);
+    fn is_slower_than(&self, times: f64) -> bool {
+        let bound = |quiet_ms: f64| (quiet_ms * times).max(P99_FLOOR_MS);
         self.attacked.acknowledged_p99_ms > bound(self.quiet.acknowledged_p99_ms)
             || self.attacked.fetched_p99_ms > bound(self.quiet.fetched_p99_ms)
     }
 
+    fn is_slow(&self) -> bool {
+        self.is_slower_than(P99_MAX)
+    }
+
+    /// A row that is declared has to be at most as slow as it says.
     fn wrong(&self, row: &Row) -> Vec<&'static str> {
         let mut wrong = Vec::new();
         if self.memory > MEMORY_MAX {
             wrong.push("MEMORY");
         }
-        if self.is_slow() {
+        let allowed = row.declared().map_or(P99_MAX, |(times, _)| times);
+        if self.is_slower_than(allowed) {
             wrong.push("SLOW");
         }
         if self.did == 0 || row.is_refused && self.refused == 0 {
@@ -287,7 +303,7 @@ pub fn run(args: &Attack) -> anyhow::Result<()> {
         ROWS.iter().map(|row| row.name).collect::<Vec<_>>()
     );
     allow_many_files();
-    let work = Work::new()?;
+    let work = Work::within(&args.place)?;
     eprintln!("data and log: {}", work.path().display());
     let mut run = Run::start(args, &work)?;
     println!(
@@ -334,8 +350,12 @@ pub fn run(args: &Attack) -> anyhow::Result<()> {
 
 fn line(row: &Row, result: &Result, wrong: &[&str]) -> String {
     let [acknowledged, fetched] = result.ratios();
+    let declared = match row.declared() {
+        Some((times, why)) if result.is_slow() => format!("slow as declared (up to {times} x): {why}"),
+        _ => String::new(),
+    };
     format!(
-        "{:<40} {:<42} {:>8} {:>8} {:>5.0} % {:>7.1} {:>5.1} x {:>7.1} {:>5.1} x  {}",
+        "{:<40} {:<42} {:>8} {:>8} {:>5.0} % {:>7.1} {:>5.1} x {:>7.1} {:>5.1} x  {}{declared}",
         row.name,
         row.limit,
         result.did,

@@ -26,6 +26,23 @@ pub async fn fetch_unread(field: Field) -> anyhow::Result<Told> {
     .await
 }
 
+/// The same by those that have shown first that they take what they get.
+pub async fn fetch_read_once(field: Field) -> anyhow::Result<Told> {
+    crowd(field, 200, |field, told, _| async move {
+        let mut foe = Foe::connect_narrow(field.plain).await?;
+        foe.ask(0, &ApiVersionsRequest::default()).await?;
+        let places: Vec<(i32, i64)> = (0..BAIT_PARTITIONS).map(|partition| (partition, 0)).collect();
+        let request = fetch_request(BAIT, &places, 0, 64 << 20);
+        for _ in 0..20 {
+            foe.tell(12, &request).await?;
+            told.did(1);
+        }
+        tokio::time::sleep(field.left()).await;
+        Ok(())
+    })
+    .await
+}
+
 /// Small questions with long answers, and none of them is read.
 pub async fn metadata_unread(field: Field) -> anyhow::Result<Told> {
     crowd(field, 300, |field, told, _| async move {
