@@ -3,12 +3,12 @@
 //!
 //! ```text
 //!   producers:  every key in an order of its own, again and again, each time a higher version; some of them tombstones
-//!   checks:     between kills, from the beginning: no key older than what was acknowledged before, no offset that was gone already
+//!   checks:     between kills, while the producers rest, from the beginning: no key older than what was acknowledged before, no offset that was gone already
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const SETTLE_MAX: Duration = Duration::from_secs(900);
 /// Times as many kills as were asked for, at most.
 const MORE_KILLS_MAX: u32 = 5;
+const PAUSE_LOOK: Duration = Duration::from_millis(10);
 const POLL: Duration = Duration::from_millis(500);
 /// Records beyond the keys that may be left then: each partition's newest stretch, empty batches, tombstones.
 const LEFT_OVER_PART: usize = 10;
@@ -94,12 +95,13 @@ async fn story(args: &Compaction) -> anyhow::Result<()> {
 
     let ledger = Arc::new(Ledger::new(args.keys));
     let stop = Arc::new(AtomicBool::new(false));
+    let pause = Arc::new(Pause::default());
     let mut producers = JoinSet::new();
     for number in 0..args.producers {
         let options = ProducerOptions::default().delivery_timeout(PATIENCE);
         let producer = self::client(&address).producer(options).await?;
-        let (ledger, stop, args) = (ledger.clone(), stop.clone(), args.clone());
-        producers.spawn(produce(producer, number, args, ledger, stop));
+        let (ledger, stop, pause, args) = (ledger.clone(), stop.clone(), pause.clone(), args.clone());
+        producers.spawn(produce(producer, number, args, ledger, stop, pause));
     }
     let mut random = rand::rngs::StdRng::seed_from_u64(args.seed);
     let (mut gone, mut memory) = (Gone::default(), 0);
@@ -118,6 +120,7 @@ async fn story(args: &Compaction) -> anyhow::Result<()> {
         broker = Broker::start(&settings, &[])?;
         ensure!(broker.ready(port)?, "kill {kills}: it does not come back: {}", last_words(&settings.log));
         if kills.is_multiple_of(args.check_every) || kills == args.kills {
+            pause.begin(args.producers, &mut producers).await?;
             let before = ledger.acknowledged.iter().map(|version| version.load(Ordering::Acquire)).collect();
             let reading = read(&client, args.partitions, args.keys).await?;
             gone.check(&reading)?;
@@ -130,6 +133,7 @@ async fn story(args: &Compaction) -> anyhow::Result<()> {
                 gone.count(),
                 memory >> 20
             );
+            pause.end();
         }
     }
     ensure!(gone.count() > 0, "nothing was compacted between {kills} kills, so nothing is proved");
@@ -186,6 +190,41 @@ async fn story(args: &Compaction) -> anyhow::Result<()> {
     work.done()
 }
 
+/// While somebody reads from the beginning nobody writes: what came behind the end of the reading could take away what it has not come to.
+#[derive(Default)]
+struct Pause {
+    is_on: AtomicBool,
+    /// Producers that have nothing under way.
+    resting: AtomicUsize,
+}
+
+impl Pause {
+    /// Returns when all producers rest; with the error of one that has failed.
+    async fn begin(&self, count: usize, producers: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+        self.is_on.store(true, Ordering::Release);
+        while self.resting.load(Ordering::Acquire) < count {
+            if let Some(ended) = producers.try_join_next() {
+                ended??;
+                bail!("a producer has ended");
+            }
+            tokio::time::sleep(PAUSE_LOOK).await;
+        }
+        Ok(())
+    }
+
+    fn end(&self) {
+        self.is_on.store(false, Ordering::Release);
+    }
+
+    async fn rest(&self) {
+        self.resting.fetch_add(1, Ordering::AcqRel);
+        while self.is_on.load(Ordering::Acquire) {
+            tokio::time::sleep(PAUSE_LOOK).await;
+        }
+        self.resting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 fn client(address: &str) -> Client {
     let mut options = ClientOptions::new([address])
         .request_timeout(Duration::from_secs(10))
@@ -203,6 +242,7 @@ async fn produce(
     args: Compaction,
     ledger: Arc<Ledger>,
     stop: Arc<AtomicBool>,
+    pause: Arc<Pause>,
 ) -> anyhow::Result<()> {
     let mut random = rand::rngs::StdRng::seed_from_u64(args.seed * 1000 + number as u64);
     let mut keys: Vec<usize> = (number..args.keys).step_by(args.producers).collect();
@@ -219,6 +259,13 @@ async fn produce(
             // Every key once, whatever happens.
             if version > 0 && stop.load(Ordering::Acquire) {
                 break 'passes;
+            }
+            if pause.is_on.load(Ordering::Acquire) {
+                for (key, version, delivery) in waiting.drain(..) {
+                    delivery.wait().await.with_context(|| format!("version {version} of key {key}"))?;
+                    ledger.acknowledged[key].store(version + 1, Ordering::Release);
+                }
+                pause.rest().await;
             }
             ticks.tick().await;
             for key in some {
