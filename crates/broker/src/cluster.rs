@@ -17,6 +17,7 @@ use catalog::{Catalog, ConfigMap, LeaseWatch, Leases, PartitionInfo, ResourceTyp
 use commitlog::manifest::shard_of;
 use commitlog::{CommitError, CommitLog, OpenError, PartitionSettings};
 use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use protocol::{Str, TopicIdPartition, Uuid};
 use world::clock::SharedClock;
@@ -38,6 +39,8 @@ use crate::transactions::Transactions;
 const MOVES_PER_LOOK: usize = 100;
 /// Partitions opened side by side share their reads; more at once take more memory.
 const OPENED_AT_ONCE: usize = 20_000;
+/// Brokers that are taken over from side by side.
+const TAKEOVERS_AT_ONCE: usize = 16;
 /// How long a broker that leaves waits for its last commits and for the record that gives its partitions away.
 const LEAVE_MAX: Duration = Duration::from_secs(20);
 const HAND_OVER_TRIES: u32 = 5;
@@ -366,9 +369,9 @@ impl Cluster {
                 // Whoever fenced them may have died before it came to their end.
                 let left: Vec<u64> = open.intersection(&orphans).copied().collect();
                 orphans = open;
-                for wal_id in gone.into_iter().chain(left) {
-                    self.take_over(wal_id).await;
-                }
+                // One record after the other takes as long as the store does, and all of them share one.
+                let all = stream::iter(gone.into_iter().chain(left));
+                all.for_each_concurrent(TAKEOVERS_AT_ONCE, |wal_id| self.take_over(wal_id)).await;
                 self.remove_leases(leases.into_keys()).await;
             }
             // In its own time: a takeover does not wait for a move.

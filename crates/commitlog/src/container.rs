@@ -360,6 +360,8 @@ pub enum SectionKind {
     Runs = 8,
     /// WAL in a bucket: which partitions the slot before has something of. See `bucket/slot_before.rs`.
     SlotBefore = 9,
+    /// WAL in a bucket: headers and footers of slots before this one. See `bucket/slot_digest.rs`.
+    SlotDigest = 10,
 }
 
 impl SectionKind {
@@ -375,6 +377,7 @@ impl SectionKind {
             TimeIndex,
             Runs,
             SlotBefore,
+            SlotDigest,
         ];
         all.into_iter().find(|known| *known as u16 == kind)
     }

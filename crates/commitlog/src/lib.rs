@@ -39,7 +39,7 @@ mod writer;
 
 pub use commit::Append;
 pub use error::{AppendError, CommitError, EndTransactionError, OpenError, ReadError};
-pub use log::{CommitLog, LogCounters, LogState, Together};
+pub use log::{Backlog, CommitLog, LogCounters, LogState, Together};
 pub use partition::{
     AbortedTransaction, ActiveProducer, AppendOptions, EndTransaction, FetchWait, Isolation, Offsets, Origin,
     Partition, Read, ReadRequest, TimestampOffset, Verification,

@@ -19,8 +19,8 @@ use world::rng::Rng;
 use world::task;
 
 use crate::bucket::{
-    self, BlockDirectory, BlockFiles, BucketMedium, BucketRewriter, BucketWriter, TakeoverError, take_over,
-    take_over_own,
+    self, BlockDirectory, BlockFiles, BucketMedium, BucketRewriter, BucketWriter, OwnBacklog, TakeoverError,
+    take_over, take_over_own,
 };
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::checkpointer::{CheckpointRequest, Checkpointer};
@@ -64,6 +64,20 @@ pub enum LogState {
     Failed(String),
 }
 
+/// Commits in a bucket that are not rewritten into segments yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Of this broker's own WAL, and their bytes.
+    pub slots: u64,
+    pub bytes: u64,
+    /// With more of them commits are held back.
+    pub slots_max: u64,
+    /// Of WALs that have ended and that this broker is to rewrite.
+    pub duties: u64,
+    /// Of all WALs: what an opening of partitions may have to know.
+    pub for_others: u64,
+}
+
 /// What the log did so far.
 #[derive(Debug, Default)]
 pub struct LogCounters {
@@ -98,6 +112,12 @@ pub struct LogCounters {
     /// Bucket: objects below `wal/`, `seg/` and `manifest/`, and their bytes, when everything was listed last (once an hour).
     pub bucket_objects: AtomicU64,
     pub bucket_bytes: AtomicU64,
+    /// Bucket: commits that waited for the rewriter.
+    pub commits_held_back: AtomicU64,
+    /// Bucket: openings of partitions that somebody led before, and how long they took, summed and the last one.
+    pub openings: AtomicU64,
+    pub opening_nanos: AtomicU64,
+    pub last_opening_nanos: AtomicU64,
     pub compaction: CompactionCounters,
     /// Live producer ids; bound `producers_max`.
     pub producers: AtomicU64,
@@ -809,7 +829,10 @@ impl CommitLog {
         let all = self.shared.retire();
         let retired = async {
             self.drained(&all).await?;
-            let (end, rewriter) = (medium.stored(), heirs.first().copied().unwrap_or(0));
+            let (end, me) = (medium.stored(), medium.catalog.wal_id());
+            let left = medium.own_backlog(self.shared.clock.monotonic()).slots;
+            let heirs_of_work = heirs.iter().copied();
+            let rewriter = bucket::least_burdened(&medium.catalog.read(), heirs_of_work, me, left);
             let record = MetadataRecord::RetireWal { end, rewriter, heirs: heirs.to_vec() };
             bucket::settle(&medium.catalog, record, || !medium.catalog.is_fenced()).await
         };
@@ -849,6 +872,20 @@ impl CommitLog {
             Medium::Bucket(bucket) => Some((bucket.cached_bytes(), self.shared.settings.bucket_cache_bytes)),
             Medium::Directory(_) => None,
         }
+    }
+
+    /// In a bucket: what is not rewritten yet.
+    pub fn backlog(&self) -> Option<Backlog> {
+        let Medium::Bucket(medium) = &self.shared.medium else { return None };
+        let OwnBacklog { slots, bytes, .. } = medium.own_backlog(self.shared.clock.monotonic());
+        let (duties, for_others) = medium.slots_to_rewrite();
+        Some(Backlog {
+            slots,
+            bytes,
+            slots_max: self.shared.settings.bucket_backlog_slots_max,
+            duties,
+            for_others,
+        })
     }
 
     pub fn compaction_limits(&self) -> CompactionLimits {

@@ -64,6 +64,11 @@ pub struct LogSettings {
     pub bucket_view_idle: Duration,
     /// How often it is looked what their leaders have written.
     pub bucket_view_interval: Duration,
+    /// In a bucket: one slot of so many says what the ones before it say, for who opens partitions. The same for all who share a bucket, or
+    /// openings are slow; 0 or 1: none does.
+    pub bucket_digest_slots: u64,
+    /// In a bucket: with more slots of the broker's own WAL that are not rewritten, commits wait for one another, more and more.
+    pub bucket_backlog_slots_max: u64,
     /// In a bucket: so many slots of the broker's own WAL are rewritten into segments, however little is in them.
     pub bucket_rewrite_slots: u64,
     /// … and whatever is older than this.
@@ -197,6 +202,8 @@ impl Default for LogSettings {
             bucket_view_idle: Duration::from_secs(60),
             bucket_view_interval: Duration::from_millis(500),
             bucket_read_ahead_bytes: 8 << 20,
+            bucket_digest_slots: 32,
+            bucket_backlog_slots_max: 4096,
             bucket_rewrite_slots: 256,
             bucket_rewrite_age: Duration::from_secs(600),
             bucket_segment_bytes: 256 << 20,

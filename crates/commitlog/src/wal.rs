@@ -115,11 +115,11 @@ pub fn file_number(name: &str) -> Option<u64> {
 
 /// Builds a commit from what waited. Within a partition the order stays; partitions are grouped.
 pub fn build(gather: &mut Gather, identity: Identity) -> Chunk {
-    build_behind(gather, identity, None)
+    build_with(gather, identity, Vec::new())
 }
 
-/// In a bucket: the same, with what the slot before has something of.
-pub fn build_behind(gather: &mut Gather, identity: Identity, before: Option<Vec<u8>>) -> Chunk {
+/// The same, with sections of the footer that the medium adds.
+pub fn build_with(gather: &mut Gather, identity: Identity, sections: Vec<(SectionKind, Vec<u8>)>) -> Chunk {
     gather.batches.sort_by_key(|pending| (pending.partition.id(), pending.base_offset));
     let payload_len: usize = gather.batches.iter().map(|pending| pending.batch.bytes.len()).sum();
     let mut builder = ContainerBuilder::new(payload_len, gather.batches.len());
@@ -129,8 +129,8 @@ pub fn build_behind(gather: &mut Gather, identity: Identity, before: Option<Vec<
     if !gather.log_starts.is_empty() {
         builder.section(SectionKind::LogStarts, LogStart::encode_all(&gather.log_starts));
     }
-    if let Some(before) = before {
-        builder.section(SectionKind::SlotBefore, before);
+    for (kind, bytes) in sections {
+        builder.section(kind, bytes);
     }
     let (bytes, header, footer) = builder.finish(identity);
     let bytes = match identity.kind {

@@ -57,6 +57,8 @@ fn settings() -> LogSettings {
         bucket_cache_bytes: 2 << 10,
         bucket_shard_whole_bytes: 0,
         bucket_shard_changes_percent: 300,
+        bucket_digest_slots: 5,
+        bucket_backlog_slots_max: 64,
         bucket_rewrite_slots: 12,
         bucket_rewrite_age: Duration::from_secs(15),
         bucket_segment_bytes: 96 << 10,

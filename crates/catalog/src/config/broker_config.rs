@@ -330,6 +330,7 @@ accessors! {
     node_id: "node.id" int,
     listeners: "listeners" items,
     admin_address: "admin.address" words,
+    bucket_backlog_slots_max: "bucket.backlog.slots.max" long,
     bucket_cache_bytes: "bucket.cache.bytes" long,
     bucket_follow_interval_ms: "bucket.follow.interval.ms" long,
     bucket_lease_ttl_ms: "bucket.lease.ttl.ms" long,

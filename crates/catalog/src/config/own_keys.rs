@@ -17,6 +17,15 @@ pub static OWN_KEYS: &[ConfigKey] = &[
     .null()
     .ours(),
     key(
+        "bucket.backlog.slots.max",
+        Long,
+        "4096",
+        "Data in a bucket: with more commits of this broker that are not rewritten into segments yet, the next ones wait, the longer the \
+         more there are; nothing is refused. Whoever opens partitions has to know of all of them.",
+    )
+    .min(512)
+    .ours(),
+    key(
         "bucket.cache.bytes",
         Long,
         "10737418240",

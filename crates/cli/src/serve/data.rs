@@ -122,6 +122,7 @@ async fn open_bucket(
         urgent_flush: milliseconds(config.bucket_urgent_flush_ms()),
         puts_per_second: config.bucket_puts_per_second() as u32,
         chunk_bytes_max: config.bucket_object_bytes() as usize,
+        bucket_backlog_slots_max: config.bucket_backlog_slots_max() as u64,
         bucket_views_max: config.bucket_replicas_open_max() as usize,
         bucket_view_interval: milliseconds(config.bucket_follow_interval_ms()),
         // A job is in memory twice: as it was and as it will be.

@@ -8,7 +8,7 @@ use broker::{Broker, TopicCountersSnapshot};
 use catalog::{Catalog, Topic};
 use commitlog::bucket::BlockFiles;
 use commitlog::tier::Tier;
-use commitlog::{CommitLog, LogCounters, LogState};
+use commitlog::{Backlog, CommitLog, LogCounters, LogState};
 use parking_lot::RwLock;
 use protocol::{Str, TopicIdPartition, Uuid};
 use server::{InterBroker, MetricsText, Readiness, Report, Server};
@@ -290,6 +290,9 @@ fn write_log_metrics(text: &mut MetricsText, log: &CommitLog) {
     let (tail, tail_limit) = log.tail_bytes();
     text.gauge("ottla_tail_cache_bytes", "Recent chunks kept in memory for readers at the tail.", tail);
     text.gauge("ottla_tail_cache_limit_bytes", "The most of it (log.cache.bytes).", tail_limit);
+    if let Some(backlog) = log.backlog() {
+        write_backlog(text, &backlog, counters);
+    }
     if let Some((cached, limit)) = log.bucket_cache_bytes() {
         text.gauge(
             "ottla_bucket_cache_bytes",
@@ -416,6 +419,49 @@ fn write_bucket_metrics(text: &mut MetricsText, bucket: &BucketCounters) {
     text.counter("ottla_bucket_errors_total", "Requests that did not succeed.", load(&bucket.errors));
     text.counter("ottla_bucket_put_bytes_total", "Bytes sent to the bucket.", load(&bucket.bytes_put));
     text.counter("ottla_bucket_get_bytes_total", "Bytes read from the bucket.", load(&bucket.bytes_got));
+}
+
+/// What is not rewritten yet, and what it costs to open partitions behind it.
+fn write_backlog(text: &mut MetricsText, backlog: &Backlog, counters: &LogCounters) {
+    text.gauge(
+        "ottla_backlog_slots",
+        "Bucket: commits of this broker that are not rewritten into segments yet.",
+        backlog.slots,
+    );
+    text.gauge("ottla_backlog_bytes", "Bytes of these commits.", backlog.bytes);
+    text.gauge(
+        "ottla_backlog_slots_max",
+        "Bound behind which commits wait: bucket.backlog.slots.max.",
+        backlog.slots_max,
+    );
+    text.gauge(
+        "ottla_backlog_duties",
+        "Commits of brokers that are gone, which this one is to rewrite.",
+        backlog.duties,
+    );
+    text.gauge(
+        "ottla_backlog_for_others",
+        "Commits of the whole cluster that an opening of partitions has to know of.",
+        backlog.for_others,
+    );
+    text.counter(
+        "ottla_commits_held_back_total",
+        "Commits that waited for the rewriter.",
+        load(&counters.commits_held_back),
+    );
+    let seconds = |nanos: &AtomicU64| load(nanos) as f64 / 1e9;
+    text.family(
+        "ottla_opening_seconds",
+        "summary",
+        "How long it took to open partitions that another broker led.",
+    );
+    text.sample("ottla_opening_seconds_sum", &[], seconds(&counters.opening_nanos));
+    text.sample("ottla_opening_seconds_count", &[], load(&counters.openings));
+    text.gauge(
+        "ottla_opening_last_seconds",
+        "How long the last one took.",
+        seconds(&counters.last_opening_nanos),
+    );
 }
 
 /// Of this broker's requests, and of the whole bucket's bytes.

@@ -13,9 +13,10 @@ use world::bucket::{Bucket, BucketError, BucketErrorKind, Listed, patiently};
 use super::folder::{segment_key, uploader};
 use super::piece_index::parts;
 use super::shards::{ShardError, Shards, head};
-use super::slot::{slot_key, tombstone};
+use super::slot::{check_place, slot_key, tombstone};
+use super::slot_digest::digest_of;
 use super::takeover::PATIENCE;
-use crate::container::{self, Kind};
+use crate::container::{self, ContainerHeader};
 use crate::encoding::Hash;
 use crate::manifest::SHARDS;
 use crate::segment::{Piece, SegmentId, SegmentInfo, is_merged, pieces_of, tallies_of};
@@ -219,6 +220,8 @@ impl Walk<'_> {
             let (node_id, sealed_at, mark) = (wal.node_id, wal.sealed_at, wal.mark);
             let mut found = WalAudit { wal_id, node_id, sealed_at, mark, slots: 0, bytes: 0, records: 0 };
             let mut predecessor = (mark == 0).then(Hash::default);
+            // Since the last slot that repeats those before it.
+            let mut hashes: BTreeMap<u64, Hash> = BTreeMap::new();
             for slot in mark..sealed_at.unwrap_or(u64::MAX) {
                 let key = slot_key(wal_id, slot);
                 let bytes = match self.get(&key).await? {
@@ -239,14 +242,29 @@ impl Walk<'_> {
                         continue;
                     }
                 };
-                if header.kind != Kind::Object
-                    || header.log_id != u128::from(wal_id).to_be_bytes()
-                    || header.number != slot
+                if check_place(&header, wal_id, slot).is_err()
                     || predecessor.is_some_and(|hash| hash != header.predecessor)
                 {
                     self.audit.problems.add(format!("{key} belongs elsewhere, or follows another commit"));
                 }
                 predecessor = Some(header.hash());
+                match digest_of(&footer) {
+                    Ok(None) => drop(hashes.insert(slot, header.hash())),
+                    Ok(Some(repeated)) => {
+                        let is_other = |header: &ContainerHeader| {
+                            header.number >= slot
+                                || check_place(header, wal_id, header.number).is_err()
+                                || hashes.get(&header.number).is_some_and(|hash| *hash != header.hash())
+                        };
+                        if repeated.iter().any(|(header, _)| is_other(header)) {
+                            self.audit
+                                .problems
+                                .add(format!("{key} repeats slots that are not those before it"));
+                        }
+                        hashes.clear();
+                    }
+                    Err(error) => self.audit.problems.add(format!("{key}: {error}")),
+                }
                 let key: Arc<str> = key.into();
                 for extent in
                     footer.extents.iter().filter(|extent| state.topic_by_id(extent.id.topic_id).is_some())

@@ -5,31 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use catalog::{Catalog, Wal};
 use futures_util::future::join_all;
 use protocol::TopicIdPartition;
-use world::bucket::{Bucket, patiently};
+use tokio::sync::Semaphore;
+use world::bucket::Bucket;
 
 use super::shards::{BucketShard, Head, ShardError, head, heads};
 use super::slot::slot_key;
-use super::slot_before::Suspects;
+use super::slot_reads::{Found, Lost, READS_AT_ONCE, Said, SlotError, SlotReads};
 use super::takeover::{TakeoverError, take_over};
-use crate::container::{ContainerHeader, Entry, Footer, HEADER_LEN, Kind, LogStart, SectionKind};
-use crate::encoding::Hash;
 use crate::error::OpenError;
-use crate::extent::Extent;
 use crate::log::{LogState, Shared};
 use crate::manifest::shard_of;
-use crate::partition::{Partition, extent_of};
+use crate::partition::Partition;
 use crate::settings::PartitionSettings;
 
-/// Slots read side by side.
-const READS_AT_ONCE: usize = 32;
-/// The first read of a slot: a small one is whole in it.
-const FIRST_READ_BYTES: u64 = 64 << 10;
-const PATIENCE: Duration = Duration::from_secs(60);
 /// The catalog moves on while we read; who finds it moved so often takes what is missing for lost, and is asked again later.
 const ROUNDS_MAX: u32 = 8;
 
@@ -77,6 +69,15 @@ impl From<OpenError> for LoadError {
     }
 }
 
+impl From<SlotError> for LoadError {
+    fn from(error: SlotError) -> Self {
+        match error {
+            SlotError::Missing { key } => Self::Missing { key },
+            SlotError::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
 impl From<ShardError> for LoadError {
     fn from(error: ShardError) -> Self {
         match error {
@@ -85,16 +86,6 @@ impl From<ShardError> for LoadError {
             ShardError::Damaged { key, detail } => Self::Failed(OpenError::DamagedObject { key, detail }),
         }
     }
-}
-
-/// What one slot says of one partition.
-struct Found {
-    wal_id: u64,
-    slot: u64,
-    extent: Extent,
-    leader_epoch: i32,
-    entries: Vec<Entry>,
-    created_ms: i64,
 }
 
 /// Opens these partitions as they are behind everything that was acknowledged. The caller's replay has accepted that this broker
@@ -108,6 +99,7 @@ pub async fn load(
     if wanted.is_empty() {
         return Ok(());
     }
+    let began = shared.clock.monotonic();
     let catalog = &shared.medium.bucket().catalog;
     // At this position of the catalog something was missing.
     let mut missing_at = None;
@@ -141,6 +133,10 @@ pub async fn load(
             followed.remove(&head.number);
         }
         shared.insert_partitions(std::mem::take(&mut loaded.0));
+        let took = shared.clock.monotonic().saturating_sub(began).as_nanos() as u64;
+        shared.counters.openings.fetch_add(1, Ordering::Relaxed);
+        shared.counters.opening_nanos.fetch_add(took, Ordering::Relaxed);
+        shared.counters.last_opening_nanos.store(took, Ordering::Relaxed);
         return closed.map_or(Ok(()), Err);
     }
 }
@@ -173,27 +169,28 @@ async fn try_load(
     let mut found: BTreeMap<TopicIdPartition, Vec<Found>> = BTreeMap::new();
     let mut log_starts: BTreeMap<TopicIdPartition, i64> = BTreeMap::new();
     let mut lost: Vec<Lost> = Vec::new();
-    for (wal_id, slots) in &view.slots {
-        let take = &mut |slot: u64, header: &ContainerHeader, footer: &Footer| {
-            let starts = log_starts_of(footer)?;
-            for extent in footer.extents.iter().filter(|extent| wanted.contains_key(&extent.id)) {
-                found.entry(extent.id).or_default().push(Found {
-                    wal_id: *wal_id,
-                    slot,
-                    extent: extent_of(extent, *wal_id, 0, slot),
-                    leader_epoch: extent.leader_epoch,
-                    entries: footer.entries_of(extent).to_vec(),
-                    created_ms: header.created_ms,
-                });
+    let reads = SlotReads {
+        bucket: &*medium.bucket,
+        is_wanted: &|id: &TopicIdPartition| wanted.contains_key(id),
+        is_current,
+        digest_every: shared.settings.bucket_digest_slots,
+        under_way: Semaphore::new(READS_AT_ONCE as usize),
+    };
+    // All WALs at once: after a bad hour there are many with a little each.
+    let read = view.slots.iter().map(|(wal_id, slots)| reads.of_wal(*wal_id, slots.clone()));
+    for of_wal in join_all(read).await {
+        let (said, lost_here) = of_wal?;
+        lost.extend(lost_here);
+        shared.counters.recovered_chunks.fetch_add(said.len() as u64, Ordering::Relaxed);
+        for Said { found: some, starts, .. } in said {
+            for (id, one) in some {
+                found.entry(id).or_default().push(one);
             }
-            for start in starts.into_iter().filter(|start| wanted.contains_key(&start.id)) {
+            for start in starts {
                 let known = log_starts.entry(start.id).or_default();
                 *known = (*known).max(start.offset as i64);
             }
-            shared.counters.recovered_chunks.fetch_add(1, Ordering::Relaxed);
-            Ok(())
-        };
-        lost.extend(read_slots(&*medium.bucket, *wal_id, slots.clone(), is_current, take).await?);
+        }
     }
     let mut loaded = Loaded(Vec::with_capacity(wanted.len()));
     let mut closed: Option<OpenError> = None;
@@ -254,110 +251,6 @@ struct Loaded(Vec<Arc<Partition>>);
 impl Drop for Loaded {
     fn drop(&mut self) {
         self.0.iter().for_each(|partition| partition.leave());
-    }
-}
-
-pub fn log_starts_of(footer: &Footer) -> Result<Vec<LogStart>, String> {
-    match footer.section(SectionKind::LogStarts) {
-        Some(section) => LogStart::decode_all(section).map_err(|error| error.to_string()),
-        None => Ok(Vec::new()),
-    }
-}
-
-/// A slot that counts and cannot be read. The next one says of which partitions it may have something.
-struct Lost {
-    key: String,
-    detail: String,
-    suspects: Suspects,
-}
-
-impl Lost {
-    fn error(&self) -> OpenError {
-        let detail = format!("{}; partitions that it may have something of stay closed", self.detail);
-        OpenError::DamagedObject { key: self.key.clone(), detail }
-    }
-}
-
-/// Headers and footers of slots that count, in their order, and those of them that are lost.
-async fn read_slots(
-    bucket: &dyn Bucket,
-    wal_id: u64,
-    slots: Range<u64>,
-    is_current: bool,
-    take: &mut impl FnMut(u64, &ContainerHeader, &Footer) -> Result<(), String>,
-) -> Result<Vec<Lost>, LoadError> {
-    let (end, mut lost) = (slots.end, Vec::new());
-    let mut is_last_lost = false;
-    let mut predecessor = (slots.start == 0).then(Hash::default);
-    let all: Vec<u64> = slots.collect();
-    for some in all.chunks(READS_AT_ONCE) {
-        let reads = join_all(some.iter().map(|slot| read_index(bucket, wal_id, *slot))).await;
-        for (slot, read) in some.iter().zip(reads) {
-            let taken = match read {
-                Ok((header, footer)) => {
-                    if let Some(Lost { suspects, .. }) = lost.last_mut().filter(|_| is_last_lost) {
-                        *suspects = Suspects::of(&footer);
-                    }
-                    match predecessor.is_some_and(|hash| hash != header.predecessor) {
-                        true => Err("it follows another commit than the one before it".to_owned()),
-                        false => take(*slot, &header, &footer).map(|()| header.hash()),
-                    }
-                }
-                Err(LoadError::Missing { .. }) if is_current => Err("it is missing".to_owned()),
-                Err(LoadError::Failed(OpenError::DamagedObject { detail, .. })) => Err(detail),
-                Err(error) => return Err(error),
-            };
-            is_last_lost = taken.is_err();
-            predecessor = match taken {
-                Ok(hash) => Some(hash),
-                Err(detail) => {
-                    lost.push(Lost { key: slot_key(wal_id, *slot), detail, suspects: Suspects::default() });
-                    None
-                }
-            };
-        }
-    }
-    // What stands behind the last one counts perhaps not, but it was made by who made that.
-    if let Some(Lost { suspects, .. }) = lost.last_mut().filter(|_| is_last_lost)
-        && let Ok((_, footer)) = read_index(bucket, wal_id, end).await
-    {
-        *suspects = Suspects::of(&footer);
-    }
-    Ok(lost)
-}
-
-/// Header and footer of a slot that counts.
-async fn read_index(
-    bucket: &dyn Bucket,
-    wal_id: u64,
-    slot: u64,
-) -> Result<(ContainerHeader, Footer), LoadError> {
-    let key = slot_key(wal_id, slot);
-    let damaged = |detail: String| OpenError::DamagedObject { key: key.clone(), detail };
-    let read = async |from: u64, to: u64| {
-        let read = patiently(PATIENCE, || bucket.get_range(&key, from..to)).await;
-        read.map_err(OpenError::from)?.ok_or_else(|| LoadError::Missing { key: key.clone() })
-    };
-    let first = read(0, FIRST_READ_BYTES).await?;
-    let header = ContainerHeader::decode(&first).map_err(|error| damaged(error.to_string()))?;
-    check_place(&header, wal_id, slot).map_err(damaged)?;
-    let (from, to) = (header.footer_at(), header.len());
-    let footer = match first.len() as u64 >= to {
-        true => first.slice(from.max(HEADER_LEN as u64) as usize..to as usize),
-        false => read(from, to).await?,
-    };
-    let footer = header.decode_footer(&footer).map_err(|error| damaged(error.to_string()))?;
-    Ok((header, footer))
-}
-
-/// Is it the commit of this slot?
-pub fn check_place(header: &ContainerHeader, wal_id: u64, slot: u64) -> Result<(), String> {
-    match header.kind == Kind::Object
-        && header.log_id == u128::from(wal_id).to_be_bytes()
-        && header.number == slot
-    {
-        true => Ok(()),
-        false => Err("it belongs elsewhere".into()),
     }
 }
 

@@ -56,6 +56,8 @@ pub struct BucketMedium {
 struct Own {
     first: u64,
     commits: VecDeque<OwnCommit>,
+    /// Of all of them.
+    bytes: u64,
 }
 
 struct OwnCommit {
@@ -141,7 +143,11 @@ impl BucketMedium {
     /// The next slot of our own WAL is acknowledged. To be called when its batches count, so that nobody who waited for it reads an
     /// old end (R20).
     pub fn acknowledge(&self, len: u64, at: Duration) {
-        self.own.lock().commits.push_back(OwnCommit { len, at });
+        {
+            let mut own = self.own.lock();
+            own.commits.push_back(OwnCommit { len, at });
+            own.bytes += len;
+        }
         self.acknowledged.notify_waiters();
     }
 
@@ -154,14 +160,33 @@ impl BucketMedium {
     /// Slots from the mark on. What lies before is forgotten.
     pub fn backlog(&self, mark: u64, now: Duration) -> OwnBacklog {
         let mut own = self.own.lock();
-        while own.first < mark && own.commits.pop_front().is_some() {
+        while own.first < mark
+            && let Some(commit) = own.commits.pop_front()
+        {
             own.first += 1;
+            own.bytes -= commit.len;
         }
         OwnBacklog {
             slots: own.commits.len() as u64,
-            bytes: own.commits.iter().map(|commit| commit.len).sum(),
+            bytes: own.bytes,
             age: own.commits.front().map_or(Duration::ZERO, |commit| now.saturating_sub(commit.at)),
         }
+    }
+
+    /// The same, from where our own WAL is rewritten to by now.
+    pub fn own_backlog(&self, now: Duration) -> OwnBacklog {
+        let mark = self.catalog.read().wal(self.catalog.wal_id()).map_or(0, |wal| wal.mark);
+        self.backlog(mark, now)
+    }
+
+    /// Slots of WALs that have ended and that this broker is to rewrite, and of all WALs that somebody who opens partitions has to
+    /// read.
+    pub fn slots_to_rewrite(&self) -> (u64, u64) {
+        let (me, state) = (self.catalog.wal_id(), self.catalog.read());
+        let slots = |slots: std::ops::Range<u64>| slots.end - slots.start;
+        let duties = state.wals().filter(|(wal_id, wal)| *wal_id != me && wal.rewriter == me);
+        let duties = duties.map(|(_, wal)| wal.sealed_at.map_or(0, |end| end.saturating_sub(wal.mark)));
+        (duties.sum(), state.wals().map(|(_, wal)| slots(wal.slots_for_others())).sum())
     }
 
     /// Returns when it is certain that everything that anybody was told before the call, by whoever led our partitions, is in them

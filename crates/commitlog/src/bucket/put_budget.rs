@@ -8,6 +8,8 @@ use crate::settings::LogSettings;
 
 /// So many seconds' worth may be saved.
 const SAVED_SECONDS: f64 = 2.0;
+/// Commits are never farther apart because of what is not rewritten: clients give up after 30 seconds.
+const HELD_BACK_MAX: Duration = Duration::from_secs(10);
 
 pub struct PutBudget {
     per_second: f64,
@@ -44,6 +46,15 @@ impl PutBudget {
             (true, Some(last)) => (last + settings.urgent_flush).min(since + settings.linger),
         };
         affordable.max(earliest).min(since + settings.linger_max)
+    }
+
+    /// Before this moment no commit goes, not even a full one, with so many slots that are not rewritten yet. An eighth more than there
+    /// may be, and commits are `linger_max` apart; twice as many, and it is eight times that.
+    pub fn held_back(&self, settings: &LogSettings, unrewritten: u64) -> Duration {
+        let max = settings.bucket_backlog_slots_max.max(1);
+        let Some(beyond) = unrewritten.checked_sub(max) else { return Duration::ZERO };
+        let pause = settings.linger_max.mul_f64(8.0 * beyond as f64 / max as f64).min(HELD_BACK_MAX);
+        self.last.map_or(Duration::ZERO, |last| last + pause)
     }
 
     /// A commit goes. A full one goes whatever there is.

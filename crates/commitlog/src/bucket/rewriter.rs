@@ -20,7 +20,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -28,21 +27,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use catalog::{Catalog, CatalogError, MetadataRecord, Precondition, ShardChange, State};
 use futures_util::future::{join_all, try_join_all};
-use futures_util::stream::{self, StreamExt};
 use protocol::{Str, TopicIdPartition};
 use world::broken;
-use world::bucket::{Bucket, BucketError, Object, patiently};
+use world::bucket::{Bucket, BucketError, patiently};
 use world::task;
 
 use super::changes::{AllShards, Changes, all_pieces, is_below, unused};
 use super::folder::{self, new_segment_id, put, segment_key};
 use super::graves::Graves;
 use super::inputs::{self, Input, InputError};
-use super::loader::{check_place, follow_manifest, log_starts_of};
+use super::loader::follow_manifest;
 use super::merging::{Merge, Sizes, moved, next_merge};
 use super::piece_index::is_long;
 use super::shards::{BucketShard, Folding, Made, ShardError, Version, heads, made};
-use super::slot::slot_key;
+use super::slot::{check_place, log_starts_of, slot_key};
+use super::slot_stream::SlotStream;
 use super::takeover::PATIENCE;
 use crate::checkpoint::PartitionCheckpoint;
 use crate::compaction::Schedule;
@@ -67,8 +66,8 @@ const DELETES_AT_ONCE: usize = 16;
 const LISTED_AT_ONCE: usize = 1000;
 /// WALs that one request forgets.
 const FORGOTTEN_AT_ONCE: usize = 1000;
-/// Slots read ahead while one is looked at. Each is as long as a commit.
-const SLOTS_AHEAD: usize = 4;
+/// WALs that one job takes something of.
+const WALS_AT_ONCE: usize = 64;
 
 pub struct BucketRewriter {
     pub(super) shared: Arc<Shared>,
@@ -76,6 +75,8 @@ pub struct BucketRewriter {
     pub(super) catalog: Arc<Catalog>,
     /// Damaged or missing, and until when it is left alone.
     damaged: BTreeMap<Place, Duration>,
+    /// WALs whose next slot does not continue the manifest, and what is missing before it: they need not be read again until it is there.
+    blocked: BTreeMap<u64, Gap>,
     graves: Graves,
     swept_at: Option<Duration>,
     /// When the manifest was looked through for something to merge, with nothing found.
@@ -126,12 +127,29 @@ struct SlotIndex {
     log_starts: Vec<LogStart>,
 }
 
-/// Slots that go together.
-struct Job {
+/// Something of this partition up to this offset is missing in the manifest: another WAL has it.
+#[derive(Clone, Copy)]
+struct Gap {
+    id: TopicIdPartition,
+    to: i64,
+}
+
+/// Slots of one WAL that go together.
+struct Stretch {
+    wal_id: u64,
+    from: u64,
     to: u64,
     slots: Vec<SlotIndex>,
+}
+
+/// What goes into one segment and one record of the metadata: after a bad hour there are many WALs with a little each.
+struct Job {
+    stretches: Vec<Stretch>,
     runs: Vec<Run>,
 }
+
+/// A slot, and the object that its batches lie in.
+type Taken = (SlotIndex, Bytes);
 
 /// A segment that is in the bucket, and that nothing leads to yet.
 pub(super) struct Uploaded {
@@ -163,6 +181,7 @@ impl BucketRewriter {
             bucket,
             catalog,
             damaged: BTreeMap::new(),
+            blocked: BTreeMap::new(),
             graves: Graves::default(),
             swept_at: None,
             merged_at: None,
@@ -205,10 +224,14 @@ impl BucketRewriter {
         self.delete(due).await;
         follow_manifest(&self.shared).await;
         let is_wanted = self.compaction_wants_slots();
-        for (wal_id, slots) in self.due(is_wanted) {
-            if !self.damaged.contains_key(&Place::Wal(wal_id)) && self.rewrite(wal_id, slots).await? {
-                return Ok(true);
-            }
+        let mut due = self.due(is_wanted);
+        self.blocked.retain(|wal_id, _| due.iter().any(|(due, _)| due == wal_id));
+        let blocked = self.still_blocked().await?;
+        due.retain(|(wal_id, _)| {
+            !self.damaged.contains_key(&Place::Wal(*wal_id)) && !blocked.contains(wal_id)
+        });
+        if self.rewrite(due).await? {
+            return Ok(true);
         }
         // What compaction removes need not be merged.
         if self.compact().await? {
@@ -227,6 +250,20 @@ impl BucketRewriter {
             self.swept_at = Some(now);
         }
         Ok(false)
+    }
+
+    /// Those for which what was missing is missing still.
+    async fn still_blocked(&self) -> Result<BTreeSet<u64>, Stop> {
+        if self.blocked.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let Some(shards) = self.shards().await? else { return Ok(BTreeSet::new()) };
+        let (changes, state) = (Changes::of(shards), self.catalog.read());
+        let is_open = |gap: &Gap| {
+            let lives = state.topic_by_id(gap.id.topic_id).is_some();
+            lives && changes.log_end(&gap.id).is_some_and(|end| end < gap.to)
+        };
+        Ok(self.blocked.iter().filter(|(_, gap)| is_open(gap)).map(|(wal_id, _)| *wal_id).collect())
     }
 
     /// WALs that have slots to rewrite, the oldest first: one that is sealed at once, so that a takeover has little to read; our
@@ -258,11 +295,9 @@ impl BucketRewriter {
         due
     }
 
-    /// False: an older WAL has to be rewritten first.
-    async fn rewrite(&mut self, wal_id: u64, slots: Range<u64>) -> Result<bool, Stop> {
-        let from = slots.start;
-        let Some(Job { to, slots, runs }) = self.read(wal_id, slots).await? else { return Ok(false) };
-        let source = SegmentSource::Slots { wal_id, from, to };
+    /// False: nothing of these can be rewritten now, others come first.
+    async fn rewrite(&mut self, due: Vec<(u64, Range<u64>)>) -> Result<bool, Stop> {
+        let Some(Job { stretches, runs }) = self.read(due).await? else { return Ok(false) };
         let uploaded = match runs.is_empty() {
             true => None,
             false => {
@@ -271,16 +306,33 @@ impl BucketRewriter {
                 for (id, from, run) in runs {
                     builder.push(id, from, run)?;
                 }
-                Some(self.upload(builder, vec![source]).await?)
+                let source = |stretch: &Stretch| {
+                    let Stretch { wal_id, from, to, .. } = *stretch;
+                    SegmentSource::Slots { wal_id, from, to }
+                };
+                Some(self.upload(builder, stretches.iter().map(source).collect()).await?)
             }
         };
-        let record = |shards| vec![MetadataRecord::RewriteWal { wal_id, from, to, shards }];
-        // Nobody else may move it.
-        let marked = |state: &State, _: &[(u32, Str)]| state.wal(wal_id).is_some_and(|wal| wal.mark == to);
+        // They count together or not at all, so the first one may say what becomes of the manifest.
+        let records = |shards: Vec<ShardChange>| {
+            let shards = std::iter::once(shards).chain(std::iter::repeat_with(Vec::new));
+            let record = |(stretch, shards): (&Stretch, Vec<ShardChange>)| {
+                let Stretch { wal_id, from, to, .. } = *stretch;
+                MetadataRecord::RewriteWal { wal_id, from, to, shards }
+            };
+            stretches.iter().zip(shards).map(record).collect()
+        };
+        // Nobody else may move them.
+        let marked = |state: &State, _: &[(u32, Str)]| {
+            stretches.iter().all(|of| state.wal(of.wal_id).is_some_and(|wal| wal.mark == of.to))
+        };
         let me = self.catalog.wal_id();
         let is_due = |state: &State| {
             let anybodys = broken::rule("double-rewriter");
-            state.wal(wal_id).is_some_and(|wal| wal.mark == from && (wal.rewriter == me || anybodys))
+            stretches.iter().all(|of| {
+                let wal = state.wal(of.wal_id);
+                wal.is_some_and(|wal| wal.mark == of.from && (wal.rewriter == me || anybodys))
+            })
         };
         // Somebody else changes the same shards: what was uploaded is good for the next version of them as well.
         for _ in 0..TRIES_MAX {
@@ -291,8 +343,10 @@ impl BucketRewriter {
             let mut changes = Changes::of(old);
             let mut ends = BTreeMap::new();
             let mut is_continued = true;
-            for slot in &slots {
-                is_continued = is_continued && self.continues(wal_id, &changes, &mut ends, slot)?;
+            for (wal_id, slot) in
+                stretches.iter().flat_map(|of| of.slots.iter().map(move |slot| (of.wal_id, slot)))
+            {
+                is_continued = is_continued && self.gap(wal_id, &changes, &mut ends, slot)?.is_none();
                 if is_continued {
                     self.take(wal_id, &mut changes, slot)?;
                 }
@@ -304,8 +358,12 @@ impl BucketRewriter {
                 changes.add(*id, pieces.clone());
             }
             changes.trim(&self.catalog.read(), self.shared.settings.producers_max);
-            if self.change(changes, record, marked).await? == Settled::Accepted {
-                self.let_go((from..to).map(|slot| slot_key(wal_id, slot)).collect()).await;
+            if self.change(changes, records, marked).await? == Settled::Accepted {
+                let keys = |of: &Stretch| {
+                    let wal_id = of.wal_id;
+                    (of.from..of.to).map(move |slot| slot_key(wal_id, slot))
+                };
+                self.let_go(stretches.iter().flat_map(keys).collect()).await;
                 return Ok(true);
             }
             task::sleep(OVERTAKEN_PAUSE).await;
@@ -314,50 +372,53 @@ impl BucketRewriter {
         Ok(true)
     }
 
-    /// Whole slots, each read once, as many as a job takes, and what they add to the manifest. None: not even the first one
-    /// continues it.
-    async fn read(&self, wal_id: u64, slots: Range<u64>) -> Result<Option<Job>, Stop> {
+    /// Whole slots, each read once, as many as a job takes, and what they add to the manifest. None: none of them continues it.
+    async fn read(&mut self, due: Vec<(u64, Range<u64>)>) -> Result<Option<Job>, Stop> {
+        if due.is_empty() {
+            return Ok(None);
+        }
         let Some(old) = self.shards().await? else { return Ok(None) };
         let mut changes = Changes::of(old);
         let mut ends = BTreeMap::new();
-        let mut job = Job { to: slots.start, slots: Vec::new(), runs: Vec::new() };
+        let mut job = Job { stretches: Vec::new(), runs: Vec::new() };
         let mut runs: BTreeMap<(u32, TopicIdPartition), Vec<(FooterExtent, Bytes)>> = BTreeMap::new();
+        let job_bytes = self.shared.settings.rewrite_job_bytes;
         let mut bytes = 0;
-        let fetch = async |slot: u64| {
-            let key = slot_key(wal_id, slot);
-            let object = patiently(PATIENCE, || self.bucket.get(&key)).await;
-            (slot, key, object)
-        };
-        let mut reads = pin!(stream::iter(slots).map(fetch).buffered(SLOTS_AHEAD));
-        while (bytes == 0 || bytes < self.shared.settings.rewrite_job_bytes)
-            && let Some((slot, key, object)) = reads.next().await
-        {
-            let Some(Object { bytes: object, .. }) = object? else {
-                self.catch_up().await?;
-                let state = self.catalog.read();
-                let is_ours = state.wal(wal_id).is_some_and(|wal| wal.rewriter == self.catalog.wal_id());
-                return match is_ours && !self.catalog.is_fenced() {
-                    true => Err(Stop::Damaged(Place::Wal(wal_id), format!("{key} is missing"))),
-                    // Whose it is now has gone on.
-                    false => Ok(None),
-                };
-            };
-            let index = self.index(wal_id, slot, key, &object)?;
-            if !self.continues(wal_id, &changes, &mut ends, &index)? {
+        for (wal_id, slots) in due {
+            if job.stretches.len() == WALS_AT_ONCE || bytes > 0 && bytes >= job_bytes {
                 break;
             }
-            self.take(wal_id, &mut changes, &index)?;
-            for extent in &index.footer.extents {
-                let at = extent.position as usize;
-                let run = object.slice(at..at + extent.len as usize);
-                let place = (shard_of(&extent.id), extent.id);
-                runs.entry(place).or_default().push((*extent, run));
+            let (from, mut new_ends, mut gap) = (slots.start, ends.clone(), None);
+            let left = job_bytes.saturating_sub(bytes);
+            let read = self.read_wal(wal_id, slots, left, &changes, &mut new_ends, &mut gap).await;
+            let taken = match read {
+                // It is told when it comes first.
+                Err(Stop::Damaged(..)) if !job.stretches.is_empty() => break,
+                read => read?,
+            };
+            match gap {
+                Some(gap) if taken.is_empty() => drop(self.blocked.insert(wal_id, gap)),
+                _ => drop(self.blocked.remove(&wal_id)),
             }
-            job.slots.push(index);
-            bytes += object.len() as u64;
-            job.to = slot + 1;
+            if taken.is_empty() {
+                continue;
+            }
+            ends = new_ends;
+            let mut stretch = Stretch { wal_id, from, to: from + taken.len() as u64, slots: Vec::new() };
+            for (index, object) in taken {
+                self.take(wal_id, &mut changes, &index)?;
+                for extent in &index.footer.extents {
+                    let at = extent.position as usize;
+                    let run = object.slice(at..at + extent.len as usize);
+                    let place = (shard_of(&extent.id), extent.id);
+                    runs.entry(place).or_default().push((*extent, run));
+                }
+                bytes += object.len() as u64;
+                stretch.slots.push(index);
+            }
+            job.stretches.push(stretch);
         }
-        if job.slots.is_empty() {
+        if job.stretches.is_empty() {
             return Ok(None);
         }
         for ((_, id), some) in runs {
@@ -366,6 +427,43 @@ impl BucketRewriter {
             job.runs.extend(live.map(|(extent, run)| (id, extent.first_offset as i64, run)));
         }
         Ok(Some(job))
+    }
+
+    /// Slots of one WAL that continue what `ends` says, and the manifest where that says nothing. `gap` is why they end.
+    async fn read_wal(
+        &self,
+        wal_id: u64,
+        slots: Range<u64>,
+        bytes_max: u64,
+        changes: &Changes,
+        ends: &mut BTreeMap<TopicIdPartition, i64>,
+        gap: &mut Option<Gap>,
+    ) -> Result<Vec<Taken>, Stop> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        let mut reads = SlotStream::new(&*self.bucket, wal_id, slots, bytes_max);
+        while (bytes == 0 || bytes < bytes_max)
+            && let Some((slot, object)) = reads.next(bytes_max.saturating_sub(bytes)).await
+        {
+            let key = slot_key(wal_id, slot);
+            let Some(object) = object? else {
+                self.catch_up().await?;
+                let state = self.catalog.read();
+                let is_ours = state.wal(wal_id).is_some_and(|wal| wal.rewriter == self.catalog.wal_id());
+                return match is_ours && !self.catalog.is_fenced() {
+                    true => Err(Stop::Damaged(Place::Wal(wal_id), format!("{key} is missing"))),
+                    // Whose it is now has gone on.
+                    false => Ok(Vec::new()),
+                };
+            };
+            let index = self.index(wal_id, slot, key, &object)?;
+            *gap = self.gap(wal_id, changes, ends, &index)?;
+            if gap.is_some() {
+                break;
+            }
+            bytes += object.len() as u64;
+            taken.push((index, object));
+        }
+        Ok(taken)
     }
 
     /// Which partitions are rewritten: all that the slots have, whoever leads them by now. Some: with that rule broken.
@@ -382,6 +480,8 @@ impl BucketRewriter {
         let (header, mut footer) = container::open(object).map_err(|error| damaged(error.to_string()))?;
         check_place(&header, wal_id, slot).map_err(damaged)?;
         let mut log_starts = log_starts_of(&footer).map_err(damaged)?;
+        // What it says of other slots is long.
+        footer.sections.clear();
         // Of a topic that is gone nothing more will come before it.
         let state = self.catalog.read();
         let lives = |id: &TopicIdPartition| state.topic_by_id(id.topic_id).is_some();
@@ -392,14 +492,14 @@ impl BucketRewriter {
         Ok(SlotIndex { key, created_ms: header.created_ms, footer, log_starts })
     }
 
-    /// Does the slot go on, for each partition, where the manifest and the slots before it (`ends`) end?
-    fn continues(
+    /// The slot has to go on, for each partition, where the manifest and the slots before it (`ends`) end. Some: it does not.
+    fn gap(
         &self,
         wal_id: u64,
         changes: &Changes,
         ends: &mut BTreeMap<TopicIdPartition, i64>,
         slot: &SlotIndex,
-    ) -> Result<bool, Stop> {
+    ) -> Result<Option<Gap>, Stop> {
         let damaged = |what: String| Stop::Damaged(Place::Wal(wal_id), format!("{}: {what}", slot.key));
         let end_of = |id: &TopicIdPartition| {
             let end = ends.get(id).copied().or_else(|| changes.log_end(id));
@@ -413,7 +513,9 @@ impl BucketRewriter {
             };
             match (extent.first_offset as i64).cmp(&end) {
                 std::cmp::Ordering::Equal => {}
-                std::cmp::Ordering::Greater => return Ok(false),
+                std::cmp::Ordering::Greater => {
+                    return Ok(Some(Gap { id: extent.id, to: extent.first_offset as i64 }));
+                }
                 std::cmp::Ordering::Less => {
                     let (first, id) = (extent.first_offset, extent.id);
                     let detail =
@@ -429,11 +531,11 @@ impl BucketRewriter {
                 None => end_of(&start.id)?,
             };
             if (start.offset as i64) > end {
-                return Ok(false);
+                return Ok(Some(Gap { id: start.id, to: start.offset as i64 }));
             }
         }
         ends.extend(new);
-        Ok(true)
+        Ok(None)
     }
 
     /// What the slot says of its partitions besides batches.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use protocol::batch::crc32c;
 use world::bucket::{Bucket, BucketError, patiently};
 
-use crate::container;
+use crate::container::{self, ContainerHeader, Footer, Kind, LogStart, SectionKind};
 use crate::encoding::Encoder;
 
 use super::takeover::PATIENCE;
@@ -65,6 +65,25 @@ pub async fn look(bucket: &dyn Bucket, wal_id: u64, slot: u64) -> Result<Slot, S
     match first {
         None => Ok(Slot::Absent),
         Some(bytes) => slot_of(&bytes, wal_id, slot).ok_or(SlotError::Damaged { key }),
+    }
+}
+
+/// Is it the commit of this slot?
+pub fn check_place(header: &ContainerHeader, wal_id: u64, slot: u64) -> Result<(), String> {
+    match header.kind == Kind::Object
+        && header.log_id == u128::from(wal_id).to_be_bytes()
+        && header.number == slot
+    {
+        true => Ok(()),
+        false => Err("it belongs elsewhere".into()),
+    }
+}
+
+/// Where the slot raises log starts.
+pub fn log_starts_of(footer: &Footer) -> Result<Vec<LogStart>, String> {
+    match footer.section(SectionKind::LogStarts) {
+        Some(section) => LogStart::decode_all(section).map_err(|error| error.to_string()),
+        None => Ok(Vec::new()),
     }
 }
 

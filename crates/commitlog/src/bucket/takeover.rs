@@ -10,14 +10,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, CatalogError, MetadataRecord, Precondition, Wal};
+use catalog::{Catalog, CatalogError, MetadataRecord, Precondition, State, Wal};
 use futures_util::future::join_all;
 use world::broken;
-use world::bucket::{Bucket, BucketError, store};
+use world::bucket::{Bucket, BucketError, patiently, store};
 use world::task;
 
-use super::slot::{Slot, SlotError, look, slot_key, tombstone};
+use super::slot::{Slot, SlotError, check_place, look, slot_key, tombstone};
 use super::slot_writer::SLOTS_IN_FLIGHT_MAX;
+use crate::container::{ContainerHeader, HEADER_LEN};
 use crate::error::CommitError;
 
 /// How long a bucket may be silent before a takeover fails; it can be begun again at any time.
@@ -25,6 +26,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const METADATA_PAUSE: Duration = Duration::from_millis(200);
 /// Slots looked at side by side.
 const LOOKS_AT_ONCE: u64 = 32;
+/// So many looks go side by side, each twice as far as the one before: most WALs are short.
+const DOUBLINGS: u32 = 6;
+/// No WAL has so many slots that are not rewritten, four times two to this power.
+const DOUBLINGS_MAX: u32 = 24;
 /// Tombstones put at once against a writer that is always faster.
 const TOMBSTONES_MAX: u64 = 1024;
 
@@ -54,11 +59,17 @@ pub async fn take_over(
     if let Some(end) = fenced.sealed_at {
         return Ok(end);
     }
-    let mark = if broken::rule("scan-from-zero") { 0 } else { fenced.mark };
-    let end = find_end(bucket, wal_id, mark).await?;
+    let from = match broken::rule("scan-from-zero") {
+        true => 0,
+        false => acknowledged(bucket, wal_id, fenced.mark).await?,
+    };
+    let end = find_end(bucket, wal_id, from).await?;
     loop {
+        let takers = [catalog.wal_id()].into_iter().chain(heirs.iter().copied());
+        let slots = end.saturating_sub(fenced.mark);
+        let rewriter = least_burdened(&catalog.read(), takers, wal_id, slots);
         let heirs = if catalog.read().leads(wal_id) { heirs.to_vec() } else { Vec::new() };
-        let seal = MetadataRecord::SealWal { wal_id, end, rewriter: catalog.wal_id(), heirs };
+        let seal = MetadataRecord::SealWal { wal_id, end, rewriter, heirs };
         match append(catalog, seal).await {
             // An older WAL of the node was sealed meanwhile.
             Err(CatalogError::Rejected(Precondition::WrongHeirs { .. })) => {}
@@ -111,6 +122,64 @@ async fn append(catalog: &Catalog, record: MetadataRecord) -> Result<(), Catalog
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Who of them is to rewrite this WAL, of which so many slots are left (R6): one that has the fewest of the dead to rewrite, in units of
+/// what is left here. So the work does not all stay with the one that takes over. Which one of several says a hash of both: brokers that
+/// are taken over from side by side find the same numbers, and would all go to the first. 0 without any.
+pub fn least_burdened(state: &State, takers: impl Iterator<Item = u64>, wal_id: u64, slots: u64) -> u64 {
+    let burden = |taker: u64| -> u64 {
+        let duties = state.wals().filter(|(other, wal)| wal.rewriter == taker && *other != taker);
+        duties.map(|(_, wal)| wal.sealed_at.map_or(0, |end| end.saturating_sub(wal.mark))).sum()
+    };
+    let draw = |taker: u64| {
+        let both = [wal_id.to_le_bytes(), taker.to_le_bytes()].concat();
+        xxhash_rust::xxh3::xxh3_64(&both)
+    };
+    takers.min_by_key(|taker| (burden(*taker) / slots.max(1), draw(*taker))).unwrap_or(0)
+}
+
+/// Below this slot all are data, from the mark on: a slot says how many were acknowledged when it was written, and what was
+/// acknowledged is stored without a gap (R4). So not all of them have to be looked at: first slots twice as far away each, then
+/// ever closer ones around the last that is there.
+async fn acknowledged(bucket: &Arc<dyn Bucket>, wal_id: u64, mark: u64) -> Result<u64, TakeoverError> {
+    const NEAR: u64 = SLOTS_IN_FLIGHT_MAX as u64;
+    let mut known = mark;
+    // From here on nothing was seen.
+    let mut nothing_at: Option<u64> = None;
+    let mut doublings = 0;
+    loop {
+        let ahead: Vec<u64> = match nothing_at {
+            None => (doublings..doublings + DOUBLINGS).map(|n| mark + (NEAR << n)).collect(),
+            Some(end) if end <= known + 2 * NEAR => return Ok(known),
+            Some(end) => {
+                let step = (end - known).div_ceil(LOOKS_AT_ONCE);
+                (known + step..end).step_by(step as usize).collect()
+            }
+        };
+        let looks = ahead.iter().map(|slot| acknowledged_in(&**bucket, wal_id, *slot));
+        let looks: Vec<Option<u64>> = join_all(looks).await.into_iter().collect::<Result<_, _>>()?;
+        let last = looks.iter().rposition(Option::is_some);
+        nothing_at = ahead.get(last.map_or(0, |last| last + 1)).copied().or(nothing_at);
+        if let Some(acknowledged) = last.and_then(|last| looks[last]) {
+            known = known.max(acknowledged);
+        }
+        doublings += DOUBLINGS;
+        if nothing_at.is_none() && doublings > DOUBLINGS_MAX {
+            return Ok(known);
+        }
+    }
+}
+
+/// How many slots were acknowledged when this one was written. None: there is none, or it cannot be read.
+async fn acknowledged_in(bucket: &dyn Bucket, wal_id: u64, slot: u64) -> Result<Option<u64>, BucketError> {
+    let key = slot_key(wal_id, slot);
+    let first = patiently(PATIENCE, || bucket.get_range(&key, 0..HEADER_LEN as u64)).await?;
+    let header = first.and_then(|first| ContainerHeader::decode(&first).ok());
+    let header = header.filter(|header| check_place(header, wal_id, slot).is_ok());
+    let of_us =
+        |durable: &u64| slot.checked_sub(*durable).is_some_and(|ahead| ahead <= SLOTS_IN_FLIGHT_MAX as u64);
+    Ok(header.map(|header| header.durable).filter(of_us))
 }
 
 /// The slot of the first tombstone that has only data before it, from the mark on; puts it there if there is none.

@@ -33,10 +33,9 @@ use world::task;
 use world::watch;
 
 use super::blocks::{Home, Object};
-use super::loader::{check_place, log_starts_of};
 use super::medium::BucketMedium;
 use super::shards::{BucketShard, Head, ShardError, head};
-use super::slot::{TOMBSTONE_LEN, slot_key, tombstone};
+use super::slot::{TOMBSTONE_LEN, check_place, log_starts_of, slot_key, tombstone};
 use crate::container::{ContainerHeader, Entry, Footer, HEADER_LEN};
 use crate::encoding::Hash;
 use crate::error::{OpenError, ReadError};

@@ -18,13 +18,17 @@ use world::watch;
 
 use super::put_budget::PutBudget;
 use super::slot_before;
+use super::slot_digest::NextDigest;
 use super::slot_writer::{Fenced, SlotWriter};
-use crate::container::{Identity, Kind};
+use crate::container::{Identity, Kind, SectionKind};
 use crate::encoding::Hash;
 use crate::error::CommitError;
 use crate::log::{LogState, Shared};
 use crate::publish::{GoneGuard, end_group, publish};
 use crate::wal::{self, Chunk, Gather};
+
+/// How often a commit that waits for the rewriter looks how far that is.
+const HELD_BACK_LOOK: Duration = Duration::from_millis(500);
 
 pub struct BucketWriter {
     shared: Arc<Shared>,
@@ -36,6 +40,7 @@ pub struct BucketWriter {
     last_hash: Hash,
     /// What the last slot has something of. None: there was none.
     last_partitions: Option<Vec<u8>>,
+    digest: NextDigest,
     /// Since when something waits.
     waits_since: Option<Duration>,
     budget: PutBudget,
@@ -70,6 +75,7 @@ impl BucketWriter {
         closed: watch::Sender<bool>,
     ) -> Self {
         let budget = PutBudget::new(&shared.settings, shared.clock.monotonic());
+        let digest = NextDigest::new(shared.settings.bucket_digest_slots);
         Self {
             shared,
             wal_id,
@@ -78,6 +84,7 @@ impl BucketWriter {
             next_slot: 0,
             last_hash: Hash::default(),
             last_partitions: None,
+            digest,
             waits_since: None,
             budget,
             closed,
@@ -141,8 +148,10 @@ impl BucketWriter {
             created_ms: self.shared.clock.now_ms(),
             file_len: 0,
         };
-        let before = self.last_partitions.take();
-        let chunk = wal::build_behind(&mut gather, identity, before);
+        let before = self.last_partitions.take().map(|before| (SectionKind::SlotBefore, before));
+        let digest = self.digest.take(slot).map(|digest| (SectionKind::SlotDigest, digest));
+        let chunk = wal::build_with(&mut gather, identity, before.into_iter().chain(digest).collect());
+        self.digest.push(&chunk.header, &chunk.bytes);
         self.last_partitions = Some(slot_before::encode(&chunk.footer, &gather.log_starts));
         self.last_hash = chunk.hash;
         self.next_slot += 1;
@@ -192,30 +201,43 @@ impl BucketWriter {
 
 /// Waits until a commit is due. False: the log closes, and nothing waits.
 async fn is_due(shared: &Shared, waits_since: &mut Option<Duration>, budget: &mut PutBudget) -> bool {
+    let mut is_held_back = false;
     loop {
         let wake = shared.wake.notified();
         // Before the look: what comes behind it wakes.
         shared.wanted.store(0, Ordering::SeqCst);
         let closing = shared.closing.load(Ordering::Acquire);
-        match waits(shared) {
-            Waits::Nothing if closing => return false,
-            Waits::Nothing => {
-                *waits_since = None;
-                wake.await;
-            }
-            Waits::AsMuchAsFits => return true,
-            Waits::Something { .. } if closing => return true,
-            Waits::Something { is_urgent } => {
-                let now = shared.clock.monotonic();
-                let until = budget.due(&shared.settings, *waits_since.get_or_insert(now), is_urgent, now);
-                if now >= until {
-                    return true;
-                }
-                // Nobody else has to wake us before that, but the one that makes the commit as long as it may be, or urgent.
-                shared.wanted.store(usize::MAX, Ordering::SeqCst);
-                let _ = task::timeout(until - now, wake).await;
-            }
+        let waits = waits(shared);
+        if closing {
+            return !matches!(waits, Waits::Nothing);
         }
+        if let Waits::Nothing = waits {
+            *waits_since = None;
+            wake.await;
+            continue;
+        }
+        let now = shared.clock.monotonic();
+        let since = *waits_since.get_or_insert(now);
+        let affordable = match waits {
+            Waits::Something { is_urgent } => budget.due(&shared.settings, since, is_urgent, now),
+            Waits::Nothing | Waits::AsMuchAsFits => now,
+        };
+        // However full it is: clients are slowed down, and nothing is refused.
+        let medium = shared.medium.bucket();
+        let held_back = budget.held_back(&shared.settings, medium.own_backlog(now).slots);
+        if now >= affordable.max(held_back) {
+            shared.counters.commits_held_back.fetch_add(u64::from(is_held_back), Ordering::Relaxed);
+            return true;
+        }
+        let pause = match held_back > affordable {
+            // What is rewritten meanwhile lets it go.
+            true => (held_back - now).min(HELD_BACK_LOOK),
+            false => affordable - now,
+        };
+        is_held_back |= now >= affordable;
+        // Nobody else has to wake us before that, but the one that makes the commit as long as it may be, or urgent.
+        shared.wanted.store(usize::MAX, Ordering::SeqCst);
+        let _ = task::timeout(pause, wake).await;
     }
 }
 

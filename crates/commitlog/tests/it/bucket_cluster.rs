@@ -40,6 +40,7 @@ pub fn settings() -> LogSettings {
         cold_bytes_max: 4 << 10,
         rewrite_interval: Duration::from_millis(300),
         rewrite_job_bytes: 8 << 10,
+        bucket_digest_slots: 3,
         bucket_rewrite_slots: 4,
         bucket_rewrite_age: Duration::from_secs(20),
         bucket_segment_bytes: 24 << 10,
@@ -56,7 +57,7 @@ pub fn settings() -> LogSettings {
 pub struct Node {
     pub process: Process,
     is_stopped: AtomicBool,
-    bucket: MemBucket,
+    pub bucket: MemBucket,
     pub catalog: Arc<Catalog>,
     pub log: Arc<CommitLog>,
 }
@@ -66,7 +67,7 @@ impl Node {
         !self.catalog.is_fenced() && self.log.state() == LogState::Running
     }
 
-    fn kill(&self) {
+    pub fn kill(&self) {
         self.process.kill();
         self.bucket.kill();
     }
@@ -884,7 +885,11 @@ fn a_lost_slot_keeps_closed_what_it_may_be_about_and_nothing_else() {
         for is_missing in [false, true] {
             run(1, async {
                 let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
-                let seldom = LogSettings { rewrite_interval: Duration::from_secs(3600), ..settings() };
+                let seldom = LogSettings {
+                    rewrite_interval: Duration::from_secs(3600),
+                    bucket_digest_slots: 0,
+                    ..settings()
+                };
                 let one = started(&store, &rng, seldom.clone()).await;
                 let topic = MetadataRecord::CreateTopic {
                     id: TOPIC,

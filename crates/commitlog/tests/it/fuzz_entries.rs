@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use commitlog::bucket::{Slot, fuzz_manifest, slot_of, tombstone};
-use commitlog::container::{ContainerHeader, HEADER_LEN, Kind, MAGIC, PAGE};
+use commitlog::bucket::{Slot, fuzz_digest, fuzz_manifest, slot_of, tombstone};
+use commitlog::container::{
+    ContainerBuilder, ContainerHeader, HEADER_LEN, Identity, Kind, LogStart, MAGIC, PAGE, SectionKind,
+};
 use commitlog::encoding::{Encoder, Hash, hash};
 use commitlog::manifest::Shard;
 use commitlog::segment::{SegmentInfo, fuzz_segment, verify};
@@ -397,8 +399,10 @@ fn shard(bytes: &[u8]) -> Result<(), String> {
 
 /// A part of [`bucket_manifest`]: an object of the manifest in a bucket, or …
 pub const OBJECT: u8 = 0;
-/// … what stands in slot 5 of WAL 3.
+/// … what stands in slot 5 of WAL 3, or …
 pub const IN_SLOT: u8 = 1;
+/// … what a slot says of those before it.
+pub const DIGEST: u8 = 2;
 
 /// Objects of a shard of the manifest, one after the other, and what stands in slots.
 pub fn bucket_manifest(data: &[u8]) -> Result<(), String> {
@@ -415,6 +419,16 @@ pub fn bucket_manifest(data: &[u8]) -> Result<(), String> {
             assert_eq!(found == Some(Slot::Tombstone), bytes == tombstone(3, 5));
             continue;
         }
+        if kind & DIGEST != 0 {
+            if kind & RAW == 0 {
+                seal_digest(&mut bytes);
+            }
+            let (peak, read) = peak_bytes(|| fuzz_digest(&bytes).map(drop));
+            // The section is copied.
+            assert!(peak <= bytes.len() + allowed_bytes(bytes.len()), "{peak} bytes for {}", bytes.len());
+            outcome = read.map_err(|error| error.to_string());
+            continue;
+        }
         if kind & RAW == 0 {
             rehash_manifest(&mut bytes);
         }
@@ -428,6 +442,26 @@ pub fn bucket_manifest(data: &[u8]) -> Result<(), String> {
         }
     }
     outcome
+}
+
+/// As many slots as there is room for, with footers as long as their headers say, modulo what is left.
+fn seal_digest(bytes: &mut [u8]) {
+    let (mut at, mut count) = (4, 0u32);
+    while let Some(rest) = bytes.get_mut(at..).filter(|rest| rest.len() >= HEADER_LEN) {
+        let word = |at: usize| u64::from_le_bytes(rest[at..at + 8].try_into().expect("eight bytes"));
+        let footer_len = (word(92) % (rest.len() - HEADER_LEN + 1) as u64) as usize;
+        let payload_len = word(84) % (1 << 40);
+        let mut header = container_of(&mut rest[..HEADER_LEN].to_vec());
+        header.kind = Kind::Object;
+        (header.payload_len, header.footer_len) = (payload_len, footer_len as u64);
+        header.footer_hash = hash(&rest[HEADER_LEN..HEADER_LEN + footer_len]);
+        rest[..HEADER_LEN].copy_from_slice(&header.encode());
+        at += HEADER_LEN + footer_len;
+        count += 1;
+    }
+    if let Some(first) = bytes.first_chunk_mut() {
+        *first = count.to_le_bytes();
+    }
 }
 
 /// Puts the checksums right, of what stands within as well.
@@ -449,9 +483,36 @@ fn rehash_manifest(bytes: &mut [u8]) {
     }
 }
 
+/// Two slots, the first of which raises the start of a partition.
+fn digest_seed() -> Vec<u8> {
+    let mut digest = 2u32.to_le_bytes().to_vec();
+    for number in [8, 9] {
+        let mut builder = ContainerBuilder::new(0, 0);
+        if number == 8 {
+            let id = TopicIdPartition { topic_id: TOPIC, partition: 0 };
+            builder.section(SectionKind::LogStarts, LogStart::encode_all(&[LogStart { id, offset: 3 }]));
+        }
+        let identity = Identity {
+            kind: Kind::Object,
+            log_id: 3u128.to_be_bytes(),
+            number,
+            predecessor: Hash::default(),
+            durable: number,
+            nonce: [0; 16],
+            created_ms: NOW_MS,
+            file_len: 0,
+        };
+        let (bytes, header, _) = builder.finish(identity);
+        digest.extend_from_slice(&bytes[..header.len() as usize]);
+    }
+    digest
+}
+
 /// The first corpus of [`bucket_manifest`].
 pub fn manifest_seeds(shard: &[u8], change: &[u8]) -> Vec<Vec<u8>> {
     vec![
+        part(DIGEST, &digest_seed()),
+        part(DIGEST | RAW, &digest_seed()),
         part(OBJECT, shard),
         [part(OBJECT, shard), part(OBJECT, change)].concat(),
         [part(RAW, shard), part(RAW, change)].concat(),

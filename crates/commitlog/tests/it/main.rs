@@ -1,6 +1,7 @@
 //! The log's promises on a seeded disk: what was acknowledged is there after any crash, once, in order.
 #![allow(clippy::disallowed_methods)]
 
+mod bucket_backlog;
 mod bucket_cluster;
 mod bucket_log;
 mod bucket_merge;
