@@ -349,3 +349,32 @@ fn a_damaged_wal_does_not_hold_up_those_that_are_rewritten_with_it() {
         assert_eq!(heir.log.backlog().unwrap().for_others, 0);
     });
 }
+
+/// A request of the dead comes after all that it had is rewritten and removed. As long as the metadata knows the WAL that is found, so
+/// it is known until nothing has come for an hour.
+#[test]
+fn a_wal_is_forgotten_when_nothing_comes_any_more() {
+    run(1, async {
+        let (store, rng) = (MemBucket::new(1), SeededRng::new(1));
+        let [one, two] = dead(&store, &rng, lazy(), 10).await;
+        let wal_id = one.catalog.wal_id();
+        let late = store.objects()[&slot_key(wal_id, 7)].clone();
+        two.log.take_over(wal_id, &[two.catalog.wal_id()]).await.unwrap();
+        // Its node id is somebody else's.
+        let _next = started(&store, &rng, lazy()).await;
+        let slots = || {
+            let folder = format!("wal/{wal_id:020}/");
+            store.objects().keys().filter(|key| key.starts_with(&folder)).count()
+        };
+        let is_known = || two.catalog.read().wal(wal_id).is_some();
+        while two.log.rewrite().await.unwrap() {}
+        // Tombstones are left, for ever.
+        assert_eq!((slots(), is_known()), (4, true));
+        store.put(&slot_key(wal_id, 7), late).await.unwrap();
+        for (left, known) in [(4, true), (4, true), (4, false)] {
+            task::sleep(Duration::from_secs(3601)).await;
+            while two.log.rewrite().await.unwrap() {}
+            assert_eq!((slots(), is_known()), (left, known));
+        }
+    });
+}
