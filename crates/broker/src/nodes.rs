@@ -25,12 +25,6 @@ impl Nodes {
         self.0.binary_search_by_key(&id, |node| node.id).ok().map(|at| &self.0[at])
     }
 
-    /// Is `id` known, and elsewhere than `other`?
-    pub fn is_at_another_address(&self, id: i32, other: i32) -> bool {
-        let address = |id| self.find(id).map(|node| (&node.host, node.port));
-        address(id).is_some_and(|found| Some(found) != address(other))
-    }
-
     /// A leader as clients are told of it: nobody, if they could not reach it.
     pub fn or_nobody(&self, leader: i32) -> i32 {
         self.find(leader).map_or(NO_NODE, |node| node.id)
@@ -77,19 +71,5 @@ impl Broker {
     /// Which broker takes cluster-wide requests. Every broker can: it appends to the catalog itself.
     pub(crate) fn controller_id(&self, state: &State) -> i32 {
         state.controller().unwrap_or(self.node_id)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_former_life_is_at_the_same_address_and_who_is_not_known_is_nowhere_else() {
-        let node = |id, host: &str, port| Node { id, host: host.into(), port, rack: None };
-        let nodes =
-            Nodes(vec![node(1, "a", 9092), node(2, "a", 9093), node(4, "a", 9092), node(5, "b", 9092)]);
-        let at_another = |id| nodes.is_at_another_address(id, 4);
-        assert_eq!([1, 2, 3, 4, 5].map(at_another), [false, true, false, false, true]);
     }
 }

@@ -61,6 +61,8 @@ impl Error {
     /// Whether the same call may succeed later. For writes that does not mean that nothing happened.
     pub fn is_retriable(&self) -> bool {
         match self {
+            // A leader that has left since we looked for it, as a rule.
+            Error::Kafka { code: ErrorCode::BrokerNotAvailable, .. } => true,
             Error::Kafka { code, .. } => code.is_retriable(),
             Error::Connect { .. } | Error::Disconnected { .. } | Error::Timeout { .. } => true,
             _ => false,
@@ -79,6 +81,7 @@ impl Error {
             Error::Kafka { code, .. } => matches!(
                 code,
                 NotLeaderOrFollower
+                    | BrokerNotAvailable
                     | LeaderNotAvailable
                     | FencedLeaderEpoch
                     | UnknownLeaderEpoch
@@ -106,5 +109,17 @@ pub(crate) fn check(code: i16, message: Option<&Str>) -> Result<(), Error> {
     match code_of(code) {
         ErrorCode::None => Ok(()),
         code => Err(Error::Kafka { code, message: message.map(Str::detached).unwrap_or_default() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_that_is_not_known_any_more_is_looked_for_again() {
+        let code = ErrorCode::BrokerNotAvailable;
+        let error = Error::Kafka { code, message: "broker 1 is not known".into() };
+        assert!(error.is_retriable() && error.needs_metadata());
     }
 }

@@ -91,22 +91,16 @@ fn is_software_word(word: &str) -> bool {
 
 /// A client that kept an address across clusters, or across brokers, learns that it is wrong here.
 ///
-/// On a bucket an address outlives node ids: who is started again before the lease of its former life has ended gets another one. Clients
-/// that come for the former one are not sent away. They would find it in the metadata again as long as that lease lasts, and give up all
-/// their connections each time; told NOT_LEADER_OR_FOLLOWER they stay, and learn of the new leader when there is one.
+/// On a bucket node ids go from address to address: who is started again before the lease of its former life has ended gets another one,
+/// and the next who starts elsewhere may get that. There only another cluster is the wrong place. A client that came for another broker
+/// would give up all its connections, find the same in the metadata, and come again; told NOT_LEADER_OR_FOLLOWER it stays, and learns of
+/// the new leader when there is one.
 fn wrong_place(context: &RequestContext, request: &ApiVersionsRequest) -> Option<ErrorCode> {
-    let broker = &context.broker;
-    let state = broker.catalog.read();
+    let catalog = &context.broker.catalog;
+    let is_other_node =
+        !catalog.is_shared() && request.node_id >= 0 && request.node_id != context.broker.node_id;
+    let state = catalog.read();
     let is_other_cluster = request.cluster_id.as_ref().is_some_and(|id| id != state.cluster_id());
-    let is_other_node = request.node_id >= 0
-        && request.node_id != broker.node_id
-        && match broker.catalog.is_shared() {
-            true => {
-                let nodes = broker.nodes(&state, &context.connection.listener);
-                nodes.is_at_another_address(request.node_id, broker.node_id)
-            }
-            false => true,
-        };
     (is_other_cluster || is_other_node).then_some(ErrorCode::RebootstrapRequired)
 }
 

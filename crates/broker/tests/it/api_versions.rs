@@ -4,7 +4,6 @@ use protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use protocol::wire::Reader;
 use protocol::{ApiKey, ErrorCode, Message};
 use world::bucket::MemBucket;
-use world::process::Process;
 
 use crate::house::{House, code, story};
 
@@ -167,26 +166,27 @@ fn a_bad_name_or_the_wrong_broker_is_told() {
     });
 }
 
-/// Node ids go with leases there, addresses stay.
+/// Node ids go from address to address there.
 #[test]
-fn on_a_bucket_a_former_node_id_of_this_address_is_not_the_wrong_broker() {
+fn on_a_bucket_only_another_cluster_is_the_wrong_place() {
     story(|| async {
-        let (bucket, processes) = (MemBucket::new(7), [Process::new(), Process::new()]);
-        let first = House::among(&bucket, 1, "rack", &processes[0]).await;
-        let _second = House::among(&bucket, 2, "rack", &processes[1]).await;
-        first.catalog.catch_up().await.expect("the bucket is there");
-        let mut answers = Vec::new();
-        for node_id in [-1, 1, 2, 3] {
+        let house = House::in_bucket(&MemBucket::new(7), &[]).await;
+        let own = house.catalog.read().cluster_id().clone();
+        for (node_id, cluster_id, expected) in [
+            (1, None, ErrorCode::None),
+            (2, None, ErrorCode::None),
+            (2, Some(own.clone()), ErrorCode::None),
+            (1, Some("another-cluster".into()), ErrorCode::RebootstrapRequired),
+        ] {
             let request = ApiVersionsRequest {
                 client_software_name: "java".into(),
                 client_software_version: "1".into(),
                 node_id,
+                cluster_id,
                 ..ApiVersionsRequest::default()
             };
-            answers.push(code(first.ask(5, request).await.error_code));
+            assert_eq!(code(house.ask(5, request).await.error_code), expected, "{node_id}");
         }
-        let expected = [ErrorCode::None, ErrorCode::None, ErrorCode::RebootstrapRequired, ErrorCode::None];
-        assert_eq!(answers, expected, "nobody, itself, another live one, one that is no more");
     });
 }
 
