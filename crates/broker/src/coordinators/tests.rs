@@ -35,11 +35,14 @@ struct Pages(AtomicUsize);
 
 type Told = Result<(), ErrorCode>;
 
+/// A name, and what it had before.
+type Changed = (Bytes, Option<Bytes>);
+
 struct Notes {
     pages: Arc<Pages>,
     notes: BTreeMap<Bytes, Bytes>,
     /// Who waits for a write, and what it has changed.
-    under_way: BTreeMap<Token, (ReplyId, Option<(Bytes, Option<Bytes>)>)>,
+    under_way: BTreeMap<Token, (ReplyId, Option<Changed>)>,
     next_token: u64,
 }
 
