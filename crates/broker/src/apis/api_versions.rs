@@ -6,7 +6,7 @@
 //! Differences: `zk_migration_ready` is always false. Features: see `features.rs`.
 //!
 //! 3: flexible, name and version of the client (KIP-511), features (KIP-584) · 4: features whose lowest level is 0
-//! · 5: the cluster and node that the client believes to talk to.
+//! · 5: the cluster and node that the client believes to talk to (KIP-1242).
 
 use protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};

@@ -34,13 +34,12 @@ pub(super) async fn handle(
     let options =
         DescribeOptions { synonyms: request.include_synonyms, documentation: request.include_documentation };
     let mut second_look = SecondLook::default();
-    let is_too_large = request.resources.len() > context.broker.limits.request_partitions_max;
-    let mut room = AnswerRoom::of(&context);
+    let mut room = AnswerRoom::of(&context, request.resources.len());
     let mut results = Vec::with_capacity(request.resources.len());
     for resource in request.resources {
-        let mut result = match is_too_large || room.is_full() {
-            true => Err(ApiError::new(ErrorCode::InvalidRequest, TOO_MUCH)),
-            false => describe_resource(&context, &resource, options),
+        let mut result = match room.check(ErrorCode::InvalidRequest) {
+            Err(code) => Err(ApiError::new(code, TOO_MUCH)),
+            Ok(()) => describe_resource(&context, &resource, options),
         };
         if let Err(error) = &result
             && second_look.is_due(&context.broker.freshness, error.code).await

@@ -22,24 +22,19 @@ pub(super) async fn handle(
     request: DescribeProducersRequest,
 ) -> DescribeProducersResponse {
     let asked: usize = request.topics.iter().map(|topic| topic.partition_indexes.len()).sum();
-    let is_too_large = asked > context.broker.limits.request_partitions_max;
     context.broker.freshness.catch_up().await;
-    let mut room = AnswerRoom::of(&context);
+    let mut room = AnswerRoom::of(&context, asked);
     let mut response = DescribeProducersResponse::default();
     for topic in request.topics {
         let right = match topic_name::validate(&topic.name) {
             Err(_) => Err(ErrorCode::InvalidTopicException),
             Ok(()) => context.authorize(AclOperation::Read, Resource::Topic(&topic.name)),
         };
-        let describe_one = |index: i32, is_full: bool| match right {
-            Err(code) => Err(code),
-            Ok(()) if is_too_large => Err(ErrorCode::InvalidRequest),
-            // Tools look for the leader then, and ask for the rest.
-            Ok(()) if is_full => Err(ErrorCode::NotLeaderOrFollower),
-            Ok(()) => describe(&context, &topic.name, index),
-        };
         let partitions = topic.partition_indexes.iter().map(|index| {
-            let result = describe_one(*index, room.is_full());
+            let result = right
+                // Tools look for the leader then, and ask for the rest.
+                .and_then(|()| room.check(ErrorCode::NotLeaderOrFollower))
+                .and_then(|()| describe(&context, &topic.name, *index));
             room.take(PRODUCER_BYTES * result.as_ref().map_or(0, Vec::len));
             PartitionResponse {
                 partition_index: *index,

@@ -18,16 +18,14 @@ pub(super) async fn handle(
     request: DescribeTransactionsRequest,
 ) -> DescribeTransactionsResponse {
     let mut response = DescribeTransactionsResponse::default();
-    let is_too_large = request.transactional_ids.len() > context.broker.limits.request_partitions_max;
-    let mut room = AnswerRoom::of(&context);
+    let mut room = AnswerRoom::of(&context, request.transactional_ids.len());
     // Topics that the caller may not know of are left out.
     let mut known = context.topics_quietly(AclOperation::Describe);
     for transactional_id in request.transactional_ids {
-        let described = match is_too_large {
-            true => Err(ErrorCode::InvalidRequest),
-            // Tools ask for the rest then.
-            false if room.is_full() => Err(ErrorCode::CoordinatorLoadInProgress),
-            false => describe(&context, &transactional_id).await,
+        // Tools ask for the rest then.
+        let described = match room.check(ErrorCode::CoordinatorLoadInProgress) {
+            Err(code) => Err(code),
+            Ok(()) => describe(&context, &transactional_id).await,
         };
         response.transaction_states.push(match described {
             Ok(described) => {

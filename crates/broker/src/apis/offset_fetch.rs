@@ -36,14 +36,12 @@ pub(crate) async fn handle(context: RequestContext, request: OffsetFetchRequest)
     if context.api_version >= GROUPS_FROM {
         let named = request.groups.iter().flat_map(|group| group.topics.iter().flatten());
         let named = named.map(|topic| topic.partition_indexes.len()).sum::<usize>() + request.groups.len();
-        let is_too_large = named > context.broker.limits.request_partitions_max;
-        let mut room = AnswerRoom::of(&context);
+        let mut room = AnswerRoom::of(&context, named);
         let mut groups = Vec::with_capacity(request.groups.len());
         for group in request.groups {
-            let fetched = match () {
-                () if is_too_large => group_error(&context, group, ErrorCode::InvalidRequest),
-                () if room.is_full() => group_error(&context, group, ErrorCode::CoordinatorLoadInProgress),
-                () => fetch_group(&context, group, require_stable, &mut second_look).await,
+            let fetched = match room.check(ErrorCode::CoordinatorLoadInProgress) {
+                Err(code) => group_error(&context, group, code),
+                Ok(()) => fetch_group(&context, group, require_stable, &mut second_look).await,
             };
             room.take(told_bytes(&fetched));
             groups.push(fetched);

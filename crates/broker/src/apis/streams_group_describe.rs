@@ -27,15 +27,12 @@ pub(crate) async fn handle(
     request: StreamsGroupDescribeRequest,
 ) -> StreamsGroupDescribeResponse {
     let is_asked = request.include_authorized_operations;
-    let is_too_large = request.group_ids.len() > context.broker.limits.request_partitions_max;
-    let mut room = AnswerRoom::of(&context);
+    let mut room = AnswerRoom::of(&context, request.group_ids.len());
     let groups = request.group_ids.into_iter().map(|group_id| {
-        if is_too_large || room.is_full() {
-            let code =
-                if is_too_large { ErrorCode::InvalidRequest } else { ErrorCode::CoordinatorLoadInProgress };
-            return DescribedGroup { error_code: code.code(), group_id, ..DescribedGroup::default() };
-        }
-        if let Err(code) = context.authorize(AclOperation::Describe, Resource::Group(&group_id)) {
+        let may_be_told = room
+            .check(ErrorCode::CoordinatorLoadInProgress)
+            .and_then(|()| context.authorize(AclOperation::Describe, Resource::Group(&group_id)));
+        if let Err(code) = may_be_told {
             return DescribedGroup { error_code: code.code(), group_id, ..DescribedGroup::default() };
         }
         let mut described = describe(&context, group_id);

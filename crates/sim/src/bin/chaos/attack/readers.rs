@@ -1,5 +1,6 @@
 //! Clients that ask and do not read, that wait for ever, or that ask and send without end.
 
+use protocol::Request;
 use protocol::messages::describe_configs_request::DescribeConfigsResource;
 use protocol::messages::metadata_request::MetadataRequestTopic;
 use protocol::messages::{ApiVersionsRequest, DescribeConfigsRequest, FetchRequest, MetadataRequest};
@@ -10,18 +11,30 @@ use super::subject::PARTITIONS_OF_A_REQUEST;
 use super::wire::Foe;
 use super::{BAIT, BAIT_PARTITIONS, Field, TOPICS, Told, WIDE_PARTITIONS, crowd};
 
+/// Asks so many times, and keeps the connection without reading anything.
+async fn leave_unread<R: Request>(
+    mut foe: Foe,
+    version: i16,
+    request: &R,
+    times: usize,
+    field: &Field,
+    told: &Told,
+) -> anyhow::Result<()> {
+    for _ in 0..times {
+        tokio::time::timeout(field.left(), foe.tell(version, request)).await??;
+        told.did(1);
+    }
+    tokio::time::sleep(field.left()).await;
+    Ok(())
+}
+
 /// Asks for as much as there is, again and again, and takes none of it.
 pub async fn fetch_unread(field: Field) -> anyhow::Result<Told> {
     crowd(field, 60, |field, told, number| async move {
-        let mut foe = Foe::connect_narrow(field.plain).await?;
+        let foe = Foe::connect_narrow(field.plain).await?;
         let places: Vec<(i32, i64)> = (0..BAIT_PARTITIONS).map(|partition| (partition, 0)).collect();
         let request = fetch_request(BAIT, &places, number as i32 % 2, 64 << 20);
-        for _ in 0..20 {
-            foe.tell(12, &request).await?;
-            told.did(1);
-        }
-        tokio::time::sleep(field.left()).await;
-        Ok(())
+        leave_unread(foe, 12, &request, 20, &field, &told).await
     })
     .await
 }
@@ -33,12 +46,7 @@ pub async fn fetch_read_once(field: Field) -> anyhow::Result<Told> {
         foe.ask(0, &ApiVersionsRequest::default()).await?;
         let places: Vec<(i32, i64)> = (0..BAIT_PARTITIONS).map(|partition| (partition, 0)).collect();
         let request = fetch_request(BAIT, &places, 0, 64 << 20);
-        for _ in 0..20 {
-            foe.tell(12, &request).await?;
-            told.did(1);
-        }
-        tokio::time::sleep(field.left()).await;
-        Ok(())
+        leave_unread(foe, 12, &request, 20, &field, &told).await
     })
     .await
 }
@@ -46,15 +54,10 @@ pub async fn fetch_read_once(field: Field) -> anyhow::Result<Told> {
 /// Small questions with long answers, and none of them is read.
 pub async fn metadata_unread(field: Field) -> anyhow::Result<Told> {
     crowd(field, 300, |field, told, _| async move {
-        let mut foe = Foe::connect_narrow(field.plain).await?;
+        let foe = Foe::connect_narrow(field.plain).await?;
         // Null: all topics.
         let request = MetadataRequest { topics: None, ..Default::default() };
-        for _ in 0..50 {
-            foe.tell(9, &request).await?;
-            told.did(1);
-        }
-        tokio::time::sleep(field.left()).await;
-        Ok(())
+        leave_unread(foe, 9, &request, 50, &field, &told).await
     })
     .await
 }
@@ -62,7 +65,7 @@ pub async fn metadata_unread(field: Field) -> anyhow::Result<Told> {
 /// The same with what answers most for what is asked: all configs of many topics, with their documentation.
 pub async fn configs_unread(field: Field) -> anyhow::Result<Told> {
     crowd(field, 60, |field, told, _| async move {
-        let mut foe = Foe::connect_narrow(field.plain).await?;
+        let foe = Foe::connect_narrow(field.plain).await?;
         let resource = |number: usize| DescribeConfigsResource {
             resource_type: 2,
             resource_name: format!("topic-{}", number % TOPICS).into(),
@@ -75,12 +78,7 @@ pub async fn configs_unread(field: Field) -> anyhow::Result<Told> {
             include_documentation: true,
             ..Default::default()
         };
-        for _ in 0..5 {
-            tokio::time::timeout(field.left(), foe.tell(4, &request)).await??;
-            told.did(1);
-        }
-        tokio::time::sleep(field.left()).await;
-        Ok(())
+        leave_unread(foe, 4, &request, 5, &field, &told).await
     })
     .await
 }
@@ -88,15 +86,10 @@ pub async fn configs_unread(field: Field) -> anyhow::Result<Told> {
 /// Topics that are named again and again: an answer of many times the question.
 pub async fn repeated(field: Field) -> anyhow::Result<Told> {
     crowd(field, 30, |field, told, _| async move {
-        let mut foe = Foe::connect_narrow(field.plain).await?;
+        let foe = Foe::connect_narrow(field.plain).await?;
         let topic = MetadataRequestTopic { name: Some(super::WIDE.into()), ..Default::default() };
         let request = MetadataRequest { topics: Some(vec![topic; 5_000]), ..Default::default() };
-        for _ in 0..5 {
-            tokio::time::timeout(field.left(), foe.tell(9, &request)).await??;
-            told.did(1);
-        }
-        tokio::time::sleep(field.left()).await;
-        Ok(())
+        leave_unread(foe, 9, &request, 5, &field, &told).await
     })
     .await
 }
@@ -119,13 +112,10 @@ pub async fn pipelined(field: Field) -> anyhow::Result<Told> {
 /// Waits for data that never comes, as long as may be asked for.
 pub async fn long_polls(field: Field) -> anyhow::Result<Told> {
     crowd(field, 700, |field, told, _| async move {
-        let mut foe = Foe::connect(field.plain).await?;
+        let foe = Foe::connect(field.plain).await?;
         let request =
             FetchRequest { min_bytes: i32::MAX, ..fetch_request(super::EMPTY, &[(0, 0)], i32::MAX, 1 << 20) };
-        foe.tell(12, &request).await?;
-        told.did(1);
-        tokio::time::sleep(field.left()).await;
-        Ok(())
+        leave_unread(foe, 12, &request, 1, &field, &told).await
     })
     .await
 }
