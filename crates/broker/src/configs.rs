@@ -1,18 +1,21 @@
-//! Effective configs, kept between requests: computing one walks the whole table, and Produce needs it each time.
+//! Effective configs, kept between requests: computing one walks the whole table, and Produce and the heartbeats of groups need it
+//! each time.
 //!
 //! The catalog shares the overrides of a resource behind an `Arc`; as long as the `Arc` is the same, so is the
 //! answer. Nothing has to be told about changes.
 
 use std::sync::Arc;
 
-use catalog::config::{BrokerConfig, TopicConfig};
+use catalog::config::{BrokerConfig, GroupConfig, TopicConfig};
 use catalog::{ConfigMap, ResourceType, State, Topic};
 use parking_lot::RwLock;
-use protocol::Uuid;
+use protocol::{Str, Uuid};
 use world::collections::HashMap;
 
 /// Snapshots of topics are kept for at most this many more topics than exist, then those of deleted ones go.
 const STALE_TOPICS_MAX: usize = 1024;
+/// Groups with configs of their own whose snapshots are kept.
+const OWN_GROUPS_MAX: usize = 4096;
 
 pub(crate) struct Configs {
     started_with: Arc<BrokerConfig>,
@@ -20,6 +23,9 @@ pub(crate) struct Configs {
     node: String,
     broker: RwLock<BrokerEntry>,
     topics: RwLock<HashMap<Uuid, TopicEntry>>,
+    /// What holds for every group without configs of its own.
+    groups: RwLock<Option<GroupEntry>>,
+    own_groups: RwLock<HashMap<Str, GroupEntry>>,
 }
 
 struct BrokerEntry {
@@ -33,6 +39,19 @@ struct TopicEntry {
     config: Arc<TopicConfig>,
 }
 
+struct GroupEntry {
+    overrides: Option<ConfigMap>,
+    broker: Arc<BrokerConfig>,
+    config: Arc<GroupConfig>,
+}
+
+impl GroupEntry {
+    fn holds(&self, overrides: Option<&ConfigMap>, broker: &Arc<BrokerConfig>) -> Option<Arc<GroupConfig>> {
+        let is_same = is_same_ref(self.overrides.as_ref(), overrides) && Arc::ptr_eq(&self.broker, broker);
+        is_same.then(|| self.config.clone())
+    }
+}
+
 impl Configs {
     pub fn new(started_with: Arc<BrokerConfig>) -> Self {
         let broker = BrokerEntry { overrides: [None, None], config: started_with.clone() };
@@ -41,6 +60,8 @@ impl Configs {
             started_with,
             broker: RwLock::new(broker),
             topics: RwLock::default(),
+            groups: RwLock::default(),
+            own_groups: RwLock::default(),
         }
     }
 
@@ -81,6 +102,32 @@ impl Configs {
             topics.retain(|id, _| state.topic_by_id(*id).is_some());
         }
         topics.insert(topic.id, entry);
+        config
+    }
+
+    /// What holds for a group now. One that does not exist gets what a new one would have.
+    pub fn group(&self, state: &State, group: &str) -> Arc<GroupConfig> {
+        let broker = self.broker(state);
+        let overrides = state.config(ResourceType::Group, group);
+        let known = match overrides {
+            None => self.groups.read().as_ref().and_then(|entry| entry.holds(None, &broker)),
+            Some(_) => self.own_groups.read().get(group).and_then(|entry| entry.holds(overrides, &broker)),
+        };
+        if let Some(config) = known {
+            return config;
+        }
+        let config = Arc::new(GroupConfig::effective(state, &self.started_with, group));
+        let entry = GroupEntry { overrides: overrides.cloned(), broker, config: config.clone() };
+        match overrides {
+            None => *self.groups.write() = Some(entry),
+            Some(_) => {
+                let mut own_groups = self.own_groups.write();
+                if own_groups.len() >= OWN_GROUPS_MAX {
+                    own_groups.clear();
+                }
+                own_groups.insert(group.into(), entry);
+            }
+        }
         config
     }
 }

@@ -71,7 +71,7 @@ impl CatalogView for OwnCatalog {
     }
 
     fn group_config(&self, group: &str) -> GroupConfig {
-        GroupConfig::effective(&self.catalog.read(), self.configs.started_with(), group)
+        GroupConfig::clone(&self.configs.group(&self.catalog.read(), group))
     }
 }
 

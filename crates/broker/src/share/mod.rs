@@ -23,7 +23,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use catalog::Catalog;
-use catalog::config::{GroupConfig, ShareOffsetReset};
+use catalog::config::ShareOffsetReset;
 use commitlog::{CommitLog, Isolation};
 use parking_lot::Mutex;
 use protocol::{ErrorCode, Str, TopicIdPartition, Uuid};
@@ -111,7 +111,7 @@ impl Sharing {
 
     pub fn group_rules(&self, group: &str) -> GroupRules {
         let state = self.options.catalog.read();
-        let config = GroupConfig::effective(&state, self.options.configs.started_with(), group).share;
+        let config = &self.options.configs.group(&state, group).share;
         let locks_max: i64 = config.partition_max_record_locks.into();
         let rules = Rules {
             deliveries_max: i16::try_from(config.delivery_count_limit).unwrap_or(i16::MAX),

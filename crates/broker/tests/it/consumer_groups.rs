@@ -18,6 +18,8 @@ use crate::house::{House, code, story};
 
 const SMALL: &[(&str, &str)] = &[("offsets.topic.num.partitions", "2")];
 const GROUP: i8 = 32;
+const SET: i8 = 0;
+const DELETE: i8 = 1;
 
 async fn open(house: &House) {
     let request =
@@ -198,28 +200,42 @@ fn configs_of_a_group_hold_for_it() {
         let house = House::with(SMALL).await;
         house.create_topic("clicks", 2, &[]).await;
         open(&house).await;
-        let set = |name: &str, value: &str| AlterableConfig {
-            name: name.into(),
-            config_operation: 0,
-            value: Some(value.into()),
-        };
-        let resource = AlterConfigsResource {
-            resource_type: GROUP,
-            resource_name: "g".into(),
-            configs: vec![
-                set("consumer.heartbeat.interval.ms", "6000"),
-                set("consumer.session.timeout.ms", "60000"),
-            ],
-        };
-        let alter = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
-        assert_eq!(code(house.ask(1, alter).await.responses[0].error_code), ErrorCode::None);
         let joined = ask(&house, joining(&["clicks"])).await;
-        assert_eq!(joined.heartbeat_interval_ms, 6_000);
+        assert_eq!(joined.heartbeat_interval_ms, 5_000);
+        let interval = async |value| {
+            configure(&house, "g", &[("consumer.heartbeat.interval.ms", value)]).await;
+            ask(&house, beat(joined.member_epoch)).await.heartbeat_interval_ms
+        };
+        assert_eq!(interval(Some("6000")).await, 6_000);
+        assert_eq!(interval(Some("7000")).await, 7_000);
+        let other = ConsumerGroupHeartbeatRequest { group_id: "h".into(), ..joining(&["clicks"]) };
+        assert_eq!(ask(&house, other.clone()).await.heartbeat_interval_ms, 5_000);
+        assert_eq!(interval(None).await, 5_000);
+        let leaving = ConsumerGroupHeartbeatRequest { member_epoch: -1, ..other };
+        assert_eq!(code(ask(&house, leaving).await.error_code), ErrorCode::None);
+
+        configure(&house, "g", &[("consumer.session.timeout.ms", Some("60000"))]).await;
+        ask(&house, beat(joined.member_epoch)).await;
         world::task::sleep(Duration::from_secs(55)).await;
         assert_eq!(house.broker.group_counts().members, 1);
         world::task::sleep(Duration::from_secs(6)).await;
         assert_eq!(house.broker.group_counts().members, 0);
     });
+}
+
+async fn configure(house: &House, group: &str, values: &[(&str, Option<&str>)]) {
+    let configs = values.iter().map(|(name, value)| AlterableConfig {
+        name: (*name).into(),
+        config_operation: if value.is_some() { SET } else { DELETE },
+        value: value.map(Into::into),
+    });
+    let resource = AlterConfigsResource {
+        resource_type: GROUP,
+        resource_name: group.into(),
+        configs: configs.collect(),
+    };
+    let alter = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    assert_eq!(code(house.ask(1, alter).await.responses[0].error_code), ErrorCode::None);
 }
 
 #[test]

@@ -186,10 +186,12 @@ impl Shard {
         let group = entry.group().expect("is open");
         let TargetEpoch { epoch: target_epoch, at_ms } = group.stored.target_epoch;
         let epoch = group.stored.epoch.epoch;
+        if target_epoch >= epoch {
+            return;
+        }
         let interval_ms = i64::from(view.group_config(group_id).share.assignment_interval_ms);
         // A clock that was set back must not keep the group from it.
-        let is_early = (0..interval_ms).contains(&now.wall_ms.saturating_sub(at_ms));
-        if target_epoch >= epoch || is_early {
+        if (0..interval_ms).contains(&now.wall_ms.saturating_sub(at_ms)) {
             return;
         }
         for (member, partitions) in changed_targets(&group.stored, &**view) {
