@@ -68,25 +68,34 @@ pub struct Opened {
     node_id: i32,
 }
 
-/// Calls between brokers of one process, without a network in between; they can be cut.
+/// Calls between brokers of one process, without a network in between; they can be cut, and led astray.
 #[derive(Clone)]
 pub struct Wires {
     pub brokers: Arc<Mutex<BTreeMap<i32, Arc<Broker>>>>,
     pub are_cut: Arc<AtomicBool>,
+    /// Calls for the one come to the other, as those of a broker that has not heard yet who leads now.
+    pub astray: Arc<Mutex<Option<(i32, i32)>>>,
     breaks: Arc<watch::Sender<u64>>,
 }
 
 impl Default for Wires {
     fn default() -> Wires {
-        Wires { brokers: Arc::default(), are_cut: Arc::default(), breaks: Arc::new(watch::channel(0).0) }
+        Wires {
+            brokers: Arc::default(),
+            are_cut: Arc::default(),
+            astray: Arc::default(),
+            breaks: Arc::new(watch::channel(0).0),
+        }
     }
 }
 
 impl Wires {
     fn to(&self, peer: &Peer) -> Option<Arc<Broker>> {
+        let astray = self.astray.lock().filter(|(from, _)| *from == peer.node_id);
+        let node_id = astray.map_or(peer.node_id, |(_, to)| to);
         match self.are_cut.load(Ordering::Relaxed) {
             true => None,
-            false => self.brokers.lock().get(&peer.node_id).cloned(),
+            false => self.brokers.lock().get(&node_id).cloned(),
         }
     }
 }
@@ -111,10 +120,10 @@ impl Peers for Wires {
         peer: Peer,
         api_key: i16,
         body: Bytes,
-        _: Duration,
+        within: Duration,
     ) -> BoxFuture<'static, Option<Bytes>> {
         let called = self.to(&peer).map(|broker| broker.transactions(api_key, body));
-        Box::pin(async move { called?.await })
+        Box::pin(async move { world::task::timeout(within, called?).await.ok()? })
     }
 
     fn slots_stored(self: Arc<Self>, _: Peer, _: u64, _: Duration) -> BoxFuture<'static, Option<u64>> {

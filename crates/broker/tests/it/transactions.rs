@@ -17,7 +17,9 @@ use world::bucket::MemBucket;
 use world::process::Process;
 use world::task;
 
-use crate::house::{House, NOW_MS, Wires, answer, code, frame_of, only_partition, produce_request, story};
+use crate::house::{
+    House, LEASE_TTL, NOW_MS, Wires, answer, code, frame_of, only_partition, produce_request, story,
+};
 
 const ID: &str = "orders";
 const TIMEOUT_MS: i32 = 60_000;
@@ -544,6 +546,8 @@ fn in_a_bucket_it_is_the_same() {
 /// Three brokers on one bucket: a transaction's coordinator, the leaders of its partitions and its group's coordinator are not the same.
 struct Cluster {
     houses: Vec<House>,
+    /// What each of them has of the bucket.
+    buckets: Vec<MemBucket>,
     processes: Vec<Process>,
     wires: Wires,
 }
@@ -552,13 +556,14 @@ impl Cluster {
     async fn start(bucket: &MemBucket) -> Cluster {
         let wires = Wires::default();
         let processes: Vec<Process> = (1..=3).map(|_| Process::new()).collect();
+        let buckets: Vec<MemBucket> = (1..=3).map(|_| bucket.client()).collect();
         let mut houses = Vec::new();
-        for (node_id, process) in (1..).zip(&processes) {
+        for ((node_id, process), bucket) in (1..).zip(&processes).zip(&buckets) {
             houses.push(House::calling(bucket, node_id, &wires, process).await);
         }
         settled().await;
         houses[0].create_topic("t", 6, &[]).await;
-        let cluster = Cluster { houses, processes, wires };
+        let cluster = Cluster { houses, buckets, processes, wires };
         cluster.at(0, 1).find_group().await;
         let find = FindCoordinatorRequest {
             key_type: 1,
@@ -575,18 +580,27 @@ impl Cluster {
     }
 
     async fn coordinator(&self, key_type: i8, key: &str) -> usize {
+        let last = self.houses.len() - 1;
+        self.coordinator_by(last, key_type, key).await.expect("there is one")
+    }
+
+    /// As one of them knows it.
+    async fn coordinator_by(&self, index: usize, key_type: i8, key: &str) -> Option<usize> {
         let find = FindCoordinatorRequest {
             key_type,
             coordinator_keys: vec![key.into()],
             ..FindCoordinatorRequest::default()
         };
-        let alive = self.houses.len() - 1;
-        let found = self.at(alive, 1).ask(4, find).await;
-        found.coordinators[0].node_id as usize - 1
+        let found = self.at(index, 1).ask(4, find).await;
+        usize::try_from(found.coordinators[0].node_id).ok()?.checked_sub(1)
     }
 
     fn leader(&self, partition: i32) -> usize {
-        let state = self.houses.last().unwrap().catalog.read();
+        self.leader_by(self.houses.len() - 1, partition)
+    }
+
+    fn leader_by(&self, index: usize, partition: i32) -> usize {
+        let state = self.houses[index].catalog.read();
         state.topic(&Str::from("t")).unwrap().partitions[partition as usize].leader as usize - 1
     }
 
@@ -673,5 +687,58 @@ fn a_leader_that_asks_again_is_believed_behind_the_marker() {
         client.end(5, next, true).await.unwrap();
         settled().await;
         assert_eq!(client.read(near, true).await, ["first", "second"]);
+    });
+}
+
+/// A coordinator that is cut off from the bucket does not know that another has its place and that a transaction has ended. A leader
+/// that has not heard of that either asks the old one whether a late batch may begin that transaction again. What becomes of that
+/// batch, and of a batch of the producer's next transaction, and what readers of committed data have behind it.
+async fn a_deposed_coordinator_is_asked() -> (ErrorCode, ErrorCode, Vec<String>) {
+    let cluster = Cluster::start(&MemBucket::new(1)).await;
+    let zombie = cluster.coordinator(1, ID).await;
+    let producer = cluster.at(zombie, 5).init().await;
+    assert_eq!(cluster.at(zombie, 5).add(producer, &[0, 1, 2, 3, 4, 5]).await, ErrorCode::None);
+    cluster.buckets[zombie].kill();
+    let witness = (zombie + 1) % 3;
+    let heir = loop {
+        task::sleep(LEASE_TTL).await;
+        match cluster.coordinator_by(witness, 1, ID).await {
+            Some(heir) if heir != zombie => break heir,
+            _ => {}
+        }
+    };
+    let leads = |partition: &i32| cluster.leader_by(heir, *partition);
+    let partition = (0..6).find(|it| leads(it) != heir).expect("the third broker leads some");
+    let leader = cluster.at(leads(&partition), 5);
+    assert_eq!(leader.send(9, producer, partition, 0, "first").await, ErrorCode::None);
+    assert_eq!(cluster.at(heir, 6).end(3, producer, true).await, Ok((-1, -1)));
+    settled().await;
+    assert_eq!(leader.read(partition, true).await, ["first"]);
+
+    *cluster.wires.astray.lock() = Some((heir as i32 + 1, zombie as i32 + 1));
+    let late = leader.send(9, producer, partition, 1, "late").await;
+    *cluster.wires.astray.lock() = None;
+    let next = cluster.at(heir, 7).init().await;
+    assert_eq!(cluster.at(heir, 7).add(next, &[partition]).await, ErrorCode::None);
+    let second = leader.send(9, next, partition, 0, "second").await;
+    cluster.at(heir, 7).end(3, next, true).await.unwrap();
+    settled().await;
+    (late, second, leader.read(partition, true).await)
+}
+
+#[test]
+fn a_coordinator_passes_the_barrier_before_it_lets_a_transaction_begin() {
+    story(async || {
+        let (late, second, read) = a_deposed_coordinator_is_asked().await;
+        assert_eq!((late, second), (ErrorCode::NotEnoughReplicas, ErrorCode::None));
+        assert_eq!(read, ["first", "second"]);
+    });
+    // Without the rule (zombie-verifier, T3) the late batch begins a transaction that nobody ends: the producer cannot go on.
+    story(async || {
+        world::broken::set(Some("zombie-verifier"));
+        let (late, second, read) = a_deposed_coordinator_is_asked().await;
+        world::broken::set(None);
+        assert_eq!((late, second), (ErrorCode::None, ErrorCode::InvalidTxnState));
+        assert_eq!(read, ["first"]);
     });
 }
