@@ -57,6 +57,8 @@ pub struct Places {
     pub ottla: PathBuf,
     /// Kafka's jars; none if no Kafka is measured.
     pub jars: Option<PathBuf>,
+    /// Classes that Kafka needs besides.
+    pub classes: Option<PathBuf>,
     /// Every subject gets a folder in here.
     pub work: PathBuf,
 }
@@ -64,6 +66,8 @@ pub struct Places {
 pub struct Subject {
     pub kind: Kind,
     pub address: String,
+    /// A second listener, for those who have to say who they are: where the properties name `sasl.enabled.mechanisms`.
+    pub sasl_address: Option<String>,
     /// Ottla's metrics page.
     pub admin: Option<String>,
     pub folder: PathBuf,
@@ -107,10 +111,13 @@ impl Subject {
         let port = free_port()?;
         let folder = parent.join(format!("{}-{port}", kind.name()));
         std::fs::create_dir_all(&folder)?;
+        let has_sasl = properties.iter().any(|(key, _)| *key == "sasl.enabled.mechanisms");
+        let sasl_address = if has_sasl { Some(format!("127.0.0.1:{}", free_port()?)) } else { None };
         let admin = if kind.is_kafka() { None } else { Some(format!("127.0.0.1:{}", free_port()?)) };
         let subject = Subject {
             kind,
             address: format!("127.0.0.1:{port}"),
+            sasl_address,
             admin,
             folder,
             port,
@@ -131,9 +138,10 @@ impl Subject {
         let (controller, folder) = (free_port()?, self.folder.display());
         let mut text = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://{},CONTROLLER://127.0.0.1:{controller}\ncontroller.listener.names=CONTROLLER\n\
+             listeners={},CONTROLLER://127.0.0.1:{controller}\ncontroller.listener.names=CONTROLLER\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT\n\
              log.dirs={folder}/data\noffsets.topic.replication.factor=1\n",
-            self.address
+            self.listeners()
         );
         if self.kind == Kind::KafkaFsync {
             text.push_str("log.flush.interval.messages=1\n");
@@ -152,14 +160,24 @@ impl Subject {
         Ok(())
     }
 
+    fn listeners(&self) -> String {
+        let plain = format!("PLAINTEXT://{}", self.address);
+        self.sasl_address.as_ref().map_or(plain.clone(), |sasl| format!("{plain},SASL_PLAINTEXT://{sasl}"))
+    }
+
     fn java(&self, options: &[&str]) -> Result<Command> {
         let jars = self.places.jars.as_ref().context("no jars")?;
         let mut java = Command::new("java");
         java.args(options)
             .arg(format!("-Dlog4j2.configurationFile={}/log4j2.properties", self.folder.display()))
             .arg("-cp")
-            .arg(format!("{}/*", jars.display()));
+            .arg(self.class_path(jars));
         Ok(java)
+    }
+
+    fn class_path(&self, jars: &Path) -> String {
+        let classes = self.places.classes.as_ref().map(|classes| format!(":{}", classes.display()));
+        format!("{}/*{}", jars.display(), classes.unwrap_or_default())
     }
 
     fn command(&self) -> Result<Command> {
@@ -169,7 +187,8 @@ impl Subject {
             return Ok(java);
         }
         let mut ottla = Command::new(&self.places.ottla);
-        ottla.arg("serve").arg("--data").arg(self.folder.join("data")).args(["--listen", &self.address]);
+        ottla.arg("serve").arg("--data").arg(self.folder.join("data"));
+        ottla.arg("--set").arg(format!("listeners={}", self.listeners()));
         ottla.args(["--admin", self.admin.as_deref().context("Ottla has a page")?]);
         if self.kind == Kind::OttlaInterval {
             ottla.args(["--set", "log.sync=interval"]);

@@ -28,6 +28,8 @@ pub type Versions = BTreeMap<i16, (i16, i16)>;
 /// A broker that is asked.
 pub struct Broker {
     pub address: String,
+    /// Where clients have to say who they are; without it, scripts about that are left out.
+    pub sasl_address: Option<String>,
     pub advertised: Versions,
 }
 
@@ -56,14 +58,14 @@ pub enum Outcome {
 }
 
 impl Broker {
-    pub fn meet(address: &str) -> Result<Broker> {
+    pub fn meet(address: &str, sasl_address: Option<&str>) -> Result<Broker> {
         let mut wire = Wire::open(address)?;
         let answer = wire.ask(&ApiVersionsRequest::default(), 0)?;
         let answer = answer.context("the broker does not answer ApiVersions")?;
         let answer = ApiVersionsResponse::decode(&mut Reader::new(answer), 0)?;
         let advertised =
             answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
-        Ok(Broker { address: address.to_owned(), advertised })
+        Ok(Broker { address: address.to_owned(), sasl_address: sasl_address.map(str::to_owned), advertised })
     }
 
     fn advertises(&self, api: ApiKey, version: i16) -> bool {
@@ -79,6 +81,7 @@ pub struct Conversation<'a> {
     version: i16,
     marker: String,
     wire: Option<Wire>,
+    is_by_sasl: bool,
     exchanges: Vec<Exchange>,
 }
 
@@ -92,7 +95,16 @@ impl<'a> Conversation<'a> {
         marker: &str,
     ) -> Conversation<'a> {
         let marker = marker.to_owned();
-        Conversation { broker, versions, script, version, marker, wire: None, exchanges: Vec::new() }
+        Conversation {
+            broker,
+            versions,
+            script,
+            version,
+            marker,
+            wire: None,
+            is_by_sasl: script.needs_sasl,
+            exchanges: Vec::new(),
+        }
     }
 
     pub fn finish(self) -> Vec<Exchange> {
@@ -213,9 +225,18 @@ impl<'a> Conversation<'a> {
     /// Sends a frame as it stands, header included and length not, and keeps the raw answer's kind: its first `shown` bytes behind
     /// the correlation id.
     pub fn raw(&mut self, label: &str, frame: &[u8], shown: usize) {
+        self.raw_behind(label, frame, 4, shown);
+    }
+
+    /// A SASL token without a header, as it goes behind SaslHandshake 0.
+    pub fn token(&mut self, label: &str, token: &[u8]) {
+        self.raw_behind(label, token, 0, ANSWER_BYTES_MAX);
+    }
+
+    fn raw_behind(&mut self, label: &str, frame: &[u8], header: usize, shown: usize) {
         let outcome = match self.wire().and_then(|wire| wire.ask_raw(frame)) {
             Ok(Some(answer)) => {
-                let body = answer.get(4..).unwrap_or_default();
+                let body = answer.get(header..).unwrap_or_default();
                 let text = format!("{:?}", Bytes::copy_from_slice(&body[..shown.min(body.len())]));
                 Outcome::Answer(Value::Bytes(text))
             }
@@ -239,6 +260,12 @@ impl<'a> Conversation<'a> {
     /// The next request goes out on a new connection.
     pub fn hang_up(&mut self) {
         self.wire = None;
+    }
+
+    /// The same, to the listener with SASL or to the one without.
+    pub fn go_to(&mut self, sasl: bool) {
+        self.wire = None;
+        self.is_by_sasl = sasl;
     }
 
     fn version_of(&self, api: ApiKey) -> i16 {
@@ -287,10 +314,15 @@ impl<'a> Conversation<'a> {
         self.exchanges.push(Exchange { label: label.to_owned(), api, version, outcome });
     }
 
+    fn address(&self) -> &str {
+        let sasl_address = self.broker.sasl_address.as_ref().filter(|_| self.is_by_sasl);
+        sasl_address.unwrap_or(&self.broker.address)
+    }
+
     fn wire(&mut self) -> Result<&mut Wire> {
         let wire = match self.wire.take() {
             Some(wire) => wire,
-            None => Wire::open(&self.broker.address)?,
+            None => Wire::open(self.address())?,
         };
         Ok(self.wire.insert(wire))
     }

@@ -40,6 +40,13 @@ pub struct Choice {
     pub verbose: bool,
 }
 
+/// Where a broker is: its listener for everybody, and the one for those who say who they are.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub address: String,
+    pub sasl_address: Option<String>,
+}
+
 /// What a run has found.
 pub struct Findings {
     pub kafka: Versions,
@@ -64,13 +71,15 @@ const SHOWN_MIN: usize = 3;
 
 /// Runs the chosen scripts against both, which work side by side. `is_told`: some line declares the difference.
 pub fn run(
-    kafka: &str,
-    ottla: &str,
+    kafka: &Place,
+    ottla: &Place,
     choice: &Choice,
     is_told: impl Fn(&Difference) -> bool,
 ) -> Result<Findings> {
-    let (kafka, ottla) = (Broker::meet(kafka)?, Broker::meet(ottla)?);
-    let runs = planned(&kafka.advertised, choice);
+    let meet = |place: &Place| Broker::meet(&place.address, place.sasl_address.as_deref());
+    let (kafka, ottla) = (meet(kafka)?, meet(ottla)?);
+    let has_sasl = kafka.sasl_address.is_some() && ottla.sasl_address.is_some();
+    let runs = planned(&kafka.advertised, has_sasl, choice);
     let versions = &kafka.advertised;
     let both = |runs: &[Run]| {
         std::thread::scope(|scope| {
@@ -116,13 +125,14 @@ pub fn run(
     })
 }
 
-fn planned(versions: &Versions, choice: &Choice) -> Vec<Run> {
+fn planned(versions: &Versions, has_sasl: bool, choice: &Choice) -> Vec<Run> {
     // Brokers that are up already have the names of earlier runs.
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     let mut runs = Vec::new();
     for script in scripts::all() {
         let is_chosen = (choice.apis.is_empty() || choice.apis.contains(&script.api))
-            && choice.script.as_ref().is_none_or(|part| script.name.contains(part));
+            && choice.script.as_ref().is_none_or(|part| script.name.contains(part))
+            && (has_sasl || !script.needs_sasl);
         let Some((low, high)) = versions.get(&script.api.code()).filter(|_| is_chosen) else { continue };
         let Some(known) = script.api.versions() else { continue };
         let range = (*low).max(*known.start())..=(*high).min(*known.end());

@@ -14,6 +14,8 @@ pub enum Rule {
     Any(&'static str),
     /// A moment or a duration that depends on it: negative, nought or something.
     Time,
+    /// Any number, negative ones too.
+    Random,
     /// Meant for people: null, empty or something.
     Text,
     /// The elements in the order of this field, which is their name in paths; Kafka's order is that of a hash map, or does not matter.
@@ -34,7 +36,11 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("*", "*directory_id", Rule::Id("directory")),
     ("*", "*session_id", Rule::Id("session")),
     ("*", "*client_instance_id", Rule::Id("client instance")),
-    ("*", "*subscription_id", Rule::Id("subscription")),
+    ("*", "*subscription_id", Rule::Random),
+    ("GetTelemetrySubscriptions", "requested_metrics", Rule::Sorted),
+    ("*", "*token_id", Rule::Id("token")),
+    ("*", "*hmac", Rule::Id("hmac")),
+    ("SaslHandshake", "mechanisms", Rule::Sorted),
     ("FindCoordinator", "host", Rule::Any("host")),
     ("FindCoordinator", "port", Rule::Any("port")),
     ("*", "*.host", Rule::Any("host")),
@@ -44,6 +50,7 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("*", "*log_append_time_ms", Rule::Time),
     ("*", "*timestamp", Rule::Time),
     ("*", "*timestamp_ms", Rule::Time),
+    ("WriteTxnMarkers", "markers[].topics[].partitions", Rule::By("partition_index")),
     ("Metadata", "topics", Rule::Ours("name")),
     ("Metadata", "topics", Rule::By("name")),
     ("Metadata", "topics[*].partitions", Rule::By("partition_index")),
@@ -146,6 +153,7 @@ impl Normal<'_> {
                 false => Value::Stand(kind.to_owned()),
             },
             (Rule::Time, Value::Int(number)) if number > 0 => Value::Stand("time".to_owned()),
+            (Rule::Random, Value::Int(_)) => Value::Stand("random".to_owned()),
             (Rule::Text, Value::Text(text)) if !text.is_empty() => Value::Stand("text".to_owned()),
             (Rule::Ours(field), Value::List(items)) => {
                 let ours = |item: &Value| match item.field(field) {

@@ -250,7 +250,7 @@ async fn side_by_side(arguments: RunArguments) -> Result<()> {
     std::fs::create_dir_all(&work)?;
     raise_open_files();
     let plan = Plan {
-        places: Places { ottla: arguments.ottla, jars, work: work.clone() },
+        places: Places { ottla: arguments.ottla, jars, classes: None, work: work.clone() },
         kinds,
         rounds: arguments.rounds.unwrap_or(if arguments.quick { QUICK_ROUNDS } else { ROUNDS }),
         foreign_max: if arguments.quick { QUICK_FOREIGN_MAX } else { arguments.foreign_max },

@@ -27,6 +27,8 @@ const NAMES_BYTES_MAX: usize = 16 << 10;
 /// Of one requester, a tenth of what the cluster keeps.
 const TOKENS_OF_ONE_MAX: usize = 10_000;
 const REQUESTER_SINCE: i16 = 3;
+/// Of what was not made.
+const NEVER: i64 = -1;
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -54,7 +56,12 @@ pub(super) async fn handle(
             response.token_id = token.token_id;
             response.hmac = secret.into();
         }
-        Err(code) => response.error_code = code.code(),
+        Err(code) => {
+            response.error_code = code.code();
+            response.issue_timestamp_ms = NEVER;
+            response.expiry_timestamp_ms = NEVER;
+            response.max_timestamp_ms = NEVER;
+        }
     }
     response
 }

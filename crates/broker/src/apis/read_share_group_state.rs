@@ -6,7 +6,7 @@ use protocol::messages::{ReadShareGroupStateRequest, ReadShareGroupStateResponse
 
 use super::share_group_state::{answered, error_code, message};
 use crate::request::RequestContext;
-use crate::share_coordinator::{Answer, Asked, NO_START_OFFSET, Told};
+use crate::share_coordinator::{Answer, Asked, Told};
 
 pub(super) async fn handle(
     context: RequestContext,
@@ -31,7 +31,6 @@ fn partition_result((partition, answer): (i32, Answer)) -> PartitionResult {
         partition,
         error_code: error_code(&answer),
         error_message: message(&answer),
-        start_offset: NO_START_OFFSET,
         ..PartitionResult::default()
     };
     if let Ok(Told::State(state)) = answer {

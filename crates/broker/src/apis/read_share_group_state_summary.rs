@@ -7,7 +7,7 @@ use protocol::messages::{ReadShareGroupStateSummaryRequest, ReadShareGroupStateS
 
 use super::share_group_state::{answered, error_code, message};
 use crate::request::RequestContext;
-use crate::share_coordinator::{Answer, Asked, NO_COUNT, NO_START_OFFSET, Told};
+use crate::share_coordinator::{Answer, Asked, NO_COUNT, Told};
 
 const COUNT_SINCE: i16 = 1;
 
@@ -33,7 +33,6 @@ fn partition_result((partition, answer): (i32, Answer), tells_count: bool) -> Pa
         partition,
         error_code: error_code(&answer),
         error_message: message(&answer),
-        start_offset: NO_START_OFFSET,
         delivery_complete_count: NO_COUNT,
         ..PartitionResult::default()
     };

@@ -18,7 +18,10 @@ pub(super) async fn handle(
     let mut response = RenewDelegationTokenResponse::default();
     match renew(&context, &request).await {
         Ok(expires_ms) => response.expiry_timestamp_ms = expires_ms,
-        Err(code) => response.error_code = code.code(),
+        Err(code) => {
+            response.error_code = code.code();
+            response.expiry_timestamp_ms = tokens::expiry_beside(code);
+        }
     }
     response
 }

@@ -51,8 +51,9 @@ fn shown(mechanism: &Str) -> Str {
     Str::from(mechanism.chars().take(MECHANISM_SHOWN_MAX).collect::<String>())
 }
 
+/// Whoever may not ask now is not told the mechanisms either.
 fn response(code: ErrorCode, settings: &SaslSettings) -> SaslHandshakeResponse {
-    let mechanisms = settings.mechanisms.iter();
+    let mechanisms = settings.mechanisms.iter().filter(|_| code != ErrorCode::IllegalSaslState);
     let mechanisms = mechanisms.map(|settings| Str::from_static(settings.mechanism.name())).collect();
     SaslHandshakeResponse { error_code: code.code(), mechanisms, ..SaslHandshakeResponse::default() }
 }

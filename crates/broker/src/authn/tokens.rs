@@ -143,6 +143,14 @@ pub(crate) fn may_ask(connection: &Connection) -> Result<(), ErrorCode> {
     }
 }
 
+/// The end of a token that an error goes with; Kafka has two.
+pub(crate) fn expiry_beside(error: ErrorCode) -> i64 {
+    match error {
+        ErrorCode::DelegationTokenRequestNotAllowed => -1,
+        _ => 0,
+    }
+}
+
 /// The owner and the renewers.
 pub(crate) fn may_change(connection: &Connection, token: &DelegationToken) -> Result<(), ErrorCode> {
     let me = connection.principal();

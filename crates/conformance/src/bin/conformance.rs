@@ -2,16 +2,17 @@
 //! they differ. Exit code 1: they differ where `docs/differences.md` does not say so, or do not where it does.
 #![allow(clippy::disallowed_methods)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bench::subject::{Kind, Places, Subject, jars};
 use clap::Parser;
-use conformance::Choice;
 use conformance::declared::Declared;
 use conformance::report::report;
+use conformance::{Choice, Place};
 use protocol::ApiKey;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -33,10 +34,10 @@ struct Arguments {
     /// Say which scripts take long.
     #[arg(long)]
     verbose: bool,
-    /// A Kafka that is up already [default: one is started].
+    /// A Kafka that is up already; scripts about SASL are left out [default: one is started].
     #[arg(long, value_name = "ADDR")]
     kafka: Option<String>,
-    /// An Ottla that is up already [default: one is started].
+    /// An Ottla that is up already; scripts about SASL are left out [default: one is started].
     #[arg(long, value_name = "ADDR")]
     ottla: Option<String>,
     /// Where differences are declared.
@@ -53,26 +54,38 @@ struct Arguments {
 }
 
 /// What both are started with. Kafka's defaults are for three brokers and for people who wait.
-const PROPERTIES: [(&str, &str); 6] = [
+const PROPERTIES: [(&str, &str); 12] = [
     ("num.partitions", "1"),
     ("offsets.topic.num.partitions", "1"),
     ("group.initial.rebalance.delay.ms", "0"),
     ("group.min.session.timeout.ms", "1000"),
     ("auto.create.topics.enable", "true"),
     ("log.message.timestamp.after.max.ms", "9223372036854775807"),
+    ("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256"),
+    ("listener.name.sasl_plaintext.plain.sasl.jaas.config", PLAIN_USERS),
+    (
+        "listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config",
+        "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+    ),
+    ("delegation.token.secret.key", "what only the brokers know"),
+    ("super.users", "User:ANONYMOUS;User:alice"),
+    ("allow.everyone.if.no.acl.found", "true"),
 ];
 
+/// Alice may do everything.
+const PLAIN_USERS: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required \
+    user_alice=\"alice-secret\" user_bob=\"bob-secret\";";
+
 /// What Kafka alone needs for the answers that Ottla gives without being told.
-const KAFKA_PROPERTIES: [(&str, &str); 9] = [
+const KAFKA_PROPERTIES: [(&str, &str); 8] = [
     ("transaction.state.log.replication.factor", "1"),
     ("transaction.state.log.min.isr", "1"),
     ("transaction.state.log.num.partitions", "2"),
     ("share.coordinator.state.topic.replication.factor", "1"),
     ("share.coordinator.state.topic.min.isr", "1"),
     ("share.coordinator.state.topic.num.partitions", "2"),
+    ("metric.reporters", "TelemetryReceiver"),
     ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
-    ("super.users", "User:ANONYMOUS"),
-    ("allow.everyone.if.no.acl.found", "true"),
 ];
 
 fn main() -> Result<()> {
@@ -88,9 +101,10 @@ fn main() -> Result<()> {
 
 fn compared(arguments: Arguments, declared: &Declared, started: &Mutex<Vec<Subject>>) -> Result<()> {
     let began = Instant::now();
-    let kafka = address(Kind::Kafka, &arguments.kafka, &arguments, started)?;
-    let ottla = address(Kind::Ottla, &arguments.ottla, &arguments, started)?;
-    println!("Kafka at {kafka}, Ottla at {ottla}, after {:.1} s", began.elapsed().as_secs_f64());
+    let kafka = place(Kind::Kafka, &arguments.kafka, &arguments, started)?;
+    let ottla = place(Kind::Ottla, &arguments.ottla, &arguments, started)?;
+    let took = began.elapsed().as_secs_f64();
+    println!("Kafka at {}, Ottla at {}, after {took:.1} s", kafka.address, ottla.address);
     let choice = Choice {
         apis: arguments.apis,
         script: arguments.script,
@@ -110,22 +124,26 @@ fn compared(arguments: Arguments, declared: &Declared, started: &Mutex<Vec<Subje
 }
 
 /// Of the one that is up, or of one that is started now.
-fn address(
+fn place(
     kind: Kind,
     up: &Option<String>,
     arguments: &Arguments,
     started: &Mutex<Vec<Subject>>,
-) -> Result<String> {
+) -> Result<Place> {
     if let Some(address) = up {
-        return Ok(address.clone());
+        return Ok(Place { address: address.clone(), sasl_address: None });
     }
     let mut properties = PROPERTIES.to_vec();
-    let mut places = Places { ottla: PathBuf::new(), jars: None, work: arguments.work.clone() };
+    let mut places =
+        Places { ottla: PathBuf::new(), jars: None, classes: None, work: arguments.work.clone() };
     if kind.is_kafka() {
         properties.extend(KAFKA_PROPERTIES);
         let home = arguments.clients_home.clone();
         let home = home.or_else(|| Some(std::env::home_dir()?.join(".cache/ottla-clients")));
-        places.jars = Some(jars(&home.context("no home folder")?)?);
+        let home = home.context("no home folder")?;
+        let jars = jars(&home)?;
+        places.classes = Some(telemetry_receiver(&home, &jars)?);
+        places.jars = Some(jars);
     } else {
         let bin = arguments.bin.clone();
         places.ottla = bin.context("no binary: OTTLA_BIN, --bin, or cargo xtask conformance")?;
@@ -134,9 +152,26 @@ fn address(
     let mut started = lock(started);
     let mut subject = Subject::new(kind, &places, &properties)?;
     subject.start()?;
-    let address = subject.address.clone();
+    let place = Place { address: subject.address.clone(), sasl_address: subject.sasl_address.clone() };
     started.push(subject);
-    Ok(address)
+    Ok(place)
+}
+
+/// The plug-in without which Kafka does not have the APIs of client metrics, compiled.
+fn telemetry_receiver(home: &Path, jars: &Path) -> Result<PathBuf> {
+    let folder = home.join("conformance");
+    std::fs::create_dir_all(&folder)?;
+    let source = folder.join("TelemetryReceiver.java");
+    std::fs::write(&source, include_str!("../../kafka/TelemetryReceiver.java"))?;
+    let class_path = format!("{}/*", jars.display());
+    let status = Command::new("javac")
+        .args(["-Xlint:none", "-Xlint:-removal", "-cp", &class_path, "-d"])
+        .arg(&folder)
+        .arg(&source)
+        .status()
+        .context("cannot start javac (a JDK, 17 or newer)")?;
+    ensure!(status.success(), "the receiver of client metrics does not compile");
+    Ok(folder)
 }
 
 /// SIGTERM and SIGINT end what was started as well; a Kafka that is left behind takes a gigabyte.

@@ -1,14 +1,12 @@
-//! Log directories, the quorum, features, brokers that go, telemetry.
+//! Log directories, the quorum, features, brokers that go.
 
-use bytes::Bytes;
 use protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
 use protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use protocol::messages::update_features_request::FeatureUpdateKey;
 use protocol::messages::{
     AddRaftVoterRequest, AlterReplicaLogDirsRequest, DescribeLogDirsRequest, DescribeQuorumRequest,
-    GetTelemetrySubscriptionsRequest, PushTelemetryRequest, RemoveRaftVoterRequest, UnregisterBrokerRequest,
-    UpdateFeaturesRequest,
+    RemoveRaftVoterRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
 };
 use protocol::{ApiKey, Str, Uuid};
 
@@ -24,8 +22,6 @@ pub(super) const SCRIPTS: &[Script] = &[
     script(ApiKey::UnregisterBroker, "brokers", unregister),
     script(ApiKey::AddRaftVoter, "a voter", add_voter),
     script(ApiKey::RemoveRaftVoter, "a voter", remove_voter),
-    script(ApiKey::GetTelemetrySubscriptions, "subscriptions", subscriptions),
-    script(ApiKey::PushTelemetry, "without a subscription", push),
 ];
 
 fn log_dirs(c: &mut Conversation) {
@@ -142,45 +138,4 @@ fn remove_voter(c: &mut Conversation) {
         RemoveRaftVoterRequest { voter_id: 77, voter_directory_id: Uuid::from_u128(1), ..Default::default() };
     c.ask("one", &plain);
     c.ask("of another cluster", &RemoveRaftVoterRequest { cluster_id: Some("x".into()), ..plain });
-}
-
-fn subscriptions(c: &mut Conversation) {
-    let of = |client_instance_id| GetTelemetrySubscriptionsRequest { client_instance_id };
-    let Some(first) = c.ask("a new client", &of(Uuid::ZERO)) else { return };
-    c.ask("the same at once", &of(first.client_instance_id));
-    c.ask("another new one", &of(Uuid::ZERO));
-    c.ask("an id of its own", &of(Uuid::from_u128(0x77)));
-    let push =
-        |client_instance_id, subscription_id, compression_type, metrics: &'static [u8], terminating| {
-            PushTelemetryRequest {
-                client_instance_id,
-                subscription_id,
-                terminating,
-                compression_type,
-                metrics: Bytes::from_static(metrics),
-            }
-        };
-    let (id, subscription) = (first.client_instance_id, first.subscription_id);
-    c.ask("a push", &push(id, subscription, 0, b"", false));
-    c.ask("a push at once", &push(id, subscription, 0, b"", false));
-    let second = c.help(&of(Uuid::ZERO));
-    let Some(second) = second else { return };
-    c.ask(
-        "an unknown subscription",
-        &push(second.client_instance_id, second.subscription_id.wrapping_add(1), 0, b"", false),
-    );
-    let third = c.help(&of(Uuid::ZERO));
-    let Some(third) = third else { return };
-    c.ask("an unknown codec", &push(third.client_instance_id, third.subscription_id, 9, b"", false));
-    let fourth = c.help(&of(Uuid::ZERO));
-    let Some(fourth) = fourth else { return };
-    c.ask("the last", &push(fourth.client_instance_id, fourth.subscription_id, 0, b"", true));
-    c.ask("after the last", &push(fourth.client_instance_id, fourth.subscription_id, 0, b"", true));
-}
-
-fn push(c: &mut Conversation) {
-    let of =
-        |client_instance_id| PushTelemetryRequest { client_instance_id, ..PushTelemetryRequest::default() };
-    c.ask("no id", &of(Uuid::ZERO));
-    c.ask("an unknown id", &of(Uuid::from_u128(0x1234_5678)));
 }

@@ -5,6 +5,7 @@ mod api_versions;
 mod cluster;
 mod configs;
 mod consumer_groups;
+mod delegation_tokens;
 mod fetch;
 mod group_admin;
 mod group_membership;
@@ -12,10 +13,13 @@ mod group_offsets;
 mod metadata;
 mod offsets;
 mod produce;
+mod sasl;
 mod security;
 mod setup;
+mod share_state;
 mod shares;
 mod streams_groups;
+mod telemetry;
 mod topics;
 mod transactions;
 
@@ -29,10 +33,16 @@ pub struct Script {
     pub api: ApiKey,
     pub name: &'static str,
     pub run: fn(&mut Conversation),
+    /// It begins at the listener with SASL.
+    pub needs_sasl: bool,
 }
 
 const fn script(api: ApiKey, name: &'static str, run: fn(&mut Conversation)) -> Script {
-    Script { api, name, run }
+    Script { api, name, run, needs_sasl: false }
+}
+
+const fn sasl_script(api: ApiKey, name: &'static str, run: fn(&mut Conversation)) -> Script {
+    Script { api, name, run, needs_sasl: true }
 }
 
 pub fn all() -> impl Iterator<Item = &'static Script> {
@@ -49,10 +59,14 @@ pub fn all() -> impl Iterator<Item = &'static Script> {
         group_admin::SCRIPTS,
         consumer_groups::SCRIPTS,
         shares::SCRIPTS,
+        share_state::SCRIPTS,
         streams_groups::SCRIPTS,
         transactions::SCRIPTS,
         security::SCRIPTS,
+        sasl::SCRIPTS,
+        delegation_tokens::SCRIPTS,
         cluster::SCRIPTS,
+        telemetry::SCRIPTS,
     ];
     FAMILIES.iter().copied().flatten()
 }

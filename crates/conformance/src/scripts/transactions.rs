@@ -7,9 +7,11 @@ use protocol::messages::add_partitions_to_txn_request::{
 use protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
+use protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DescribeTransactionsRequest, EndTxnRequest,
     FindCoordinatorRequest, InitProducerIdRequest, ListTransactionsRequest, TxnOffsetCommitRequest,
+    WriteTxnMarkersRequest,
 };
 use protocol::{ApiKey, Str};
 
@@ -25,6 +27,7 @@ pub(super) const SCRIPTS: &[Script] = &[
     script(ApiKey::EndTxn, "commits and aborts", end),
     script(ApiKey::DescribeTransactions, "states", describe),
     script(ApiKey::ListTransactions, "filters", list),
+    script(ApiKey::WriteTxnMarkers, "past the coordinator", write_markers),
 ];
 
 const TRANSACTION: i8 = 1;
@@ -268,4 +271,35 @@ fn list(c: &mut Conversation) {
         "a pattern that is none",
         &ListTransactionsRequest { transactional_id_pattern: Some("(".into()), ..plain },
     );
+}
+
+/// As `kafka-transactions.sh abort` does it.
+fn write_markers(c: &mut Conversation) {
+    let a = c.topic("a", 2);
+    let of = producer(c, "t");
+    write(c, &of, &a, 0);
+    let marker = |topic: &Str, partitions: &[i32]| WritableTxnMarker {
+        producer_id: of.id,
+        producer_epoch: of.epoch,
+        transaction_result: false,
+        topics: vec![WritableTxnMarkerTopic { name: topic.clone(), partition_indexes: partitions.to_vec() }],
+        coordinator_epoch: 0,
+        ..WritableTxnMarker::default()
+    };
+    let one = |marker| WriteTxnMarkersRequest { markers: vec![marker] };
+    c.ask(
+        "an older epoch",
+        &one(WritableTxnMarker { producer_epoch: of.epoch - 1, ..marker(&a.name, &[0]) }),
+    );
+    c.ask("an unknown topic", &one(marker(&c.name("unknown"), &[0])));
+    c.ask("an unknown partition", &one(marker(&a.name, &[0, 7])));
+    c.ask("again", &one(marker(&a.name, &[0])));
+    c.ask("where nothing is open", &one(marker(&a.name, &[1])));
+    c.ask(
+        "of an unknown producer",
+        &one(WritableTxnMarker { producer_id: of.id + 12345, ..marker(&a.name, &[0]) }),
+    );
+    c.ask("an older coordinator", &one(WritableTxnMarker { coordinator_epoch: -1, ..marker(&a.name, &[0]) }));
+    c.ask("no topics", &one(WritableTxnMarker { topics: Vec::new(), ..marker(&a.name, &[]) }));
+    c.ask("none", &WriteTxnMarkersRequest::default());
 }
