@@ -62,7 +62,7 @@ const HAND_OFF_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 pub struct CatalogOptions {
-    /// None: 1 in a directory; in a bucket the lowest that no live broker has.
+    /// None: 1 in a directory; in a bucket see [`State::free_node_id`].
     pub node_id: Option<i32>,
     pub rack: Option<Str>,
     pub endpoints: Vec<BrokerEndpoint>,
@@ -554,7 +554,8 @@ struct Waiting {
 impl Committer {
     async fn register(&mut self, cluster: Uuid, incarnation: Uuid) -> Result<(), CatalogError> {
         for _ in 0..REGISTER_TRIES {
-            self.node_id = self.options.node_id.unwrap_or_else(|| self.state.read().lowest_free_node_id());
+            let asked = self.options.node_id;
+            self.node_id = asked.unwrap_or_else(|| self.state.read().free_node_id(&self.options.endpoints));
             let records = self.registration(cluster, incarnation);
             let (done, answer) = oneshot::channel();
             self.commit(vec![Waiting { entry: Entry { writer: 0, request: 0, records }, done }]).await;

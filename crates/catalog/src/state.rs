@@ -28,6 +28,9 @@ pub const TOPIC_PARTITIONS_MAX: u32 = 1_000_000;
 /// Overrides of one resource. Shared, so that a snapshot of them can be kept without the guard.
 pub type ConfigMap = Arc<BTreeMap<Str, Str>>;
 
+/// Brokers that are gone whose node ids stay with their addresses; then the one that has been gone longest loses its id.
+const GONE_NODE_IDS_MAX: usize = 1000;
+
 /// The newest incarnation of a node id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broker {
@@ -272,9 +275,19 @@ impl State {
         Replicas::new(self)
     }
 
-    /// The lowest id without a live incarnation.
-    pub fn lowest_free_node_id(&self) -> i32 {
-        (1..).find(|node_id| !self.is_live(*node_id)).expect("there are more ids than brokers")
+    /// The id of a broker that starts at these endpoints, where the first one is for clients: what it had when it was here last, or else
+    /// the lowest that nobody ever had. A client keeps its connections by node id: it would go on asking the old address for what an id
+    /// leads that has gone to another one.
+    pub fn free_node_id(&self, endpoints: &[BrokerEndpoint]) -> i32 {
+        let gone = || self.brokers().filter(|broker| !self.is_live(broker.node_id));
+        let here = gone().find(|broker| broker.endpoints.first() == endpoints.first());
+        let is_full = gone().count() >= GONE_NODE_IDS_MAX;
+        let longest_gone = gone().min_by_key(|broker| broker.wal_id).filter(|_| is_full);
+        here.or(longest_gone).map_or_else(|| self.unused_node_id(), |broker| broker.node_id)
+    }
+
+    fn unused_node_id(&self) -> i32 {
+        (1..).find(|node_id| self.broker(*node_id).is_none()).expect("there are more ids than brokers")
     }
 
     pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
@@ -1532,7 +1545,7 @@ mod tests {
         assert_eq!(ask(&mut state, 1, retire(2, &[2])), Outcome::Accepted);
         assert_eq!(leaders(&state), [(2, 0), (2, 1), (2, 0), (2, 1)]);
         assert_eq!((state.wal(1).unwrap().sealed_at, state.is_live(1)), (Some(9), false));
-        assert_eq!((state.controller(), state.lowest_free_node_id()), (Some(2), 1));
+        assert_eq!((state.controller(), state.free_node_id(&[])), (Some(2), 1));
         let late = ask(&mut state, 1, retire(2, &[2]));
         assert_eq!(late, Outcome::Rejected(Precondition::WriterFenced { wal_id: 1 }));
     }

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use catalog::{Catalog, CatalogError, CatalogOpenError, CatalogOptions, MetadataRecord, Precondition};
+use catalog::{
+    BrokerEndpoint, Catalog, CatalogError, CatalogOpenError, CatalogOptions, MetadataRecord, Precondition,
+};
 use protocol::ErrorCode;
 use world::bucket::{Bucket, MemBucket, MemBucketFaults};
 use world::rng::SeededRng;
@@ -227,7 +229,7 @@ fn a_later_incarnation_of_the_same_node_takes_the_place_of_the_earlier_one() {
     });
 }
 
-/// Without an id a broker takes the lowest that nobody alive has, also when several start at once.
+/// Without an id each broker takes one of its own, also when several start at once, and has it again when it comes back.
 #[test]
 fn brokers_without_an_id_get_one_each() {
     run(async {
@@ -243,6 +245,39 @@ fn brokers_without_an_id_get_one_each() {
         second.append(vec![MetadataRecord::FenceWal { wal_id: second.wal_id() }]).await.unwrap();
         assert!(second.is_fenced());
         assert_eq!(open_with(&bucket, 9, free()).await.unwrap().node_id(), 2);
+    });
+}
+
+/// A client finds a broker by its id, and would look for it where the id was before.
+#[test]
+fn an_id_does_not_go_to_another_address() {
+    run(async {
+        let bucket = MemBucket::new(1);
+        let at = |port: u16| {
+            let endpoint = |listener_name: &str, port| BrokerEndpoint {
+                listener_name: listener_name.into(),
+                security_protocol: 0,
+                host: "here".into(),
+                port,
+            };
+            // Only clients' addresses stay.
+            let endpoints = vec![endpoint("PLAINTEXT", port), endpoint("BETWEEN", port + 1000 + port % 7)];
+            CatalogOptions { endpoints, ..CatalogOptions::default() }
+        };
+        let first = open_with(&bucket, 1, at(1)).await.unwrap();
+        let second = open_with(&bucket, 2, at(2)).await.unwrap();
+        let fence = |wal_id| vec![MetadataRecord::FenceWal { wal_id }];
+        second.append(fence(first.wal_id())).await.unwrap();
+        // While the first one does not know yet that it is gone, a third one starts; then it begins anew.
+        let third = open_with(&bucket, 3, at(3)).await.unwrap();
+        let again = open_with(&bucket, 4, at(1)).await.unwrap();
+        assert_eq!([&second, &third, &again].map(|catalog| catalog.node_id()), [2, 3, 1]);
+        // Whoever starts at an address before its last broker is known to be gone gets another id, and later the lower one again.
+        let hasty = open_with(&bucket, 5, at(3)).await.unwrap();
+        assert_eq!(hasty.node_id(), 4);
+        again.append(fence(third.wal_id())).await.unwrap();
+        again.append(fence(hasty.wal_id())).await.unwrap();
+        assert_eq!(open_with(&bucket, 6, at(3)).await.unwrap().node_id(), 3);
     });
 }
 
