@@ -272,6 +272,9 @@ pub struct Attack {
     /// Where the broker's data is put. In memory unless told otherwise: what else a disk has to do would be measured there.
     #[arg(long, default_value = "/dev/shm")]
     place: PathBuf,
+    /// The good client's latency is printed and not judged: for a machine that has other work.
+    #[arg(long)]
+    only_memory: bool,
     /// Leave log and data also of a run in which all was well.
     #[arg(long)]
     keep: bool,
