@@ -316,13 +316,22 @@ fn listening_inode(port: u16) -> Result<String> {
     bail!("nobody listens on {port}")
 }
 
-/// Kafka's jars, fetched once by the project's own pom.
+/// What is fetched, and in which version.
+const POM: &str = include_str!("../kafka/pom.xml");
+
+/// Apache Kafka's version, as the pom says it.
+fn kafka_version() -> &'static str {
+    let (_, after) = POM.split_once("<kafka.version>").expect("the pom names a version");
+    after.split_once('<').expect("the version ends").0
+}
+
+/// Kafka's jars, fetched once for each version by the project's own pom.
 pub fn jars(home: &Path) -> Result<PathBuf> {
-    let folder = home.join("kafka");
+    let folder = home.join(format!("kafka-{}", kafka_version()));
     if !folder.join("fetched").exists() {
         std::fs::create_dir_all(&folder)?;
         let pom = home.join("bench-pom.xml");
-        std::fs::write(&pom, include_str!("../kafka/pom.xml"))?;
+        std::fs::write(&pom, POM)?;
         let status = Command::new("mvn")
             .args(["-q", "-B", "-f"])
             .arg(&pom)
@@ -339,6 +348,13 @@ pub fn jars(home: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_pom_names_a_version() {
+        let numbers: Vec<&str> = kafka_version().split('.').collect();
+        assert_eq!(numbers.len(), 3, "{numbers:?}");
+        assert!(numbers.iter().all(|number| number.parse::<u32>().is_ok()), "{numbers:?}");
+    }
 
     #[test]
     fn who_listens_is_found_by_its_socket() {

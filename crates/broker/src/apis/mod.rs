@@ -80,6 +80,7 @@ mod share_group_heartbeat;
 mod share_group_state;
 mod streams_group_describe;
 mod streams_group_heartbeat;
+mod streams_group_topology_description_update;
 mod sync_group;
 mod txn_offset_commit;
 mod unregister_broker;
@@ -250,10 +251,10 @@ pub static TABLE: &[Api] = &[
     api(ApiKey::ReadShareGroupStateSummary, 0..=1, |context, body| {
         sequential(context, body, read_share_group_state_summary::handle)
     }),
-    api(ApiKey::StreamsGroupHeartbeat, 0..=0, |context, body| {
+    api(ApiKey::StreamsGroupHeartbeat, 0..=1, |context, body| {
         sequential(context, body, streams_group_heartbeat::handle)
     }),
-    api(ApiKey::StreamsGroupDescribe, 0..=0, |context, body| {
+    api(ApiKey::StreamsGroupDescribe, 0..=1, |context, body| {
         sequential(context, body, streams_group_describe::handle)
     }),
     api(ApiKey::DescribeShareGroupOffsets, 0..=1, |context, body| {
@@ -264,6 +265,9 @@ pub static TABLE: &[Api] = &[
     }),
     api(ApiKey::DeleteShareGroupOffsets, 0..=0, |context, body| {
         sequential(context, body, delete_share_group_offsets::handle)
+    }),
+    api(ApiKey::StreamsGroupTopologyDescriptionUpdate, 0..=0, |context, body| {
+        sequential(context, body, streams_group_topology_description_update::handle)
     }),
 ];
 

@@ -1,4 +1,6 @@
-//! StreamsGroupDescribe v0: state, topology, members and tasks of streams groups (KIP-1071).
+//! StreamsGroupDescribe v0–1: state, topology, members and tasks of streams groups (KIP-1071).
+//!
+//! 1: the description of the topology that a member has sent (KIP-1331), the assignor
 //!
 //! Any other group, of another kind or none at all, is GROUP_ID_NOT_FOUND. A group with topics that the caller may not describe is
 //! not shown.
@@ -11,7 +13,10 @@ use std::collections::BTreeSet;
 use catalog::acl::AclOperation;
 use protocol::messages::streams_group_describe_response::{
     Assignment, DescribedGroup, Endpoint, KeyValue, Member, Subtopology, TaskIds, TopicInfo, Topology,
+    TopologyDescription, TopologyDescriptionGlobalStore, TopologyDescriptionNode,
+    TopologyDescriptionSubtopology,
 };
+use protocol::messages::streams_group_topology_description_update_request as pushed;
 use protocol::messages::streams_group_topology_value as stored;
 use protocol::messages::{StreamsGroupDescribeRequest, StreamsGroupDescribeResponse};
 use protocol::{ErrorCode, Str};
@@ -21,6 +26,11 @@ use crate::answer_room::AnswerRoom;
 use crate::authorizer::Resource;
 use crate::groups::{self, DescribedStreamsMember, TaskSets, Tasks};
 use crate::request::RequestContext;
+
+/// Kafka's states of a description.
+const DESCRIPTION_NOT_REQUESTED: i8 = 0;
+const DESCRIPTION_NOT_STORED: i8 = 1;
+const DESCRIPTION_AVAILABLE: i8 = 3;
 
 pub(crate) async fn handle(
     context: RequestContext,
@@ -35,7 +45,7 @@ pub(crate) async fn handle(
         if let Err(code) = may_be_told {
             return DescribedGroup { error_code: code.code(), group_id, ..DescribedGroup::default() };
         }
-        let mut described = describe(&context, group_id);
+        let mut described = describe(&context, group_id, request.include_topology_description);
         if is_asked && described.error_code == ErrorCode::None.code() {
             described.authorized_operations =
                 context.authorized_operations(Resource::Group(&described.group_id));
@@ -93,11 +103,21 @@ fn told_bytes(group: &DescribedGroup) -> usize {
             + tasks(&member.assignment)
             + tasks(&member.target_assignment)
     };
+    let node = |node: &TopologyDescriptionNode| {
+        let names =
+            node.source_topics.iter().chain(&node.sink_topic).chain(&node.stores).chain(&node.successors);
+        8 + node.name.len() + names.map(|name| 2 + name.len()).sum::<usize>()
+    };
+    let described = group.topology_description.iter();
+    let nodes = described.clone().flat_map(|all| all.subtopologies.iter().flat_map(|one| &one.nodes));
+    let stores =
+        described.flat_map(|all| all.global_stores.iter().flat_map(|one| [&one.source, &one.processor]));
+    let description: usize = nodes.chain(stores).map(node).sum();
     let subtopologies = group.topology.iter().flat_map(|topology| topology.subtopologies.iter().flatten());
-    subtopologies.map(subtopology).chain(group.members.iter().map(member)).sum()
+    subtopologies.map(subtopology).chain(group.members.iter().map(member)).sum::<usize>() + description
 }
 
-fn describe(context: &RequestContext, group_id: Str) -> DescribedGroup {
+fn describe(context: &RequestContext, group_id: Str, with_description: bool) -> DescribedGroup {
     let refused = |error: ErrorCode, message: Option<Str>, group_id: Str| DescribedGroup {
         error_code: error.code(),
         error_message: message,
@@ -113,15 +133,51 @@ fn describe(context: &RequestContext, group_id: Str) -> DescribedGroup {
     match context.broker.groups.with(&group_id, |shard, _, _| shard.describe_streams_group(&group_id)) {
         Err(error) => refused(error, None, group_id),
         Ok(Err(refusal)) => refused(refusal.error, Some(Str::from(refusal.message)), group_id),
-        Ok(Ok(described)) => DescribedGroup {
-            group_id,
-            group_state: Str::from_static(described.state.name()),
-            group_epoch: described.epoch,
-            assignment_epoch: described.assignment_epoch,
-            topology: described.topology.map(topology),
-            members: described.members.into_iter().map(member).collect(),
-            ..DescribedGroup::default()
-        },
+        Ok(Ok(described)) => {
+            let kept = described.description.filter(|_| with_description);
+            DescribedGroup {
+                group_id,
+                group_state: Str::from_static(described.state.name()),
+                group_epoch: described.epoch,
+                assignment_epoch: described.assignment_epoch,
+                topology: described.topology.map(topology),
+                members: described.members.into_iter().map(member).collect(),
+                topology_description_status: match (with_description, &kept) {
+                    (false, _) => DESCRIPTION_NOT_REQUESTED,
+                    (true, None) => DESCRIPTION_NOT_STORED,
+                    (true, Some(_)) => DESCRIPTION_AVAILABLE,
+                },
+                topology_description: kept.map(|kept| description(&kept)),
+                assignor_name: Some(Str::from_static(groups::STREAMS_ASSIGNOR)),
+                ..DescribedGroup::default()
+            }
+        }
+    }
+}
+
+fn description(kept: &pushed::TopologyDescription) -> TopologyDescription {
+    let node = |node: &pushed::TopologyDescriptionNode| {
+        let pushed::TopologyDescriptionNode {
+            name,
+            node_type,
+            source_topics,
+            sink_topic,
+            stores,
+            successors,
+        } = node.clone();
+        TopologyDescriptionNode { name, node_type, source_topics, sink_topic, stores, successors }
+    };
+    let subtopology = |one: &pushed::TopologyDescriptionSubtopology| TopologyDescriptionSubtopology {
+        subtopology_id: one.subtopology_id.clone(),
+        nodes: one.nodes.iter().map(node).collect(),
+    };
+    let store = |store: &pushed::TopologyDescriptionGlobalStore| TopologyDescriptionGlobalStore {
+        source: node(&store.source),
+        processor: node(&store.processor),
+    };
+    TopologyDescription {
+        subtopologies: kept.subtopologies.iter().map(subtopology).collect(),
+        global_stores: kept.global_stores.iter().map(store).collect(),
     }
 }
 

@@ -1,10 +1,12 @@
-//! StreamsGroupHeartbeat v0: a member of a streams group joins with its topology, lives, learns its tasks and leaves (KIP-1071).
+//! StreamsGroupHeartbeat v0–1: a member of a streams group joins with its topology, lives, learns its tasks and leaves (KIP-1071).
 //!
 //! The answer waits until what it says is in the log. Topics that the application needs for itself are made here, as the caller,
 //! before the answer that says that they are missing: the next heartbeat finds them. Kafka makes them behind the answer and tells
 //! why it could not in a later one. Other differences: see `groups/streams/mod.rs`.
 //!
-//! Version 1 (descriptions of topologies, KIP-1331) is not there.
+//! How far its copies are a member may say, from version 1 on as often as it is told; as in Kafka 4.4, nothing follows from it yet.
+//!
+//! 1: asks for a description of the topology (KIP-1331)
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +34,7 @@ use crate::topics::NewTopic;
 
 /// Clients are told of a quota that is used up in a status, so it may be strict in every version.
 const THROTTLED_SINCE: i16 = 0;
+const DESCRIPTIONS_SINCE: i16 = 1;
 
 pub(crate) async fn handle(
     context: RequestContext,
@@ -116,21 +119,9 @@ fn check_topics(context: &RequestContext, topology: &asked::Topology) -> Result<
     Ok(())
 }
 
-/// What the protocol knows and Kafka 4.3 does not do.
+/// What the protocol knows and Kafka 4.4 does not do.
 fn check_unsupported(request: &StreamsGroupHeartbeatRequest) -> Result<(), Refusal> {
     let refuse = |why: &str| Err(Refusal::new(ErrorCode::InvalidRequest, why));
-    if request.instance_id.is_some() {
-        return refuse("Static membership is not yet supported.");
-    }
-    if request.task_offsets.is_some() {
-        return refuse("TaskOffsets are not supported yet.");
-    }
-    if request.task_end_offsets.is_some() {
-        return refuse("TaskEndOffsets are not supported yet.");
-    }
-    if request.warmup_tasks.as_ref().is_some_and(|tasks| !tasks.is_empty()) {
-        return refuse("WarmupTasks are not supported yet.");
-    }
     let subtopologies = request.topology.iter().flat_map(|topology| &topology.subtopologies);
     match subtopologies.into_iter().all(|one| one.source_topic_regex.is_empty()) {
         true => Ok(()),
@@ -145,6 +136,9 @@ fn check_fields(request: &StreamsGroupHeartbeatRequest) -> Result<(), Refusal> {
     }
     if request.group_id.is_empty() {
         return refuse("GroupId can't be empty.");
+    }
+    if request.instance_id.as_ref().is_some_and(|id| id.is_empty()) {
+        return refuse("InstanceId can't be empty.");
     }
     if request.rack_id.as_ref().is_some_and(|rack| rack.is_empty()) {
         return refuse("RackId can't be empty.");
@@ -162,12 +156,17 @@ fn check_fields(request: &StreamsGroupHeartbeatRequest) -> Result<(), Refusal> {
             if has_some(&request.standby_tasks) {
                 return refuse("StandbyTasks must be empty when (re-)joining.");
             }
+            if has_some(&request.warmup_tasks) {
+                return refuse("WarmupTasks must be empty when (re-)joining.");
+            }
             let Some(topology) = &request.topology else {
                 return refuse("Topology must be non-null when (re-)joining.");
             };
             check_changelogs(topology)?;
         }
-        STREAMS_LEAVING_FOR_A_WHILE_EPOCH => return refuse("InstanceId can't be null."),
+        STREAMS_LEAVING_FOR_A_WHILE_EPOCH if request.instance_id.is_none() => {
+            return refuse("InstanceId can't be null.");
+        }
         epoch if epoch < STREAMS_LEAVING_FOR_A_WHILE_EPOCH => {
             return refuse(&format!("MemberEpoch is {epoch}, but must be greater than or equal to -2."));
         }
@@ -218,11 +217,13 @@ async fn heartbeat(
     let heartbeat = groups::StreamsHeartbeatRequest {
         group: request.group_id,
         member_id: request.member_id,
+        instance_id: request.instance_id,
         epoch: request.member_epoch,
         endpoint_epoch: request.endpoint_information_epoch,
         client_id: context.client_id.clone().unwrap_or_default(),
         client_host: context.connection.client_host(),
         shutdown_application: request.shutdown_application,
+        knows_descriptions: context.api_version >= DESCRIPTIONS_SINCE,
         rack_id: request.rack_id,
         rebalance_timeout_ms: (request.rebalance_timeout_ms >= 0).then_some(request.rebalance_timeout_ms),
         topology,
@@ -394,6 +395,9 @@ fn response(answer: StreamsHeartbeatAnswer, throttle_time_ms: i32) -> StreamsGro
         member_id: answer.member_id,
         member_epoch: answer.epoch,
         heartbeat_interval_ms: answer.heartbeat_interval_ms,
+        task_offset_interval_ms: answer.task_offset_interval_ms,
+        acceptable_recovery_lag: answer.acceptable_recovery_lag,
+        topology_description_required: answer.is_description_missing,
         status: Some(answer.statuses.into_iter().map(status).collect()),
         active_tasks: active,
         standby_tasks: standby,

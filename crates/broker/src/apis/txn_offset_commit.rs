@@ -192,7 +192,6 @@ fn known_offsets(
                     leader_epoch: partition.committed_leader_epoch,
                     metadata: partition.committed_metadata.clone().unwrap_or_default(),
                 }),
-                false if names_by_id => Err(ErrorCode::UnknownTopicId),
                 false => Err(ErrorCode::UnknownTopicOrPartition),
             });
             known.push(offset);

@@ -51,10 +51,10 @@ pub(crate) use share::{
     DescribedShareMember, Initialize, ShareHeartbeatAnswer, ShareHeartbeatRequest, ShareStatesAnswer,
 };
 pub(crate) use streams::{
-    DescribedStreamsMember, Endpoint, InternalTopic, JOINING_EPOCH as STREAMS_JOINING_EPOCH,
-    LEAVING_FOR_A_WHILE_EPOCH as STREAMS_LEAVING_FOR_A_WHILE_EPOCH, STREAMS_PROTOCOL_TYPE,
-    Status as StreamsStatus, StatusCode as StreamsStatusCode, StreamsHeartbeatAnswer,
-    StreamsHeartbeatRequest, TaskSets, Tasks, Topology,
+    ASSIGNOR_NAME as STREAMS_ASSIGNOR, DescribedStreamsMember, Endpoint, InternalTopic,
+    JOINING_EPOCH as STREAMS_JOINING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH as STREAMS_LEAVING_FOR_A_WHILE_EPOCH,
+    PushedDescription, STREAMS_PROTOCOL_TYPE, Status as StreamsStatus, StatusCode as StreamsStatusCode,
+    StreamsHeartbeatAnswer, StreamsHeartbeatRequest, TaskSets, Tasks, Topology,
 };
 
 use crate::broker::StartError;

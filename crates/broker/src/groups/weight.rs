@@ -239,7 +239,7 @@ impl Weighs for StreamsGroup {
 
     /// Its topology is the group's. Only a group without one takes it.
     fn said_bytes(request: &StreamsHeartbeatRequest) -> usize {
-        let short = [&request.rack_id, &request.process_id];
+        let short = [&request.instance_id, &request.rack_id, &request.process_id];
         MEMBER_BYTES
             + texts(short.map(Option::as_ref))
             + texts([Some(&request.member_id), Some(&request.client_id)])
@@ -264,13 +264,13 @@ impl Weighs for StreamsGroup {
         });
         // What follows from the topology names its topics again.
         let topology = self.stored.topology.as_ref().map_or(0, |topology| 2 * topology.size_bytes());
-        members.chain(targets).sum::<usize>() + topology
+        members.chain(targets).sum::<usize>() + topology + self.description.size_bytes()
     }
 }
 
 fn streamer_bytes(id: &Str, profile: &streams::Profile) -> usize {
     MEMBER_BYTES
-        + texts([profile.rack_id.as_ref(), Some(&profile.process_id)])
+        + texts([profile.instance_id.as_ref(), profile.rack_id.as_ref(), Some(&profile.process_id)])
         + texts([Some(id), Some(&profile.client_id)])
         + profile.endpoint.as_ref().map_or(0, |endpoint| endpoint.host.len())
         + names(profile.client_tags.iter().flat_map(<[&Str; 2]>::from))

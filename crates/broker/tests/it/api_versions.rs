@@ -110,19 +110,18 @@ fn the_table_is_kafkas_and_explicit() {
         "WriteShareGroupState 0-1",
         "DeleteShareGroupState 0-0",
         "ReadShareGroupStateSummary 0-1",
-        "StreamsGroupHeartbeat 0-0",
-        "StreamsGroupDescribe 0-0",
+        "StreamsGroupHeartbeat 0-1",
+        "StreamsGroupDescribe 0-1",
         "DescribeShareGroupOffsets 0-1",
         "AlterShareGroupOffsets 0-0",
         "DeleteShareGroupOffsets 0-0",
+        "StreamsGroupTopologyDescriptionUpdate 0-0",
     ];
     assert_eq!(table, expected);
     assert!(APIS.is_sorted_by_key(|api| api.key.code()));
     for api in APIS {
         // Produce: see its file. InitProducerId 6 is not released in Kafka 4.4 (two-phase commit, KIP-939).
-        // Version 1 of what streams groups have is about descriptions of topologies, which are not there.
-        let is_streams = matches!(api.key, ApiKey::StreamsGroupHeartbeat | ApiKey::StreamsGroupDescribe);
-        if is_streams || matches!(api.key, ApiKey::Produce | ApiKey::InitProducerId) {
+        if matches!(api.key, ApiKey::Produce | ApiKey::InitProducerId) {
             continue;
         }
         let schema = api.key.versions().expect("no removed API is in the table");

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use protocol::messages::streams_group_heartbeat_request::{Subtopology, TaskIds, TopicInfo, Topology};
+use protocol::messages::streams_group_topology_description_update_request::{
+    TopologyDescription, TopologyDescriptionNode, TopologyDescriptionSubtopology,
+};
 use protocol::messages::{
     ApiVersionsRequest, DescribeGroupsRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest,
     ListGroupsRequest, StreamsGroupDescribeRequest, StreamsGroupHeartbeatRequest,
-    StreamsGroupHeartbeatResponse,
+    StreamsGroupHeartbeatResponse, StreamsGroupTopologyDescriptionUpdateRequest,
 };
 use protocol::{ErrorCode, Str};
 
@@ -201,8 +204,7 @@ fn what_is_not_there_is_refused() {
             (Request { active_tasks: Some(both(&[0])), ..joining() }, invalid),
             (Request { active_tasks: Some(Vec::new()), ..beat(1) }, invalid),
             (Request { warmup_tasks: Some(both(&[0])), ..joining() }, invalid),
-            (Request { instance_id: Some("i".into()), ..joining() }, invalid),
-            (Request { task_offsets: Some(Vec::new()), ..joining() }, invalid),
+            (Request { instance_id: Some("".into()), ..joining() }, invalid),
             (Request { topology: Some(expression), ..joining() }, invalid),
             (beat(-2), invalid),
             (beat(-3), invalid),
@@ -226,5 +228,84 @@ fn what_is_not_there_is_refused() {
         let versions = house.ask(4, versions).await;
         let finalized = versions.finalized_features.iter().find(|feature| feature.name == "streams.version");
         assert_eq!(finalized.map(|feature| feature.max_version_level), Some(1));
+    });
+}
+
+#[test]
+fn what_a_topology_is_made_of_is_asked_for_and_shown() {
+    story(|| async {
+        let house = House::with(SMALL).await;
+        house.create_topic("lines", 1, &[]).await;
+        open(&house).await;
+        type Push = StreamsGroupTopologyDescriptionUpdateRequest;
+        let old = house.ask(0, joining()).await;
+        assert_eq!((old.topology_description_required, old.task_offset_interval_ms), (false, 60_000));
+        let joined = house.ask(1, joining()).await;
+        assert!(joined.topology_description_required);
+        assert_eq!(joined.acceptable_recovery_lag, 10_000);
+        let node = TopologyDescriptionNode {
+            name: "in".into(),
+            node_type: 1,
+            source_topics: names(&["lines"]),
+            ..TopologyDescriptionNode::default()
+        };
+        let subtopology = TopologyDescriptionSubtopology { subtopology_id: "0".into(), nodes: vec![node] };
+        let push = Push {
+            group_id: "g".into(),
+            member_id: "m".into(),
+            topology_epoch: 0,
+            topology_description: TopologyDescription {
+                subtopologies: vec![subtopology],
+                global_stores: Vec::new(),
+            },
+        };
+        let describe = |includes| StreamsGroupDescribeRequest {
+            group_ids: names(&["g", "h"]),
+            include_topology_description: includes,
+            ..StreamsGroupDescribeRequest::default()
+        };
+        let described = house.ask(1, describe(true)).await.groups;
+        assert_eq!(
+            (described[0].topology_description_status, described[1].topology_description_status),
+            (1, 0)
+        );
+        for (wrong, expected) in [
+            (Push { group_id: "".into(), ..push.clone() }, ErrorCode::InvalidRequest),
+            (Push { member_id: "".into(), ..push.clone() }, ErrorCode::InvalidRequest),
+            (Push { group_id: "h".into(), ..push.clone() }, ErrorCode::GroupIdNotFound),
+            (Push { member_id: "x".into(), ..push.clone() }, ErrorCode::UnknownMemberId),
+        ] {
+            assert_eq!(code(house.ask(0, wrong).await.error_code), expected);
+        }
+        assert_eq!(code(house.ask(0, push).await.error_code), ErrorCode::None);
+        let shown = &house.ask(1, describe(true)).await.groups[0];
+        assert_eq!((shown.topology_description_status, shown.assignor_name.as_deref()), (3, Some("sticky")));
+        let nodes = &shown.topology_description.as_ref().unwrap().subtopologies[0].nodes;
+        assert_eq!((&*nodes[0].name, &nodes[0].source_topics), ("in", &names(&["lines"])));
+        let hidden = &house.ask(1, describe(false)).await.groups[0];
+        assert_eq!((hidden.topology_description_status, &hidden.topology_description), (0, &None));
+        assert!(!house.ask(1, beat(joined.member_epoch)).await.topology_description_required);
+    });
+}
+
+#[test]
+fn a_static_member_keeps_its_tasks_while_it_is_away() {
+    story(|| async {
+        let house = House::with(SMALL).await;
+        house.create_topic("lines", 1, &[]).await;
+        house.create_topic("words", 1, &[]).await;
+        house.create_topic("counted", 1, &[]).await;
+        open(&house).await;
+        type Request = StreamsGroupHeartbeatRequest;
+        let instance_id = || Some(Str::from("i"));
+        let joined = ask(&house, Request { instance_id: instance_id(), ..joining() }).await;
+        assert_eq!(active(&joined), both(&[0]));
+        let gone = ask(&house, Request { instance_id: instance_id(), ..beat(-2) }).await;
+        assert_eq!(gone.member_epoch, -2);
+        let back = Request { instance_id: instance_id(), member_id: "n".into(), ..joining() };
+        let back = ask(&house, back).await;
+        assert_eq!((back.member_epoch, active(&back)), (joined.member_epoch, both(&[0])));
+        let late = house.ask(0, Request { instance_id: instance_id(), ..beat(joined.member_epoch) }).await;
+        assert_eq!(code(late.error_code), ErrorCode::FencedInstanceId);
     });
 }

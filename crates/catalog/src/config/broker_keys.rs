@@ -633,8 +633,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Lag up to which a task counts as caught up.",
     )
     .min(0)
-    .internal()
-    .no_effect(STREAMS),
+    .internal(),
     key(
         "group.streams.assignment.interval.ms",
         Int,
@@ -730,8 +729,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "Smallest task offset interval a streams group may set.",
     )
     .min(1)
-    .internal()
-    .no_effect(STREAMS),
+    .internal(),
     key("group.streams.num.standby.replicas", Int, "0", "Standby tasks of a streams group.")
         .min(0),
     key("group.streams.num.warmup.replicas", Int, "2", "Warm-up tasks of a streams group.")
@@ -755,8 +753,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     .min(1),
     key("group.streams.task.offset.interval.ms", Int, "60000", "Time between two reports of task offsets.")
         .min(1)
-        .internal()
-        .no_effect(STREAMS),
+        .internal(),
     key(
         "group.streams.topology.description.plugin.class",
         Class,

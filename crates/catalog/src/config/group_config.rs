@@ -20,6 +20,10 @@ pub struct GroupConfig {
     /// How long the first assignment waits for more members.
     pub streams_initial_rebalance_delay_ms: i32,
     pub streams_num_standby_replicas: i32,
+    /// How often members report how far their copies are.
+    pub streams_task_offset_interval_ms: i32,
+    /// How many records behind a copy counts as caught up.
+    pub streams_acceptable_recovery_lag: i64,
     pub share: ShareConfig,
 }
 
@@ -92,6 +96,10 @@ impl GroupConfig {
             streams_assignment_interval_ms: int("streams.assignment.interval.ms"),
             streams_initial_rebalance_delay_ms: int("streams.initial.rebalance.delay.ms"),
             streams_num_standby_replicas: int("streams.num.standby.replicas"),
+            streams_task_offset_interval_ms: int("streams.task.offset.interval.ms"),
+            streams_acceptable_recovery_lag: value("streams.acceptable.recovery.lag")
+                .as_i64()
+                .expect("a number"),
             share,
         }
     }

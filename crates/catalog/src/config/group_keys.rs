@@ -92,7 +92,6 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
     key("streams.acceptable.recovery.lag", Long, "10000", "Lag up to which a task counts as caught up.")
         .min(0)
         .internal()
-        .no_effect(STREAMS)
         .behind(&[same("group.streams.acceptable.recovery.lag")]),
     key("streams.assignment.interval.ms", Int, "1000", "Shortest time between two assignments of the group.")
         .min(0)
@@ -138,7 +137,6 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
     key("streams.task.offset.interval.ms", Int, "60000", "Time between two reports of task offsets.")
         .min(1)
         .internal()
-        .no_effect(STREAMS)
         .behind(&[same("group.streams.task.offset.interval.ms")]),
 ];
 

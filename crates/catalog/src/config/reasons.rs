@@ -33,7 +33,7 @@ pub const SHARE_SNAPSHOT: &str =
 pub const SOCKET: &str = "buffers and backlog of sockets are left to the operating system";
 pub const START: &str = "a start takes as long as its recovery";
 pub const STREAMS: &str =
-    "streams groups are as in Kafka 4.3: no warm-up tasks, and copies are not spread by tags";
+    "streams groups have no warm-up tasks, as in Kafka 4.4, and copies are not spread by tags";
 pub const SYNC: &str = "every commit is synced; see log.sync";
 pub const THREADS: &str = "Ottla sizes its own threads and bounds memory, not queues";
 pub const TIER: &str = "the second tier is built in: one task copies, and there is nothing of this kind";

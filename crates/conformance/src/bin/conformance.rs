@@ -77,7 +77,7 @@ const PLAIN_USERS: &str = "org.apache.kafka.common.security.plain.PlainLoginModu
     user_alice=\"alice-secret\" user_bob=\"bob-secret\";";
 
 /// What Kafka alone needs for the answers that Ottla gives without being told.
-const KAFKA_PROPERTIES: [(&str, &str); 8] = [
+const KAFKA_PROPERTIES: [(&str, &str); 9] = [
     ("transaction.state.log.replication.factor", "1"),
     ("transaction.state.log.min.isr", "1"),
     ("transaction.state.log.num.partitions", "2"),
@@ -85,6 +85,7 @@ const KAFKA_PROPERTIES: [(&str, &str); 8] = [
     ("share.coordinator.state.topic.min.isr", "1"),
     ("share.coordinator.state.topic.num.partitions", "2"),
     ("metric.reporters", "TelemetryReceiver"),
+    ("group.streams.topology.description.plugin.class", "TopologyKeeper"),
     ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
 ];
 
@@ -142,7 +143,7 @@ fn place(
         let home = home.or_else(|| Some(std::env::home_dir()?.join(".cache/ottla-clients")));
         let home = home.context("no home folder")?;
         let jars = jars(&home)?;
-        places.classes = Some(telemetry_receiver(&home, &jars)?);
+        places.classes = Some(plug_ins(&home, &jars)?);
         places.jars = Some(jars);
     } else {
         let bin = arguments.bin.clone();
@@ -157,20 +158,25 @@ fn place(
     Ok(place)
 }
 
-/// The plug-in without which Kafka does not have the APIs of client metrics, compiled.
-fn telemetry_receiver(home: &Path, jars: &Path) -> Result<PathBuf> {
+/// The plug-ins without which Kafka does not have client metrics and descriptions of topologies, compiled.
+fn plug_ins(home: &Path, jars: &Path) -> Result<PathBuf> {
+    let sources = [
+        ("TelemetryReceiver.java", include_str!("../../kafka/TelemetryReceiver.java")),
+        ("TopologyKeeper.java", include_str!("../../kafka/TopologyKeeper.java")),
+    ];
     let folder = home.join("conformance");
     std::fs::create_dir_all(&folder)?;
-    let source = folder.join("TelemetryReceiver.java");
-    std::fs::write(&source, include_str!("../../kafka/TelemetryReceiver.java"))?;
+    for (name, source) in sources {
+        std::fs::write(folder.join(name), source)?;
+    }
     let class_path = format!("{}/*", jars.display());
     let status = Command::new("javac")
-        .args(["-Xlint:none", "-Xlint:-removal", "-cp", &class_path, "-d"])
+        .args(["-nowarn", "-Xlint:none", "-Xlint:-removal", "-cp", &class_path, "-d"])
         .arg(&folder)
-        .arg(&source)
+        .args(sources.map(|(name, _)| folder.join(name)))
         .status()
         .context("cannot start javac (a JDK, 17 or newer)")?;
-    ensure!(status.success(), "the receiver of client metrics does not compile");
+    ensure!(status.success(), "Kafka's plug-ins do not compile");
     Ok(folder)
 }
 

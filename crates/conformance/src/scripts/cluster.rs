@@ -5,8 +5,8 @@ use protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use protocol::messages::update_features_request::FeatureUpdateKey;
 use protocol::messages::{
-    AddRaftVoterRequest, AlterReplicaLogDirsRequest, DescribeLogDirsRequest, DescribeQuorumRequest,
-    RemoveRaftVoterRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
+    AddRaftVoterRequest, AlterReplicaLogDirsRequest, ApiVersionsRequest, DescribeLogDirsRequest,
+    DescribeQuorumRequest, RemoveRaftVoterRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
 };
 use protocol::{ApiKey, Str, Uuid};
 
@@ -88,8 +88,10 @@ fn quorum(c: &mut Conversation) {
 }
 
 fn features(c: &mut Conversation) {
+    // What it is already, so that nothing but the kind is wrong; version 0 does not say one.
+    let level = metadata_level(c);
+    let version = c.version();
     let of = |features: &[(&str, i16, i8)]| {
-        let version = c.version();
         let update = |(feature, max_version_level, upgrade_type): &(&str, i16, i8)| FeatureUpdateKey {
             feature: (*feature).into(),
             max_version_level: *max_version_level,
@@ -104,7 +106,8 @@ fn features(c: &mut Conversation) {
     };
     let (unknown, twice, nothing) = (of(&[("x", 1, 1)]), of(&[("x", 1, 1), ("x", 2, 1)]), of(&[]));
     let (no_name, too_high) = (of(&[("", 1, 1)]), of(&[("metadata.version", 999, 1)]));
-    let (below, kind) = (of(&[("metadata.version", -1, 1)]), of(&[("metadata.version", 30, 9)]));
+    let below = of(&[("metadata.version", -1, 1)]);
+    let kind = of(&[("metadata.version", level, 9)]);
     let lower = of(&[("metadata.version", 7, 1)]);
     c.ask("an unknown one", &unknown);
     c.ask("one twice", &twice);
@@ -114,6 +117,17 @@ fn features(c: &mut Conversation) {
     c.ask("below 0", &below);
     c.ask("an unknown kind", &kind);
     c.ask("an upgrade downwards", &lower);
+}
+
+fn metadata_level(c: &mut Conversation) -> i16 {
+    let request = ApiVersionsRequest {
+        client_software_name: "conformance".into(),
+        client_software_version: "1".into(),
+        ..ApiVersionsRequest::default()
+    };
+    let features = c.help(&request).map_or_else(Vec::new, |answer| answer.finalized_features);
+    let feature = features.iter().find(|feature| &*feature.name == "metadata.version");
+    feature.map_or(0, |feature| feature.max_version_level)
 }
 
 fn unregister(c: &mut Conversation) {

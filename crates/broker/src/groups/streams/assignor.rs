@@ -12,6 +12,9 @@ use protocol::Str;
 
 use super::tasks::{TaskSets, Tasks};
 
+/// The name by which Kafka knows it.
+pub const NAME: &str = "sticky";
+
 pub struct MemberSpec {
     pub process_id: Str,
     /// What it should have had until now.

@@ -16,7 +16,7 @@ use crate::groups::settings::GroupSettings;
 /// A member as it says it is, its topology included, may not weigh more than one of a classic group.
 pub fn check_size(request: &StreamsHeartbeatRequest, settings: &GroupSettings) -> Result<(), Refusal> {
     const TASK_BYTES: usize = 4;
-    let short = [&request.rack_id, &request.process_id].into_iter().flatten();
+    let short = [&request.instance_id, &request.rack_id, &request.process_id].into_iter().flatten();
     let tags = request.client_tags.iter().flatten().map(|(key, value)| key.len() + value.len());
     let owned = request.owned.iter().flat_map(|owned| [&owned.active, &owned.standby, &owned.warmup]);
     let tasks = owned.flat_map(|tasks: &Tasks| tasks.iter());
@@ -32,23 +32,86 @@ pub fn check_size(request: &StreamsHeartbeatRequest, settings: &GroupSettings) -
     }
 }
 
-/// Whether this member may say something.
+/// Whether this member may say something. Who holds its instance id, if it may go on as that one or take its place.
 pub fn check_member(
     group_id: &str,
     group: &StreamsGroup,
     request: &StreamsHeartbeatRequest,
     settings: &GroupSettings,
-) -> Result<(), Refusal> {
+) -> Result<Option<Str>, Refusal> {
+    let holder = match &request.instance_id {
+        None => None,
+        Some(instance_id) => static_holder(group_id, group, request, instance_id)?,
+    };
     if request.epoch == JOINING_EPOCH {
         let size_max = settings.streams_group_size_max;
-        if group.stored.members.len() < size_max || group.member(&request.member_id).is_some() {
-            return Ok(());
+        let is_there = holder.is_some() || group.member(&request.member_id).is_some();
+        if is_there || group.stored.members.len() < size_max {
+            return Ok(holder);
         }
         let message = format!("The streams group has reached its maximum capacity of {size_max} members.");
         return Err(Refusal::new(ErrorCode::GroupMaxSizeReached, message));
     }
     let (_, member) = known_member(group_id, group, &request.member_id)?;
-    check_epoch(&member.progress, request)
+    check_epoch(&member.progress, request)?;
+    Ok(holder)
+}
+
+/// Who holds the instance id, if the one that asks may go on as it or take its place.
+fn static_holder(
+    group_id: &str,
+    group: &StreamsGroup,
+    request: &StreamsHeartbeatRequest,
+    instance_id: &Str,
+) -> Result<Option<Str>, Refusal> {
+    if request.epoch != JOINING_EPOCH {
+        return check_holder(group_id, group, &request.member_id, instance_id).map(Some);
+    }
+    let refuse = |error, message: String| Err(Refusal::new(error, message));
+    if let Some(holder) = group.static_members(instance_id).find(|holder| **holder == request.member_id) {
+        return Ok(Some(holder.clone()));
+    }
+    let Some(holder) = group.static_members(instance_id).last() else { return Ok(None) };
+    if group.member(&request.member_id).is_some_and(|member| !is_nobody(member)) {
+        // It would have what two had, and nobody what it had.
+        let message =
+            format!("Member {} is in the group already, under another instance id.", request.member_id);
+        return refuse(ErrorCode::FencedInstanceId, message);
+    }
+    let is_there = |holder: &&Str| group.member(holder).is_some_and(|member| !member.is_away());
+    if let Some(owner) = group.static_members(instance_id).find(is_there) {
+        let message = format!(
+            "Static member {} with instance id {instance_id} cannot join the group because the instance id is owned by {owner} member.",
+            request.member_id
+        );
+        return refuse(ErrorCode::UnreleasedInstanceId, message);
+    }
+    Ok(Some(holder.clone()))
+}
+
+pub fn check_holder(
+    group_id: &str,
+    group: &StreamsGroup,
+    member_id: &str,
+    instance_id: &Str,
+) -> Result<Str, Refusal> {
+    let refuse = |error, message: String| Err(Refusal::new(error, message));
+    let holders = || group.static_members(instance_id);
+    if let Some(holder) = holders().find(|holder| *holder == member_id) {
+        return Ok(holder.clone());
+    }
+    match holders().last() {
+        None => refuse(
+            ErrorCode::UnknownMemberId,
+            format!("Instance id {instance_id} is not in group {group_id}."),
+        ),
+        Some(holder) => refuse(
+            ErrorCode::FencedInstanceId,
+            format!(
+                "Static member {member_id} with instance id {instance_id} was fenced by member {holder}."
+            ),
+        ),
+    }
 }
 
 /// A member whose profile did not get into the log is nobody: it has to join anew.

@@ -29,11 +29,13 @@ impl Shard {
             });
         };
         let members = stored.members.iter();
+        let description = self.streams_group(group_id).and_then(|group| group.description.kept());
         Ok(DescribedStreamsGroup {
             state: stored.state(),
             epoch: stored.epoch.epoch,
             assignment_epoch: stored.target_epoch.epoch,
             topology: described_topology(stored, &*self.settings.catalog),
+            description: description.cloned(),
             members: members.map(|(id, member)| described(stored, id, member)).collect(),
         })
     }

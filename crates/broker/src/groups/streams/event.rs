@@ -1,7 +1,9 @@
 //! What streams groups are asked and what they answer, in their own words.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use protocol::messages::streams_group_topology_description_update_request::TopologyDescription;
 use protocol::{ErrorCode, Str};
 
 use super::Refusal;
@@ -16,13 +18,16 @@ use super::topology::Topology;
 pub struct StreamsHeartbeatRequest {
     pub group: Str,
     pub member_id: Str,
-    /// 0 joins, −1 leaves.
+    pub instance_id: Option<Str>,
+    /// 0 joins, −1 leaves, −2 leaves for a while.
     pub epoch: i32,
     /// Of what it knows about where tasks are.
     pub endpoint_epoch: i32,
     pub client_id: Str,
     pub client_host: Str,
     pub shutdown_application: bool,
+    /// It can be asked for a description of its topology.
+    pub knows_descriptions: bool,
     /// From here on None means "as I said before".
     pub rack_id: Option<Str>,
     pub rebalance_timeout_ms: Option<i32>,
@@ -34,6 +39,8 @@ pub struct StreamsHeartbeatRequest {
     pub owned: Option<TaskSets>,
 }
 
+const NO_LAG: i64 = -1;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamsHeartbeatAnswer {
     pub error: ErrorCode,
@@ -41,6 +48,10 @@ pub struct StreamsHeartbeatAnswer {
     pub member_id: Str,
     pub epoch: i32,
     pub heartbeat_interval_ms: i32,
+    /// 0 and −1: nothing is said.
+    pub task_offset_interval_ms: i32,
+    pub acceptable_recovery_lag: i64,
+    pub is_description_missing: bool,
     pub statuses: Vec<Status>,
     /// None: as before.
     pub tasks: Option<TaskSets>,
@@ -59,6 +70,9 @@ impl StreamsHeartbeatAnswer {
             member_id,
             epoch,
             heartbeat_interval_ms: 0,
+            task_offset_interval_ms: 0,
+            acceptable_recovery_lag: NO_LAG,
+            is_description_missing: false,
             statuses: Vec::new(),
             tasks: None,
             endpoint_epoch: 0,
@@ -85,6 +99,7 @@ pub struct DescribedStreamsGroup {
     pub assignment_epoch: i32,
     /// With the partitions that its own topics have, once that is decided.
     pub topology: Option<Topology>,
+    pub description: Option<Arc<TopologyDescription>>,
     pub members: Vec<DescribedStreamsMember>,
 }
 

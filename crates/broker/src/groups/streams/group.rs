@@ -8,6 +8,7 @@ use protocol::Str;
 use smallvec::SmallVec;
 
 use super::configure::Configured;
+use super::description::Description;
 use super::member::{Member, Profile, Progress};
 use super::tasks::{Role, TaskSets, each};
 use super::topology::Topology;
@@ -251,6 +252,9 @@ pub struct StreamsGroup {
     pub stored: Stored,
     /// By subtopology and number.
     holders: BTreeMap<(Str, i32), SmallVec<[Holder; 2]>>,
+    /// Member ids by `group.instance.id`. More than one only when the write in which the newest took the place of another was lost and a
+    /// later one was not.
+    statics: BTreeMap<Str, BTreeSet<Str>>,
     /// The version of the catalog that the group was compared with last.
     pub compared_with: Option<u64>,
     /// What its topology means with the topics that there were then.
@@ -259,6 +263,7 @@ pub struct StreamsGroup {
     pub shutdown_asked_by: Option<Str>,
     /// Goes up with every change of where tasks are.
     pub endpoint_epoch: i32,
+    pub description: Description,
 }
 
 impl Kind for StreamsGroup {
@@ -336,9 +341,24 @@ impl StreamsGroup {
         self.stored.members.get(id)
     }
 
-    /// Takes the tasks of a member into what is counted, or out of it.
+    /// Who has an instance id.
+    pub fn static_members(&self, instance_id: &str) -> impl Iterator<Item = &Str> {
+        self.statics.get(instance_id).into_iter().flatten()
+    }
+
+    /// Takes a member's instance id and tasks into what is counted, or out of it.
     fn count(&mut self, id: &Str, member: &Member, is_there: bool) {
         let Member { profile, progress } = member;
+        if let Some(instance_id) = &profile.instance_id {
+            let holders = self.statics.entry(instance_id.clone()).or_default();
+            match is_there {
+                true => holders.insert(id.clone()),
+                false => holders.remove(id),
+            };
+            if holders.is_empty() {
+                self.statics.remove(instance_id);
+            }
+        }
         for (role, subtopology, task) in progress.held.each().chain(progress.pending_revocation.each()) {
             let place = (subtopology.clone(), task);
             if is_there {
@@ -448,6 +468,7 @@ impl StreamsGroup {
             holders
         };
         assert_eq!(sorted(self), sorted(&fresh));
+        assert_eq!(self.statics, fresh.statics);
         if self.compared_with.is_some() {
             // Otherwise it is perhaps half written; it is mended at the next heartbeat.
             assert!(self.stored.targets.keys().all(|id| self.stored.members.contains_key(id)));

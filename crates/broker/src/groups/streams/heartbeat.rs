@@ -12,11 +12,14 @@ use protocol::{ErrorCode, Str};
 
 use super::assignor::{self, MemberSpec, Spec, SubtopologySpec};
 use super::configure::{Configured, Status, StatusCode, configure};
+use super::description::Description;
 use super::event::{StreamsHeartbeatAnswer, StreamsHeartbeatRequest};
 use super::group::{Change, Epoch, NOT_VALIDATED, STANDBY_REPLICAS_CONFIG, StreamsGroup, TargetEpoch};
-use super::member::{JOINING_EPOCH, LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Member, MemberState, Profile};
+use super::member::{
+    JOINING_EPOCH, LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Member, MemberState, Profile, Progress,
+};
 use super::reconcile::Reconciliation;
-use super::tasks::TaskSets;
+use super::tasks::{HeldTasks, TaskSets};
 use super::topology::Topology;
 use super::{Entry, Refusal, Work, checks, endpoints};
 use crate::groups::catalog_view::{CatalogView, metadata_hash};
@@ -77,7 +80,7 @@ impl Shard {
         }
         let nothing = StreamsGroup::default();
         let group = entry.group().unwrap_or(&nothing);
-        checks::check_member(group_id, group, request, &settings)?;
+        let holder = checks::check_member(group_id, group, request, &settings)?;
         let next = next(group_id, group, request, view)?;
         checks::check_owned(&next.configured, request)?;
 
@@ -86,8 +89,8 @@ impl Shard {
             self.open_streams_group(group_id, entry, &mut work, effects);
         }
         self.mend_streams(group_id, entry, &mut work);
-        let (id, before) = known_or_new(entry.group().expect("is open"), &request.member_id);
         let was_empty = entry.group().expect("is open").stored.members.is_empty();
+        let (id, before) = self.asking_streams(group_id, entry, request, holder, &mut work);
         let mut statuses = Vec::new();
         statuses.extend(stale_topology(entry.group().expect("is open"), &before.profile, request));
         let config = view.group_config(group_id);
@@ -118,7 +121,8 @@ impl Shard {
         let may_have_missed = request.epoch != before.progress.epoch
             || request.owned.as_ref().is_some_and(|owned| *owned != tasks);
         let is_told = is_joining || has_changed || may_have_missed;
-        if (is_joining || has_changed) && member.profile.endpoint.is_some() {
+        let has_moved = member.profile.endpoint != before.profile.endpoint;
+        if has_moved || has_changed && member.profile.endpoint.is_some() {
             group.endpoint_epoch = group.endpoint_epoch.wrapping_add(1);
         }
         statuses.extend(next.configured.problem.clone());
@@ -128,8 +132,13 @@ impl Shard {
                 "Streams group member {by} encountered a fatal error and requested a shutdown for the entire application."
             ),
         }));
+        let is_behind = statuses.iter().any(|status| status.code == StatusCode::StaleTopology);
         let answer = StreamsHeartbeatAnswer {
             heartbeat_interval_ms: config.streams_heartbeat_interval_ms,
+            task_offset_interval_ms: config.streams_task_offset_interval_ms,
+            acceptable_recovery_lag: config.streams_acceptable_recovery_lag,
+            // The topology of a member that is behind is not the group's.
+            is_description_missing: request.knows_descriptions && !is_behind && group.description.ask(now),
             statuses,
             tasks: is_told.then_some(tasks),
             // Of a group that is not yet in the log there is none.
@@ -207,6 +216,41 @@ impl Shard {
         late.into_iter().for_each(|change| work.put(entry, change));
     }
 
+    /// The member as it is known, or a new one. A static member takes the place of the one that holds its instance id.
+    fn asking_streams(
+        &mut self,
+        group_id: &Str,
+        entry: &mut Entry,
+        request: &StreamsHeartbeatRequest,
+        holder: Option<Str>,
+        work: &mut Work,
+    ) -> (Str, Member) {
+        let group = entry.group().expect("is open");
+        let Some(holder) = holder else { return known_or_new(group, &request.member_id) };
+        let mut member = Member::clone(group.member(&holder).expect("holds the instance id"));
+        let is_rejoining = request.epoch == JOINING_EPOCH && member.is_away();
+        if holder == request.member_id && !is_rejoining {
+            return (holder, member);
+        }
+        member.progress = Progress { epoch: JOINING_EPOCH, previous_epoch: JOINING_EPOCH, ..member.progress };
+        let progress = Some(Arc::new(member.progress.clone()));
+        if holder == request.member_id {
+            work.put(entry, Change::Progress { member: holder.clone(), progress });
+            return (holder, member);
+        }
+        let id = request.member_id.detached();
+        let target = group.stored.target(&holder);
+        for change in removal(&holder) {
+            work.put(entry, change);
+        }
+        self.timers.cancel_streams(group_id, &holder);
+        let profile = Some(Arc::new(member.profile.clone()));
+        work.put(entry, Change::Profile { member: id.clone(), profile });
+        work.put(entry, Change::Target { member: id.clone(), tasks: Some(target) });
+        work.put(entry, Change::Progress { member: id.clone(), progress });
+        (id, member)
+    }
+
     /// Takes down what a member says, and what follows for the group: its epoch goes up when anything has changed that an
     /// assignment is made from.
     #[allow(clippy::too_many_arguments)]
@@ -223,6 +267,11 @@ impl Shard {
         let profile = updated_profile(&before.profile, request);
         let is_new = entry.group().expect("is open").member(id).is_none();
         let has_changed = is_new || profile != before.profile;
+        // A static member that comes back with what it had finds what it had.
+        let is_assigned_anew = match request.instance_id {
+            None => has_changed,
+            Some(_) => is_new || is_assigned_otherwise(&before.profile, &profile),
+        };
         if has_changed {
             work.put(entry, Change::Profile { member: id.clone(), profile: Some(Arc::new(profile)) });
         }
@@ -230,6 +279,9 @@ impl Shard {
             work.put(entry, Change::Topology(Some(next.topology.clone())));
         }
         let group = entry.group_mut().expect("is open");
+        if next.is_new_topology {
+            group.description = Description::default();
+        }
         let is_first_look = group.compared_with.is_none();
         group.compared_with = Some(next.version);
         group.configured = Some(next.configured.clone());
@@ -241,7 +293,7 @@ impl Shard {
             false => NOT_VALIDATED,
         };
         let is_half_assigned = is_first_look && target_epoch >= epoch.epoch && !group.is_whole();
-        if has_changed
+        if is_assigned_anew
             || next.is_new_topology
             || is_half_assigned
             || next.metadata_hash != epoch.metadata_hash
@@ -336,13 +388,27 @@ impl Shard {
                 false => Refusal::new(ErrorCode::GroupIdNotFound, format!("Group {group_id} not found.")),
             });
         };
-        let (id, _) = checks::known_member(group_id, group, &request.member_id)?;
+        if let Some(instance_id) = &request.instance_id {
+            checks::check_holder(group_id, group, &request.member_id, instance_id)?;
+        }
+        let (id, member) = checks::known_member(group_id, group, &request.member_id)?;
         if request.shutdown_application && group.shutdown_asked_by.is_none() {
             group.shutdown_asked_by = Some(id.clone());
         }
         let answer = StreamsHeartbeatAnswer::new(id.clone(), request.epoch);
         let answer = Some((reply, Answer::StreamsHeartbeat(answer)));
-        self.fence_streams(group_id, entry, &id, answer, effects);
+        if request.epoch == LEAVING_EPOCH {
+            self.fence_streams(group_id, entry, &id, answer, effects);
+            return Ok(());
+        }
+        // What it has waits for it until its session ends. For whoever takes its place it is as if assigned at its join.
+        let mut progress = Progress { epoch: LEAVING_FOR_A_WHILE_EPOCH, ..member.progress.clone() };
+        progress.pending_revocation = HeldTasks::default();
+        let epochs = progress.held.active.values_mut().flat_map(BTreeMap::values_mut);
+        epochs.for_each(|epoch| *epoch = JOINING_EPOCH);
+        let mut work = Work::default();
+        work.put(entry, Change::Progress { member: id, progress: Some(Arc::new(progress)) });
+        self.write_changes(group_id, entry, work, answer, effects);
         Ok(())
     }
 
@@ -364,8 +430,13 @@ impl Shard {
         group.endpoint_epoch = group.endpoint_epoch.wrapping_add(1);
         let epoch = &group.stored.epoch;
         let next = epoch.epoch.max(group.stored.target_epoch.epoch) + 1;
-        let next = Epoch { epoch: next, ..Epoch::clone(epoch) };
-        work.put(entry, Change::Epoch(Some(Arc::new(next))));
+        let has_emptied = group.stored.members.is_empty();
+        let next_epoch = Epoch { epoch: next, ..Epoch::clone(epoch) };
+        work.put(entry, Change::Epoch(Some(Arc::new(next_epoch))));
+        if has_emptied {
+            // Nothing is left to be assigned, and whoever comes next is not kept waiting for an interval.
+            work.put(entry, Change::TargetEpoch(Some(TargetEpoch { epoch: next, at_ms: 0 })));
+        }
         self.write_changes(group_id, entry, work, answer, effects);
     }
 
@@ -547,7 +618,7 @@ fn updated_profile(before: &Profile, request: &StreamsHeartbeatRequest) -> Profi
         tags.iter().map(|(key, value)| (key.detached(), value.detached())).collect::<BTreeMap<Str, Str>>()
     });
     Profile {
-        instance_id: before.instance_id.clone(),
+        instance_id: newer(&request.instance_id, &before.instance_id),
         rack_id: newer(&request.rack_id, &before.rack_id),
         client_id: same(&request.client_id, &before.client_id),
         client_host: same(&request.client_host, &before.client_host),
@@ -557,9 +628,19 @@ fn updated_profile(before: &Profile, request: &StreamsHeartbeatRequest) -> Profi
             .process_id
             .as_ref()
             .map_or_else(|| before.process_id.clone(), |said| same(said, &before.process_id)),
-        endpoint: endpoint.or_else(|| before.endpoint.clone()),
+        // Who joins says all of it.
+        endpoint: match request.epoch {
+            JOINING_EPOCH => endpoint,
+            _ => endpoint.or_else(|| before.endpoint.clone()),
+        },
         client_tags: tags.unwrap_or_else(|| before.client_tags.clone()),
     }
+}
+
+/// Whether an assignment would be another one for what the member says now.
+fn is_assigned_otherwise(before: &Profile, now: &Profile) -> bool {
+    (before.topology_epoch, &before.rack_id, &before.client_tags, &before.process_id)
+        != (now.topology_epoch, &now.rack_id, &now.client_tags, &now.process_id)
 }
 
 /// A member goes, in the order in which Kafka writes it.

@@ -11,7 +11,7 @@ use super::tasks::HeldTasks;
 pub const JOINING_EPOCH: i32 = 0;
 /// The epoch a member leaves with.
 pub const LEAVING_EPOCH: i32 = -1;
-/// The epoch a static member leaves with for a while. There are none in streams groups, here as in Kafka 4.3.
+/// The epoch a static member leaves with for a while: its tasks wait for it until its session ends.
 pub const LEAVING_FOR_A_WHILE_EPOCH: i32 = -2;
 
 /// Where the application of a member answers questions about its state.
@@ -24,6 +24,7 @@ pub struct Endpoint {
 /// What a member says about itself; its record of type 19.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
+    /// `group.instance.id` of a static member.
     pub instance_id: Option<Str>,
     pub rack_id: Option<Str>,
     pub client_id: Str,
@@ -124,4 +125,11 @@ impl Progress {
 pub struct Member {
     pub profile: Profile,
     pub progress: Progress,
+}
+
+impl Member {
+    /// A static member that has left for a while.
+    pub fn is_away(&self) -> bool {
+        self.progress.epoch == LEAVING_FOR_A_WHILE_EPOCH
+    }
 }

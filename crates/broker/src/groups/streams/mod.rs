@@ -4,11 +4,12 @@
 //! `heartbeat.rs` has the one request that members send (start there), `checks.rs` what is refused in it. `topology.rs` is what
 //! an application says it is, `configure.rs` what that means with the topics that there are, `assignor.rs` who should get which
 //! task, `reconcile.rs` the way of one member to its tasks, `group.rs` what the records of a group say, `endpoints.rs` where the
-//! state of tasks can be asked. `groups/entry.rs` keeps what is changed and what is in the log apart.
+//! state of tasks can be asked, `description.rs` what people may read of a topology. `groups/entry.rs` keeps what is changed and what is in the log apart.
 //!
-//! Behaviour after Kafka's `GroupMetadataManager`, as it is in 4.3: no static members, no warm-up tasks, no topics by regular
-//! expression, and a topology never changes. Where we differ: a member that says it has other tasks than it was given is told its
-//! tasks again, since the answer that had them may have been lost.
+//! Behaviour after Kafka's `GroupMetadataManager`, as it is in 4.4: no warm-up tasks (what members say of how far their copies are
+//! changes nothing yet), no topics by regular expression, and a topology never changes. Where we differ: a member that says it has
+//! other tasks than it was given is told its tasks again, since the answer that had them may have been lost; so is a static member
+//! that joins again under its own id.
 
 mod assignor;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod configure;
 #[cfg(test)]
 mod configure_tests;
 mod describe;
+mod description;
 mod endpoints;
 mod event;
 mod group;
@@ -30,7 +32,9 @@ mod tasks;
 mod topology;
 
 pub use super::consumer::Refusal;
+pub use assignor::NAME as ASSIGNOR_NAME;
 pub use configure::{InternalTopic, Status, StatusCode};
+pub use description::PushedDescription;
 pub use event::*;
 pub use group::{Change, Stored, StreamsGroup};
 pub use member::{Endpoint, JOINING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Profile};

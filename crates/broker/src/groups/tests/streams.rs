@@ -4,12 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use protocol::messages::StreamsGroupTopologyValue;
+use protocol::messages::streams_group_topology_description_update_request::{
+    TopologyDescription, TopologyDescriptionGlobalStore, TopologyDescriptionNode,
+    TopologyDescriptionSubtopology,
+};
 use protocol::messages::streams_group_topology_value::{Subtopology, TopicConfig, TopicInfo};
 use protocol::{ErrorCode, Str};
 
 use super::super::event::*;
 use super::super::streams::{
-    Endpoint, StatusCode, StreamsHeartbeatAnswer, StreamsHeartbeatRequest, TaskSets, Tasks, Topology,
+    Endpoint, PushedDescription, StatusCode, StreamsHeartbeatAnswer, StreamsHeartbeatRequest, TaskSets,
+    Tasks, Topology,
 };
 use super::fake_catalog::FakeCatalog;
 use super::model::{World, commit_request, join_request};
@@ -18,6 +23,8 @@ use super::model::{World, commit_request, join_request};
 #[derive(Debug, Clone)]
 pub struct Client {
     pub id: Str,
+    /// `group.instance.id`
+    pub instance_id: Option<Str>,
     pub process: Str,
     pub epoch: i32,
     pub endpoint_epoch: i32,
@@ -28,6 +35,7 @@ impl Client {
     pub fn of(id: &str, process: &str) -> Client {
         Client {
             id: id.into(),
+            instance_id: None,
             process: process.into(),
             epoch: 0,
             endpoint_epoch: 0,
@@ -40,11 +48,13 @@ impl Client {
         StreamsHeartbeatRequest {
             group: "g".into(),
             member_id: self.id.clone(),
+            instance_id: self.instance_id.clone(),
             epoch: self.epoch,
             endpoint_epoch: self.endpoint_epoch,
             client_id: "client".into(),
             client_host: "/127.0.0.1".into(),
             shutdown_application: false,
+            knows_descriptions: false,
             rack_id: None,
             rebalance_timeout_ms: joins.then_some(60_000),
             topology: joins.then(word_count),
@@ -566,4 +576,187 @@ fn a_group_has_a_bound() {
     a.owned = TaskSets::default();
     beat(&mut world, &mut a);
     assert_eq!(a.counts(), (4, 0));
+}
+
+fn static_client(id: &str, instance_id: &str, process: &str) -> Client {
+    Client { instance_id: Some(instance_id.into()), ..Client::of(id, process) }
+}
+
+fn leave_for_a_while(world: &mut World, client: &Client) -> StreamsHeartbeatAnswer {
+    answer_to(world, StreamsHeartbeatRequest { epoch: -2, ..client.request() })
+}
+
+#[test]
+fn a_static_member_comes_back_to_what_it_had() {
+    let (_, mut world) = world();
+    let (mut a, mut b) = (static_client("a", "i", "p"), Client::of("b", "q"));
+    beat(&mut world, &mut a);
+    beat(&mut world, &mut b);
+    settle(&mut world, &mut [&mut a, &mut b]);
+    let epoch = a.epoch;
+    let left = leave_for_a_while(&mut world, &a);
+    assert_eq!((left.error, left.epoch, left.tasks), (ErrorCode::None, -2, None));
+    // Nobody gets what it has.
+    world.pass_ms(5_000);
+    assert_eq!(beat(&mut world, &mut b).tasks, None);
+    let mut world = world.restarted();
+    beat(&mut world, &mut b);
+    let mut back = static_client("a2", "i", "p");
+    beat(&mut world, &mut back);
+    assert_eq!((back.epoch, &back.owned), (epoch, &a.owned));
+    assert_eq!(beat(&mut world, &mut b).tasks, None);
+    assert_eq!((b.epoch, world.state("g")), (epoch, "Stable"));
+    assert_eq!(world.shard.member_count(), 2);
+    // Who it was before has nothing to say any more.
+    assert_eq!(answer_to(&mut world, a.request()).error, ErrorCode::FencedInstanceId);
+    assert_eq!(leave_for_a_while(&mut world, &a).error, ErrorCode::FencedInstanceId);
+    let nameless = StreamsHeartbeatRequest { instance_id: None, ..a.request() };
+    assert_eq!(answer_to(&mut world, nameless).error, ErrorCode::UnknownMemberId);
+}
+
+#[test]
+fn a_static_member_that_does_not_come_back_is_out_when_its_session_ends() {
+    let (_, mut world) = world();
+    let (mut a, mut b) = (static_client("a", "i", "p"), Client::of("b", "q"));
+    beat(&mut world, &mut a);
+    beat(&mut world, &mut b);
+    settle(&mut world, &mut [&mut a, &mut b]);
+    leave_for_a_while(&mut world, &a);
+    for _ in 0..10 {
+        world.pass_ms(5_000);
+        beat(&mut world, &mut b);
+    }
+    assert_eq!((world.shard.member_count(), b.counts()), (1, (4, 0)));
+    assert_eq!(answer_to(&mut world, a.request()).error, ErrorCode::UnknownMemberId);
+}
+
+#[test]
+fn an_instance_id_is_one_members() {
+    let (_, mut world) = world();
+    let mut a = static_client("a", "i", "p");
+    beat(&mut world, &mut a);
+    let other = answer_to(&mut world, static_client("b", "i", "q").request());
+    assert_eq!(other.error, ErrorCode::UnreleasedInstanceId);
+    // Its own join, whose answer was lost.
+    let again = StreamsHeartbeatRequest { epoch: 0, ..static_client("a", "i", "p").request() };
+    assert_eq!(answer_to(&mut world, again).error, ErrorCode::None);
+    let unknown = StreamsHeartbeatRequest { instance_id: Some("j".into()), ..a.request() };
+    assert_eq!(answer_to(&mut world, unknown).error, ErrorCode::UnknownMemberId);
+    // With a whole goodbye the id is free.
+    leave(&mut world, &a);
+    beat(&mut world, &mut static_client("b", "i", "q"));
+    assert_eq!(world.shard.member_count(), 1);
+}
+
+#[test]
+fn an_empty_group_is_assigned_and_the_next_member_does_not_wait() {
+    let (_, mut world) = world();
+    let mut a = Client::of("a", "p");
+    beat(&mut world, &mut a);
+    leave(&mut world, &a);
+    let empty = world.shard.describe_streams_group("g").unwrap();
+    assert_eq!((empty.epoch, empty.assignment_epoch), (3, 3));
+    let mut b = Client::of("b", "p");
+    let joined = beat(&mut world, &mut b);
+    assert_eq!((codes(&joined), b.counts()), (Vec::new(), (4, 0)));
+}
+
+fn node(name: &str, node_type: i8, successors: &[&str]) -> TopologyDescriptionNode {
+    TopologyDescriptionNode {
+        name: name.into(),
+        node_type,
+        source_topics: vec!["lines".into(), "lines".into()],
+        sink_topic: Some("words".into()),
+        stores: vec!["counted".into()],
+        successors: successors.iter().map(|name| Str::from(*name)).collect(),
+    }
+}
+
+fn described(nodes: Vec<TopologyDescriptionNode>) -> TopologyDescription {
+    let subtopologies = vec![TopologyDescriptionSubtopology { subtopology_id: "0".into(), nodes }];
+    TopologyDescription { subtopologies, global_stores: Vec::new() }
+}
+
+fn push(world: &mut World, pushed: PushedDescription) -> ErrorCode {
+    let now = world.now;
+    let kept = world.shard.keep_topology_description(pushed, now);
+    kept.map_or_else(|refusal| refusal.error, |()| ErrorCode::None)
+}
+
+fn pushed(description: TopologyDescription) -> PushedDescription {
+    PushedDescription { group: "g".into(), member_id: "a".into(), topology_epoch: 3, description }
+}
+
+fn is_asked(world: &mut World, client: &mut Client) -> bool {
+    let request = StreamsHeartbeatRequest { knows_descriptions: true, ..client.request() };
+    let answer = answer_to(world, request);
+    client.take(&answer);
+    answer.is_description_missing
+}
+
+#[test]
+fn one_member_is_asked_for_a_description_until_it_is_there() {
+    let (catalog, mut world) = world();
+    catalog.configure(|config| config.streams_session_timeout_ms = i32::MAX);
+    let (mut a, mut b) = (Client::of("a", "p"), Client::of("b", "q"));
+    assert!(!beat(&mut world, &mut a).is_description_missing, "it does not know the question");
+    assert!(is_asked(&mut world, &mut b));
+    assert!(!is_asked(&mut world, &mut a));
+    world.pass_ms(30_000);
+    assert!(is_asked(&mut world, &mut a));
+    world.pass_ms(59_999);
+    assert!(!is_asked(&mut world, &mut a));
+    world.pass_ms(1);
+    assert!(is_asked(&mut world, &mut a));
+    assert_eq!(push(&mut world, pushed(described(vec![node("in", 1, &["out", "out"])]))), ErrorCode::None);
+    world.pass_ms(7_200_000);
+    assert!(!is_asked(&mut world, &mut a));
+    let kept = world.shard.describe_streams_group("g").unwrap().description.expect("was kept");
+    let [only] = &kept.subtopologies[0].nodes[..] else { panic!("{kept:?}") };
+    assert_eq!((only.source_topics.len(), only.successors.len()), (1, 1), "each name once");
+    assert_eq!((only.sink_topic.as_ref(), only.stores.len()), (None, 0), "a source has no such thing");
+    // It is in memory only, and asked for again.
+    let mut restarted = world.restarted();
+    assert_eq!(restarted.shard.describe_streams_group("g").unwrap().description, None);
+    assert!(is_asked(&mut restarted, &mut a));
+}
+
+#[test]
+fn a_description_that_does_not_fit_is_refused() {
+    let (catalog, _) = world();
+    let mut settings = catalog.settings();
+    settings.member_metadata_bytes_max = 2_000;
+    let mut world = World::with(settings);
+    let fine = || described(vec![node("in", 1, &["work"]), node("work", 2, &[])]);
+    assert_eq!(push(&mut world, pushed(fine())), ErrorCode::GroupIdNotFound);
+    let mut a = Client::of("a", "p");
+    beat(&mut world, &mut a);
+    type Pushed = PushedDescription;
+    let stores = |source, processor| TopologyDescription {
+        subtopologies: Vec::new(),
+        global_stores: vec![TopologyDescriptionGlobalStore {
+            source: node("in", source, &["keep"]),
+            processor: node("keep", processor, &[]),
+        }],
+    };
+    for (wrong, expected) in [
+        (Pushed { member_id: "x".into(), ..pushed(fine()) }, ErrorCode::UnknownMemberId),
+        (Pushed { topology_epoch: 2, ..pushed(fine()) }, ErrorCode::InvalidRequest),
+        (Pushed { topology_epoch: 4, ..pushed(fine()) }, ErrorCode::InvalidRequest),
+        (pushed(described(vec![node("x", 0, &[])])), ErrorCode::InvalidRequest),
+        (pushed(described(vec![node("x", 4, &[])])), ErrorCode::InvalidRequest),
+        (pushed(stores(1, 1)), ErrorCode::InvalidRequest),
+        (pushed(stores(2, 1)), ErrorCode::InvalidRequest),
+    ] {
+        let shown = format!("{wrong:?}");
+        assert_eq!(push(&mut world, wrong), expected, "{shown}");
+    }
+    assert!(is_asked(&mut world, &mut a), "nothing was kept");
+    assert_eq!(push(&mut world, pushed(stores(1, 2))), ErrorCode::None);
+    let long = "n".repeat(2_000);
+    let too_large = pushed(described(vec![node(&long, 2, &[])]));
+    assert_eq!(push(&mut world, too_large), ErrorCode::StreamsTopologyDescriptionUpdateFailed);
+    assert_eq!(world.shard.describe_streams_group("g").unwrap().description, None);
+    world.pass_ms(40_000);
+    assert!(!is_asked(&mut world, &mut a), "it would send the same again");
 }

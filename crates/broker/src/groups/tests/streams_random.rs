@@ -16,6 +16,8 @@ use super::streams::{Client, answer, ask};
 const CLIENTS: usize = 5;
 /// Two of two threads each, and one of one.
 const PROCESSES: [&str; CLIENTS] = ["p", "p", "q", "q", "r"];
+/// Which of them have an instance id.
+const STATICS: [usize; 2] = [0, 2];
 const OWN_TOPICS: [&str; 2] = ["words", "counted"];
 const SESSION_MS: u64 = 45_000;
 /// As clients have it in their heartbeats.
@@ -30,8 +32,10 @@ enum Step {
     LoseAnswer {
         client: usize,
     },
+    /// Static members can come back, as another member with the same instance id.
     Leave {
         client: usize,
+        for_a_while: bool,
     },
     Pass {
         ms: u64,
@@ -61,7 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         14 => client.clone().prop_map(|client| Step::Heartbeat { client }),
         2 => client.clone().prop_map(|client| Step::LoseAnswer { client }),
-        1 => client.prop_map(|client| Step::Leave { client }),
+        2 => (client, any::<bool>()).prop_map(|(client, for_a_while)| Step::Leave { client, for_a_while }),
         6 => (100..20_000u64).prop_map(|ms| Step::Pass { ms }),
         1 => Just(Step::Grow),
         2 => Just(Step::Mend),
@@ -87,13 +91,18 @@ struct Life {
     unsaid_since_ms: Vec<Option<u64>>,
     /// It gave something up, and its next heartbeat says so.
     gave_up: Vec<bool>,
+    /// How often a static member has left for a while.
+    lives: usize,
 }
 
 impl Life {
     fn new() -> Life {
         let catalog = FakeCatalog::with(&[("lines", 3), ("words", 3), ("counted", 3)]);
         let world = World::with(catalog.settings());
-        let clients = (0..CLIENTS).map(|number| Client::of(&format!("c{number}"), PROCESSES[number]));
+        let clients = (0..CLIENTS).map(|number| Client {
+            instance_id: STATICS.contains(&number).then(|| format!("i{number}").as_str().into()),
+            ..Client::of(&format!("c{number}"), PROCESSES[number])
+        });
         Life {
             catalog,
             world,
@@ -103,6 +112,7 @@ impl Life {
             loses: vec![false; CLIENTS],
             unsaid_since_ms: vec![None; CLIENTS],
             gave_up: vec![false; CLIENTS],
+            lives: 0,
         }
     }
 
@@ -110,11 +120,17 @@ impl Life {
         match *step {
             Step::Heartbeat { client } => self.heartbeat(client),
             Step::LoseAnswer { client } => self.loses[client] = true,
-            Step::Leave { client } => {
-                let request = StreamsHeartbeatRequest { epoch: -1, ..self.clients[client].request() };
+            Step::Leave { client, for_a_while } => {
+                let for_a_while = for_a_while && STATICS.contains(&client);
+                let epoch = if for_a_while { -2 } else { -1 };
+                let request = StreamsHeartbeatRequest { epoch, ..self.clients[client].request() };
                 // It lets go before it says so, and does not wait for an answer.
                 self.forget(client);
                 ask(&mut self.world, request);
+                if for_a_while {
+                    self.lives += 1;
+                    self.clients[client].id = format!("c{client}-{}", self.lives).as_str().into();
+                }
             }
             Step::Pass { ms } => self.world.pass_ms(ms),
             Step::Grow => {
@@ -196,6 +212,9 @@ impl Life {
                 // What it has is not what the topology has any more; Kafka's client ends here, and comes again.
                 ErrorCode::InvalidRequest => self.forget(client),
                 ErrorCode::CoordinatorNotAvailable => {}
+                // Its goodbye did not get into the log: it waits for its former self's session to end.
+                ErrorCode::UnreleasedInstanceId => {}
+                ErrorCode::FencedInstanceId => self.forget(client),
                 other => panic!("c{client}: {other:?} {:?}", answer.message),
             }
         }

@@ -29,6 +29,7 @@ pub async fn run(case: &mut Case<'_>) -> bool {
         ApiKey::ConsumerGroupDescribe => consumer_group_describe(case).await,
         ApiKey::StreamsGroupHeartbeat => streams_group_heartbeat(case).await,
         ApiKey::StreamsGroupDescribe => streams_group_describe(case).await,
+        ApiKey::StreamsGroupTopologyDescriptionUpdate => topology_description_update(case).await,
         ApiKey::DescribeUserScramCredentials => describe_user_scram_credentials(case).await,
         ApiKey::AlterUserScramCredentials => alter_user_scram_credentials(case).await,
         ApiKey::CreateDelegationToken => create_delegation_token(case).await,
@@ -251,6 +252,19 @@ async fn streams_group_describe(case: &mut Case<'_>) {
     for group in case.ask(&request).await.groups {
         let may = case.may(DESCRIBE, GROUP, &group.group_id);
         case.cell(&group.group_id, may, GROUP_REFUSED, group.error_code);
+    }
+}
+
+async fn topology_description_update(case: &mut Case<'_>) {
+    for group in GROUPS {
+        let request = StreamsGroupTopologyDescriptionUpdateRequest {
+            group_id: group.into(),
+            member_id: "nobody".into(),
+            ..StreamsGroupTopologyDescriptionUpdateRequest::default()
+        };
+        let code = case.ask(&request).await.error_code;
+        let may = case.may(READ, GROUP, group);
+        case.cell(group, may, GROUP_REFUSED, code);
     }
 }
 
