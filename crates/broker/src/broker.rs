@@ -168,6 +168,10 @@ impl Broker {
             catalog: catalog.clone(),
             log: log.clone(),
             configs: configs.clone(),
+            topics: topics.clone(),
+            counters: counters.clone(),
+            freshness: freshness.clone(),
+            others: others.clone(),
             coordinator: share_coordinator.clone(),
             memory: state_memory.clone(),
         });
@@ -406,6 +410,7 @@ impl Broker {
         if let Some(cluster) = &self.cluster {
             cluster.stop();
         }
+        self.sharing.stop();
         self.share_coordinator.shutdown().await;
         self.transactions.shutdown().await;
         self.groups.shutdown().await;

@@ -2,7 +2,8 @@
 //!
 //! `ottla.version` is the level of the cluster (`catalog::level`, R18). `metadata.version` tells tools which release of Kafka we
 //! resemble; it is what it is, since nothing of ours is stored as Kafka's metadata (`docs/decisions/feature-levels.md`).
-//! `group.version` 1 says that there are groups of KIP-848, `streams.version` 1 the same of KIP-1071, `share.version` 1 of KIP-932.
+//! `group.version` 1 says that there are groups of KIP-848, `streams.version` 1 the same of KIP-1071, `share.version` 1 of KIP-932
+//! and 2 of their dead letter queues (KIP-1191).
 //! `transaction.version` 2: each transaction of a client has an epoch of its own (KIP-890); older clients work as before.
 
 use catalog::{Levels, OTTLA_VERSION, State};
@@ -18,8 +19,8 @@ const TRANSACTION_VERSION: Feature = Feature { name: "transaction.version", lowe
 
 /// Streams groups (KIP-1071), as consumer groups.
 const STREAMS_VERSION: Feature = Feature { name: "streams.version", lowest: 0, highest: 1 };
-/// Share groups. They need no record of the metadata log either.
-const SHARE_VERSION: Feature = Feature { name: "share.version", lowest: 0, highest: 1 };
+/// Share groups, and their dead letter queues. They need no record of the metadata log either.
+const SHARE_VERSION: Feature = Feature { name: "share.version", lowest: 0, highest: 2 };
 
 /// A name and the levels that this broker knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

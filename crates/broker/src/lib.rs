@@ -60,6 +60,6 @@ pub use groups::GroupCounts;
 pub use limits::Limits;
 pub use peers::{INTER_BROKER_LISTENER, Peer, PeerCalls, Peers, Progress};
 pub use request::{CloseReason, Handling, Outcome};
-pub use share::ShareCounts;
+pub use share::{DeadLetterCounts, ShareCounts};
 pub use share_coordinator::ShareStateCounts;
 pub use transactions::TransactionCounts;

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use world::{task, watch};
 
 use crate::broker::Broker;
+use crate::share::DEAD_LETTERS;
 use crate::share_coordinator::SHARE_STATE;
 
 /// What the listener for other brokers is called in the metadata log, always with [`SSL`]. No listener for clients has this name.
@@ -48,7 +49,8 @@ pub trait Peers: Send + Sync + 'static {
     ) -> BoxFuture<'static, Option<Progress>>;
     /// Asks the controller to append metadata requests of this broker.
     fn hand_off(self: Arc<Self>, peer: Peer, requests: Bytes) -> BoxFuture<'static, HandedOff>;
-    /// A question about transactions or share partitions (`transactions/messages.rs`, `share_coordinator/messages.rs`) by its private api key. None: no answer within this time.
+    /// A question about transactions or share partitions, or dead letters (`transactions/messages.rs`, `share_coordinator/messages.rs`,
+    /// `share/dead_letters.rs`), by its private api key. None: no answer within this time.
     fn transactions(
         self: Arc<Self>,
         peer: Peer,
@@ -77,7 +79,7 @@ pub trait PeerCalls: Send + Sync + 'static {
     fn is_live(&self, node_id: i32, wal_id: u64) -> BoxFuture<'static, bool>;
     fn log_moved(&self, position: u64, wait: Duration) -> BoxFuture<'static, Progress>;
     fn append_for(&self, wal_id: u64, requests: Bytes) -> BoxFuture<'static, HandedOff>;
-    /// A question about transactions or share partitions. None: it cannot be understood.
+    /// A question about transactions or share partitions, or dead letters. None: it cannot be understood.
     fn transactions(&self, api_key: i16, body: Bytes) -> BoxFuture<'static, Option<Bytes>>;
     /// How many slots of our WAL are stored, once they are more than `more_than`, or after `wait`.
     fn slots_stored(&self, more_than: u64, wait: Duration) -> BoxFuture<'static, u64>;
@@ -116,9 +118,11 @@ impl PeerCalls for Arc<Broker> {
 
     fn transactions(&self, api_key: i16, body: Bytes) -> BoxFuture<'static, Option<Bytes>> {
         let (transactions, share_coordinator) = (self.transactions.clone(), self.share_coordinator.clone());
+        let sharing = self.sharing.clone();
         Box::pin(async move {
             match api_key {
                 SHARE_STATE => share_coordinator.answer(api_key, body).await,
+                DEAD_LETTERS => sharing.take_dead_letters(body).await,
                 _ => transactions.answer(api_key, body).await,
             }
         })

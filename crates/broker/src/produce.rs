@@ -13,11 +13,12 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use catalog::config::{TimestampType as TopicTimestampType, TopicCompression, TopicConfig};
 use catalog::{State, Topic};
-use commitlog::{Append, AppendError, AppendOptions, NO_STAMP, Partition, Verification};
-use protocol::ErrorCode;
+use commitlog::{Append, AppendError, AppendOptions, CommitLog, NO_STAMP, Partition, Verification};
 use protocol::batch::TimestampType;
-use protocol::batch::produce::{Accepted, ProduceRules, RecordError, validate};
+use protocol::batch::produce::{Accepted, ProduceError, ProduceRules, RecordError, validate};
 use protocol::compression::Compression;
+use protocol::messages::ProduceRequest;
+use protocol::{ErrorCode, Message};
 
 use crate::broker::Broker;
 use crate::counters::{Counters, TopicCounters};
@@ -118,7 +119,7 @@ impl ProduceTopic {
         let result = self.try_append(broker, partition, records, terms);
         match &result {
             Ok(appended) if !appended.append.duplicate => {
-                self.count(counters, records.len(), &appended.append)
+                count(counters, self.counters.as_deref(), records.len(), &appended.append)
             }
             Ok(_) => {}
             Err(_) => counters.add(self.counters.as_deref(), |counters| &counters.failed_produce_requests, 1),
@@ -134,14 +135,8 @@ impl ProduceTopic {
         terms: ProduceTerms<'_>,
     ) -> Result<Appended, Refused> {
         let Led { partition, leader_epoch } = led_here(&broker.log, broker.node_id, &self.topic, partition)?;
-        let rules = produce_rules(&self.config, terms);
-        let accepted = validate(records, &rules).map_err(|error| Refused {
-            code: error.error_code(),
-            message: Some(error.to_string()),
-            record_errors: error.record_errors().to_vec(),
-            log_start_offset: partition.offsets().log_start,
-            judged_by: None,
-        })?;
+        let rules = produce_rules(&self.config, terms.version, terms.now_ms);
+        let accepted = validate(records, &rules).map_err(|error| refused_records(&error, &partition))?;
         let Accepted { batch, log_append_time_ms, rewritten } = accepted;
         let is_new = broker.is_new_leader_of(&partition.id());
         let mut options =
@@ -160,22 +155,63 @@ impl ProduceTopic {
         }
         let append = partition.append(batch, options).map_err(|error| match error {
             AppendError::OutOfOrderSequence { .. } if is_new => ErrorCode::NotLeaderOrFollower.into(),
-            error => Refused {
-                code: append_error(&error),
-                message: Some(error.to_string()),
-                record_errors: Vec::new(),
-                log_start_offset: partition.offsets().log_start,
-                judged_by: is_of_producers(&error).then(|| partition.clone()),
-            },
+            error => refused_append(&error, &partition),
         })?;
         Ok(Appended { append, log_append_time_ms })
     }
+}
 
-    fn count(&self, counters: &Counters, bytes: usize, append: &Append) {
-        let messages = (append.last_offset - append.base_offset + 1) as u64;
-        let topic = self.counters.as_deref();
-        counters.add(topic, |counters| &counters.messages_in, messages);
-        counters.add(topic, |counters| &counters.bytes_in, bytes as u64);
+fn count(counters: &Counters, topic: Option<&TopicCounters>, bytes: usize, append: &Append) {
+    let messages = (append.last_offset - append.base_offset + 1) as u64;
+    counters.add(topic, |counters| &counters.messages_in, messages);
+    counters.add(topic, |counters| &counters.bytes_in, bytes as u64);
+}
+
+fn refused_records(error: &ProduceError, partition: &Partition) -> Refused {
+    Refused {
+        code: error.error_code(),
+        message: Some(error.to_string()),
+        record_errors: error.record_errors().to_vec(),
+        log_start_offset: partition.offsets().log_start,
+        judged_by: None,
+    }
+}
+
+fn refused_append(error: &AppendError, partition: &Arc<Partition>) -> Refused {
+    Refused {
+        code: append_error(error),
+        message: Some(error.to_string()),
+        record_errors: Vec::new(),
+        log_start_offset: partition.offsets().log_start,
+        judged_by: is_of_producers(error).then(|| partition.clone()),
+    }
+}
+
+/// A batch of the broker's own making for a topic of clients; it has no producer. It is judged as theirs are.
+pub(crate) struct OwnBatch<'a> {
+    pub topic: &'a Arc<Topic>,
+    pub index: i32,
+    pub records: Bytes,
+    pub now_ms: i64,
+}
+
+impl OwnBatch<'_> {
+    pub fn append(
+        &self,
+        log: &CommitLog,
+        node_id: i32,
+        config: &TopicConfig,
+        counters: &Counters,
+    ) -> Result<Appended, Refused> {
+        let Led { partition, leader_epoch } = led_here(log, node_id, self.topic, self.index)?;
+        let rules = produce_rules(config, *ProduceRequest::VERSIONS.end(), self.now_ms);
+        let Accepted { batch, log_append_time_ms, .. } =
+            validate(&self.records, &rules).map_err(|error| refused_records(&error, &partition))?;
+        let options = AppendOptions { leader_epoch, ..AppendOptions::default() };
+        let append = partition.append(batch, options).map_err(|error| refused_append(&error, &partition))?;
+        let of_topic = counters.topic(self.topic);
+        count(counters, of_topic.as_deref(), self.records.len(), &append);
+        Ok(Appended { append, log_append_time_ms })
     }
 }
 
@@ -212,10 +248,10 @@ fn is_of_producers(error: &AppendError) -> bool {
     )
 }
 
-fn produce_rules(config: &TopicConfig, terms: ProduceTerms<'_>) -> ProduceRules {
+fn produce_rules(config: &TopicConfig, produce_version: i16, now_ms: i64) -> ProduceRules {
     ProduceRules {
-        produce_version: terms.version,
-        now_ms: terms.now_ms,
+        produce_version,
+        now_ms,
         message_bytes_max: usize::try_from(config.max_message_bytes).unwrap_or(0),
         compression: codec(config.compression),
         timestamp_type: match config.timestamp_type {

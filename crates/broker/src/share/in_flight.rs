@@ -20,6 +20,7 @@ use crate::share_coordinator::StateBatch;
 /// Kafka's `RecordState`.
 pub const AVAILABLE: i8 = 0;
 pub const ACKNOWLEDGED: i8 = 2;
+pub const ARCHIVING: i8 = 3;
 pub const ARCHIVED: i8 = 4;
 
 /// What a member says of a record; Kafka's `AcknowledgeType`, and 0 for "there is no such record".
@@ -40,6 +41,8 @@ pub struct Rules {
     pub lock_ms: u64,
     /// `share.renew.acknowledge.enable`
     pub may_renew: bool,
+    /// `errors.deadletterqueue.topic.name` is set: what is given up goes there first.
+    pub has_dead_letters: bool,
 }
 
 impl Rules {
@@ -56,6 +59,56 @@ struct Lock {
     until_ms: u64,
 }
 
+/// Why a record is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Its member has said so.
+    Rejected,
+    /// It has had its deliveries.
+    Deliveries,
+    /// A leader before this one knew it; it is not kept.
+    NotKnown,
+}
+
+/// What becomes of a record that nobody has any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Available,
+    Acknowledged,
+    /// It goes to the group's dead letter queue, and is archived then.
+    Archiving(Cause),
+    Archived,
+}
+
+impl Next {
+    fn state(self) -> i8 {
+        match self {
+            Next::Available => AVAILABLE,
+            Next::Acknowledged => ACKNOWLEDGED,
+            Next::Archiving(_) => ARCHIVING,
+            Next::Archived => ARCHIVED,
+        }
+    }
+
+    fn fate(self, is_kept: bool) -> Fate {
+        match self {
+            Next::Available => Fate::Available,
+            Next::Acknowledged => Fate::Acknowledged,
+            Next::Archiving(cause) => Fate::Archiving { cause, is_kept },
+            Next::Archived => Fate::Archived,
+        }
+    }
+
+    fn given_up(cause: Cause, rules: &Rules) -> Next {
+        if rules.has_dead_letters { Next::Archiving(cause) } else { Next::Archived }
+    }
+
+    /// Of a record that was given back, or not acknowledged in time.
+    fn released(count: i16, rules: &Rules) -> Next {
+        if count >= rules.deliveries_max { Next::given_up(Cause::Deliveries, rules) } else { Next::Available }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fate {
     Available,
@@ -63,10 +116,16 @@ enum Fate {
     /// Its member has said what becomes of it, and that is being kept.
     Keeping {
         token: u64,
-        to: i8,
+        next: Next,
         lock: Lock,
     },
     Acknowledged,
+    /// It is given up and waits for its dead letter, which is written only when the coordinator has kept that it is given up: a leader
+    /// that is none any more would put there what the next one delivers.
+    Archiving {
+        cause: Cause,
+        is_kept: bool,
+    },
     Archived,
     /// The log has no record here.
     Missing,
@@ -77,9 +136,11 @@ impl Fate {
         matches!(self, Fate::Acknowledged | Fate::Archived | Fate::Missing)
     }
 
+    /// As its coordinator has it.
     fn of(state: i8) -> Fate {
         match state {
             ACKNOWLEDGED => Fate::Acknowledged,
+            ARCHIVING => Fate::Archiving { cause: Cause::NotKnown, is_kept: true },
             ARCHIVED => Fate::Archived,
             _ => Fate::Available,
         }
@@ -109,6 +170,23 @@ pub struct Acquired {
     pub first_offset: i64,
     pub last_offset: i64,
     pub delivery_count: i16,
+}
+
+/// Records that are given up and wait for their dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dead {
+    pub first_offset: i64,
+    pub last_offset: i64,
+    pub delivery_count: i16,
+    pub cause: Cause,
+    /// The coordinator knows that they are given up.
+    pub is_kept: bool,
+}
+
+impl Dead {
+    pub fn state_batch(&self) -> StateBatch {
+        state_batch(self.first_offset, self.last_offset, ARCHIVING, self.delivery_count)
+    }
 }
 
 /// What a fetch wants and what it has read.
@@ -186,7 +264,7 @@ impl InFlight {
     /// Records behind the start that are done, or will be when what is under way is kept.
     pub fn complete_count(&self) -> i32 {
         let is_complete = |fate: &Fate| match fate {
-            Fate::Keeping { to, .. } => *to != AVAILABLE,
+            Fate::Keeping { next, .. } => next.fate(true).is_done(),
             fate => fate.is_done(),
         };
         let runs = self.runs.iter().filter(|(_, run)| is_complete(&run.fate));
@@ -218,7 +296,8 @@ impl InFlight {
         locks.min()
     }
 
-    /// Locks that are over. Gives what has to be kept: deliveries are counted.
+    /// Locks that are over. Gives what has to be kept: deliveries are counted. What is given up is kept by whoever writes its dead
+    /// letter ([`InFlight::dead`]).
     pub fn expire(&mut self, rules: &Rules, now_ms: u64) -> Vec<StateBatch> {
         self.release_where(rules, |lock| lock.until_ms <= now_ms)
     }
@@ -230,14 +309,18 @@ impl InFlight {
 
     fn release_where(&mut self, rules: &Rules, is_over: impl Fn(&Lock) -> bool) -> Vec<StateBatch> {
         let mut kept = Vec::new();
+        let mut has_changed = false;
         for (first, run) in &mut self.runs {
             if matches!(&run.fate, Fate::Acquired(lock) if is_over(lock)) {
-                let state = released(run.count, rules);
-                run.fate = Fate::of(state);
-                kept.push(state_batch(*first, run.last, state, run.count));
+                let next = Next::released(run.count, rules);
+                run.fate = next.fate(false);
+                has_changed = true;
+                if !matches!(next, Next::Archiving(_)) {
+                    kept.push(state_batch(*first, run.last, next.state(), run.count));
+                }
             }
         }
-        if !kept.is_empty() {
+        if has_changed {
             self.tidy();
         }
         kept
@@ -325,7 +408,7 @@ impl InFlight {
             }
             if count >= rules.deliveries_max {
                 // The limit was lowered: it has had its deliveries.
-                self.set(run_first, run_last, |run| run.fate = Fate::Archived);
+                self.set(run_first, run_last, |run| run.fate = Next::released(count, rules).fate(false));
                 continue;
             }
             let is_suspicious = count >= rules.suspicious_from();
@@ -472,7 +555,7 @@ impl InFlight {
                     return Err(refused(ErrorCode::InvalidRecordState, message));
                 }
             };
-            let to = match kind {
+            let next = match kind {
                 RENEW if !rules.may_renew => {
                     let message = "Renewing acquisition locks is not enabled for the group.";
                     return Err(refused(ErrorCode::InvalidRecordState, message));
@@ -481,14 +564,15 @@ impl InFlight {
                     lock.until_ms = now_ms + rules.lock_ms;
                     continue;
                 }
-                ACCEPT => ACKNOWLEDGED,
-                RELEASE => released(run.count, rules),
-                GAP | REJECT => ARCHIVED,
+                ACCEPT => Next::Acknowledged,
+                RELEASE => Next::released(run.count, rules),
+                REJECT => Next::given_up(Cause::Rejected, rules),
+                GAP => Next::Archived,
                 _ => return Err(refused(ErrorCode::InvalidRequest, "Unknown acknowledge type.")),
             };
             let lock = lock.clone();
-            run.fate = Fate::Keeping { token, to, lock };
-            kept.push(state_batch(*run_first, run.last, to, run.count));
+            run.fate = Fate::Keeping { token, next, lock };
+            kept.push(state_batch(*run_first, run.last, next.state(), run.count));
         }
         Ok(())
     }
@@ -496,15 +580,70 @@ impl InFlight {
     /// What was said under this token is kept, or is not: then it is as if nothing had been said.
     pub fn settle(&mut self, token: u64, is_kept: bool, rules: &Rules, now_ms: u64) {
         for run in self.runs.values_mut() {
-            let Fate::Keeping { token: of_run, to, lock } = &run.fate else { continue };
+            let Fate::Keeping { token: of_run, next, lock } = &run.fate else { continue };
             if *of_run != token {
                 continue;
             }
             run.fate = match is_kept {
-                true => Fate::of(*to),
+                true => next.fate(true),
                 false if lock.until_ms > now_ms => Fate::Acquired(lock.clone()),
-                false => Fate::of(released(run.count, rules)),
+                false => Next::released(run.count, rules).fate(false),
             };
+        }
+        self.tidy();
+    }
+
+    pub fn has_dead(&self) -> bool {
+        self.runs.values().any(|run| matches!(run.fate, Fate::Archiving { .. }))
+    }
+
+    /// Records that wait for their dead letters, which is what keeps them from being done.
+    pub fn dead_count(&self) -> u64 {
+        let dead = self.runs.iter().filter(|(_, run)| matches!(run.fate, Fate::Archiving { .. }));
+        dead.map(|(first, run)| run.last.abs_diff(*first) + 1).sum()
+    }
+
+    /// The first so many of them.
+    pub fn dead(&self, records_max: i64) -> Vec<Dead> {
+        let mut dead = Vec::new();
+        let mut left = records_max;
+        for (first, run) in &self.runs {
+            let Fate::Archiving { cause, is_kept } = run.fate else { continue };
+            if left <= 0 {
+                break;
+            }
+            let last_offset = run.last.min(first + left - 1);
+            left -= last_offset - first + 1;
+            dead.push(Dead { first_offset: *first, last_offset, delivery_count: run.count, cause, is_kept });
+        }
+        dead
+    }
+
+    /// The coordinator knows that these are given up.
+    pub fn dead_are_kept(&mut self, dead: &[Dead]) {
+        self.change_archiving(dead, |fate| {
+            if let Fate::Archiving { is_kept, .. } = fate {
+                *is_kept = true;
+            }
+        });
+    }
+
+    /// Their dead letters are written, or nobody tries any more. Gives what has to be kept.
+    pub fn archive(&mut self, dead: &[Dead]) -> Vec<StateBatch> {
+        let start = self.start;
+        self.change_archiving(dead, |fate| *fate = Fate::Archived);
+        let still_here = dead.iter().filter(|one| one.last_offset >= start);
+        still_here.map(|one| StateBatch { delivery_state: ARCHIVED, ..one.state_batch() }).collect()
+    }
+
+    /// As far as they are still here: retention may have taken some of them meanwhile.
+    fn change_archiving(&mut self, dead: &[Dead], change: impl Fn(&mut Fate)) {
+        for one in dead {
+            self.split_at(one.first_offset);
+            self.split_at(one.last_offset + 1);
+            let runs = self.runs.range_mut(one.first_offset..=one.last_offset);
+            let archiving = runs.filter(|(_, run)| matches!(run.fate, Fate::Archiving { .. }));
+            archiving.for_each(|(_, run)| change(&mut run.fate));
         }
         self.tidy();
     }
@@ -573,11 +712,6 @@ impl InFlight {
         let mut neighbours = self.runs.values().zip(self.runs.values().skip(1));
         assert!(neighbours.all(|(left, right)| !left.is_like(right)), "{self:?}");
     }
-}
-
-/// A record that was given back, or not acknowledged in time.
-fn released(count: i16, rules: &Rules) -> i8 {
-    if count >= rules.deliveries_max { ARCHIVED } else { AVAILABLE }
 }
 
 fn state_batch(first_offset: i64, last_offset: i64, delivery_state: i8, delivery_count: i16) -> StateBatch {

@@ -2,7 +2,8 @@
 //!
 //! `in_flight.rs` is the pure core (start there). `partition.rs` runs one: it reads the state from the share coordinator and has it kept.
 //! `sessions.rs` is what members tell of themselves, `fetch.rs` gives records out, `acknowledge.rs` takes what members say of them,
-//! `reset.rs` finds where a group begins. The API files translate.
+//! `reset.rs` finds where a group begins. What is given up goes through `archiving.rs` to the group's dead letter queue
+//! (`dead_letters.rs`, KIP-1191). The API files translate.
 //!
 //! ```text
 //!   member ──ShareFetch──▶ leader: locks for the member ──▶ records
@@ -10,6 +11,8 @@
 //! ```
 
 mod acknowledge;
+mod archiving;
+mod dead_letters;
 mod fetch;
 mod in_flight;
 mod partition;
@@ -22,6 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use catalog::Catalog;
 use catalog::config::ShareOffsetReset;
 use commitlog::{CommitLog, Isolation};
@@ -31,6 +35,8 @@ use world::clock::SharedClock;
 use world::task;
 
 pub(crate) use acknowledge::{Acknowledged, Outcome, are_valid};
+pub(crate) use dead_letters::DEAD_LETTERS;
+pub use dead_letters::DeadLetterCounts;
 pub(crate) use fetch::{FetchedPartition, ShareFetch, Source, Target};
 pub(crate) use in_flight::{Acknowledgement, RENEW, Rules};
 pub(crate) use sessions::{FINAL_EPOCH, INITIAL_EPOCH, Opened, SessionKey, ShareSessionCounts};
@@ -38,8 +44,13 @@ pub(crate) use sessions::{FINAL_EPOCH, INITIAL_EPOCH, Opened, SessionKey, ShareS
 use crate::configs::Configs;
 use crate::connection::Connection;
 use crate::coordinators::StateMemory;
+use crate::counters::Counters;
+use crate::freshness::Freshness;
 use crate::partitions::Led;
+use crate::peers::Others;
 use crate::share_coordinator::{ShareCoordinator, ShareKey};
+use crate::topics::Topics;
+use dead_letters::{DeadLetterOptions, DeadLetters};
 use partition::{SHARE_PARTITION_BYTES, SharePartition, Surroundings};
 use reset::Reset;
 use sessions::ShareSessions;
@@ -57,6 +68,11 @@ pub(crate) struct SharingOptions {
     pub catalog: Arc<Catalog>,
     pub log: Arc<CommitLog>,
     pub configs: Arc<Configs>,
+    pub topics: Arc<Topics>,
+    pub counters: Arc<Counters>,
+    pub freshness: Arc<Freshness>,
+    /// None: there are no others, or no way to them.
+    pub others: Option<Arc<Others>>,
     pub coordinator: Arc<ShareCoordinator>,
     pub memory: Arc<StateMemory>,
 }
@@ -75,6 +91,9 @@ pub struct ShareCounts {
     pub share_partitions: usize,
     /// Runs of records with one fate in all of them.
     pub runs: usize,
+    /// Records that are given up and wait for their dead letters.
+    pub records_archiving: u64,
+    pub dead_letters: DeadLetterCounts,
 }
 
 /// What a group's config says to its share partitions.
@@ -89,12 +108,24 @@ pub(crate) struct GroupRules {
 impl Sharing {
     pub fn new(options: SharingOptions) -> Arc<Sharing> {
         let write_timeout_ms = options.configs.started_with().share_coordinator_write_timeout_ms().max(1);
+        let dead_letters = DeadLetters::new(DeadLetterOptions {
+            node_id: options.node_id,
+            clock: options.clock.clone(),
+            catalog: options.catalog.clone(),
+            log: options.log.clone(),
+            configs: options.configs.clone(),
+            topics: options.topics.clone(),
+            counters: options.counters.clone(),
+            freshness: options.freshness.clone(),
+            others: options.others.clone(),
+        });
         let around = Arc::new(Surroundings {
             clock: options.clock.clone(),
             coordinator: options.coordinator.clone(),
             log: options.log.clone(),
             keep_max: Duration::from_millis(write_timeout_ms as u64),
             memory: options.memory.clone(),
+            dead_letters,
         });
         let sessions = ShareSessions::new(SESSION_PARTITIONS_MAX);
         Arc::new(Sharing { options, around, sessions, partitions: Mutex::default() })
@@ -106,6 +137,8 @@ impl Sharing {
             sessions: self.sessions.counts(),
             share_partitions: partitions.len(),
             runs: partitions.values().map(|share| share.run_count()).sum(),
+            records_archiving: partitions.values().map(|share| share.dead_count()).sum(),
+            dead_letters: self.around.dead_letters.counts(),
         }
     }
 
@@ -122,6 +155,7 @@ impl Sharing {
             },
             lock_ms: u64::try_from(config.record_lock_duration_ms).unwrap_or(0),
             may_renew: config.renew_acknowledge_enable,
+            has_dead_letters: config.dead_letter_topic.is_some(),
         };
         let isolation = match config.is_read_committed {
             true => Isolation::ReadCommitted,
@@ -236,6 +270,7 @@ impl Sharing {
             led.leader_epoch,
             self.around.clone(),
             reset,
+            &of_group.rules,
         );
         if let Some(earlier) = partitions.insert(key, share.clone()) {
             earlier.end(ErrorCode::NotLeaderOrFollower);
@@ -248,6 +283,16 @@ impl Sharing {
         let key = ShareKey { group: group.clone(), topic: place.topic_id, partition: place.partition };
         let partitions = self.partitions.lock();
         partitions.get(&key).filter(|known| known.is_of(&led.partition, led.leader_epoch)).cloned()
+    }
+
+    /// Dead letters of another broker. None: they cannot be understood.
+    pub async fn take_dead_letters(&self, body: Bytes) -> Option<Bytes> {
+        self.around.dead_letters.answer(body).await
+    }
+
+    /// Begins with no further dead letters.
+    pub fn stop(&self) {
+        self.around.dead_letters.stop();
     }
 
     /// To be called when the catalog has changed, and when the log has opened or closed partitions: what is not led here any more goes.

@@ -13,6 +13,8 @@ use tokio::sync::oneshot;
 use world::clock::SharedClock;
 use world::{task, watch};
 
+use super::archiving::Archiving;
+use super::dead_letters::DeadLetters;
 use super::in_flight::{Acknowledgement, Acquired, InFlight, Refused, Rules, Wanted};
 use super::reset::{self, Reset};
 use crate::coordinators::{StateMemory, Weight};
@@ -28,48 +30,52 @@ pub struct Surroundings {
     /// How long something may take to be kept.
     pub keep_max: Duration,
     pub memory: Arc<StateMemory>,
+    pub dead_letters: Arc<DeadLetters>,
 }
 
 pub struct SharePartition {
     pub key: ShareKey,
     pub partition: Arc<Partition>,
     pub leader_epoch: i32,
-    around: Arc<Surroundings>,
-    inner: Mutex<Inner>,
+    pub(super) around: Arc<Surroundings>,
+    pub(super) inner: Mutex<Inner>,
     /// Goes up when records may be given out that could not before.
     changed: watch::Sender<u64>,
 }
 
-struct Inner {
-    phase: Phase,
-    in_flight: InFlight,
+pub(super) struct Inner {
+    pub phase: Phase,
+    pub in_flight: InFlight,
     state_epoch: i32,
     next_token: u64,
     /// Waits for the write under way.
     queue: Vec<Queued>,
-    is_writing: bool,
+    pub is_writing: bool,
+    pub archiving: Archiving,
+    /// `share.delivery.count.limit` as it was when somebody asked last.
+    pub deliveries_max: i16,
     weight: Weight,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Loading,
     Ready,
-    /// Nobody of its group is left, and something is still being kept. Then it is over, and read again by whoever comes.
+    /// Nobody of its group is left, and something is still being kept, or put into the dead letter queue. Then it is over, and read again by whoever comes.
     Retiring,
     /// Whoever needs it makes a new one.
     Over(ErrorCode),
 }
 
-struct Queued {
+pub(super) struct Queued {
     /// None: nothing depends on it.
-    token: Option<(u64, Rules)>,
-    batches: Vec<StateBatch>,
-    reply: Option<oneshot::Sender<Result<(), ErrorCode>>>,
+    pub token: Option<(u64, Rules)>,
+    pub batches: Vec<StateBatch>,
+    pub reply: Option<oneshot::Sender<Result<(), ErrorCode>>>,
 }
 
 /// Why a share partition is over that nobody needed any more. Members hear nothing of it: they come again, and it is read.
-const READ_AGAIN: ErrorCode = ErrorCode::CoordinatorNotAvailable;
+pub(super) const READ_AGAIN: ErrorCode = ErrorCode::CoordinatorNotAvailable;
 /// What a share partition weighs, and each of its runs (`coordinators/memory.rs`).
 pub const SHARE_PARTITION_BYTES: usize = 1 << 10;
 const RUN_BYTES: usize = 128;
@@ -85,6 +91,7 @@ impl SharePartition {
         leader_epoch: i32,
         around: Arc<Surroundings>,
         reset: Reset,
+        rules: &Rules,
     ) -> Arc<SharePartition> {
         let inner = Inner {
             phase: Phase::Loading,
@@ -93,6 +100,8 @@ impl SharePartition {
             next_token: 0,
             queue: Vec::new(),
             is_writing: false,
+            archiving: Archiving::Nothing,
+            deliveries_max: rules.deliveries_max,
             weight: Weight::default(),
         };
         let loading = Arc::new(SharePartition {
@@ -116,6 +125,7 @@ impl SharePartition {
                     inner.in_flight = in_flight;
                     inner.phase = Phase::Ready;
                     inner.weigh(&share.around.memory);
+                    share.archive_soon(&mut inner);
                 }
                 Err(error) => {
                     tracing::debug!(key = ?share.key, ?error, "the state of a share partition cannot be read");
@@ -164,6 +174,11 @@ impl SharePartition {
     /// Where to read, and whether that is something that was given back. `Ok(None)`: nothing may be given out now.
     pub fn next_offset(self: &Arc<Self>, rules: &Rules) -> Result<Option<(i64, bool)>, ErrorCode> {
         let mut inner = self.inner.lock();
+        if let Some(error) = self.resume_retired(&mut inner) {
+            drop(inner);
+            self.wake();
+            return Err(error);
+        }
         match inner.phase {
             Phase::Loading | Phase::Retiring => return Ok(None),
             Phase::Over(error) => return Err(error),
@@ -188,6 +203,7 @@ impl SharePartition {
         let now_ms = self.now_ms();
         let acquired = inner.in_flight.acquire(wanted, rules, now_ms);
         inner.weigh(&self.around.memory);
+        self.archive_soon(&mut inner);
         acquired
     }
 
@@ -236,6 +252,7 @@ impl SharePartition {
             return;
         }
         let batches = inner.in_flight.release(member, rules);
+        self.archive_soon(&mut inner);
         if !batches.is_empty() {
             self.keep(&mut inner, Queued { token: None, batches, reply: None });
             drop(inner);
@@ -251,7 +268,7 @@ impl SharePartition {
     pub fn retire(&self) -> bool {
         let mut inner = self.inner.lock();
         inner.phase = match inner.phase {
-            Phase::Ready | Phase::Retiring if inner.is_writing => Phase::Retiring,
+            Phase::Ready | Phase::Retiring if inner.is_busy() => Phase::Retiring,
             Phase::Over(error) => Phase::Over(error),
             Phase::Loading | Phase::Ready | Phase::Retiring => Phase::Over(READ_AGAIN),
         };
@@ -268,11 +285,16 @@ impl SharePartition {
         self.inner.lock().in_flight.run_count()
     }
 
+    /// Records that wait for their dead letters.
+    pub fn dead_count(&self) -> u64 {
+        self.inner.lock().in_flight.dead_count()
+    }
+
     fn now_ms(&self) -> u64 {
         u64::try_from(self.around.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         self.changed.send_if_modified(|count| {
             *count += 1;
             true
@@ -281,13 +303,15 @@ impl SharePartition {
 
     /// Locks that are over by now. Nobody waits for that to be kept: should it get lost, a delivery is not counted.
     fn look_at_locks(self: &Arc<Self>, inner: &mut Inner, rules: &Rules) {
+        inner.deliveries_max = rules.deliveries_max;
         let batches = inner.in_flight.expire(rules, self.now_ms());
+        self.archive_soon(inner);
         if !batches.is_empty() {
             self.keep(inner, Queued { token: None, batches, reply: None });
         }
     }
 
-    fn keep(self: &Arc<Self>, inner: &mut Inner, queued: Queued) {
+    pub(super) fn keep(self: &Arc<Self>, inner: &mut Inner, queued: Queued) {
         inner.queue.push(queued);
         if !std::mem::replace(&mut inner.is_writing, true) {
             drop(task::spawn(self.clone().write_all()));
@@ -308,6 +332,7 @@ impl SharePartition {
                     replies.extend(queued.reply);
                 }
                 inner.weigh(&self.around.memory);
+                self.archive_soon(&mut inner);
                 if let Err(error) = outcome
                     && ends_it(error)
                     && matches!(inner.phase, Phase::Ready | Phase::Retiring)
@@ -337,7 +362,7 @@ impl SharePartition {
         }
         if queued.is_empty() {
             inner.is_writing = false;
-            if inner.phase == Phase::Retiring {
+            if inner.phase == Phase::Retiring && !inner.is_busy() {
                 inner.phase = Phase::Over(READ_AGAIN);
             }
             return None;
@@ -354,8 +379,12 @@ impl SharePartition {
 }
 
 impl Inner {
+    fn is_busy(&self) -> bool {
+        self.is_writing || self.archiving != Archiving::Nothing
+    }
+
     /// After runs were made or joined.
-    fn weigh(&mut self, memory: &Arc<StateMemory>) {
+    pub fn weigh(&mut self, memory: &Arc<StateMemory>) {
         let bytes = SHARE_PARTITION_BYTES + self.in_flight.run_count() * RUN_BYTES;
         self.weight.put(memory, bytes as u64);
     }

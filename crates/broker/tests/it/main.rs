@@ -5,6 +5,7 @@ mod api_versions;
 mod authorization;
 mod configs;
 mod consumer_groups;
+mod dead_letters;
 mod elsewhere;
 mod fetch;
 mod fetch_sessions;

@@ -28,26 +28,26 @@ use world::process::Process;
 
 use crate::house::{House, Wires, answer, code, frame_of, story};
 
-const SMALL: &[(&str, &str)] =
+pub const SMALL: &[(&str, &str)] =
     &[("offsets.topic.num.partitions", "2"), ("share.coordinator.state.topic.num.partitions", "3")];
 const GROUP: i8 = 32;
-const ACCEPT: i8 = 1;
-const RELEASE: i8 = 2;
-const REJECT: i8 = 3;
+pub const ACCEPT: i8 = 1;
+pub const RELEASE: i8 = 2;
+pub const REJECT: i8 = 3;
 
 /// A member on a connection of its own.
-struct Member<'a> {
+pub struct Member<'a> {
     house: &'a House,
-    connection: Arc<Connection>,
+    pub connection: Arc<Connection>,
     name: &'static str,
     topic: Uuid,
     epoch: i32,
 }
 
-type Acquired = (i64, i64, i16);
+pub type Acquired = (i64, i64, i16);
 
 impl<'a> Member<'a> {
-    fn new(house: &'a House, name: &'static str, topic: Uuid) -> Member<'a> {
+    pub fn new(house: &'a House, name: &'static str, topic: Uuid) -> Member<'a> {
         Member {
             house,
             connection: House::connection(name.bytes().map(u64::from).sum()),
@@ -82,16 +82,26 @@ impl<'a> Member<'a> {
     }
 
     /// Values as they were produced, and what is acquired of them.
-    async fn fetch(&mut self, wait_ms: i32) -> (Vec<String>, Vec<Acquired>) {
+    pub async fn fetch(&mut self, wait_ms: i32) -> (Vec<String>, Vec<Acquired>) {
         let request = self.request(wait_ms);
         fetched(&self.start(2, &request).await)
     }
 
-    async fn say(&mut self, first_offset: i64, last_offset: i64, kind: i8) -> ErrorCode {
+    /// What is acquired, whatever stands in the records.
+    pub async fn acquired(&mut self, wait_ms: i32) -> Vec<Acquired> {
+        let request = self.request(wait_ms);
+        let response = self.start(2, &request).await;
+        assert_eq!(code(response.error_code), ErrorCode::None, "{response:?}");
+        let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+        let acquired = partitions.flat_map(|partition| &partition.acquired_records);
+        acquired.map(|one| (one.first_offset, one.last_offset, one.delivery_count)).collect()
+    }
+
+    pub async fn say(&mut self, first_offset: i64, last_offset: i64, kind: i8) -> ErrorCode {
         self.say_each(first_offset, last_offset, vec![kind]).await
     }
 
-    async fn say_each(&mut self, first_offset: i64, last_offset: i64, kinds: Vec<i8>) -> ErrorCode {
+    pub async fn say_each(&mut self, first_offset: i64, last_offset: i64, kinds: Vec<i8>) -> ErrorCode {
         let batch = AcknowledgementBatch { first_offset, last_offset, acknowledge_types: kinds };
         let partition = AcknowledgePartition { partition_index: 0, acknowledgement_batches: vec![batch] };
         let request = ShareAcknowledgeRequest {
@@ -110,7 +120,7 @@ impl<'a> Member<'a> {
     }
 
     /// Its last request.
-    async fn close(&mut self) {
+    pub async fn close(&mut self) {
         let mut request = self.request(0);
         request.share_session_epoch = -1;
         assert_eq!(self.start(2, &request).await.error_code, 0);
@@ -137,14 +147,14 @@ fn fetched(response: &ShareFetchResponse) -> (Vec<String>, Vec<Acquired>) {
     (values, acquired)
 }
 
-async fn open(house: &House) {
+pub async fn open(house: &House) {
     let request =
         FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..FindCoordinatorRequest::default() };
     house.ask(4, request).await;
     loaded(house).await;
 }
 
-async fn loaded(house: &House) {
+pub async fn loaded(house: &House) {
     let is_loading = || {
         house.broker.group_counts().partitions_loading + house.broker.share_state_counts().partitions_loading
             > 0
@@ -154,7 +164,7 @@ async fn loaded(house: &House) {
     }
 }
 
-async fn configure(house: &House, name: &str, value: &str) {
+pub async fn configure(house: &House, name: &str, value: &str) {
     let config =
         AlterableConfig { name: name.into(), value: Some(value.into()), ..AlterableConfig::default() };
     let resource =
@@ -164,7 +174,7 @@ async fn configure(house: &House, name: &str, value: &str) {
     assert_eq!(code(response.responses[0].error_code), ErrorCode::None, "{response:?}");
 }
 
-async fn beat(
+pub async fn beat(
     house: &House,
     member: &str,
     epoch: i32,
@@ -181,7 +191,7 @@ async fn beat(
 }
 
 /// Joins and waits until it has partitions.
-async fn join(house: &House, member: &str, topics: &[&str]) -> i32 {
+pub async fn join(house: &House, member: &str, topics: &[&str]) -> i32 {
     let joined = beat(house, member, 0, Some(topics)).await;
     assert_eq!(code(joined.error_code), ErrorCode::None, "{:?}", joined.error_message);
     let mut epoch = joined.member_epoch;
@@ -197,7 +207,7 @@ async fn join(house: &House, member: &str, topics: &[&str]) -> i32 {
 }
 
 /// A broker with a topic, whose group begins at its first record and has one member.
-async fn opened(properties: &[(&str, &str)]) -> (House, Uuid) {
+pub async fn opened(properties: &[(&str, &str)]) -> (House, Uuid) {
     let house = House::with(properties).await;
     let topic = house.create_topic("clicks", 1, &[]).await;
     open(&house).await;
@@ -410,7 +420,7 @@ fn tools_see_and_change_where_a_group_is() {
 }
 
 /// Topic, start offset and lag.
-async fn described(house: &House) -> Vec<(String, i64, i64)> {
+pub async fn described(house: &House) -> Vec<(String, i64, i64)> {
     let group = DescribeShareGroupOffsetsRequestGroup { group_id: "g".into(), topics: None };
     let response = house.ask(1, DescribeShareGroupOffsetsRequest { groups: vec![group] }).await;
     assert_eq!(code(response.groups[0].error_code), ErrorCode::None);
@@ -513,11 +523,11 @@ fn a_leader_that_is_gone_leaves_nothing_that_was_accepted() {
     });
 }
 
-async fn settled() {
+pub async fn settled() {
     world::task::sleep(Duration::from_secs(20)).await;
 }
 
-async fn coordinator(house: &House) -> usize {
+pub async fn coordinator(house: &House) -> usize {
     let request =
         FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..FindCoordinatorRequest::default() };
     let node_id = house.ask(4, request).await.coordinators[0].node_id;
@@ -525,13 +535,13 @@ async fn coordinator(house: &House) -> usize {
     node_id as usize - 1
 }
 
-fn leader(house: &House) -> usize {
+pub fn leader(house: &House) -> usize {
     let state = house.catalog.read();
     state.topic(&Str::from("clicks")).unwrap().partitions[0].leader as usize - 1
 }
 
 /// The share partition may still be read, or its leader may not know yet that it leads.
-async fn until_fetched(member: &mut Member<'_>) -> Vec<Acquired> {
+pub async fn until_fetched(member: &mut Member<'_>) -> Vec<Acquired> {
     for _ in 0..20 {
         let request = member.request(1_000);
         let response = member.start(2, &request).await;

@@ -96,7 +96,7 @@ fn what_cannot_be_is_refused() {
         refused(&house, to("metadata.version", 29, SAFE_DOWNGRADE), "broker 1 knows 30 to 30").await;
         refused(&house, to("kraft.version", 1, UPGRADE), "not supported here").await;
         assert_eq!(shown(&house, "group.version").await, (0, 1, 1));
-        assert_eq!(shown(&house, "share.version").await, (0, 1, 1));
+        assert_eq!(shown(&house, "share.version").await, (0, 2, 2));
         // Results of single features end with version 1.
         for version in [0, 1] {
             let mut only = to("ottla.version", 1, UPGRADE);

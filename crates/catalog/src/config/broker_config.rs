@@ -410,6 +410,8 @@ accessors! {
     share_coordinator_state_topic_num_partitions: "share.coordinator.state.topic.num.partitions" int,
     share_coordinator_updates_per_snapshot: "share.coordinator.snapshot.update.records.per.snapshot" int,
     share_coordinator_write_timeout_ms: "share.coordinator.write.timeout.ms" int,
+    dead_letters_auto_create_topics_enable: "errors.deadletterqueue.auto.create.topics.enable" flag,
+    dead_letters_topic_name_prefix: "errors.deadletterqueue.topic.name.prefix" words,
     group_coordinator_rebalance_protocols: "group.coordinator.rebalance.protocols" items,
     group_member_metadata_max_bytes: "group.member.metadata.max.bytes" int,
     socket_request_max_bytes: "socket.request.max.bytes" int,

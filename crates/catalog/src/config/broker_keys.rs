@@ -278,16 +278,14 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "false",
         "Creates the topic for records that a share group gave up, when it is missing.",
     )
-    .cluster_wide()
-    .no_effect(DLQ),
+    .cluster_wide(),
     key(
         "errors.deadletterqueue.topic.name.prefix",
         String,
         "dlq.",
-        "Prefix of the topics that are created for given-up records.",
+        "What names of topics for given-up records must begin with; empty: with anything.",
     )
-    .cluster_wide()
-    .no_effect(DLQ),
+    .cluster_wide(),
     key(
         "fetch.max.bytes",
         Int,

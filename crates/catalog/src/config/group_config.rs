@@ -39,6 +39,10 @@ pub struct ShareConfig {
     pub auto_offset_reset: ShareOffsetReset,
     pub is_read_committed: bool,
     pub renew_acknowledge_enable: bool,
+    /// Where records go that the group gave up (KIP-1191).
+    pub dead_letter_topic: Option<String>,
+    /// With their keys and values.
+    pub dead_letters_copy: bool,
 }
 
 /// Where a share group begins in a partition that it has not read yet.
@@ -86,6 +90,9 @@ impl GroupConfig {
             auto_offset_reset: ShareOffsetReset::of(&text("share.auto.offset.reset")),
             is_read_committed: text("share.isolation.level") == "read_committed",
             renew_acknowledge_enable: text("share.renew.acknowledge.enable") == "true",
+            dead_letter_topic: Some(text("errors.deadletterqueue.topic.name"))
+                .filter(|name| !name.is_empty()),
+            dead_letters_copy: text("errors.deadletterqueue.copy.record.enable") == "true",
         };
         Self {
             consumer_session_timeout_ms: int("consumer.session.timeout.ms"),

@@ -32,11 +32,10 @@ pub static GROUP_KEYS: &[ConfigKey] = &[
         "errors.deadletterqueue.copy.record.enable",
         Boolean,
         "false",
-        "Keeps a given-up record whole, not only where it was.",
-    )
-    .no_effect(DLQ),
+        "Puts key and value of a given-up record into its dead letter, not only where it was.",
+    ),
     key("errors.deadletterqueue.topic.name", String, "", "Topic for records that the group gave up.")
-        .no_effect(DLQ),
+        .check(Validator::DeadLetterTopic),
     key("share.assignment.interval.ms", Int, "1000", "Shortest time between two assignments of the group.")
         .min(0)
         .behind(&[same("group.share.assignment.interval.ms")]),

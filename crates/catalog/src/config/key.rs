@@ -85,6 +85,8 @@ pub enum Validator {
     ThrottledReplicas,
     /// `latest`, `earliest` or `by_duration:<ISO 8601 duration>` (KIP-932).
     ShareOffsetReset,
+    /// Not an internal topic's name; empty: none (KIP-1191).
+    DeadLetterTopic,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,6 @@ pub const CLUSTER: &str = "there is one broker so far";
 pub const CLUSTER_TLS: &str = "brokers know one another by their incarnations, whatever this says";
 pub const COMMIT: &str = "internal topics share the group commit of the write-ahead log";
 pub const COMPACT: &str = "one task compacts, one partition after the other";
-pub const DLQ: &str = "records that a share group gives up are left where they are (KIP-1191)";
 pub const DIRS: &str = "a broker has one data directory";
 pub const FILES: &str = "partitions share one write-ahead log and have no files of this kind";
 pub const INSYNC: &str = "every acknowledged record is durable, and its one copy is always in sync";

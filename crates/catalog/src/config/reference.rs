@@ -78,6 +78,7 @@ fn allowed(key: &ConfigKey) -> String {
         Validator::List { values: [], empty_allowed: false } => "not empty".to_owned(),
         Validator::List { values, .. } => values.join(", "),
         Validator::ThrottledReplicas => "`*` or partition:broker".to_owned(),
+        Validator::DeadLetterTopic => "not `__…`".to_owned(),
         Validator::ShareOffsetReset => "latest, earliest, by_duration:PnDTnHnMn.nS".to_owned(),
     }
 }

@@ -71,6 +71,8 @@ pub struct TopicConfig {
     pub min_compaction_lag_ms: i64,
     pub max_compaction_lag_ms: i64,
     pub min_cleanable_dirty_ratio: f64,
+    /// Share groups may put records here that they gave up.
+    pub takes_dead_letters: bool,
 }
 
 impl TopicConfig {
@@ -143,6 +145,7 @@ impl TopicConfig {
                 Value::Double(ratio) => ratio,
                 other => unreachable!("min.cleanable.dirty.ratio is a number, not {other:?}"),
             },
+            takes_dead_letters: flag("errors.deadletterqueue.group.enable"),
         }
     }
 }

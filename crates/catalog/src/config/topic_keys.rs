@@ -43,8 +43,7 @@ pub static TOPIC_KEYS: &[ConfigKey] = &[
         Boolean,
         "false",
         "Lets share groups put records here that they gave up.",
-    )
-    .no_effect(DLQ),
+    ),
     key("file.delete.delay.ms", Long, "60000", "Time a deleted file stays on the disk.")
         .min(0)
         .no_effect(FILES)

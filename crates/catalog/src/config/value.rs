@@ -162,6 +162,10 @@ fn check(validator: Validator, value: &Value) -> Result<(), String> {
             }
         }
         (Validator::ShareOffsetReset, Value::Text(value)) => check_share_offset_reset(value),
+        (Validator::DeadLetterTopic, Value::Text(value)) => match value.starts_with("__") {
+            true => Err("a dead letter topic has no name that begins with '__'".to_owned()),
+            false => Ok(()),
+        },
         (validator, value) => unreachable!("the table pairs {validator:?} with a value like {value:?}"),
     }
 }

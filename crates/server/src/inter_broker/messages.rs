@@ -10,6 +10,7 @@
 //!   32003 SlotsStored 0      more than i64 · wait ms i32               →  slots of the WAL of the one who is called i64
 //!   32005 and 32006: about transactions, bodies as `broker/transactions/messages.rs` has them
 //!   32010: about share partitions, bodies as `broker/share_coordinator/messages.rs` has them
+//!   32011: dead letters of share groups, bodies as `broker/share/dead_letters.rs` has them
 //! ```
 //! What this release does not know is answered with UNSUPPORTED_VERSION, so that a newer broker can go on without it. Big-endian.
 
@@ -29,9 +30,9 @@ pub const FRAME_BYTES_MAX: usize = 2 << 20;
 const LOG_MOVED: i16 = 32_001;
 const APPEND_METADATA: i16 = 32_002;
 const SLOTS_STORED: i16 = 32_003;
-/// Keys of requests about transactions, and about share partitions; this room only carries them.
+/// Keys of requests about transactions, about share partitions, and with dead letters; this room only carries them.
 const TRANSACTIONS: std::ops::RangeInclusive<i16> = 32_005..=32_006;
-const SHARE_STATE: i16 = 32_010;
+const SHARE_GROUPS: std::ops::RangeInclusive<i16> = 32_010..=32_011;
 const VERSION: i16 = 0;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub enum Request {
     AppendMetadata {
         requests: Bytes,
     },
-    /// About transactions or share partitions.
+    /// About transactions or share groups.
     Transactions {
         api_key: i16,
         body: Bytes,
@@ -106,7 +107,7 @@ impl Request {
                 wait: Duration::from_millis(bytes.i32()?.max(0) as u64),
             }),
             (APPEND_METADATA, VERSION) => Some(Self::AppendMetadata { requests: bytes.bytes(false)? }),
-            (api_key, VERSION) if TRANSACTIONS.contains(&api_key) || api_key == SHARE_STATE => {
+            (api_key, VERSION) if TRANSACTIONS.contains(&api_key) || SHARE_GROUPS.contains(&api_key) => {
                 Some(Self::Transactions { api_key, body: bytes.take_rest() })
             }
             (SLOTS_STORED, VERSION) => Some(Self::SlotsStored {
@@ -250,7 +251,9 @@ mod tests {
             Request::AppendMetadata { requests: Bytes::from_static(b"records") },
             Request::SlotsStored { more_than: 1 << 40, wait: Duration::from_secs(5) },
         ];
-        for (api_key, is_known) in [(32_006, true), (32_010, true), (32_007, false), (32_011, false)] {
+        for (api_key, is_known) in
+            [(32_006, true), (32_010, true), (32_011, true), (32_007, false), (32_012, false)]
+        {
             let carried = Request::Transactions { api_key, body: Bytes::from_static(b"carried") };
             let received = Request::decode(carried.encode(7).slice(4..)).unwrap();
             assert_eq!((received.correlation_id, received.request), (7, is_known.then_some(carried)));

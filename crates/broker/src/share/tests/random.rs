@@ -2,7 +2,7 @@
 //!
 //! What must hold: a record is at one member at most; one that was accepted (and told so) is given to nobody again, also after a restart;
 //! one that was released comes again, counted exactly, up to its last delivery; one of an aborted transaction is given to nobody; what
-//! compaction has taken is not waited for; the start never goes back.
+//! compaction has taken is not waited for; the start never goes back. With a dead letter queue nobody is given a record that has a letter.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,13 +10,14 @@ use proptest::prelude::*;
 use protocol::Str;
 
 use super::super::in_flight::{
-    ACKNOWLEDGED, ARCHIVED, AVAILABLE, Acknowledgement, InFlight, Range, Rules, Wanted,
+    ACKNOWLEDGED, ARCHIVED, ARCHIVING, AVAILABLE, Acknowledgement, Dead, InFlight, Range, Rules, Wanted,
 };
 use crate::share_coordinator::{KeptState, StateBatch};
 
 const BATCH: i64 = 5;
 const MEMBERS: [&str; 3] = ["a", "b", "c"];
-const RULES: Rules = Rules { deliveries_max: 3, locks_max: 40, lock_ms: 50, may_renew: true };
+const RULES: Rules =
+    Rules { deliveries_max: 3, locks_max: 40, lock_ms: 50, may_renew: true, has_dead_letters: false };
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -55,6 +56,8 @@ enum Step {
     Compact(i64),
     /// A batch belongs to a transaction that is aborted.
     Abort(i64),
+    /// The first so many of what is given up get their dead letters.
+    WriteLetters(i64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -74,6 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0i64..8).prop_map(Step::Trim),
         1 => (0i64..20).prop_map(Step::Compact),
         1 => (0i64..4).prop_map(Step::Abort),
+        3 => (1i64..8).prop_map(Step::WriteLetters),
     ]
 }
 
@@ -83,10 +87,12 @@ struct Write {
     batches: Vec<StateBatch>,
     /// Records that are accepted with it.
     accepted: Vec<Range>,
+    /// Records that are given up with it.
+    dead: Vec<Dead>,
 }
 
-#[derive(Default)]
 struct World {
+    rules: Rules,
     flight: InFlight,
     kept: KeptState,
     /// Records there are.
@@ -104,17 +110,39 @@ struct World {
     /// Batches by number.
     compacted: BTreeSet<i64>,
     aborted: BTreeSet<i64>,
+    /// Records that have a dead letter.
+    letters: BTreeSet<i64>,
     highest_start: i64,
 }
 
 impl World {
+    fn new(has_dead_letters: bool) -> World {
+        World {
+            rules: Rules { has_dead_letters, ..RULES },
+            flight: InFlight::default(),
+            kept: KeptState::default(),
+            end: 0,
+            log_start: 0,
+            now_ms: 1_000,
+            token: 0,
+            under_way: VecDeque::new(),
+            locks: BTreeMap::new(),
+            accepted: BTreeSet::new(),
+            deliveries: BTreeMap::new(),
+            compacted: BTreeSet::new(),
+            aborted: BTreeSet::new(),
+            letters: BTreeSet::new(),
+            highest_start: 0,
+        }
+    }
+
     fn run(&mut self, step: &Step) {
         match step {
             Step::Produce(batches) => self.end += batches * BATCH,
             Step::Wait(ms) => self.now_ms += ms,
             Step::Fetch { member, records_max, is_exact } => {
                 self.expire();
-                if let Some(from) = self.flight.next_offset(&RULES) {
+                if let Some(from) = self.flight.next_offset(&self.rules) {
                     self.give(*member, from, usize::MAX, *records_max, *is_exact);
                 }
             }
@@ -127,7 +155,7 @@ impl World {
             Step::Land { is_kept } => self.land(*is_kept, true),
             Step::LandLate => self.land(true, false),
             Step::Leave(member) => {
-                let batches = self.flight.release(MEMBERS[*member], &RULES);
+                let batches = self.flight.release(MEMBERS[*member], &self.rules);
                 self.locks.retain(|_, (holder, _)| holder != member);
                 self.write(None, batches, Vec::new());
             }
@@ -153,6 +181,7 @@ impl World {
                 self.flight.move_start(self.log_start);
                 self.locks.retain(|offset, _| *offset >= self.log_start);
             }
+            Step::WriteLetters(records_max) => self.write_letters(*records_max),
             Step::Compact(batch) => {
                 if batch * BATCH < self.end {
                     self.compacted.insert(*batch);
@@ -180,7 +209,7 @@ impl World {
     }
 
     fn expire(&mut self) {
-        let batches = self.flight.expire(&RULES, self.now_ms);
+        let batches = self.flight.expire(&self.rules, self.now_ms);
         let now_ms = self.now_ms;
         self.locks.retain(|_, (_, until_ms)| *until_ms > now_ms);
         self.write(None, batches, Vec::new());
@@ -200,14 +229,15 @@ impl World {
             is_exact,
             batch_size: 3,
         };
-        let (given, _) = self.flight.acquire(&wanted, &RULES, self.now_ms);
+        let (given, _) = self.flight.acquire(&wanted, &self.rules, self.now_ms);
         let mut count = 0;
         for one in given {
             for offset in one.first_offset..=one.last_offset {
                 count += 1;
                 assert!(offset >= self.log_start && offset < self.end);
                 assert!(!self.accepted.contains(&offset), "{offset} was accepted and comes again");
-                let until_ms = self.now_ms + RULES.lock_ms;
+                assert!(!self.letters.contains(&offset), "{offset} has a dead letter and comes again");
+                let until_ms = self.now_ms + self.rules.lock_ms;
                 let earlier = self.locks.insert(offset, (member, until_ms));
                 assert_eq!(earlier, None, "{offset} is at two members");
                 // Of offsets without a record a member says that there is none.
@@ -217,7 +247,7 @@ impl World {
                     is_nothing || !self.aborted.contains(&batch),
                     "{offset} is of an aborted transaction"
                 );
-                assert!(one.delivery_count <= RULES.deliveries_max);
+                assert!(one.delivery_count <= self.rules.deliveries_max);
                 let deliveries = self.deliveries.entry(offset).or_default();
                 assert_eq!(one.delivery_count, *deliveries + 1, "{offset} is counted wrongly");
                 *deliveries = one.delivery_count;
@@ -240,10 +270,10 @@ impl World {
         let said = Acknowledgement { first_offset: first, last_offset: last, types: vec![kind] };
         let token = self.token;
         self.token += 1;
-        let taken = self.flight.acknowledge(MEMBERS[member], &[said], token, &RULES, self.now_ms);
+        let taken = self.flight.acknowledge(MEMBERS[member], &[said], token, &self.rules, self.now_ms);
         let batches = taken.expect("who has a record may say what becomes of it");
         if kind == 4 {
-            let until_ms = self.now_ms + RULES.lock_ms;
+            let until_ms = self.now_ms + self.rules.lock_ms;
             self.locks.extend((first..=last).map(|offset| (offset, (member, until_ms))));
             return;
         }
@@ -255,7 +285,7 @@ impl World {
     fn write(&mut self, token: Option<u64>, batches: Vec<StateBatch>, accepted: Vec<Range>) {
         if !batches.is_empty() {
             let start = self.flight.start();
-            self.under_way.push_back(Write { token, start, batches, accepted });
+            self.under_way.push_back(Write { token, start, batches, accepted, dead: Vec::new() });
         }
     }
 
@@ -264,15 +294,34 @@ impl World {
         if is_kept {
             self.kept.write(write.start, &write.batches);
         }
+        if is_kept && is_told {
+            self.flight.dead_are_kept(&write.dead);
+        }
         let Some(token) = write.token else { return };
         // Whoever was not told that it is kept takes it for lost, and may be given the records again.
-        self.flight.settle(token, is_kept && is_told, &RULES, self.now_ms);
+        self.flight.settle(token, is_kept && is_told, &self.rules, self.now_ms);
         if is_kept && is_told {
             let offsets = write.accepted.iter().flat_map(|(first, last)| *first..=*last);
             self.accepted.extend(offsets);
         } else {
             self.forget_locks();
         }
+    }
+
+    /// As the task does that writes them: what the coordinator does not know yet is kept first.
+    fn write_letters(&mut self, records_max: i64) {
+        let dead = self.flight.dead(records_max);
+        let not_kept: Vec<Dead> = dead.iter().filter(|one| !one.is_kept).copied().collect();
+        if !not_kept.is_empty() {
+            let batches = not_kept.iter().map(Dead::state_batch).collect();
+            let start = self.flight.start();
+            let accepted = Vec::new();
+            self.under_way.push_back(Write { token: None, start, batches, accepted, dead: not_kept });
+            return;
+        }
+        self.letters.extend(dead.iter().flat_map(|one| one.first_offset..=one.last_offset));
+        let batches = self.flight.archive(&dead);
+        self.write(None, batches, Vec::new());
     }
 
     /// Members of a write that failed have their records until the locks end; nobody else may get them before.
@@ -290,8 +339,8 @@ impl World {
         while !self.under_way.is_empty() {
             self.land(true, true);
         }
-        for _ in 0..200 * RULES.deliveries_max as usize {
-            self.now_ms += RULES.lock_ms;
+        for _ in 0..200 * self.rules.deliveries_max as usize {
+            self.now_ms += self.rules.lock_ms;
             self.run(&Step::Fetch { member: 0, records_max: 100, is_exact: false });
             if self.batches_from(self.flight.start()).is_empty() {
                 return;
@@ -303,6 +352,7 @@ impl World {
                     self.run(&Step::Say { member: 0, pick, kind: 1, only_first: true });
                 }
             }
+            self.run(&Step::WriteLetters(100));
             while !self.under_way.is_empty() {
                 self.run(&Step::Land { is_kept: true });
             }
@@ -315,14 +365,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_record_has_one_holder_and_one_end(steps in prop::collection::vec(step(), 1..120)) {
-        let mut world = World { now_ms: 1_000, ..World::default() };
+    fn every_record_has_one_holder_and_one_end(
+        steps in prop::collection::vec(step(), 1..120),
+        has_dead_letters: bool,
+    ) {
+        let mut world = World::new(has_dead_letters);
         for step in &steps {
             world.run(step);
         }
         world.drain();
         let states: BTreeSet<i8> =
             world.kept.batches().iter().map(|batch| batch.delivery_state).collect();
-        prop_assert!(states.is_subset(&[AVAILABLE, ACKNOWLEDGED, ARCHIVED].into()));
+        prop_assert!(states.is_subset(&[AVAILABLE, ACKNOWLEDGED, ARCHIVING, ARCHIVED].into()));
+        prop_assert!(has_dead_letters || world.letters.is_empty() && !states.contains(&ARCHIVING));
     }
 }

@@ -3,11 +3,13 @@
 use protocol::{ErrorCode, Str};
 
 use super::super::in_flight::{
-    ACKNOWLEDGED, ARCHIVED, AVAILABLE, Acknowledgement, Acquired, InFlight, Range, Rules, Wanted,
+    ACKNOWLEDGED, ARCHIVED, ARCHIVING, AVAILABLE, Acknowledgement, Acquired, Cause, Dead, InFlight, Range,
+    Rules, Wanted,
 };
 use crate::share_coordinator::StateBatch;
 
-const RULES: Rules = Rules { deliveries_max: 5, locks_max: 100, lock_ms: 30, may_renew: true };
+const RULES: Rules =
+    Rules { deliveries_max: 5, locks_max: 100, lock_ms: 30, may_renew: true, has_dead_letters: false };
 
 struct Story {
     flight: InFlight,
@@ -252,4 +254,74 @@ fn a_member_that_is_gone_leaves_what_it_has() {
     assert_eq!(kept.len(), 1);
     assert_eq!((kept[0].first_offset, kept[0].last_offset, kept[0].delivery_state), (0, 4, AVAILABLE));
     assert_eq!(story.fetch("c", 100, false), [(0, 4, 2)]);
+}
+
+/// ```text
+///   0 accepted │ 1, 2 rejected │ 3 released for the last time │ 4 gone        (1 to 3 wait for their dead letters)
+/// ```
+#[test]
+fn what_is_given_up_stays_until_it_has_its_dead_letter() {
+    let mut story = Story::new(&[(0, 4)]);
+    story.rules = Rules { deliveries_max: 2, has_dead_letters: true, ..RULES };
+    story.fetch("a", 100, false);
+    let said = story.say("a", 0, 4, &[1, 3, 3, 2, 0]).unwrap();
+    assert!(!story.flight.has_dead(), "nobody has kept it yet");
+    assert_eq!(story.flight.complete_count(), 2, "accepted, and gone");
+    story.settle(said, true);
+    let dead = |first_offset, last_offset, delivery_count, cause, is_kept| Dead {
+        first_offset,
+        last_offset,
+        delivery_count,
+        cause,
+        is_kept,
+    };
+    let rejected = dead(1, 2, 1, Cause::Rejected, true);
+    assert_eq!(story.flight.dead(100), [rejected]);
+    assert_eq!(story.flight.start(), 1);
+    // A last delivery that nobody says anything about.
+    assert_eq!(story.fetch("a", 100, false), [(3, 3, 2)]);
+    story.now_ms += 30;
+    assert_eq!(
+        story.flight.expire(&story.rules, story.now_ms),
+        [],
+        "whoever writes the letter keeps it first"
+    );
+    let late = dead(3, 3, 2, Cause::Deliveries, false);
+    assert_eq!(story.flight.dead(100), [rejected, late]);
+    assert_eq!((story.flight.dead_count(), story.flight.start()), (3, 1));
+    assert_eq!(story.flight.dead(1), [dead(1, 1, 1, Cause::Rejected, true)]);
+    assert_eq!(story.fetch("b", 100, false), []);
+    assert_eq!(story.say("a", 1, 1, &[1]), Err(ErrorCode::InvalidRecordState));
+
+    // The next leader finds what is kept, and nobody has told it why.
+    let kept = [rejected.state_batch(), late.state_batch()];
+    assert_eq!(kept[0].delivery_state, ARCHIVING);
+    let loaded = InFlight::loaded(1, &kept);
+    let unknown = |one: Dead| Dead { cause: Cause::NotKnown, is_kept: true, ..one };
+    assert_eq!(loaded.dead(100), [unknown(rejected), unknown(late)]);
+
+    story.flight.dead_are_kept(&[late]);
+    assert_eq!(story.flight.dead(100)[1], Dead { is_kept: true, ..late });
+    let archived = story.flight.archive(&[dead(1, 1, 1, Cause::Rejected, true)]);
+    assert_eq!((archived.len(), archived[0].delivery_state, story.flight.start()), (1, ARCHIVED, 2));
+    // Retention has taken one of them meanwhile.
+    story.flight.move_start(3);
+    assert_eq!(story.flight.archive(&[rejected, late]).len(), 1);
+    story.flight.check_invariants();
+    assert_eq!((story.flight.has_dead(), story.flight.start()), (false, 5));
+}
+
+#[test]
+fn a_limit_that_was_lowered_gives_up_what_has_had_its_deliveries() {
+    let mut story = Story::new(&[(0, 1)]);
+    story.rules.has_dead_letters = true;
+    for count in 1..=3 {
+        assert_eq!(story.fetch("a", 1, true), [(0, 0, count)]);
+        let said = story.say("a", 0, 0, &[2]).unwrap();
+        story.settle(said, true);
+    }
+    story.rules.deliveries_max = 2;
+    assert_eq!(story.fetch("a", 1, true), [(1, 1, 1)]);
+    assert_eq!(story.flight.dead_count(), 1);
+    assert_eq!(story.flight.dead(1)[0].cause, Cause::Deliveries);
 }
