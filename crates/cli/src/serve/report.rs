@@ -644,6 +644,32 @@ fn write_topic_metrics(text: &mut MetricsText, broker: &Broker) {
     text.gauge("ottla_share_session_partitions", "Partitions in them.", shares.sessions.partitions);
     text.gauge("ottla_share_partitions", "Share partitions in memory, led here.", shares.share_partitions);
     text.gauge("ottla_share_runs", "Runs of records with one fate in all of them.", shares.runs);
+    text.gauge(
+        "ottla_share_records_archiving",
+        "Records that share groups gave up and that wait for their dead letters.",
+        shares.records_archiving,
+    );
+    let letters = shares.dead_letters;
+    text.counter(
+        "kafka_server_sharegroupmetrics_deadletterqueuerecordcount_total",
+        "Dead letters of share groups that were written.",
+        letters.written,
+    );
+    text.counter(
+        "kafka_server_sharegroupmetrics_deadletterqueuetotalproducerequests_total",
+        "Tries to write dead letters.",
+        letters.writes,
+    );
+    text.counter(
+        "kafka_server_sharegroupmetrics_deadletterqueuefailedproducerequests_total",
+        "Tries to write dead letters that failed.",
+        letters.failed_writes,
+    );
+    text.counter(
+        "ottla_share_dead_letters_given_up_total",
+        "Records that share groups gave up and that have no dead letter: nothing could be written to its topic.",
+        letters.given_up,
+    );
     let share_states = broker.share_state_counts();
     text.gauge(
         "ottla_share_states",
