@@ -237,7 +237,8 @@ impl DeadLetters {
         }
         let is_there = || catalog.read().topic(&name).is_some();
         // Another broker may have made it a moment ago.
-        if !is_there() && !(freshness.catch_up().await && is_there()) {
+        let is_known = is_there() || freshness.catch_up().await && is_there();
+        if !is_known {
             if !broker.dead_letters_auto_create_topics_enable() {
                 return give_up(format!("there is no topic {name}, and it is not to be made"));
             }
