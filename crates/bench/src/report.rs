@@ -1,5 +1,6 @@
 //! `docs/performance.md` and its picture, from the files that runs left.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -149,9 +150,11 @@ fn targets(rows: &[&Row]) -> String {
 fn head(all: &[Results]) -> String {
     let machine = &all[0].machine;
     let foreign_max = all.iter().map(|results| results.foreign_max).fold(0.0, f64::max);
+    let versions: BTreeSet<&str> = all.iter().map(|results| results.kafka.as_str()).collect();
+    let kafka = versions.into_iter().collect::<Vec<_>>().join(" and ");
     format!(
         "# Performance\nWritten by `cargo xtask bench report FILE…` from files that `cargo xtask bench --json FILE` left; do not edit.\n\n\
-         **Subjects.** `ottla` as it comes: an acknowledgement follows the sync. `kafka-fsync`: Apache Kafka 4.3.1 with\n\
+         **Subjects.** `ottla` as it comes: an acknowledgement follows the sync. `kafka-fsync`: Apache Kafka {kafka} with\n\
          `flush.messages=1`, the same promise. `kafka`: as it comes, an acknowledgement follows the page cache. `ottla-interval`:\n\
          `log.sync=interval`, Kafka's promise. Each is a process that the run starts itself on a fresh directory and free ports, Kafka with\n\
          the options of its own start script, and that is known to be the one that listens. None is pinned to processors.\n\n\
@@ -451,7 +454,16 @@ mod tests {
         }
         let at = 1_790_000_000 + at;
         let (machine, commit) = (Machine::here(), "abc".to_owned());
-        Results { machine, limits: None, at, commit, foreign_max: 0.1, samples, discarded: 2 }
+        Results {
+            machine,
+            limits: None,
+            at,
+            commit,
+            kafka: "4.3.1".to_owned(),
+            foreign_max: 0.1,
+            samples,
+            discarded: 2,
+        }
     }
 
     /// The document and, where there is one, the picture.

@@ -20,6 +20,9 @@ pub struct Results {
     /// Seconds since 1970.
     pub at: u64,
     pub commit: String,
+    /// The version of Apache Kafka.
+    #[serde(default = "kafka_of_older_files")]
+    pub kafka: String,
     /// The share of the machine that others may have taken in a run.
     pub foreign_max: f64,
     pub samples: Vec<Sample>,
@@ -59,6 +62,10 @@ pub struct Ratio {
     pub interval: (f64, f64),
     /// Of rounds. One round has no interval.
     pub pairs: usize,
+}
+
+fn kafka_of_older_files() -> String {
+    "4.3.1".to_owned()
 }
 
 impl Results {
@@ -191,6 +198,7 @@ mod tests {
             limits: None,
             at: 0,
             commit: String::new(),
+            kafka: kafka_of_older_files(),
             foreign_max: 0.1,
             samples: samples.iter().map(sample).collect(),
             discarded: 0,

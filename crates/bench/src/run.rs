@@ -69,6 +69,7 @@ impl Run {
                 .ok(),
             at: crate::batches::now_micros() / 1_000_000,
             commit: plan.commit.clone(),
+            kafka: crate::subject::kafka_version().to_owned(),
             foreign_max: plan.foreign_max,
             samples: Vec::new(),
             discarded: 0,

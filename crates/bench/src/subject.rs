@@ -320,7 +320,7 @@ fn listening_inode(port: u16) -> Result<String> {
 const POM: &str = include_str!("../kafka/pom.xml");
 
 /// Apache Kafka's version, as the pom says it.
-fn kafka_version() -> &'static str {
+pub fn kafka_version() -> &'static str {
     let (_, after) = POM.split_once("<kafka.version>").expect("the pom names a version");
     after.split_once('<').expect("the version ends").0
 }
