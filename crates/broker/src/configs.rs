@@ -22,10 +22,10 @@ pub(crate) struct Configs {
     /// The name of this broker as a config resource.
     node: String,
     broker: RwLock<BrokerEntry>,
-    topics: RwLock<HashMap<Uuid, TopicEntry>>,
+    topics: RwLock<HashMap<Uuid, Entry<TopicConfig>>>,
     /// What holds for every group without configs of its own.
-    groups: RwLock<Option<GroupEntry>>,
-    own_groups: RwLock<HashMap<Str, GroupEntry>>,
+    groups: RwLock<Option<Entry<GroupConfig>>>,
+    own_groups: RwLock<HashMap<Str, Entry<GroupConfig>>>,
 }
 
 struct BrokerEntry {
@@ -33,20 +33,16 @@ struct BrokerEntry {
     config: Arc<BrokerConfig>,
 }
 
-struct TopicEntry {
+/// Of a topic or a group.
+struct Entry<C> {
     overrides: Option<ConfigMap>,
     broker: Arc<BrokerConfig>,
-    config: Arc<TopicConfig>,
+    config: Arc<C>,
 }
 
-struct GroupEntry {
-    overrides: Option<ConfigMap>,
-    broker: Arc<BrokerConfig>,
-    config: Arc<GroupConfig>,
-}
-
-impl GroupEntry {
-    fn holds(&self, overrides: Option<&ConfigMap>, broker: &Arc<BrokerConfig>) -> Option<Arc<GroupConfig>> {
+impl<C> Entry<C> {
+    /// What it says, if that is so now.
+    fn holds(&self, overrides: Option<&ConfigMap>, broker: &Arc<BrokerConfig>) -> Option<Arc<C>> {
         let is_same = is_same_ref(self.overrides.as_ref(), overrides) && Arc::ptr_eq(&self.broker, broker);
         is_same.then(|| self.config.clone())
     }
@@ -89,14 +85,12 @@ impl Configs {
     pub fn topic(&self, state: &State, topic: &Topic) -> Arc<TopicConfig> {
         let broker = self.broker(state);
         let overrides = state.config(ResourceType::Topic, &topic.name);
-        if let Some(entry) = self.topics.read().get(&topic.id)
-            && is_same_ref(entry.overrides.as_ref(), overrides)
-            && Arc::ptr_eq(&entry.broker, &broker)
-        {
-            return entry.config.clone();
+        let known = self.topics.read().get(&topic.id).and_then(|entry| entry.holds(overrides, &broker));
+        if let Some(config) = known {
+            return config;
         }
         let config = Arc::new(TopicConfig::effective(state, &self.started_with, &topic.name));
-        let entry = TopicEntry { overrides: overrides.cloned(), broker, config: config.clone() };
+        let entry = Entry { overrides: overrides.cloned(), broker, config: config.clone() };
         let mut topics = self.topics.write();
         if topics.len() > state.topic_count() + STALE_TOPICS_MAX {
             topics.retain(|id, _| state.topic_by_id(*id).is_some());
@@ -117,7 +111,7 @@ impl Configs {
             return config;
         }
         let config = Arc::new(GroupConfig::effective(state, &self.started_with, group));
-        let entry = GroupEntry { overrides: overrides.cloned(), broker, config: config.clone() };
+        let entry = Entry { overrides: overrides.cloned(), broker, config: config.clone() };
         match overrides {
             None => *self.groups.write() = Some(entry),
             Some(_) => {

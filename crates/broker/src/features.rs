@@ -8,7 +8,7 @@
 
 use catalog::{Levels, OTTLA_VERSION, State};
 
-/// 4.3-IV0, the newest of the 4.4 line that is not in test.
+/// 4.3-IV0. It stands still.
 const METADATA_VERSION: Feature = Feature { name: "metadata.version", lowest: 30, highest: 30 };
 
 /// Consumer groups of the new protocol (KIP-848). They need no record of the metadata log, so nothing has to be raised for them.

@@ -24,7 +24,7 @@ pub trait CatalogView: Send + Sync {
     fn topic_by_id(&self, id: Uuid) -> Option<KnownTopic>;
     /// The names of all topics that a test holds for.
     fn topic_names(&self, holds_for: &dyn Fn(&str) -> bool) -> Vec<Str>;
-    fn group_config(&self, group: &str) -> GroupConfig;
+    fn group_config(&self, group: &str) -> Arc<GroupConfig>;
 }
 
 /// A view that many share.
@@ -70,8 +70,8 @@ impl CatalogView for OwnCatalog {
         names.into_iter().filter(|name| holds_for(name)).collect()
     }
 
-    fn group_config(&self, group: &str) -> GroupConfig {
-        GroupConfig::clone(&self.configs.group(&self.catalog.read(), group))
+    fn group_config(&self, group: &str) -> Arc<GroupConfig> {
+        self.configs.group(&self.catalog.read(), group)
     }
 }
 
@@ -118,7 +118,7 @@ impl CatalogView for EmptyCatalog {
         Vec::new()
     }
 
-    fn group_config(&self, _group: &str) -> GroupConfig {
-        GroupConfig::default()
+    fn group_config(&self, _group: &str) -> Arc<GroupConfig> {
+        Arc::default()
     }
 }

@@ -18,23 +18,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use catalog::Topic;
 use catalog::config::TopicConfig;
-use catalog::{Catalog, Topic};
-use commitlog::{CommitLog, Isolation, Partition, ReadError, ReadRequest};
+use commitlog::{Isolation, Partition, ReadError, ReadRequest};
 use protocol::batch::{BatchBuilder, Header, record_len, split_batches};
 use protocol::wire::{DecodeError, EncodeError, Reader, Writer};
 use protocol::{ErrorCode, Str, Uuid};
 use tokio::sync::Semaphore;
-use world::clock::SharedClock;
 
+use super::SharingOptions;
 use super::in_flight::{Cause, Dead};
-use crate::configs::Configs;
-use crate::counters::Counters;
 use crate::error::ApiError;
-use crate::freshness::{Freshness, may_be_stale};
+use crate::freshness::may_be_stale;
 use crate::peers::Others;
 use crate::produce::{OwnBatch, Refused};
-use crate::topics::{NewTopic, Topics};
+use crate::topics::NewTopic;
 
 pub const DEAD_LETTERS: i16 = 32_011;
 
@@ -59,21 +57,8 @@ const TOPIC_CONFIGS: [(&str, &str); 2] =
 const REJECTED: &str = "Offset rejected by client.";
 const DELIVERIES: &str = "Offset delivery count exceeded the threshold.";
 
-pub struct DeadLetterOptions {
-    pub node_id: i32,
-    pub clock: SharedClock,
-    pub catalog: Arc<Catalog>,
-    pub log: Arc<CommitLog>,
-    pub configs: Arc<Configs>,
-    pub topics: Arc<Topics>,
-    pub counters: Arc<Counters>,
-    pub freshness: Arc<Freshness>,
-    /// None: there are no others, or no way to them.
-    pub others: Option<Arc<Others>>,
-}
-
 pub struct DeadLetters {
-    options: DeadLetterOptions,
+    options: Arc<SharingOptions>,
     turns: Semaphore,
     are_stopped: AtomicBool,
     written: AtomicU64,
@@ -141,7 +126,7 @@ struct Originals {
 }
 
 impl DeadLetters {
-    pub fn new(options: DeadLetterOptions) -> Arc<DeadLetters> {
+    pub fn new(options: Arc<SharingOptions>) -> Arc<DeadLetters> {
         Arc::new(DeadLetters {
             options,
             turns: Semaphore::new(WRITES_AT_ONCE_MAX),
@@ -219,7 +204,7 @@ impl DeadLetters {
 
     /// The checks are made for each try, since configs may change.
     async fn place(&self, origin: &Origin<'_>) -> Result<Place, Failure> {
-        let DeadLetterOptions { catalog, configs, freshness, .. } = &self.options;
+        let SharingOptions { catalog, configs, freshness, .. } = &*self.options;
         let give_up = |why: String| Err(Failure::GiveUp(why));
         let (name, copies, broker) = {
             let state = catalog.read();
@@ -271,7 +256,7 @@ impl DeadLetters {
     }
 
     async fn create(&self, name: &Str) -> Result<(), Failure> {
-        let DeadLetterOptions { catalog, topics, .. } = &self.options;
+        let SharingOptions { catalog, topics, .. } = &*self.options;
         let configs =
             TOPIC_CONFIGS.map(|(key, value)| (Str::from_static(key), Some(Str::from_static(value))));
         let new = NewTopic { configs: configs.to_vec(), ..NewTopic::with_defaults(name.clone()) };
@@ -394,7 +379,7 @@ impl DeadLetters {
 
     /// To a partition that is led here.
     async fn append(&self, topic: &Arc<Topic>, index: i32, records: Bytes) -> Result<(), ApiError> {
-        let DeadLetterOptions { node_id, clock, log, catalog, configs, counters, .. } = &self.options;
+        let SharingOptions { node_id, clock, log, catalog, configs, counters, .. } = &*self.options;
         // As connections do before they hand over what is to be produced.
         log.room().await;
         let config = configs.topic(&catalog.read(), topic);
@@ -425,7 +410,7 @@ impl DeadLetters {
     /// Letters of another broker for a partition that is led here. None: it cannot be understood.
     pub async fn answer(&self, body: Bytes) -> Option<Bytes> {
         let (topic_id, index, records) = decode(body).ok()?;
-        let DeadLetterOptions { catalog, freshness, .. } = &self.options;
+        let SharingOptions { catalog, freshness, .. } = &*self.options;
         let find = || catalog.read().topic_by_id(topic_id).cloned();
         let topic = match find() {
             Some(topic) => Some(topic),

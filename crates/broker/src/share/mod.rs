@@ -50,7 +50,7 @@ use crate::partitions::Led;
 use crate::peers::Others;
 use crate::share_coordinator::{ShareCoordinator, ShareKey};
 use crate::topics::Topics;
-use dead_letters::{DeadLetterOptions, DeadLetters};
+use dead_letters::DeadLetters;
 use partition::{SHARE_PARTITION_BYTES, SharePartition, Surroundings};
 use reset::Reset;
 use sessions::ShareSessions;
@@ -78,7 +78,7 @@ pub(crate) struct SharingOptions {
 }
 
 pub(crate) struct Sharing {
-    options: SharingOptions,
+    options: Arc<SharingOptions>,
     around: Arc<Surroundings>,
     sessions: ShareSessions,
     partitions: Mutex<BTreeMap<ShareKey, Arc<SharePartition>>>,
@@ -108,24 +108,14 @@ pub(crate) struct GroupRules {
 impl Sharing {
     pub fn new(options: SharingOptions) -> Arc<Sharing> {
         let write_timeout_ms = options.configs.started_with().share_coordinator_write_timeout_ms().max(1);
-        let dead_letters = DeadLetters::new(DeadLetterOptions {
-            node_id: options.node_id,
-            clock: options.clock.clone(),
-            catalog: options.catalog.clone(),
-            log: options.log.clone(),
-            configs: options.configs.clone(),
-            topics: options.topics.clone(),
-            counters: options.counters.clone(),
-            freshness: options.freshness.clone(),
-            others: options.others.clone(),
-        });
+        let options = Arc::new(options);
         let around = Arc::new(Surroundings {
             clock: options.clock.clone(),
             coordinator: options.coordinator.clone(),
             log: options.log.clone(),
             keep_max: Duration::from_millis(write_timeout_ms as u64),
             memory: options.memory.clone(),
-            dead_letters,
+            dead_letters: DeadLetters::new(options.clone()),
         });
         let sessions = ShareSessions::new(SESSION_PARTITIONS_MAX);
         Arc::new(Sharing { options, around, sessions, partitions: Mutex::default() })

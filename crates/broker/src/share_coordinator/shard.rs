@@ -78,6 +78,9 @@ impl ShareShard {
         }
         match asked {
             Asked::Initialize { state_epoch, start_offset } => {
+                if *state_epoch < 0 {
+                    return Err(Refusal::new(ErrorCode::InvalidRequest, "The state epoch is negative."));
+                }
                 let known = self.states.get(key);
                 check_epoch(known.map(|state| state.state_epoch), *state_epoch, ErrorCode::FencedStateEpoch)?;
                 self.check_topic(key)?;
@@ -95,7 +98,7 @@ impl ShareShard {
                 }
                 let state = ShareState {
                     snapshot_epoch: known.map_or(0, |state| state.snapshot_epoch + 1),
-                    state_epoch: (*state_epoch).max(0),
+                    state_epoch: *state_epoch,
                     start_offset: *start_offset,
                     delivery_complete_count: if *start_offset == NO_START_OFFSET { NO_COUNT } else { 0 },
                     created_ms: now.wall_ms,

@@ -21,9 +21,8 @@ use protocol::messages::{
 };
 use protocol::{ErrorCode, Str, TopicIdPartition, Uuid};
 use world::bucket::MemBucket;
-use world::process::Process;
 
-use crate::house::{House, NOW_MS, Wires, code, only_partition, produce_request, story};
+use crate::house::{Cluster, House, NOW_MS, code, only_partition, produce_request, story};
 use crate::share_groups::{
     ACCEPT, Member, REJECT, RELEASE, SMALL, configure, coordinator, described, join, open, opened, settled,
     until_fetched,
@@ -434,9 +433,7 @@ async fn create_at(house: &House, name: &str, node_id: i32, configs: &[(&str, &s
 /// Three brokers that call one another, with a topic at the first one. Its queue is at a broker that leads neither the topic nor keeps
 /// the state of its share partition.
 struct Three {
-    wires: Wires,
-    processes: Vec<Process>,
-    houses: Vec<House>,
+    cluster: Cluster,
     topic: Uuid,
     queue: i32,
 }
@@ -445,13 +442,8 @@ const SOURCE: i32 = 1;
 
 impl Three {
     async fn open() -> Three {
-        let bucket = MemBucket::new(5);
-        let wires = Wires::default();
-        let processes: Vec<Process> = (0..3).map(|_| Process::new()).collect();
-        let mut houses = Vec::new();
-        for (node_id, process) in (1..).zip(&processes) {
-            houses.push(House::calling(&bucket, node_id, &wires, process).await);
-        }
+        let cluster = Cluster::start(&MemBucket::new(5)).await;
+        let houses = &cluster.houses;
         settled().await;
         let topic = create_at(&houses[0], "clicks", SOURCE, &[]).await;
         settled().await;
@@ -469,11 +461,11 @@ impl Three {
         let queue = (1..=3).find(|node_id| ![SOURCE, state_at].contains(node_id)).expect("a third one");
         create_at(&houses[0], "dlq.clicks", queue, TAKES).await;
         settled().await;
-        Three { wires, processes, houses, topic, queue }
+        Three { cluster, topic, queue }
     }
 
     fn at(&self, node_id: i32) -> &House {
-        &self.houses[node_id as usize - 1]
+        &self.cluster.houses[node_id as usize - 1]
     }
 
     fn source(&self) -> &House {
@@ -484,9 +476,19 @@ impl Three {
         letters(self.at(self.queue)).await
     }
 
+    /// A record is given up while nobody can call the broker of the queue.
+    async fn give_up_without_a_way(&self) -> CutOff<'_> {
+        self.source().produce("clicks", 0, &["a"]).await;
+        let mut member = Member::new(self.source(), "member", self.topic);
+        assert_eq!(until_fetched(&mut member).await, [(0, 0, 1)]);
+        let cut_off = self.cut_off();
+        assert_eq!(member.say(0, 0, REJECT).await, ErrorCode::None);
+        cut_off
+    }
+
     /// Nobody can call the broker of the queue until what comes back is dropped.
     fn cut_off(&self) -> CutOff<'_> {
-        let broker = self.wires.brokers.lock().remove(&self.queue);
+        let broker = self.cluster.wires.brokers.lock().remove(&self.queue);
         CutOff { three: self, broker }
     }
 }
@@ -499,7 +501,7 @@ struct CutOff<'a> {
 impl Drop for CutOff<'_> {
     fn drop(&mut self) {
         let broker = self.broker.take().expect("it was there");
-        self.three.wires.brokers.lock().insert(self.three.queue, broker);
+        self.three.cluster.wires.brokers.lock().insert(self.three.queue, broker);
     }
 }
 
@@ -537,11 +539,7 @@ fn a_letter_goes_to_the_broker_that_leads_its_partition_and_waits_until_that_can
 fn a_queue_that_stays_out_of_reach_is_given_up() {
     story(|| async {
         let three = Three::open().await;
-        three.source().produce("clicks", 0, &["a"]).await;
-        let mut member = Member::new(three.source(), "member", three.topic);
-        assert_eq!(until_fetched(&mut member).await, [(0, 0, 1)]);
-        let cut_off = three.cut_off();
-        assert_eq!(member.say(0, 0, REJECT).await, ErrorCode::None);
+        let cut_off = three.give_up_without_a_way().await;
         world::task::sleep(Duration::from_secs(60)).await;
         assert_eq!(three.source().broker.share_counts().records_archiving, 1);
         archived(three.source()).await;
@@ -557,16 +555,12 @@ fn a_queue_that_stays_out_of_reach_is_given_up() {
 fn the_next_leader_writes_the_letters_that_are_missing() {
     story(|| async {
         let three = Three::open().await;
-        three.source().produce("clicks", 0, &["a"]).await;
-        let mut member = Member::new(three.source(), "member", three.topic);
-        assert_eq!(until_fetched(&mut member).await, [(0, 0, 1)]);
-        let cut_off = three.cut_off();
-        assert_eq!(member.say(0, 0, REJECT).await, ErrorCode::None);
+        let cut_off = three.give_up_without_a_way().await;
         world::task::sleep(Duration::from_secs(1)).await;
         assert_eq!(three.source().broker.share_counts().records_archiving, 1);
-        three.wires.brokers.lock().remove(&SOURCE);
+        three.cluster.wires.brokers.lock().remove(&SOURCE);
         three.source().broker.shutdown().await;
-        three.processes[SOURCE as usize - 1].kill();
+        three.cluster.processes[SOURCE as usize - 1].kill();
         drop(cut_off);
         let alive = three.at(three.queue);
         let mut next = SOURCE;

@@ -141,6 +141,28 @@ impl Peers for Wires {
     }
 }
 
+/// Three brokers on one bucket that call one another. Whoever drops their processes ends them.
+pub struct Cluster {
+    pub houses: Vec<House>,
+    /// What each of them has of the bucket.
+    pub buckets: Vec<MemBucket>,
+    pub processes: Vec<Process>,
+    pub wires: Wires,
+}
+
+impl Cluster {
+    pub async fn start(bucket: &MemBucket) -> Cluster {
+        let wires = Wires::default();
+        let processes: Vec<Process> = (1..=3).map(|_| Process::new()).collect();
+        let buckets: Vec<MemBucket> = (1..=3).map(|_| bucket.client()).collect();
+        let mut houses = Vec::new();
+        for ((node_id, process), bucket) in (1..).zip(&processes).zip(&buckets) {
+            houses.push(House::calling(bucket, node_id, &wires, process).await);
+        }
+        Cluster { houses, buckets, processes, wires }
+    }
+}
+
 /// Runs a story in a world where time passes only when everybody waits.
 pub fn story<F: Future<Output = ()>>(tell: impl FnOnce() -> F) {
     world::task::deterministic(7);

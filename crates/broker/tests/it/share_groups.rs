@@ -24,9 +24,8 @@ use protocol::messages::{
 };
 use protocol::{ErrorCode, Request, Str, Uuid};
 use world::bucket::MemBucket;
-use world::process::Process;
 
-use crate::house::{House, Wires, answer, code, frame_of, story};
+use crate::house::{Cluster, House, answer, code, frame_of, story};
 
 pub const SMALL: &[(&str, &str)] =
     &[("offsets.topic.num.partitions", "2"), ("share.coordinator.state.topic.num.partitions", "3")];
@@ -483,13 +482,7 @@ fn what_retention_takes_nobody_waits_for_and_a_topic_that_goes_takes_its_states_
 #[test]
 fn a_leader_that_is_gone_leaves_nothing_that_was_accepted() {
     story(|| async {
-        let bucket = MemBucket::new(5);
-        let wires = Wires::default();
-        let processes: Vec<Process> = (0..3).map(|_| Process::new()).collect();
-        let mut houses = Vec::new();
-        for (node_id, process) in (1..).zip(&processes) {
-            houses.push(House::calling(&bucket, node_id, &wires, process).await);
-        }
+        let Cluster { houses, processes, wires, .. } = Cluster::start(&MemBucket::new(5)).await;
         settled().await;
         let topic = houses[0].create_topic("clicks", 6, &[]).await;
         settled().await;

@@ -14,11 +14,10 @@ use protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableT
 use protocol::messages::*;
 use protocol::{ErrorCode, Request, Str};
 use world::bucket::MemBucket;
-use world::process::Process;
 use world::task;
 
 use crate::house::{
-    House, LEASE_TTL, NOW_MS, Wires, answer, code, frame_of, only_partition, produce_request, story,
+    Cluster, House, LEASE_TTL, NOW_MS, answer, code, frame_of, only_partition, produce_request, story,
 };
 
 const ID: &str = "orders";
@@ -543,27 +542,12 @@ fn in_a_bucket_it_is_the_same() {
     });
 }
 
-/// Three brokers on one bucket: a transaction's coordinator, the leaders of its partitions and its group's coordinator are not the same.
-struct Cluster {
-    houses: Vec<House>,
-    /// What each of them has of the bucket.
-    buckets: Vec<MemBucket>,
-    processes: Vec<Process>,
-    wires: Wires,
-}
-
+/// A transaction's coordinator, the leaders of its partitions and its group's coordinator are not the same.
 impl Cluster {
-    async fn start(bucket: &MemBucket) -> Cluster {
-        let wires = Wires::default();
-        let processes: Vec<Process> = (1..=3).map(|_| Process::new()).collect();
-        let buckets: Vec<MemBucket> = (1..=3).map(|_| bucket.client()).collect();
-        let mut houses = Vec::new();
-        for ((node_id, process), bucket) in (1..).zip(&processes).zip(&buckets) {
-            houses.push(House::calling(bucket, node_id, &wires, process).await);
-        }
+    async fn with_transactions(bucket: &MemBucket) -> Cluster {
+        let cluster = Cluster::start(bucket).await;
         settled().await;
-        houses[0].create_topic("t", 6, &[]).await;
-        let cluster = Cluster { houses, buckets, processes, wires };
+        cluster.houses[0].create_topic("t", 6, &[]).await;
         cluster.at(0, 1).find_group().await;
         let find = FindCoordinatorRequest {
             key_type: 1,
@@ -617,7 +601,7 @@ impl Cluster {
 fn a_transaction_goes_across_brokers_and_waits_for_those_that_cannot_be_reached() {
     story(async || {
         let bucket = MemBucket::new(1);
-        let cluster = Cluster::start(&bucket).await;
+        let cluster = Cluster::with_transactions(&bucket).await;
         let leaders: std::collections::BTreeSet<usize> =
             (0..6).map(|partition| cluster.leader(partition)).collect();
         assert_eq!(leaders.len(), 3, "each broker leads some");
@@ -655,7 +639,7 @@ fn a_transaction_goes_across_brokers_and_waits_for_those_that_cannot_be_reached(
 #[test]
 fn a_leader_that_asks_again_is_believed_behind_the_marker() {
     story(async || {
-        let cluster = Cluster::start(&MemBucket::new(1)).await;
+        let cluster = Cluster::with_transactions(&MemBucket::new(1)).await;
         let coordinator = cluster.coordinator(1, ID).await;
         let led_by = |here: bool| (0..6).find(|it| (cluster.leader(*it) == coordinator) == here).unwrap();
         let (near, far) = (led_by(true), led_by(false));
@@ -694,7 +678,7 @@ fn a_leader_that_asks_again_is_believed_behind_the_marker() {
 /// that has not heard of that either asks the old one whether a late batch may begin that transaction again. What becomes of that
 /// batch, and of a batch of the producer's next transaction, and what readers of committed data have behind it.
 async fn a_deposed_coordinator_is_asked() -> (ErrorCode, ErrorCode, Vec<String>) {
-    let cluster = Cluster::start(&MemBucket::new(1)).await;
+    let cluster = Cluster::with_transactions(&MemBucket::new(1)).await;
     let zombie = cluster.coordinator(1, ID).await;
     let producer = cluster.at(zombie, 5).init().await;
     assert_eq!(cluster.at(zombie, 5).add(producer, &[0, 1, 2, 3, 4, 5]).await, ErrorCode::None);

@@ -87,7 +87,8 @@ impl Shard {
         self.tell_share_member(entry, &id, &before, has_epoch, &mut work);
         let initialize = self.begin_states(entry, now, &mut work);
 
-        let config = settings.catalog.group_config(group_id).share;
+        let config = settings.catalog.group_config(group_id);
+        let config = &config.share;
         self.watch_share(group_id, &id, config.session_timeout_ms, now);
         let member = entry.group().expect("is open").member(&id).expect("was just put there");
         let progress = &member.progress;

@@ -81,7 +81,7 @@ impl CatalogView for FakeCatalog {
         names.into_iter().filter(|name| holds_for(name)).collect()
     }
 
-    fn group_config(&self, _group: &str) -> GroupConfig {
-        self.inner.lock().config.clone()
+    fn group_config(&self, _group: &str) -> Arc<GroupConfig> {
+        Arc::new(self.inner.lock().config.clone())
     }
 }
