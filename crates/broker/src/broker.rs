@@ -341,6 +341,11 @@ impl Broker {
         self.sharing.follow_catalog();
     }
 
+    /// Traffic of what this broker leads. None: it has no others.
+    pub fn leader_bytes_per_second(&self) -> Option<u64> {
+        self.cluster.as_ref().map(|cluster| cluster.load())
+    }
+
     /// Groups, members and committed offsets, and how many partitions of them are still being read.
     pub fn group_counts(&self) -> GroupCounts {
         self.groups.counts()

@@ -24,10 +24,11 @@ use world::clock::SharedClock;
 use world::collections::HashMap;
 use world::task::{self, JoinHandle};
 
-use crate::balance::{Move, Planning, leader_counts, next_move};
+use crate::balance::{Planning, leader_counts, load_moves, next_move, zone_moves};
 use crate::configs::Configs;
 use crate::counters::Counters;
 use crate::groups::Groups;
+use crate::load::Loads;
 use crate::new_leader::NewLeaderships;
 use crate::openings::Openings;
 use crate::peers::{Others, Peer};
@@ -74,6 +75,9 @@ pub(crate) struct Cluster {
     lively: Mutex<BTreeSet<u64>>,
     /// New for as long as a lease lives. What has come from another broker stays for so long: by then all know the same ones to be lively.
     new: NewLeaderships,
+    loads: Loads,
+    /// When zones and traffic were looked at last, or this broker started.
+    looked: Mutex<Duration>,
     /// What this node led when it started was opened, as far as it could be.
     has_begun: AtomicBool,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -107,9 +111,13 @@ impl Cluster {
             options.catalog.hand_off_by(others.clone());
         }
         let new = NewLeaderships::new(options.clock.clone(), options.lease_ttl);
+        let loads = Loads::new(options.clock.clone());
+        let looked = Mutex::new(options.clock.monotonic());
         let cluster = Arc::new(Cluster {
             options,
             leases,
+            loads,
+            looked,
             moving: tokio::sync::Mutex::default(),
             is_leaving: AtomicBool::new(false),
             lively: Mutex::default(),
@@ -374,6 +382,7 @@ impl Cluster {
                 all.for_each_concurrent(TAKEOVERS_AT_ONCE, |wal_id| self.take_over(wal_id)).await;
                 self.remove_leases(leases.into_keys()).await;
             }
+            self.look_at_traffic();
             // In its own time: a takeover does not wait for a move.
             let this = self.clone();
             drop(task::spawn(async move { this.even_out(&lively).await }));
@@ -419,7 +428,7 @@ impl Cluster {
         lively.is_empty() || lively.contains(&wal_id)
     }
 
-    /// Who may get partitions, those that lead fewest first.
+    /// Who may get partitions, those that lead fewest first, zones in turn: what a topic loses goes to all of them.
     fn heirs(&self, without: u64) -> Vec<u64> {
         let state = self.options.catalog.read();
         let lively = self.lively.lock();
@@ -434,6 +443,16 @@ impl Cluster {
             .map(|broker| (counts.get(&broker.node_id).copied().unwrap_or(0), broker.wal_id))
             .collect();
         heirs.sort_unstable();
+        let mut of_zone: BTreeMap<Option<&Str>, usize> = BTreeMap::new();
+        let in_turn = |(_, wal_id): (usize, u64)| {
+            let node = state.wal(wal_id).and_then(|wal| state.broker(wal.node_id));
+            let before = of_zone.entry(node.and_then(|broker| broker.rack.as_ref())).or_default();
+            *before += 1;
+            (*before, wal_id)
+        };
+        let mut heirs: Vec<(usize, u64)> = heirs.into_iter().map(in_turn).collect();
+        // Stable: among those with the same turn the one that leads fewest stays first.
+        heirs.sort_by_key(|(turn, _)| *turn);
         heirs.into_iter().map(|(_, wal_id)| wal_id).collect()
     }
 
@@ -452,44 +471,47 @@ impl Cluster {
         }
     }
 
-    /// Gives away what we lead more than our share, to those that lead less than theirs and are done with what they have got before.
+    /// Gives away what we lead more than our share, to those that lead less than theirs and are done with what they have got before; from
+    /// time to time also what makes zones or traffic uneven.
     async fn even_out(&self, lively: &BTreeSet<u64>) {
         let Ok(_one_at_a_time) = self.moving.try_lock() else { return };
         let mut busy = BTreeSet::new();
         for _ in 0..MOVES_PER_LOOK {
-            let Some((position, (heir, partitions))) = self.next_move(lively, &busy) else { return };
-            // What goes to a broker that still opens what it has got waits there, without a leader.
-            if !self.has_applied(heir, position).await {
+            let (position, planned) = self.plan(lively, &busy, next_move);
+            let Some((heir, partitions)) = planned else { break };
+            if !self.give(heir, &partitions, position).await {
                 busy.insert(heir);
-                continue;
             }
-            if self.is_leaving() {
-                return;
+        }
+        if !self.is_time_to_look() {
+            return;
+        }
+        let (position, moves) = self.plan(lively, &busy, zone_moves);
+        for (heir, partitions) in moves {
+            if self.give(heir, &partitions, position).await {
+                let moved = &self.options.counters.leaders_moved_for_zones;
+                moved.fetch_add(partitions.len() as u64, Ordering::Relaxed);
             }
-            let began = self.options.clock.monotonic();
-            // Clients are told that nobody leads them here until it is known whether they go.
-            self.new.opening(partitions.iter().copied(), true);
-            let moved = self.options.log.move_partitions(&partitions, heir).await;
-            self.look_what_is_open(&partitions);
-            match moved {
-                Ok(()) => {
-                    let took = self.options.clock.monotonic().saturating_sub(began).as_millis();
-                    tracing::info!("moved {} partitions to WAL {heir} in {took} ms", partitions.len());
-                }
-                Err(error) => {
-                    tracing::warn!("{} partitions stay here: {error}", partitions.len());
-                    busy.insert(heir);
-                }
+        }
+        let mut loads = self.loads.others();
+        loads.insert(self.me(), self.loads.own());
+        let (position, moves) =
+            self.plan(lively, &busy, |state, planning| load_moves(state, planning, &loads));
+        for (heir, partitions) in moves {
+            if self.give(heir, &partitions, position).await {
+                let moved = &self.options.counters.leaders_moved_for_load;
+                moved.fetch_add(partitions.len() as u64, Ordering::Relaxed);
             }
         }
     }
 
-    fn look_what_is_open(&self, ids: &[TopicIdPartition]) {
-        self.new.opened(ids.iter().copied(), |id| self.options.log.partition(id).is_some());
-    }
-
     /// With the position of the metadata log that it was planned at.
-    fn next_move(&self, lively: &BTreeSet<u64>, busy: &BTreeSet<u64>) -> Option<(u64, Move)> {
+    fn plan<T>(
+        &self,
+        lively: &BTreeSet<u64>,
+        busy: &BTreeSet<u64>,
+        plan: impl FnOnce(&State, &Planning<'_>) -> T,
+    ) -> (u64, T) {
         let ClusterOptions { catalog, log, .. } = &self.options;
         let lately = self.new.received();
         let state = catalog.read();
@@ -499,8 +521,61 @@ impl Cluster {
             busy,
             is_open: &|id| log.partition(id).is_some(),
             came_lately: &|id| lately.contains(id),
+            load_of: &|id| self.loads.of(id),
         };
-        Some((state.position(), next_move(&state, &planning)?))
+        (state.position(), plan(&state, &planning))
+    }
+
+    /// Did they go?
+    async fn give(&self, heir: u64, partitions: &[TopicIdPartition], position: u64) -> bool {
+        // What goes to a broker that still opens what it has got waits there, without a leader.
+        if !self.has_applied(heir, position).await || self.is_leaving() {
+            return false;
+        }
+        let began = self.options.clock.monotonic();
+        // Clients are told that nobody leads them here until it is known whether they go.
+        self.new.opening(partitions.iter().copied(), true);
+        let moved = self.options.log.move_partitions(partitions, heir).await;
+        self.look_what_is_open(partitions);
+        match &moved {
+            Ok(()) => {
+                let took = self.options.clock.monotonic().saturating_sub(began).as_millis();
+                tracing::info!("moved {} partitions to WAL {heir} in {took} ms", partitions.len());
+            }
+            Err(error) => tracing::warn!("{} partitions stay here: {error}", partitions.len()),
+        }
+        moved.is_ok()
+    }
+
+    /// For zones and traffic, which change slowly.
+    fn is_time_to_look(&self) -> bool {
+        let config = self.options.configs.started_with();
+        let every = Duration::from_secs(config.leader_imbalance_check_interval_seconds().max(1) as u64);
+        let now = self.options.clock.monotonic();
+        let mut looked = self.looked.lock();
+        let is_time = config.auto_leader_rebalance_enable() && now.saturating_sub(*looked) >= every;
+        if is_time {
+            *looked = now;
+        }
+        is_time
+    }
+
+    fn look_at_traffic(&self) {
+        let log = &self.options.log;
+        let counted = || {
+            let partitions = log.partition_ids().into_iter().filter_map(|id| log.partition(&id));
+            partitions.map(|partition| (partition.id(), partition.traffic_bytes())).collect()
+        };
+        self.loads.look(counted);
+    }
+
+    /// Bytes per second of what we lead.
+    pub fn load(&self) -> u64 {
+        self.loads.own()
+    }
+
+    fn look_what_is_open(&self, ids: &[TopicIdPartition]) {
+        self.new.opened(ids.iter().copied(), |id| self.options.log.partition(id).is_some());
     }
 
     /// Does another broker do all that the metadata says up to here? By its own word, or where it does not answer us by that of its lease.
@@ -589,8 +664,14 @@ impl Cluster {
 
     async fn is_applied_at(&self, peer: Peer, position: u64) -> bool {
         let Some(others) = &self.options.others else { return false };
-        let progress = others.peers.clone().log_moved(peer, position, APPLIED_WAIT).await;
-        progress.is_some_and(|progress| progress.applied >= position)
+        let wal_id = peer.wal_id;
+        let Some(progress) = others.peers.clone().log_moved(peer, position, APPLIED_WAIT).await else {
+            return false;
+        };
+        if let Some(load) = progress.load {
+            self.loads.said(wal_id, load);
+        }
+        progress.applied >= position
     }
 
     /// Waits until every live broker has what the catalog says up to a position: by its own word, or where it does not answer us by

@@ -63,6 +63,10 @@ pub struct Counters {
     pub quota_waits: AtomicU64,
     /// WALs of other brokers that this one has ended.
     pub takeovers: AtomicU64,
+    /// Partitions that this broker gave to others because it had much more traffic than they.
+    pub leaders_moved_for_load: AtomicU64,
+    /// The same because the leaders of their topics were in too few zones.
+    pub leaders_moved_for_zones: AtomicU64,
     /// Partitions that this broker leads and cannot open now: the bucket does not answer, or something of them is damaged.
     pub partitions_not_open: AtomicU64,
     topics: RwLock<HashMap<Uuid, (Str, Arc<TopicCounters>)>>,
@@ -80,6 +84,8 @@ impl Counters {
             authorizations_refused: AtomicU64::new(0),
             quota_waits: AtomicU64::new(0),
             takeovers: AtomicU64::new(0),
+            leaders_moved_for_load: AtomicU64::new(0),
+            leaders_moved_for_zones: AtomicU64::new(0),
             partitions_not_open: AtomicU64::new(0),
             topics: RwLock::default(),
             topics_max,

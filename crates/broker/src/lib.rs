@@ -29,6 +29,7 @@ mod gone_topics;
 mod groups;
 mod internal_topics;
 mod limits;
+mod load;
 pub mod memory;
 mod new_leader;
 mod nodes;
@@ -46,6 +47,7 @@ mod slot_news;
 pub mod telemetry;
 mod topics;
 mod transactions;
+mod zones;
 
 pub use apis::{Api, TABLE as APIS};
 pub use authn::{

@@ -35,6 +35,8 @@ pub struct Progress {
     pub replayed: u64,
     /// Up to here it does what the log says.
     pub applied: u64,
+    /// Bytes per second of what it leads, appended and read. None: it does not say.
+    pub load: Option<u64>,
 }
 
 /// What a broker asks of others.
@@ -107,7 +109,8 @@ impl PeerCalls for Arc<Broker> {
             }
             let mut applied = broker.catalog.applied_changes();
             let _ = task::timeout(wait, applied.wait_for(|applied| *applied >= position)).await;
-            Progress { replayed: replayed(), applied: broker.catalog.applied() }
+            let load = broker.cluster.as_ref().map(|cluster| cluster.load());
+            Progress { replayed: replayed(), applied: broker.catalog.applied(), load }
         })
     }
 

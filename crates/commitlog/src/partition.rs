@@ -1,7 +1,7 @@
 //! One partition: its offsets, its extents, its producers; append, read, trim.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::{Bytes, BytesMut};
@@ -56,6 +56,7 @@ pub struct Partition {
     id: TopicIdPartition,
     shared: Arc<Shared>,
     pub(crate) inner: Mutex<Inner>,
+    traffic: AtomicU64,
 }
 
 pub(crate) struct Inner {
@@ -281,7 +282,7 @@ impl Partition {
             waiters: Vec::new(),
             heard_of: (0, 0),
         };
-        Partition { id, shared, inner: Mutex::new(inner) }
+        Partition { id, shared, inner: Mutex::new(inner), traffic: AtomicU64::new(0) }
     }
 
     /// In a bucket: one that another broker leads, for readers here.
@@ -315,6 +316,16 @@ impl Partition {
     /// Bytes of batches that are readable.
     pub fn size_bytes(&self) -> u64 {
         self.inner.lock().size_bytes
+    }
+
+    /// Bytes that were appended, and bytes that clients have read here, since it was opened.
+    pub fn traffic_bytes(&self) -> u64 {
+        self.traffic.load(Ordering::Relaxed)
+    }
+
+    /// A client is given so many bytes of it.
+    pub fn count_read(&self, bytes: u64) {
+        self.traffic.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Checks the producer's sequence, gives the batch its offsets and lets it wait for the next commit. Cheap and
@@ -434,6 +445,7 @@ impl Partition {
         options: &AppendOptions,
     ) -> Result<(i64, i64, Arc<CommitGroup>), AppendError> {
         let AppendOptions { leader_epoch, transaction_stamp: stamp, is_urgent, .. } = *options;
+        self.traffic.fetch_add(batch.bytes.len() as u64, Ordering::Relaxed);
         let base_offset = inner.log_end;
         let span = i64::from(batch.header.last_offset_delta);
         let last_offset = base_offset.checked_add(span).filter(|last| *last < i64::MAX - 1);

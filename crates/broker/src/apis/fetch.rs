@@ -357,8 +357,12 @@ impl Fetch {
             let topic = target.found.as_ref().ok().and_then(|source| source.counters.as_deref());
             let bytes = data.records.as_ref().map_or(0, Records::len) as u64;
             counters.add(topic, |counters| &counters.bytes_out, bytes);
-            if target.found.as_ref().is_ok_and(|source| source.is_elsewhere) {
-                counters.replica_bytes_out.fetch_add(bytes, Ordering::Relaxed);
+            match &target.found {
+                Ok(source) if source.is_elsewhere => {
+                    counters.replica_bytes_out.fetch_add(bytes, Ordering::Relaxed);
+                }
+                Ok(source) => source.partition.count_read(bytes),
+                Err(_) => {}
             }
             if is_failure(data.error_code) {
                 counters.add(topic, |counters| &counters.failed_fetch_requests, 1);

@@ -223,9 +223,14 @@ impl ShareFetch {
     fn count(&self, context: &RequestContext, fetched: &[FetchedPartition]) {
         let counters = context.broker.counters();
         for (target, fetched) in self.targets.iter().zip(fetched) {
-            let topic = target.found.as_ref().ok().and_then(|source| source.counters.as_deref());
+            let source = target.found.as_ref().ok();
+            let topic = source.and_then(|source| source.counters.as_deref());
+            let bytes = fetched.records.len() as u64;
             counters.add(topic, |counters| &counters.fetch_requests, 1);
-            counters.add(topic, |counters| &counters.bytes_out, fetched.records.len() as u64);
+            counters.add(topic, |counters| &counters.bytes_out, bytes);
+            if let Some(source) = source {
+                source.share.partition.count_read(bytes);
+            }
         }
     }
 }

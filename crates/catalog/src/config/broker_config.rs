@@ -350,6 +350,8 @@ accessors! {
     num_partitions: "num.partitions" int,
     default_replication_factor: "default.replication.factor" int,
     auto_create_topics_enable: "auto.create.topics.enable" flag,
+    auto_leader_rebalance_enable: "auto.leader.rebalance.enable" flag,
+    leader_imbalance_check_interval_seconds: "leader.imbalance.check.interval.seconds" long,
     delete_topic_enable: "delete.topic.enable" flag,
     cluster_acls_max: "cluster.acls.max" int,
     cluster_partitions_max: "cluster.partitions.max" int,

@@ -57,9 +57,8 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "auto.leader.rebalance.enable",
         Boolean,
         "true",
-        "Gives leadership back to the preferred broker from time to time.",
-    )
-    .no_effect(CLUSTER),
+        "On a bucket: gives partitions to other brokers where traffic or the zones of leaders are uneven. Numbers of leaders are made equal, and what was assigned by hand goes to its broker, in any case.",
+    ),
     key("background.threads", Int, "10", "Threads for background work.")
         .min(1)
         .cluster_wide()
@@ -804,10 +803,9 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "leader.imbalance.check.interval.seconds",
         Long,
         "300",
-        "Time between two checks whether leadership should go back to preferred brokers.",
+        "Time between two looks whether traffic or the zones of leaders are uneven.",
     )
-    .min(1)
-    .no_effect(CLUSTER),
+    .min(1),
     key(
         "leader.replication.throttled.rate",
         Long,

@@ -1,8 +1,8 @@
 //! Why a key of Kafka has no effect in Ottla.
 
-pub const AUTH: &str = "authentication and authorization are not there yet";
+pub const AUTH: &str = "a listener opens when all is ready, its rights as well";
 pub const ASSIGNOR: &str = "share groups have one assignor, the simple one";
-pub const CLUSTER: &str = "there is one broker so far";
+pub const CLUSTER: &str = "how brokers of one bucket speak and make way for one another is fixed";
 pub const CLUSTER_TLS: &str = "brokers know one another by their incarnations, whatever this says";
 pub const COMMIT: &str = "internal topics share the group commit of the write-ahead log";
 pub const COMPACT: &str = "one task compacts, one partition after the other";

@@ -583,6 +583,23 @@ fn write_topic_metrics(text: &mut MetricsText, broker: &Broker) {
         "WALs of other brokers that this one has ended because they seemed to be gone.",
         load(&counters.takeovers),
     );
+    text.family(
+        "ottla_leaders_moved_total",
+        "counter",
+        "Partitions that this broker gave to others besides those that made their numbers equal, by the reason.",
+    );
+    for (reason, count) in
+        [("load", &counters.leaders_moved_for_load), ("zone", &counters.leaders_moved_for_zones)]
+    {
+        text.sample("ottla_leaders_moved_total", &[("reason", reason)], load(count));
+    }
+    if let Some(traffic) = broker.leader_bytes_per_second() {
+        text.gauge(
+            "ottla_leader_bytes_per_second",
+            "Traffic of the partitions that this broker leads, appended and read here, averaged over about a minute.",
+            traffic,
+        );
+    }
     text.gauge(
         "ottla_partitions_not_open",
         "Partitions that this broker leads and cannot open now: the bucket does not answer, or something of them is damaged.",

@@ -5,7 +5,7 @@
 //!   request    length i32 · api key i16 · version i16 · correlation id i32 · client id i16 = −1 · body
 //!   answer     length i32 · correlation id i32 · error code i16 · body, if the code is 0
 //!
-//!   32001 LogMoved 0         position i64 · wait ms i32                 →  replayed i64 · applied i64
+//!   32001 LogMoved 0         position i64 · wait ms i32                 →  replayed i64 · applied i64 · load i64, bytes per second, or nothing
 //!   32002 AppendMetadata 0   requests, as `catalog` writes them: bytes  →  outcome i8 (0 done, 1 not taken, 2 unknown) · position i64
 //!   32003 SlotsStored 0      more than i64 · wait ms i32               →  slots of the WAL of the one who is called i64
 //!   32005 and 32006: about transactions, bodies as `broker/transactions/messages.rs` has them
@@ -143,6 +143,9 @@ impl Answer {
             Self::LogMoved(progress) => {
                 out.i64(progress.replayed as i64);
                 out.i64(progress.applied as i64);
+                if let Some(load) = progress.load {
+                    out.i64(load as i64);
+                }
             }
             Self::AppendMetadata(outcome) => {
                 let (outcome, position) = match outcome {
@@ -169,7 +172,11 @@ impl Answer {
     /// `None`: the other one does not know the request.
     pub fn log_moved(mut bytes: Reader) -> Result<Option<Progress>, DecodeError> {
         match bytes.i16()? {
-            0 => Ok(Some(Progress { replayed: bytes.i64()? as u64, applied: bytes.i64()? as u64 })),
+            0 => {
+                let (replayed, applied) = (bytes.i64()? as u64, bytes.i64()? as u64);
+                let load = if bytes.remaining() >= 8 { Some(bytes.i64()? as u64) } else { None };
+                Ok(Some(Progress { replayed, applied, load }))
+            }
             _ => Ok(None),
         }
     }
@@ -269,10 +276,12 @@ mod tests {
             let received = Request::decode(newer.into()).unwrap();
             assert_eq!((received.correlation_id, received.request), (7, None));
         }
-        let progress = Progress { replayed: 9, applied: 8 };
         let read = |answer: Answer| Answer::split(answer.encode(5).slice(4..)).unwrap();
-        let (id, rest) = read(Answer::LogMoved(progress));
-        assert_eq!((id, Answer::log_moved(rest)), (5, Ok(Some(progress))));
+        for load in [None, Some(7)] {
+            let progress = Progress { replayed: 9, applied: 8, load };
+            let (id, rest) = read(Answer::LogMoved(progress));
+            assert_eq!((id, Answer::log_moved(rest)), (5, Ok(Some(progress))));
+        }
         assert_eq!(Answer::log_moved(read(Answer::Unsupported).1), Ok(None));
         let body = Bytes::from_static(b"carried");
         assert_eq!(Answer::transactions(read(Answer::Transactions(body.clone())).1), Ok(Some(body)));

@@ -57,7 +57,7 @@ impl PeerCalls for Script {
     fn log_moved(&self, position: u64, wait: Duration) -> BoxFuture<'static, Progress> {
         Box::pin(async move {
             tokio::time::sleep(wait).await;
-            Progress { replayed: position, applied: position - 1 }
+            Progress { replayed: position, applied: position - 1, load: None }
         })
     }
 
@@ -138,8 +138,8 @@ async fn brokers_of_one_bucket_know_each_other_and_keep_one_connection() {
     let slow = one.clone().log_moved(peer.clone(), 9, Duration::from_millis(300));
     let quick = join_all((0..50).map(|_| one.clone().log_moved(peer.clone(), 5, Duration::ZERO)));
     let (slow, quick) = tokio::join!(slow, quick);
-    assert_eq!(slow, Some(Progress { replayed: 9, applied: 8 }));
-    assert_eq!(quick, vec![Some(Progress { replayed: 5, applied: 4 }); 50]);
+    assert_eq!(slow, Some(Progress { replayed: 9, applied: 8, load: None }));
+    assert_eq!(quick, vec![Some(Progress { replayed: 5, applied: 4, load: None }); 50]);
     assert_eq!(one.clone().slots_stored(peer.clone(), 7, Duration::from_millis(1)).await, Some(8));
     let large = Bytes::from(vec![7; 1 << 20]);
     let outcome = one.clone().hand_off(peer.clone(), large.clone()).await;

@@ -57,7 +57,7 @@ impl PeerCalls for OnlyCatalog {
         let catalog = self.0.clone();
         Box::pin(async move {
             let replayed = catalog.catch_up().await.unwrap_or(0);
-            Progress { replayed, applied: replayed }
+            Progress { replayed, applied: replayed, load: None }
         })
     }
 
