@@ -57,6 +57,9 @@ struct Clock {
     random: StdRng,
 }
 
+/// The brokers' zones, in turn.
+const ZONES: usize = 3;
+
 pub struct Setting<'a> {
     pub bin: &'a Path,
     pub work: &'a Path,
@@ -91,6 +94,7 @@ impl Node {
         let to_clients = Proxy::start(Ipv4Addr::LOCALHOST, settings.address(), Traffic::Bytes, seed).await?;
         let advertised = format!("PLAINTEXT://{}", to_clients.address);
         settings.extra.push(("advertised.listeners".to_owned(), advertised));
+        settings.extra.push(("broker.rack".to_owned(), format!("zone-{}", index % ZONES)));
         let clock = setting.clock_library.clone();
         let clock = clock.map(|library| Clock { library, random: StdRng::seed_from_u64(seed) });
         Ok(Node {
