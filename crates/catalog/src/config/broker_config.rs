@@ -349,6 +349,7 @@ accessors! {
     bucket_segment_bytes: "bucket.segment.bytes" long,
     num_partitions: "num.partitions" int,
     default_replication_factor: "default.replication.factor" int,
+    initial_broker_registration_timeout_ms: "initial.broker.registration.timeout.ms" int,
     auto_create_topics_enable: "auto.create.topics.enable" flag,
     auto_leader_rebalance_enable: "auto.leader.rebalance.enable" flag,
     leader_imbalance_check_interval_seconds: "leader.imbalance.check.interval.seconds" long,

@@ -763,9 +763,9 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
         "initial.broker.registration.timeout.ms",
         Int,
         "60000",
-        "Longest wait of a starting broker for the controller to accept it.",
+        "On a bucket: how long a broker that starts asks a store that does not answer.",
     )
-    .no_effect(QUORUM),
+    .min(0),
     key(
         "inter.broker.listener.name",
         String,

@@ -20,7 +20,7 @@ use catalog::{BrokerEndpoint, Catalog, CatalogOptions};
 use commitlog::bucket::BlockDirectory;
 use commitlog::tier::TierLimits;
 use commitlog::{CommitLog, CompactionLimits, LogSettings, LogState, SyncMode};
-use world::bucket::{Bucket, BucketCounters, RealBucket, probe};
+use world::bucket::{Bucket, BucketCounters, BucketErrorKind, ProbeError, RealBucket, probe};
 use world::clock::SharedClock;
 use world::disk::{Disk, DiskCounters, DiskError, DiskErrorKind, DiskLock, RealDisk};
 use world::rng::SharedRng;
@@ -107,7 +107,8 @@ async fn open_bucket(
     let bucket: Arc<dyn Bucket> = RealBucket::open(address).map_err(Failure::usage)?;
     let cost = BucketCost::new(Prices::of(config), clock.monotonic());
     let counters = MediumCounters::Bucket(bucket.counters(), Arc::new(cost));
-    probe(&bucket, "probe/", &**rng).await.map_err(|error| failed(&error))?;
+    let patience = milliseconds(config.initial_broker_registration_timeout_ms().into());
+    probe_until(&bucket, shown, clock, rng, patience).await.map_err(|error| failed(&error))?;
     let options = CatalogOptions {
         lease_ttl: milliseconds(config.bucket_lease_ttl_ms()),
         follow_every: milliseconds(config.bucket_follow_interval_ms()),
@@ -140,6 +141,31 @@ async fn open_bucket(
     let log = CommitLog::open_bucket_cached(bucket, clock, rng, settings, catalog.clone(), cache);
     let log = log.await.map_err(|error| failed(&error))?;
     Ok(Data { lock: None, catalog, log, counters, tier_counters: None })
+}
+
+/// Brokers and their store may be started together, or come back from the same outage.
+async fn probe_until(
+    bucket: &Arc<dyn Bucket>,
+    shown: &str,
+    clock: &SharedClock,
+    rng: &SharedRng,
+    patience: Duration,
+) -> Result<(), ProbeError> {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let until = clock.monotonic() + patience;
+    loop {
+        match probe(bucket, "probe/", &**rng).await {
+            // What is refused stays so.
+            Err(ProbeError::Silent(error))
+                if error.kind == BucketErrorKind::Unavailable && clock.monotonic() < until =>
+            {
+                let left = until.saturating_sub(clock.monotonic()).as_secs();
+                tracing::warn!("{shown} does not answer, it is asked for {left} s more: {error}");
+                world::task::sleep(PAUSE).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Why a broker in a bucket does not count any more.

@@ -216,7 +216,8 @@ fn a_connection_limit_changes_while_the_broker_runs() {
 #[test]
 fn a_bucket_that_cannot_be_used_is_refused_with_the_reason() {
     let refused = |data: &str| {
-        let more = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let patience = "initial.broker.registration.timeout.ms=0";
+        let more = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--set", patience];
         let output = ottla(&[&["serve", "--data", data][..], &more].concat());
         (output.status.code(), stderr(&output))
     };

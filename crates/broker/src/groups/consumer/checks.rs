@@ -108,7 +108,9 @@ fn static_holder(
         check_state(progress, request)?;
         return Ok(Some(holder));
     }
-    let Some(holder) = group.static_member(instance_id) else { return Ok(None) };
+    let holders = || group.static_members(instance_id);
+    let own = holders().find(|holder| **holder == request.member_id);
+    let Some(holder) = own.or_else(|| holders().last()) else { return Ok(None) };
     let member = group.member(holder).expect("holds the instance id");
     if holder != &request.member_id && group.member(&request.member_id).is_some() {
         // It would have what two had, and nobody what it had.
@@ -116,7 +118,11 @@ fn static_holder(
             format!("Member {} is in the group already, under another instance id.", request.member_id);
         return Err(Refusal::new(ErrorCode::FencedInstanceId, message));
     }
-    if holder != &request.member_id && !member.is_classic() && !member.is_away() {
+    let is_there =
+        |holder: &&Str| group.member(holder).is_some_and(|one| !one.is_classic() && !one.is_away());
+    if own.is_none()
+        && let Some(holder) = holders().find(is_there)
+    {
         let message = format!(
             "Static member {} with instance id {instance_id} cannot join the group because the instance id is owned by {holder} member.",
             request.member_id
@@ -133,7 +139,8 @@ pub fn check_holder(
     member_id: &str,
     instance_id: &Str,
 ) -> Result<Str, Refusal> {
-    match group.static_member(instance_id) {
+    let holders = || group.static_members(instance_id);
+    match holders().find(|holder| *holder == member_id).or_else(|| holders().last()) {
         None => Err(Refusal::new(
             ErrorCode::UnknownMemberId,
             format!("Instance id {instance_id} is not in group {group_id}."),

@@ -76,7 +76,7 @@ impl Shard {
         }
         let holder = match &request.instance_id {
             None => None,
-            Some(instance_id) if is_unknown => group.static_member(instance_id).cloned(),
+            Some(instance_id) if is_unknown => group.static_members(instance_id).last().cloned(),
             Some(instance_id) => Some(check_holder(group_id, group, &own_id, instance_id)?),
         };
         let mut work = Work::default();
@@ -309,7 +309,7 @@ fn leaving_member(group_id: &str, group: &ConsumerGroup, leaving: &LeavingMember
     let found = match &leaving.instance_id {
         None => known_member(group_id, group, &leaving.member_id).map(|(id, _)| id),
         Some(instance_id) if leaving.member_id.is_empty() => {
-            return group.static_member(instance_id).cloned().ok_or(ErrorCode::UnknownMemberId);
+            return group.static_members(instance_id).last().cloned().ok_or(ErrorCode::UnknownMemberId);
         }
         Some(instance_id) => check_holder(group_id, group, &leaving.member_id, instance_id),
     };

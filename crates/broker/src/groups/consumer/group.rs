@@ -245,7 +245,7 @@ pub struct ConsumerGroup {
     names: BTreeMap<Str, usize>,
     pattern_users: BTreeMap<Str, usize>,
     /// Member ids by `group.instance.id`.
-    statics: BTreeMap<Str, Str>,
+    statics: BTreeMap<Str, BTreeSet<Str>>,
     classic_count: usize,
     /// Classic members by protocol that they offer.
     classic_protocols: BTreeMap<Str, usize>,
@@ -345,14 +345,13 @@ impl ConsumerGroup {
             names.into_iter().for_each(|name| add(&mut self.classic_protocols, name, by));
         }
         if let Some(instance_id) = &profile.instance_id {
+            let holders = self.statics.entry(instance_id.clone()).or_default();
             match by > 0 {
-                true => {
-                    self.statics.insert(instance_id.clone(), id.clone());
-                }
-                false if self.statics.get(instance_id) == Some(id) => {
-                    self.statics.remove(instance_id);
-                }
-                false => {}
+                true => holders.insert(id.clone()),
+                false => holders.remove(id),
+            };
+            if holders.is_empty() {
+                self.statics.remove(instance_id);
             }
         }
         let partitions =
@@ -373,8 +372,9 @@ impl ConsumerGroup {
         self.stored.members.get(id)
     }
 
-    pub fn static_member(&self, instance_id: &str) -> Option<&Str> {
-        self.statics.get(instance_id)
+    /// Who has an instance id: one, or two when the write that took it from one of them was lost and a later one landed.
+    pub fn static_members(&self, instance_id: &str) -> impl Iterator<Item = &Str> {
+        self.statics.get(instance_id).into_iter().flatten()
     }
 
     /// Whether anybody but this member still has a partition.

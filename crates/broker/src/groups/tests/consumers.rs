@@ -509,6 +509,41 @@ fn a_write_that_failed_leaves_the_group_as_the_log_has_it() {
     assert_eq!(restarted.shard.describe_consumer_group("g"), world.shard.describe_consumer_group("g"));
 }
 
+/// The write that gave an instance id to another member is lost, and one that says it of that member once more is not.
+#[test]
+fn two_that_hold_one_instance_id_become_one() {
+    let catalog = FakeCatalog::with(&[("clicks", 4), ("views", 2)]);
+    let mut world = World::with(catalog.settings());
+    let mut first = Client::of_instance("a", "i", &["clicks"]);
+    beat(&mut world, &mut first);
+    assert_eq!(leave(&mut world, &first, LEAVING_FOR_A_WHILE_EPOCH), ErrorCode::None);
+    world.lands_at_once = false;
+    let mut second = Client::of_instance("0", "i", &["clicks"]);
+    let takes = ask(&mut world, second.request());
+    let wants_more = Client { epoch: first.epoch, topics: vec!["views".into()], ..second.clone() };
+    let goes_on = ask(&mut world, wants_more.request());
+    world.land(Err(ErrorCode::NotCoordinator));
+    world.land_all();
+    for reply in [takes, goes_on] {
+        assert_eq!(answer(&world, reply).error, ErrorCode::NotCoordinator);
+    }
+    world.lands_at_once = true;
+    assert_eq!(world.shard.member_count(), 2);
+    beat(&mut world, &mut second);
+    assert_eq!(
+        refused(&mut world, &Client::of_instance("x", "i", &["clicks"])),
+        ErrorCode::UnreleasedInstanceId
+    );
+    // The other one never comes back.
+    for _ in 0..12 {
+        world.pass_ms(5_000);
+        beat(&mut world, &mut second);
+    }
+    assert_eq!((world.shard.member_count(), second.count()), (1, 4));
+    assert_eq!(leave(&mut world, &second, LEAVING_EPOCH), ErrorCode::None);
+    assert_eq!(world.shard.member_count(), 0);
+}
+
 #[test]
 fn the_first_write_fails_and_there_is_no_group() {
     let (_, mut world) = world();
