@@ -153,9 +153,7 @@ async fn ask<R: Request>(broker: &Arc<Broker>, version: i16, request: R) -> R::R
     let segments = frame::encode_request(1, Some(client), &request, version).expect("a good request");
     let mut whole = BytesMut::new();
     segments.iter().for_each(|segment| whole.extend_from_slice(segment));
-    let outcome = match broker.handle(&connection, whole.freeze().slice(4..)) {
-        Handling::Pipelined(outcome) | Handling::Sequential(outcome) => outcome.await,
-    };
+    let outcome = broker.handle(&connection, whole.freeze().slice(4..)).outcome().await;
     let Outcome::Answer(segments) = outcome else { panic!("an answer was expected") };
     let mut whole = BytesMut::new();
     segments.iter().for_each(|segment| whole.extend_from_slice(segment));

@@ -61,7 +61,7 @@ pub use counters::{Counters, TopicCounters, TopicCountersSnapshot};
 pub use groups::GroupCounts;
 pub use limits::Limits;
 pub use peers::{INTER_BROKER_LISTENER, Peer, PeerCalls, Peers, Progress};
-pub use request::{CloseReason, Handling, Outcome};
+pub use request::{CloseReason, Handling, LONG_REQUEST_BYTES, Outcome};
 pub use share::{DeadLetterCounts, ShareCounts};
 pub use share_coordinator::ShareStateCounts;
 pub use transactions::TransactionCounts;

@@ -15,7 +15,9 @@ use catalog::config::{TimestampType as TopicTimestampType, TopicCompression, Top
 use catalog::{State, Topic};
 use commitlog::{Append, AppendError, AppendOptions, CommitLog, NO_STAMP, Partition, Verification};
 use protocol::batch::TimestampType;
-use protocol::batch::produce::{Accepted, ProduceError, ProduceRules, RecordError, validate};
+use protocol::batch::produce::{
+    Accepted, ProduceError, ProduceRules, RecordError, is_compressed, is_unpacked, validate,
+};
 use protocol::compression::Compression;
 use protocol::messages::ProduceRequest;
 use protocol::{ErrorCode, Message};
@@ -28,6 +30,50 @@ use crate::transactions::Joined;
 
 /// Kafka's admin tools may write to internal topics under this client id, nobody else.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
+
+/// What unpacks to so much is judged on the way; more is long work, and so is packing a quarter of it.
+const UNPACKED_ON_THE_WAY_BYTES_MAX: usize = 256 << 10;
+
+/// Records that have to be unpacked to be judged, and what was found. Judging changes nothing and needs no lock.
+pub(crate) enum Judgement {
+    Found(Result<Accepted, ProduceError>),
+    /// It is long work.
+    Due(Bytes, ProduceRules),
+}
+
+impl Judgement {
+    fn of(records: &Bytes, rules: ProduceRules) -> Judgement {
+        let is_packed = rules.compression.is_some();
+        let on_the_way = UNPACKED_ON_THE_WAY_BYTES_MAX / if is_packed { 4 } else { 1 };
+        let due = || Judgement::Due(records.clone(), rules);
+        if records.len() > on_the_way {
+            return due();
+        }
+        let decompressed_bytes_max = rules.decompressed_bytes_max.min(on_the_way);
+        match validate(records, &ProduceRules { decompressed_bytes_max, ..rules }) {
+            Err(ProduceError::DecompressedTooLarge { cap }) if cap < rules.decompressed_bytes_max => due(),
+            found => Judgement::Found(found),
+        }
+    }
+
+    pub fn is_due(&self) -> bool {
+        matches!(self, Judgement::Due(..))
+    }
+
+    pub fn complete(&mut self) {
+        if let Judgement::Due(records, rules) = self {
+            *self = Judgement::Found(validate(records, rules));
+        }
+    }
+
+    fn found(mut self) -> Result<Accepted, ProduceError> {
+        self.complete();
+        match self {
+            Judgement::Found(found) => found,
+            Judgement::Due(..) => unreachable!("it was completed"),
+        }
+    }
+}
 
 /// A topic as one produce request sees it.
 pub(crate) struct ProduceTopic {
@@ -106,17 +152,36 @@ impl ProduceTopic {
         })
     }
 
-    /// Checks the records and puts them into the log's queue.
+    /// Judges ahead what has to be unpacked for it. None where that is not so, or where records are refused unseen.
+    pub fn judge(
+        &self,
+        broker: &Broker,
+        partition: i32,
+        records: &Bytes,
+        version: i16,
+        now_ms: i64,
+    ) -> Option<Judgement> {
+        if matches!(self.config.compression, TopicCompression::Producer) && !is_compressed(records) {
+            return None;
+        }
+        let rules = produce_rules(&self.config, version, now_ms);
+        let is_due = is_unpacked(records, &rules)
+            && led_here(&broker.log, broker.node_id, &self.topic, partition).is_ok();
+        is_due.then(|| Judgement::of(records, rules))
+    }
+
+    /// Checks the records, unless that was done ahead, and puts them into the log's queue.
     pub fn append(
         &self,
         broker: &Broker,
         partition: i32,
         records: &Bytes,
+        judged: Option<Judgement>,
         terms: ProduceTerms<'_>,
     ) -> Result<Appended, Refused> {
         let counters = broker.counters();
         counters.add(self.counters.as_deref(), |counters| &counters.produce_requests, 1);
-        let result = self.try_append(broker, partition, records, terms);
+        let result = self.try_append(broker, partition, records, judged, terms);
         match &result {
             Ok(appended) if !appended.append.duplicate => {
                 count(counters, self.counters.as_deref(), records.len(), &appended.append)
@@ -132,11 +197,15 @@ impl ProduceTopic {
         broker: &Broker,
         partition: i32,
         records: &Bytes,
+        judged: Option<Judgement>,
         terms: ProduceTerms<'_>,
     ) -> Result<Appended, Refused> {
         let Led { partition, leader_epoch } = led_here(&broker.log, broker.node_id, &self.topic, partition)?;
-        let rules = produce_rules(&self.config, terms.version, terms.now_ms);
-        let accepted = validate(records, &rules).map_err(|error| refused_records(&error, &partition))?;
+        let accepted = match judged {
+            Some(judged) => judged.found(),
+            None => validate(records, &produce_rules(&self.config, terms.version, terms.now_ms)),
+        };
+        let accepted = accepted.map_err(|error| refused_records(&error, &partition))?;
         let Accepted { batch, log_append_time_ms, rewritten } = accepted;
         let is_new = broker.is_new_leader_of(&partition.id());
         let mut options =

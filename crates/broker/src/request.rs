@@ -18,7 +18,22 @@ pub enum Handling {
     Pipelined(BoxFuture<'static, Outcome>),
     /// Runs when it is polled, and is polled only when all earlier answers of its connection have left.
     Sequential(BoxFuture<'static, Outcome>),
+    /// How it is run is known when long work is done; until then nothing else of its connection is handed over.
+    Preparing(BoxFuture<'static, Handling>),
 }
+
+impl Handling {
+    /// What becomes of it, for whoever does not run several at once.
+    pub fn outcome(self) -> BoxFuture<'static, Outcome> {
+        match self {
+            Self::Pipelined(outcome) | Self::Sequential(outcome) => outcome,
+            Self::Preparing(handling) => Box::pin(async move { handling.await.outcome().await }),
+        }
+    }
+}
+
+/// Requests from this length on are decoded when their turn comes: that can be the most work of them.
+pub const LONG_REQUEST_BYTES: usize = 16 << 10;
 
 pub enum Outcome {
     /// Segments that joined are a whole response, length prefix included.
@@ -139,7 +154,7 @@ impl RequestContext {
 /// Decodes the body and wraps the handler: what nearly every row of the table does.
 pub(crate) fn sequential<R, F>(
     context: RequestContext,
-    mut body: Reader,
+    body: Reader,
     handle: fn(RequestContext, R) -> F,
 ) -> Result<Handling, DecodeError>
 where
@@ -147,19 +162,16 @@ where
     R::Response: Send,
     F: Future<Output = R::Response> + Send + 'static,
 {
-    // Bytes behind the message are allowed, as Kafka allows them.
-    let request = R::decode(&mut body, context.api_version)?;
-    context.connection.note_decoded(body.charged());
-    Ok(Handling::Sequential(Box::pin(async move {
+    decoded(context, body, move |context: RequestContext, request| async move {
         let response = handle(context.clone(), request).await;
         context.answer(&response)
-    })))
+    })
 }
 
 /// As [`sequential`], for handlers that may end the connection.
 pub(crate) fn sequential_or_close<R, F>(
     context: RequestContext,
-    mut body: Reader,
+    body: Reader,
     handle: fn(RequestContext, R) -> F,
 ) -> Result<Handling, DecodeError>
 where
@@ -167,12 +179,43 @@ where
     R::Response: Send,
     F: Future<Output = Result<R::Response, CloseReason>> + Send + 'static,
 {
-    let request = R::decode(&mut body, context.api_version)?;
-    context.connection.note_decoded(body.charged());
-    Ok(Handling::Sequential(Box::pin(async move {
+    decoded(context, body, move |context: RequestContext, request| async move {
         match handle(context.clone(), request).await {
             Ok(response) => context.answer(&response),
             Err(reason) => Outcome::Close(reason),
         }
+    })
+}
+
+/// A short request is decoded at once, a long one when it runs.
+fn decoded<R, F>(
+    context: RequestContext,
+    mut body: Reader,
+    run: impl FnOnce(RequestContext, R) -> F + Send + 'static,
+) -> Result<Handling, DecodeError>
+where
+    R: Request + Send + 'static,
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    // Bytes behind the message are allowed, as Kafka allows them.
+    let decode = |context: &RequestContext, body: &mut Reader| {
+        let request = R::decode(body, context.api_version)?;
+        context.connection.note_decoded(body.charged());
+        Ok(request)
+    };
+    if body.remaining() < LONG_REQUEST_BYTES {
+        let request = decode(&context, &mut body)?;
+        return Ok(Handling::Sequential(Box::pin(run(context, request))));
+    }
+    Ok(Handling::Sequential(Box::pin(async move {
+        let request = match decode(&context, &mut body) {
+            Ok(request) => request,
+            Err(error) => {
+                let api_key = Some(context.api_key.code());
+                return Outcome::Close(CloseReason::Undecodable { api_key, error });
+            }
+        };
+        drop(body);
+        run(context, request).await
     })))
 }

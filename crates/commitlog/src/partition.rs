@@ -6,10 +6,12 @@ use std::sync::{Arc, Weak};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use protocol::batch::{Batch, BatchHeader, TimestampType, end_transaction_marker, split_batches};
+use protocol::batch::{Batch, BatchError, BatchHeader, TimestampType, end_transaction_marker, split_batches};
+use protocol::compression::Compression;
 use protocol::{ErrorCode, Records, TopicIdPartition};
 use tokio::sync::Notify;
 use world::broken;
+use world::task::patiently;
 
 use crate::checkpoint::{PartitionCheckpoint, WalExtent};
 use crate::commit::{Append, CommitGroup};
@@ -207,6 +209,31 @@ pub struct Read {
     pub last_stable_offset: i64,
     pub log_start_offset: i64,
     pub aborted: Vec<AbortedTransaction>,
+}
+
+/// The first record of a batch from `log_start` on whose timestamp is wanted.
+fn look_for_time(
+    batch: &Batch,
+    log_start: i64,
+    wanted: impl Fn(i64) -> bool,
+    decompressed_bytes_max: usize,
+) -> Result<Option<TimestampOffset>, BatchError> {
+    let leader_epoch = batch.header.partition_leader_epoch;
+    for record in batch.records(decompressed_bytes_max) {
+        let (offset, timestamp) = match record {
+            Ok(record) if record.offset < log_start => continue,
+            Ok(record) => (record.offset, record.timestamp),
+            // Nobody looked into it when it came. Whoever begins at its first record misses none.
+            Err(error) if error.error_code() == ErrorCode::MessageTooLarge => {
+                (batch.header.base_offset.max(log_start), batch.header.max_timestamp)
+            }
+            Err(error) => return Err(error),
+        };
+        if wanted(timestamp) {
+            return Ok(Some(TimestampOffset { offset, timestamp, leader_epoch }));
+        }
+    }
+    Ok(None)
 }
 
 /// A record found by its timestamp.
@@ -793,7 +820,7 @@ impl Partition {
         for extent in extents {
             for short in self.cut(vec![extent], log_start).await? {
                 if short.max_timestamp >= timestamp
-                    && let Some(found) = self.find(&short, log_start, |at| at >= timestamp).await?
+                    && let Some(found) = self.find(&short, log_start, move |at| at >= timestamp).await?
                 {
                     return Ok(Some(found));
                 }
@@ -823,7 +850,7 @@ impl Partition {
             for extent in extents {
                 for short in self.cut(vec![extent], log_start).await? {
                     if short.max_timestamp >= largest
-                        && let Some(found) = self.find(&short, log_start, |at| at == largest).await?
+                        && let Some(found) = self.find(&short, log_start, move |at| at == largest).await?
                     {
                         return Ok(Some(found));
                     }
@@ -837,7 +864,7 @@ impl Partition {
         &self,
         extent: &Extent,
         log_start: i64,
-        wanted: impl Fn(i64) -> bool,
+        wanted: impl Fn(i64) -> bool + Copy + Send + 'static,
     ) -> Result<Option<TimestampOffset>, ReadError> {
         let bytes = self.extent_bytes(extent).await?;
         let damaged =
@@ -858,24 +885,12 @@ impl Partition {
                 }
                 continue;
             }
-            for record in batch.records(self.shared.settings.decompressed_bytes_max) {
-                let record = match record {
-                    Ok(record) => record,
-                    // Nobody looked into it when it came. Whoever begins at its first record misses none.
-                    Err(error) if error.error_code() == ErrorCode::MessageTooLarge => {
-                        let (offset, timestamp) =
-                            (batch.header.base_offset.max(log_start), batch.header.max_timestamp);
-                        if wanted(timestamp) {
-                            return Ok(Some(TimestampOffset { offset, timestamp, leader_epoch }));
-                        }
-                        break;
-                    }
-                    Err(error) => return Err(damaged(error.to_string())),
-                };
-                if record.offset >= log_start && wanted(record.timestamp) {
-                    let (offset, timestamp) = (record.offset, record.timestamp);
-                    return Ok(Some(TimestampOffset { offset, timestamp, leader_epoch }));
-                }
+            let decompressed_bytes_max = self.shared.settings.decompressed_bytes_max;
+            let is_compressed = batch.header.compression() != Compression::None;
+            let look = move || look_for_time(&batch, log_start, wanted, decompressed_bytes_max);
+            let found = if is_compressed { patiently(look).await } else { look() };
+            if let Some(found) = found.map_err(|error| damaged(error.to_string()))? {
+                return Ok(Some(found));
             }
         }
         Ok(None)

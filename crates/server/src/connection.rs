@@ -27,6 +27,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use protocol::api_key::ApiKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use world::task::patiently;
 
 use crate::admission::Place;
 use crate::counters::Counters;
@@ -113,12 +114,25 @@ struct UnderWay {
     _decoded: Option<MemoryShare>,
     /// Before it starts it waits for its turn to be much work.
     turn: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
+    is_long: bool,
 }
 
-/// A request that waits for room: in the log, or for what is decoded of it.
-struct Held {
-    frame: Frame,
-    room: BoxFuture<'static, ()>,
+/// A request behind which nothing is read.
+enum Held {
+    /// It waits for room: in the log, or for what is decoded of it.
+    Room(Frame, BoxFuture<'static, ()>),
+    /// Long work is done on it before it is known how it is run.
+    Preparing(Taken, BoxFuture<'static, Handling>),
+}
+
+/// A request that was handed over.
+struct Taken {
+    api_key: i16,
+    version: i16,
+    arrived: Duration,
+    share: MemoryShare,
+    is_long: bool,
+    decoded_bytes: usize,
 }
 
 pub(crate) struct Session<S> {
@@ -248,7 +262,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let mut moved = false;
         while self.outbox.bytes() < OUTBOX_BYTES {
             let Some(first) = self.under_way.front_mut() else { break };
-            let mut turn = None;
             if first.is_sequential && !first.has_started {
                 // Its turn comes when all earlier answers are with the socket.
                 if !self.outbox.is_empty() {
@@ -271,17 +284,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 // Last of all: nobody keeps a turn while he waits for something else.
                 if let Some(waiting) = &mut first.turn {
                     let Poll::Ready(granted) = waiting.as_mut().poll(cx) else { break };
-                    turn = granted;
+                    let answer = std::mem::replace(&mut first.answer, Box::pin(std::future::pending()));
+                    let account = first.is_long.then(|| self.shared.decode_memory.clone());
+                    first.answer = begun_patiently(answer, granted, self.connection.clone(), account).boxed();
                 }
                 first.turn = None;
                 first.has_started = true;
                 self.outbox.set_standing(standing);
                 self.connection.set_takes_answers(self.takes_answers);
             }
-            let answered = first.answer.as_mut().poll(cx);
-            // Once it waits for something the work is done.
-            drop(turn);
-            let Poll::Ready(outcome) = answered else { break };
+            let Poll::Ready(outcome) = first.answer.as_mut().poll(cx) else { break };
             moved = true;
             self.last_progress = now;
             let done = self.under_way.pop_front().expect("the first was polled");
@@ -346,13 +358,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Ready when something came of it.
     fn read(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<()> {
-        if let Some(held) = &mut self.held {
-            if held.room.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let frame = self.held.take().expect("it was just polled").frame;
-            self.take_request(frame, now);
-            return Poll::Ready(());
+        match self.held.take() {
+            None => {}
+            Some(Held::Room(frame, mut room)) => match room.as_mut().poll(cx) {
+                Poll::Ready(()) => {
+                    self.take_request(frame, now);
+                    return Poll::Ready(());
+                }
+                Poll::Pending => {
+                    self.held = Some(Held::Room(frame, room));
+                    return Poll::Pending;
+                }
+            },
+            Some(Held::Preparing(taken, mut prepared)) => match prepared.as_mut().poll(cx) {
+                Poll::Ready(handling) => {
+                    self.put_under_way(taken, handling);
+                    return Poll::Ready(());
+                }
+                Poll::Pending => {
+                    self.held = Some(Held::Preparing(taken, prepared));
+                    return Poll::Pending;
+                }
+            },
         }
         let mut received = 0;
         let result = if self.is_blocked || self.is_muted(now) {
@@ -434,40 +461,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let (account, connection) = (self.shared.decode_memory.clone(), self.frames.connection());
             self.shared.counters.waits_for_request_memory.fetch_add(1, Ordering::Relaxed);
             let room = poll_fn(move |cx| account.poll_room(cx, connection, Standing::Ordinary));
-            self.held = Some(Held { frame, room: Box::pin(room) });
+            self.held = Some(Held::Room(frame, Box::pin(room)));
             return;
         }
         if api_key == ApiKey::Produce as i16
             && let Some(room) = self.shared.dispatch.produce_room()
         {
             self.shared.counters.waits_for_log_room.fetch_add(1, Ordering::Relaxed);
-            self.held = Some(Held { frame, room });
+            self.held = Some(Held::Room(frame, room));
             return;
         }
         self.has_had_request = true;
         self.shared.counters.request(api_key, version, frame.bytes.len());
-        self.shared.counters.requests_under_way.fetch_add(1, Ordering::Relaxed);
-        let (answer, is_sequential) = match self.shared.dispatch.handle(&self.connection, frame.bytes) {
+        let handling = self.shared.dispatch.handle(&self.connection, frame.bytes);
+        let decoded_bytes = self.connection.take_decoded_bytes();
+        let taken = Taken { api_key, version, arrived: now, share: frame.share, is_long, decoded_bytes };
+        self.put_under_way(taken, handling);
+    }
+
+    fn put_under_way(&mut self, taken: Taken, handling: Handling) {
+        let (answer, is_sequential) = match handling {
             Handling::Pipelined(answer) => (answer, false),
             Handling::Sequential(answer) => (answer, true),
+            Handling::Preparing(prepared) => {
+                self.held = Some(Held::Preparing(taken, prepared));
+                return;
+            }
         };
-        let decoded_bytes = self.connection.take_decoded_bytes();
+        let Taken { api_key, version, arrived, share, is_long, decoded_bytes } = taken;
+        self.shared.counters.requests_under_way.fetch_add(1, Ordering::Relaxed);
         let decoded = is_long.then(|| self.shared.decode_memory.take_anyway(decoded_bytes as u64));
-        let heavy = (is_sequential && may_be_much_work(api_key, is_long)).then(|| self.shared.heavy.clone());
-        let turn = heavy.map(|heavy| async move { heavy.acquire_owned().await.ok() }.boxed());
+        let is_heavy = is_sequential && may_be_much_work(api_key, is_long);
+        let turn = is_heavy.then(|| turn(self.shared.clone(), self.frames.connection(), is_long).boxed());
         self.is_blocked = is_sequential;
-        self.under_way_bytes += frame.share.bytes() as usize;
-        let share = frame.share;
+        self.under_way_bytes += share.bytes() as usize;
         self.under_way.push_back(UnderWay {
             answer,
             is_sequential,
             has_started: false,
             api_key,
             version,
-            arrived: now,
+            arrived,
             share,
             _decoded: decoded,
             turn,
+            is_long,
         });
     }
 
@@ -664,6 +702,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Deadline::Proof => Some(End::NotProvedInTime),
             Deadline::Idle => Some(End::Idle),
         }
+    }
+}
+
+/// A turn to be much work. Whoever decodes much has it when there is memory for that.
+async fn turn(shared: Arc<Shared>, connection: u64, is_long: bool) -> Option<OwnedSemaphorePermit> {
+    loop {
+        let permit = shared.heavy.clone().acquire_owned().await.ok()?;
+        if !is_long || !shared.decode_memory.is_pressed() {
+            return Some(permit);
+        }
+        drop(permit);
+        poll_fn(|cx| shared.decode_memory.poll_room(cx, connection, Standing::Ordinary)).await;
+    }
+}
+
+/// The first look at it, which is the work as a rule, is on a thread that stands back; once it waits for something its turn is over.
+/// `account`: for what is decoded of it then.
+async fn begun_patiently(
+    mut answer: BoxFuture<'static, Outcome>,
+    turn: Option<OwnedSemaphorePermit>,
+    connection: Arc<Connection>,
+    account: Option<Arc<MemoryAccount>>,
+) -> Outcome {
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let (answer, looked, _decoded) = patiently(move || {
+        let looked = answer.as_mut().poll(&mut Context::from_waker(&waker));
+        let decoded_bytes = connection.take_decoded_bytes() as u64;
+        let decoded = account.map(|account| account.take_anyway(decoded_bytes));
+        drop(turn);
+        (answer, looked, decoded)
+    })
+    .await;
+    match looked {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => answer.await,
     }
 }
 

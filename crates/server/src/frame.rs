@@ -28,6 +28,8 @@ const FIRST_PIECE_BYTES: usize = 4 << 10;
 const FIRST_BUFFER_BYTES: usize = 256 << 10;
 /// No peer gets a longer first buffer, whatever it sent before.
 const PROVEN_BYTES_MAX: usize = 4 << 20;
+/// After so much at once others come first: whoever sends megabytes must not keep those waiting who send little.
+const READ_AT_ONCE_BYTES: usize = 512 << 10;
 /// Bytes that may be received ahead of a request that blocks the connection.
 const READ_AHEAD_BYTES: usize = 16 << 10;
 
@@ -130,6 +132,7 @@ impl FrameReader {
         stream: &mut S,
         bytes_read: &mut u64,
     ) -> Poll<Result<Frame, FrameError>> {
+        let until = *bytes_read + READ_AT_ONCE_BYTES as u64;
         loop {
             if self.body.is_none() && self.received.len() >= 4 {
                 self.body = Some(self.take_length()?);
@@ -140,6 +143,10 @@ impl FrameReader {
             };
             if self.received.len() >= body {
                 return self.poll_complete(cx, body).map(Ok);
+            }
+            if *bytes_read >= until {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             let is_long = body - self.received.len() > FIRST_READ_BYTES
                 && (self.received.len() >= FIRST_PIECE_BYTES || self.proven > FIRST_READ_BYTES);
@@ -238,7 +245,7 @@ impl FrameReader {
             self.received.reserve(wanted - self.received.len());
         }
         let missing = body - self.received.len();
-        let room = missing.min(self.received.capacity() - self.received.len());
+        let room = missing.min(self.received.capacity() - self.received.len()).min(READ_AT_ONCE_BYTES);
         let mut buffer = (&mut self.received).limit(room);
         let count = ready!(pin!(stream.read_buf(&mut buffer)).poll(cx))?;
         Poll::Ready(if count == 0 { Err(self.end()) } else { Ok(count) })
@@ -285,7 +292,15 @@ mod tests {
     }
 
     fn poll(reader: &mut FrameReader, stream: &mut Arrived) -> Poll<Result<Frame, FrameError>> {
-        reader.poll_frame(&mut Context::from_waker(Waker::noop()), stream, &mut 0)
+        loop {
+            let mut bytes_read = 0;
+            let polled =
+                reader.poll_frame(&mut Context::from_waker(Waker::noop()), stream, &mut bytes_read);
+            // A long frame lets others come first; then it goes on.
+            if polled.is_ready() || bytes_read < READ_AT_ONCE_BYTES as u64 {
+                return polled;
+            }
+        }
     }
 
     #[test]

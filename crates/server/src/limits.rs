@@ -18,7 +18,8 @@ pub struct Limits {
     /// All answers that clients have not taken yet, together (`queued.max.response.bytes`). Above it nothing is begun whose answer may
     /// be long.
     pub answer_memory_bytes_max: u64,
-    /// Requests that may be much work at once ([`crate::Server`] says which), so that some processors are left for the others.
+    /// Requests that may be much work at once ([`crate::Server`] says which), so that some processors are left for the others. There are
+    /// not more threads for them than [`world::task::patient_threads`].
     pub heavy_requests_max: usize,
     /// What is decoded of requests that are not small, together. Above it the next one waits.
     pub decode_memory_bytes_max: u64,
@@ -53,7 +54,7 @@ pub const SMALL_ANSWER_BYTES: usize = 64 << 10;
 /// So much of records a Fetch brings while the memory for answers is used up.
 pub const SHORT_FETCH_BYTES: usize = 16 << 10;
 /// Requests from this length on have to wait while the memory for what is decoded is used up.
-pub const LONG_REQUEST_BYTES: usize = 16 << 10;
+pub use broker::LONG_REQUEST_BYTES;
 
 /// Who may connect. These can change while the server runs ([`crate::Server::set_connection_limits`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Default for Limits {
             unauthenticated_request_bytes_max: 64 << 10,
             request_memory_bytes_max: 1 << 30,
             answer_memory_bytes_max: 1 << 30,
-            heavy_requests_max: (world::machine::processors() / 2).max(1),
+            heavy_requests_max: world::task::patient_threads(),
             decode_memory_bytes_max: 256 << 20,
             connections: ConnectionLimits::default(),
             connection_idle: Duration::from_secs(600),

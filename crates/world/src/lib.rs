@@ -19,6 +19,7 @@ pub mod collections;
 pub mod disk;
 pub mod machine;
 pub mod net;
+mod patient;
 #[cfg(any(test, feature = "sim"))]
 pub mod process;
 pub mod rng;

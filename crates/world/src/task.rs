@@ -47,7 +47,30 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    if INLINE_BLOCKING.get() { spawn(async move { work() }) } else { tokio::task::spawn_blocking(work) }
+    if INLINE_BLOCKING.get() {
+        return spawn(async move { work() });
+    }
+    tokio::task::spawn_blocking(move || {
+        // Copies of megabytes must not keep those waiting who serve short requests.
+        crate::patient::stand_back();
+        work()
+    })
+}
+
+/// Runs long work of the processor where it stands back: on one of a few threads of a lower priority (`patient.rs`), so that whoever has
+/// little to do does not wait for it. Work that is begun is finished also when nobody waits for it any more. In a deterministic run: on
+/// this thread, at once.
+pub async fn patiently<F, T>(work: F) -> T
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    if INLINE_BLOCKING.get() { work() } else { crate::patient::run(work).await }
+}
+
+/// So many pieces of [`patiently`] run at once; further ones wait. Some processors are left for everybody else.
+pub fn patient_threads() -> usize {
+    (crate::machine::processors() / 2).max(1)
 }
 
 /// Runs a future on a thread of its own, which also does the disk's work that the future waits for: handing a small commit

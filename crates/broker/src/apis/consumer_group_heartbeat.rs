@@ -8,6 +8,7 @@ use catalog::acl::AclOperation;
 use protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
 use protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use protocol::{ErrorCode, Str, Uuid};
+use world::task::patiently;
 
 use crate::authorizer::Resource;
 use crate::groups::{
@@ -127,6 +128,11 @@ async fn heartbeat(
         }
         owned
     };
+    // Under no lock, and where it keeps nobody waiting: a pattern of a few bytes can be work of milliseconds.
+    let compiled = match request.subscribed_topic_regex.clone().filter(|pattern| !pattern.is_empty()) {
+        Some(pattern) => Some(patiently(move || groups::compile_pattern(&pattern)).await),
+        None => None,
+    };
     let heartbeat = groups::ConsumerHeartbeatRequest {
         group: request.group_id,
         member_id,
@@ -138,6 +144,7 @@ async fn heartbeat(
         rebalance_timeout_ms: (request.rebalance_timeout_ms >= 0).then_some(request.rebalance_timeout_ms),
         topics: request.subscribed_topic_names,
         pattern: request.subscribed_topic_regex,
+        compiled,
         assignor: request.server_assignor,
         owned: request.topic_partitions.map(owned),
     };

@@ -15,8 +15,13 @@
 //! queued in the order in which they come, so none may wait for news while the next one does not. Producers try again. What
 //! is refused for the producer's sequence or epoch waits until we are known to lead still, and is NOT_LEADER_OR_FOLLOWER otherwise.
 //!
+//! What takes long, unpacking much to judge it, is done on a thread that stands back (`world::task::patiently`), before anything else of
+//! the connection is looked at: batches stay in their order.
+//!
 //! 5: log start offset · 7: zstd (KIP-110) · 8: errors of records (KIP-467) · 9: flexible · 10: current leader
 //! (KIP-951) · 11, 12: transactions (KIP-890) · 13: topic ids (KIP-516).
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use catalog::acl::AclOperation;
@@ -28,10 +33,11 @@ use protocol::messages::produce_response::{
 };
 use protocol::wire::{DecodeError, Reader};
 use protocol::{ErrorCode, Message, Records, Str, Uuid};
+use world::task::patiently;
 
 use crate::freshness::may_be_stale;
 use crate::partitions::TopicRef;
-use crate::produce::{Appended, ProduceTerms, ProduceTopic, Refused, Stored};
+use crate::produce::{Appended, Judgement, ProduceTerms, ProduceTopic, Refused, Stored};
 use crate::quotas::Usage;
 use crate::request::{CloseReason, Handling, Outcome, RequestContext};
 use crate::transactions::{Joined, Transactional};
@@ -64,7 +70,11 @@ pub(super) fn handle(context: RequestContext, mut body: Reader) -> Result<Handli
     if let Some(joining) = joining {
         return Ok(Handling::Sequential(Box::pin(async move {
             let joined = joining.ask(&context).await;
-            let topics = queue(&context, request, right, refused, &joined);
+            let mut ready = Ready::of(&context, request, right, refused);
+            if ready.is_work_due() {
+                ready = patiently(move || ready.work()).await;
+            }
+            let topics = ready.queue(&context, &joined);
             drop(joined);
             let throttle_time_ms = context.use_quota(Usage::Produce, bytes as f64);
             match settle(&context, acks, topics) {
@@ -73,12 +83,22 @@ pub(super) fn handle(context: RequestContext, mut body: Reader) -> Result<Handli
             }
         })));
     }
-    let topics = queue(&context, request, right, refused, &Joined::default());
-    let throttle_time_ms = context.use_quota(Usage::Produce, bytes as f64);
-    match settle(&context, acks, topics) {
-        Ok(topics) => Ok(Handling::Pipelined(Box::pin(answer(context, topics, throttle_time_ms)))),
-        Err(outcome) => Ok(Handling::Pipelined(Box::pin(std::future::ready(outcome)))),
+    let pipelined = move |context: RequestContext, ready: Ready| {
+        let topics = ready.queue(&context, &Joined::default());
+        let throttle_time_ms = context.use_quota(Usage::Produce, bytes as f64);
+        match settle(&context, acks, topics) {
+            Ok(topics) => Handling::Pipelined(Box::pin(answer(context, topics, throttle_time_ms))),
+            Err(outcome) => Handling::Pipelined(Box::pin(std::future::ready(outcome))),
+        }
+    };
+    let ready = Ready::of(&context, request, right, refused);
+    if !ready.is_work_due() {
+        return Ok(pipelined(context, ready));
     }
+    Ok(Handling::Preparing(Box::pin(async move {
+        let ready = patiently(move || ready.work()).await;
+        pipelined(context, ready)
+    })))
 }
 
 /// What is left to answer; `acks=0` has its outcome at once.
@@ -102,62 +122,107 @@ fn settle(
     Ok(topics)
 }
 
-/// Everything of the request is in the log's queue, or refused, when this returns. `right`: to write under its transactional id;
-/// `refused`: as a whole.
-fn queue(
-    context: &RequestContext,
+/// A request whose topics were looked up, and whose records were judged as far as they have to be unpacked for it.
+struct Ready {
     request: ProduceRequest,
-    right: Result<(), ErrorCode>,
-    refused: Option<ErrorCode>,
-    joined: &Joined,
-) -> Vec<TopicAppends> {
-    let broker = &context.broker;
-    let terms = ProduceTerms {
-        version: context.api_version,
-        now_ms: broker.clock.now_ms(),
-        transactional_id: request.transactional_id.as_deref(),
-        joined,
-    };
-    let found: Vec<Result<ProduceTopic, ErrorCode>> = {
-        let state = broker.catalog.read();
-        let mut writable = context.topics(AclOperation::Write);
-        let mut find = |name: &Str, id: Uuid| {
-            right?;
-            let reference = match context.api_version >= TOPIC_IDS_SINCE {
-                true => TopicRef::Id(id),
-                false => TopicRef::Name(name.clone()),
+    found: Vec<Result<ProduceTopic, ErrorCode>>,
+    now_ms: i64,
+    /// By the places of topic and partition in the request, in their order; most requests have none.
+    judged: VecDeque<((usize, usize), Judgement)>,
+}
+
+impl Ready {
+    /// `right`: to write under its transactional id; `refused`: as a whole.
+    fn of(
+        context: &RequestContext,
+        request: ProduceRequest,
+        right: Result<(), ErrorCode>,
+        refused: Option<ErrorCode>,
+    ) -> Ready {
+        let broker = &context.broker;
+        let now_ms = broker.clock.now_ms();
+        let found: Vec<Result<ProduceTopic, ErrorCode>> = {
+            let state = broker.catalog.read();
+            let mut writable = context.topics(AclOperation::Write);
+            let mut find = |name: &Str, id: Uuid| {
+                right?;
+                let reference = match context.api_version >= TOPIC_IDS_SINCE {
+                    true => TopicRef::Id(id),
+                    false => TopicRef::Name(name.clone()),
+                };
+                let topic = reference.find_allowed(&state, &mut writable);
+                match refused {
+                    Some(code) if topic != Err(ErrorCode::TopicAuthorizationFailed) => Err(code),
+                    _ => ProduceTopic::find(broker, &state, topic?, context.client_id.as_deref()),
+                }
             };
-            let topic = reference.find_allowed(&state, &mut writable);
-            match refused {
-                Some(code) if topic != Err(ErrorCode::TopicAuthorizationFailed) => Err(code),
-                _ => ProduceTopic::find(broker, &state, topic?, context.client_id.as_deref()),
-            }
+            request.topic_data.iter().map(|topic| find(&topic.name, topic.topic_id)).collect()
         };
-        request.topic_data.iter().map(|topic| find(&topic.name, topic.topic_id)).collect()
-    };
-    let _together = broker.log.together();
-    let topics = request.topic_data.into_iter().zip(found);
-    topics
-        .map(|(topic, found)| TopicAppends {
-            name: topic.name,
-            topic_id: topic.topic_id,
-            partitions: topic
-                .partition_data
-                .into_iter()
-                .map(|partition| {
-                    let result = match &found {
-                        Err(code) => Err(Refused::from(*code)),
-                        Ok(found) => {
-                            let records =
-                                partition.records.map_or_else(Bytes::new, |records| records.to_bytes());
-                            found.append(broker, partition.index, &records, terms)
-                        }
-                    };
-                    (partition.index, result)
-                })
-                .collect(),
-        })
-        .collect()
+        let mut judged = VecDeque::new();
+        for (at_topic, (topic, found)) in request.topic_data.iter().zip(&found).enumerate() {
+            let Ok(found) = found else { continue };
+            for (at, partition) in topic.partition_data.iter().enumerate() {
+                // A frame has them in one piece.
+                let Some([records]) = partition.records.as_ref().map(Records::segments) else { continue };
+                let judgement = found.judge(broker, partition.index, records, context.api_version, now_ms);
+                judged.extend(judgement.map(|judgement| ((at_topic, at), judgement)));
+            }
+        }
+        Ready { request, found, now_ms, judged }
+    }
+
+    fn is_work_due(&self) -> bool {
+        self.judged.iter().any(|(_, judgement)| judgement.is_due())
+    }
+
+    /// What takes long.
+    fn work(mut self) -> Ready {
+        for (_, judgement) in &mut self.judged {
+            judgement.complete();
+        }
+        self
+    }
+
+    /// Everything of the request is in the log's queue, or refused, when this returns.
+    fn queue(self, context: &RequestContext, joined: &Joined) -> Vec<TopicAppends> {
+        let Ready { request, found, now_ms, mut judged } = self;
+        let broker = &context.broker;
+        let terms = ProduceTerms {
+            version: context.api_version,
+            now_ms,
+            transactional_id: request.transactional_id.as_deref(),
+            joined,
+        };
+        let mut judgement_of = |place: (usize, usize)| {
+            let is_there = judged.front().is_some_and(|(of, _)| *of == place);
+            is_there.then(|| judged.pop_front()).flatten().map(|(_, judgement)| judgement)
+        };
+        let _together = broker.log.together();
+        let topics = request.topic_data.into_iter().zip(found).enumerate();
+        topics
+            .map(|(at_topic, (topic, found))| TopicAppends {
+                name: topic.name,
+                topic_id: topic.topic_id,
+                partitions: topic
+                    .partition_data
+                    .into_iter()
+                    .enumerate()
+                    .map(|(at, partition)| {
+                        let result = match &found {
+                            Err(code) => Err(Refused::from(*code)),
+                            Ok(found) => {
+                                let records =
+                                    partition.records.map_or_else(Bytes::new, |records| records.to_bytes());
+                                let judged = judgement_of((at_topic, at));
+                                found.append(broker, partition.index, &records, judged, terms)
+                            }
+                        };
+                        (partition.index, result)
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
 }
 
 async fn answer(context: RequestContext, topics: Vec<TopicAppends>, throttle_time_ms: i32) -> Outcome {

@@ -43,7 +43,7 @@ use world::rng::Rng;
 
 pub(crate) use consumer::{
     ConsumerHeartbeatAnswer, ConsumerHeartbeatRequest, DescribedConsumer, DescribedTopic, JOINING_EPOCH,
-    LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Partitions, Refusal,
+    LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Partitions, Refusal, compile_pattern,
 };
 pub(crate) use event::*;
 pub(crate) use member::OfferedProtocol;

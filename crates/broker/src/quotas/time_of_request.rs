@@ -22,13 +22,24 @@ pub(crate) fn timed<E>(
     let began = context.broker.clock.monotonic();
     let handling = hand_over()?;
     let worked = context.broker.clock.monotonic().saturating_sub(began);
-    let timed = |answer| -> BoxFuture<'static, Outcome> {
-        Box::pin(Timed { answer, worked, context: context.clone() })
-    };
-    Ok(match handling {
-        Handling::Pipelined(answer) => Handling::Pipelined(timed(answer)),
-        Handling::Sequential(answer) => Handling::Sequential(timed(answer)),
-    })
+    Ok(with_time(context.clone(), handling, worked))
+}
+
+/// `worked`: so long until now.
+fn with_time(context: RequestContext, handling: Handling, worked: Duration) -> Handling {
+    let timed =
+        |answer, context| -> BoxFuture<'static, Outcome> { Box::pin(Timed { answer, worked, context }) };
+    match handling {
+        Handling::Pipelined(answer) => Handling::Pipelined(timed(answer, context)),
+        Handling::Sequential(answer) => Handling::Sequential(timed(answer, context)),
+        // Its turn included: it is long work by all means.
+        Handling::Preparing(prepared) => Handling::Preparing(Box::pin(async move {
+            let began = context.broker.clock.monotonic();
+            let handling = prepared.await;
+            let worked = worked + context.broker.clock.monotonic().saturating_sub(began);
+            with_time(context, handling, worked)
+        })),
+    }
 }
 
 struct Timed {

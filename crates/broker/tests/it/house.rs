@@ -305,9 +305,7 @@ impl House {
     }
 
     pub fn start<R: Request>(&self, version: i16, request: &R) -> BoxFuture<'static, Outcome> {
-        match self.hand_over(frame_of(version, request)) {
-            Handling::Pipelined(outcome) | Handling::Sequential(outcome) => outcome,
-        }
+        self.hand_over(frame_of(version, request)).outcome()
     }
 
     pub async fn ask<R: Request>(&self, version: i16, request: R) -> R::Response {

@@ -353,19 +353,18 @@ fn what_is_decoded_of_a_request_is_bounded_and_told() {
             frame
         };
         let long = frame(50_000, b"as-name-as");
-        let Handling::Sequential(_) = house.broker.handle(&house.connection, long.clone().into()) else {
-            panic!("it is a good request")
-        };
+        // When its turn comes and not before.
+        let mut answer = house.broker.handle(&house.connection, long.clone().into()).outcome();
+        assert_eq!(house.connection.take_decoded_bytes(), 0);
+        assert!(matches!(answer.as_mut().await, Outcome::Answer(_)), "it is a good request");
         let decoded = house.connection.take_decoded_bytes();
         assert!((1 << 20..8 * long.len() + (1 << 20)).contains(&decoded), "{decoded}");
         assert_eq!(house.connection.take_decoded_bytes(), 0);
         // More than eight times the frame.
         let dense = house.broker.handle(&house.connection, frame(500_000, b"").into());
-        let (Handling::Pipelined(refused) | Handling::Sequential(refused)) = dense;
-        assert!(matches!(refused.await, Outcome::Close(CloseReason::Undecodable { .. })));
+        assert!(matches!(dense.outcome().await, Outcome::Close(CloseReason::Undecodable { .. })));
         // More than a request may ever take, whatever its length.
         let huge = house.broker.handle(&house.connection, frame(1_500_000, b"as-name-as").into());
-        let (Handling::Pipelined(refused) | Handling::Sequential(refused)) = huge;
-        assert!(matches!(refused.await, Outcome::Close(CloseReason::Undecodable { .. })));
+        assert!(matches!(huge.outcome().await, Outcome::Close(CloseReason::Undecodable { .. })));
     });
 }

@@ -60,6 +60,56 @@ fn requests_are_queued_in_order_before_any_is_answered() {
     });
 }
 
+/// Batches that unpack to much are judged elsewhere, and then they are queued like all others.
+#[test]
+fn what_takes_long_to_unpack_is_prepared_first() {
+    story(|| async {
+        let house = House::new().await;
+        house.create_topic("keyed", 1, &[("cleanup.policy", "compact")]).await;
+        house.create_topic("packed", 1, &[("compression.type", "gzip")]).await;
+        house.create_topic("plain", 1, &[]).await;
+        let of = |codec: Compression, key: Option<&[u8]>, bytes: usize| {
+            let mut builder = BatchBuilder::new().compression(codec);
+            builder.append(NOW_MS, key, Some(&vec![b'x'; bytes]), &[]).unwrap();
+            builder.build().unwrap()
+        };
+        let is_prepared = |topic: &str, batch: Bytes| {
+            let handling = house.hand_over(frame_of(9, &produce_request(topic, 0, batch)));
+            (matches!(handling, Handling::Preparing(_)), handling.outcome())
+        };
+        let mut offsets = std::collections::BTreeMap::new();
+        for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+            for (topic, bytes, is_long) in [
+                ("keyed", 10_000, false),
+                ("keyed", 600_000, true),
+                // Nobody looks into it.
+                ("plain", 600_000, false),
+                ("packed", 10_000, false),
+                // It has to be packed anew, unless it is packed as it should be.
+                ("packed", 600_000, codec != Compression::Gzip),
+            ] {
+                let (is_prepared, outcome) = is_prepared(topic, of(codec, Some(b"key"), bytes));
+                assert_eq!(is_prepared, is_long, "{codec} {topic} {bytes}");
+                let response = answer::<ProduceRequest>(9, outcome.await);
+                let partition = only_partition(&response);
+                assert_eq!(code(partition.error_code), ErrorCode::None, "{codec} {topic} {bytes}");
+                let next: &mut i64 = offsets.entry(topic).or_default();
+                assert_eq!(partition.base_offset, *next, "{codec} {topic} {bytes}");
+                *next += 1;
+            }
+            let (is_prepared, outcome) = is_prepared("keyed", of(codec, None, 600_000));
+            assert!(is_prepared, "{codec}");
+            let response = answer::<ProduceRequest>(9, outcome.await);
+            let partition = only_partition(&response);
+            assert_eq!(code(partition.error_code), ErrorCode::InvalidRecord, "{codec}");
+            assert_eq!(partition.record_errors.len(), 1, "{codec}");
+        }
+        let (is_prepared, outcome) = is_prepared("packed", of(Compression::None, None, 600_000));
+        assert!(is_prepared, "packing is work as well");
+        answer::<ProduceRequest>(9, outcome.await);
+    });
+}
+
 #[test]
 fn acks_0_is_silent_and_closes_on_failure() {
     story(|| async {

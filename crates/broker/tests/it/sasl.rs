@@ -69,9 +69,7 @@ impl<'a> Client<'a> {
     }
 
     fn start(&self, frame: Bytes) -> futures_util::future::BoxFuture<'static, Outcome> {
-        match self.house.broker.handle(&self.connection, frame) {
-            Handling::Pipelined(outcome) | Handling::Sequential(outcome) => outcome,
-        }
+        self.house.broker.handle(&self.connection, frame).outcome()
     }
 
     async fn outcome<R: Request>(&self, version: i16, request: R) -> Outcome {

@@ -57,8 +57,7 @@ impl<'a> Member<'a> {
     }
 
     fn start<R: Request>(&self, version: i16, request: &R) -> impl Future<Output = R::Response> + use<R> {
-        let (Handling::Pipelined(outcome) | Handling::Sequential(outcome)) =
-            self.house.broker.handle(&self.connection, frame_of(version, request));
+        let outcome = self.house.broker.handle(&self.connection, frame_of(version, request)).outcome();
         async move { answer::<R>(version, outcome.await) }
     }
 

@@ -37,9 +37,7 @@ impl<'a> Client<'a> {
     }
 
     async fn outcome<R: Request>(&self, version: i16, request: &R) -> Outcome {
-        match self.house.broker.handle(&self.connection, frame_of(version, request)) {
-            broker::Handling::Pipelined(outcome) | broker::Handling::Sequential(outcome) => outcome.await,
-        }
+        self.house.broker.handle(&self.connection, frame_of(version, request)).outcome().await
     }
 
     async fn ask<R: Request>(&self, version: i16, request: R) -> R::Response {

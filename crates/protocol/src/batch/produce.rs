@@ -185,6 +185,20 @@ pub fn validate(records: &Bytes, rules: &ProduceRules) -> Result<Accepted, Produ
     }
 }
 
+/// Does the batch at the front say that its records are compressed? One look, for what every batch is asked.
+pub fn is_compressed(records: &[u8]) -> bool {
+    const ATTRIBUTES_LOW_BYTE: usize = 22;
+    records.get(ATTRIBUTES_LOW_BYTE).is_some_and(|attributes| attributes & 0b111 != 0)
+}
+
+/// Has [`validate`] to unpack or to pack these records? Tells from the header, which may be wrong in other ways.
+pub fn is_unpacked(records: &Bytes, rules: &ProduceRules) -> bool {
+    let Ok(header) = BatchHeader::read(records) else { return false };
+    let Some(source) = Compression::from_attribute_bits(header.compression_bits()) else { return false };
+    let target = rules.compression.map_or(source, |(codec, _)| codec);
+    source != target || source != Compression::None && needs_records(&header, rules)
+}
+
 /// Exactly one batch, format 2, all of it there. A cut-off second batch is dropped, as Kafka does.
 fn take_one_batch(records: &Bytes, rules: &ProduceRules) -> Result<Batch, ProduceError> {
     let Some(len) = next_batch_len(records)? else { return Err(ProduceError::NoBatch) };

@@ -37,6 +37,46 @@ async fn produce_requests_wait_together_and_answers_keep_the_order() {
     assert_eq!(server.request_memory().used(), 0);
 }
 
+/// ```text
+///   sent      P1 P2 P3 M4          long work is done on P2
+///   handled   P1 P2       P3 M4    so that nothing overtakes it
+///   answered  P1          P2 P3 M4
+/// ```
+#[tokio::test]
+async fn what_is_prepared_is_not_overtaken_and_keeps_nobody_before_it() {
+    let (server, script) = serve(Limits::default()).await;
+    let mut peer = Peer::connect(&server).await;
+    let mut wire = Vec::new();
+    for (api, correlation, what) in
+        [(PRODUCE, 1, NOW), (PRODUCE, 2, PREPARED), (PRODUCE, 3, NOW), (METADATA, 4, NOW)]
+    {
+        wire.extend(request(api, correlation, &[what]));
+    }
+    peer.send(&wire).await;
+    assert_eq!(peer.answer().await, (1, 0));
+    until(|| script.handled.load(Ordering::SeqCst) == 2).await;
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert_eq!(script.handled.load(Ordering::SeqCst), 2, "nothing is handled behind what is prepared");
+    script.commit.send_replace(true);
+    for correlation in 2..=4 {
+        assert_eq!(peer.answer().await, (correlation, 0));
+    }
+    until(|| server.counters().requests_under_way.load(Ordering::Relaxed) == 0).await;
+    assert_eq!(server.request_memory().used(), 0);
+}
+
+/// What is prepared is in no queue yet: it is given up, as what waits for room.
+#[tokio::test]
+async fn a_server_stops_while_something_is_prepared() {
+    let (server, script) = serve(Limits::default()).await;
+    let mut peer = Peer::connect(&server).await;
+    peer.send(&request(PRODUCE, 1, &[PREPARED])).await;
+    until(|| script.handled.load(Ordering::SeqCst) == 1).await;
+    server.shutdown().await;
+    assert_eq!(server.counters().requests_under_way.load(Ordering::Relaxed), 0);
+    assert_eq!(server.request_memory().used(), 0);
+}
+
 #[tokio::test]
 async fn the_number_of_pipelined_requests_is_bounded() {
     let (server, script) = serve(Limits { pipelined_requests_max: 10, ..Limits::default() }).await;

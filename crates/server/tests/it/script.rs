@@ -30,6 +30,9 @@ pub const LARGE: u8 = 5;
 /// Answered at once, and nothing more is heard of the connection for a tenth of a second.
 pub const MUTE: u8 = 6;
 
+/// Long work is done on it until something is committed; what it is then is known only when that is over.
+pub const PREPARED: u8 = 7;
+
 /// What the server holds of it.
 pub struct Shared(pub Arc<Script>);
 
@@ -76,6 +79,8 @@ impl Dispatch for Shared {
         }
         let api_key = i16::from_be_bytes([frame[0], frame[1]]);
         let mut committed = self.0.commit.subscribe();
+        let mut prepared = self.0.commit.subscribe();
+        let is_prepared = frame.get(8) == Some(&PREPARED);
         let started = self.0.started.clone();
         let dropped = self.0.dropped_waits.clone();
         let answer = async move {
@@ -98,7 +103,12 @@ impl Dispatch for Shared {
             head.extend_from_slice(&correlation);
             Outcome::Answer(vec![head.freeze(), Bytes::from(vec![7; size])])
         };
-        if api_key == PRODUCE {
+        if is_prepared {
+            Handling::Preparing(Box::pin(async move {
+                drop(prepared.wait_for(|committed| *committed).await);
+                Handling::Pipelined(Box::pin(answer))
+            }))
+        } else if api_key == PRODUCE {
             Handling::Pipelined(Box::pin(answer))
         } else {
             Handling::Sequential(Box::pin(answer))

@@ -1,6 +1,7 @@
 //! What consumer groups are asked and what they answer, in their own words.
 
 use protocol::{ErrorCode, Str, Uuid};
+use regex::Regex;
 
 use super::assignment::Partitions;
 use super::group::ConsumerGroupState;
@@ -20,6 +21,8 @@ pub struct ConsumerHeartbeatRequest {
     pub topics: Option<Vec<Str>>,
     /// "": none any more.
     pub pattern: Option<Str>,
+    /// The same, compiled before the group is asked; None: not yet.
+    pub compiled: Option<Result<Regex, Refusal>>,
     pub assignor: Option<Str>,
     pub owned: Option<Partitions>,
 }

@@ -17,6 +17,7 @@ use super::group::{Change, Epoch, TargetEpoch};
 use super::member::{
     JOINING_EPOCH, LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Member, MemberState, Profile, Progress,
 };
+use super::pattern::Sight;
 use super::reconcile::Reconciliation;
 use super::{Entry, Work, pattern, target};
 use crate::groups::entry::Undo;
@@ -63,9 +64,13 @@ impl Shard {
         // Everything that can be refused is refused before anything is changed.
         checks::check_size(request, &settings)?;
         self.check_room(entry, group_id, request, now)?;
-        if let Some(pattern) = request.pattern.as_ref().filter(|pattern| !pattern.is_empty()) {
-            pattern::compile(pattern)?;
-        }
+        let pattern = request.pattern.as_ref().filter(|pattern| !pattern.is_empty());
+        let compiled = match (pattern, &request.compiled) {
+            (Some(pattern), Some(compiled)) => Some((pattern, compiled.clone()?)),
+            (Some(pattern), None) => Some((pattern, pattern::compile(pattern)?)),
+            (None, _) => None,
+        };
+        let sight = Sight { may_see, compiled };
         let mut work = Work::default();
         let was_there = entry.group().is_some();
         if !was_there {
@@ -86,7 +91,7 @@ impl Shard {
         self.mend(group_id, entry, &mut work);
         let asking = self.asking(group_id, entry, request, holder, &mut work);
         let profile = updated_profile(&asking.before.profile, request);
-        let has_changed = self.subscribe(entry, &asking, profile, Some(may_see), now, &mut work);
+        let has_changed = self.subscribe(entry, &asking, profile, Some(&sight), now, &mut work);
         self.assign_if_due(group_id, entry, now, &mut work);
         self.reconcile(group_id, entry, &asking, request.owned.as_ref(), has_changed, now, &mut work);
 
@@ -244,7 +249,7 @@ impl Shard {
         entry: &mut Entry,
         asking: &Asking,
         profile: Profile,
-        may_see: Option<&dyn Fn(&str) -> bool>,
+        sight: Option<&Sight<'_>>,
         now: Now,
         work: &mut Work,
     ) -> bool {
@@ -260,8 +265,8 @@ impl Shard {
             drop_unused_pattern(entry, pattern, work);
         }
         // A member of the classic protocol has nothing to do with the regular expressions of others.
-        if let Some(may_see) = may_see {
-            has_changed |= pattern::refresh(entry, &settings, may_see, now, work);
+        if let Some(sight) = sight {
+            has_changed |= pattern::refresh(entry, &settings, sight, now, work);
         }
         self.raise_epoch(entry, has_changed, work);
         has_changed

@@ -35,6 +35,7 @@ pub use checks::PATTERNS_PER_GROUP_MAX;
 pub use event::*;
 pub use group::{Change, ConsumerGroup, Epoch, Stored, TargetEpoch};
 pub use member::{JOINING_EPOCH, LEAVING_EPOCH, LEAVING_FOR_A_WHILE_EPOCH, Profile};
+pub use pattern::compile as compile_pattern;
 pub use records::{is_consumer_record, read as read_record};
 
 pub type Entry = super::entry::Entry<ConsumerGroup>;

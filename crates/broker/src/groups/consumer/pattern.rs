@@ -65,11 +65,27 @@ fn reason_of(error: &str) -> String {
     error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
+/// What the member that asks may see, and what it has brought: its pattern, compiled.
+pub struct Sight<'a> {
+    pub may_see: &'a dyn Fn(&str) -> bool,
+    pub compiled: Option<(&'a Str, Regex)>,
+}
+
+impl Sight<'_> {
+    /// One that was taken once is taken again, unless another release wrote it.
+    fn compiled(&self, pattern: &Str) -> Option<Regex> {
+        match &self.compiled {
+            Some((brought, regex)) if *brought == pattern => Some(regex.clone()),
+            _ => compile(pattern).ok(),
+        }
+    }
+}
+
 /// Looks up what has not been looked up yet, or may have changed. Says whether a regular expression stands for other topics now.
 pub fn refresh(
     entry: &mut Entry,
     settings: &GroupSettings,
-    may_see: &dyn Fn(&str) -> bool,
+    sight: &Sight<'_>,
     now: Now,
     work: &mut Work,
 ) -> bool {
@@ -89,9 +105,8 @@ pub fn refresh(
     let wanted: Vec<Str> = group.used_patterns().filter(is_wanted).cloned().collect();
     let mut has_changed = false;
     for pattern in wanted {
-        // One that was taken once is taken again, unless another release wrote it.
-        let Ok(regex) = compile(&pattern) else { continue };
-        let topics = view.topic_names(&|name| regex.is_match(name) && may_see(name));
+        let Some(regex) = sight.compiled(&pattern) else { continue };
+        let topics = view.topic_names(&|name| regex.is_match(name) && (sight.may_see)(name));
         let topics: BTreeSet<Str> = topics.iter().map(Str::detached).collect();
         let group = entry.group().expect("a member of it asks");
         if group.stored.patterns.get(&pattern).is_some_and(|matches| matches.topics == topics) {

@@ -58,6 +58,7 @@ impl Client {
             rebalance_timeout_ms: Some(60_000),
             topics: Some(self.topics.clone()),
             pattern: self.pattern.clone(),
+            compiled: None,
             assignor: self.assignor.clone(),
             owned: Some(self.owned.clone()),
         }

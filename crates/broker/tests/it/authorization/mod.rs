@@ -150,9 +150,7 @@ async fn ask<R: Request>(
     version: i16,
     request: &R,
 ) -> R::Response {
-    let (Handling::Pipelined(outcome) | Handling::Sequential(outcome)) =
-        house.broker.handle(connection, frame_of(version, request));
-    answer::<R>(version, outcome.await)
+    answer::<R>(version, house.broker.handle(connection, frame_of(version, request)).outcome().await)
 }
 
 impl Case<'_> {

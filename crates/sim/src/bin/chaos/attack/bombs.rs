@@ -69,7 +69,9 @@ pub async fn by_time(field: Field) -> anyhow::Result<Told> {
         builder.append(now_ms()?, None, Some(&vec![0; LARGE_BOMB_BYTES]), &[])?;
         anyhow::Ok(builder.build()?)
     });
-    let stored = Foe::connect(field.plain).await?.ask(9, &produce_request(LISTED, 0, batch.await??)).await?;
+    // Made before it connects: idle connections are closed soon here.
+    let request = produce_request(LISTED, 0, batch.await??);
+    let stored = Foe::connect(field.plain).await?.ask(9, &request).await?;
     let code = stored.responses[0].partition_responses[0].error_code;
     anyhow::ensure!(code == 0, "the bomb is refused: {code}");
     crowd(field, 8, |field, told, _| async move {
