@@ -53,6 +53,8 @@ pub(crate) struct Shared {
     pub decode_memory: Arc<MemoryAccount>,
     /// A place for each request that may be much work.
     pub heavy: Arc<Semaphore>,
+    /// As many for receiving pieces of very long requests.
+    pub long_frames: Arc<Semaphore>,
     pub clock: world::clock::SharedClock,
     pub is_stopping: AtomicBool,
 }
@@ -172,7 +174,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         place: Place,
         server_stops: BoxFuture<'static, ()>,
     ) -> Self {
-        let frames = FrameReader::new(shared.request_memory.clone(), id, shared.limits.request_bytes_max);
+        let frames = FrameReader::new(
+            shared.request_memory.clone(),
+            shared.long_frames.clone(),
+            id,
+            shared.limits.request_bytes_max,
+        );
         let outbox = Outbox::new(shared.answer_memory.clone());
         let last_progress = shared.clock.monotonic();
         connection.set_answer_memory(shared.answer_memory.clone());
@@ -383,6 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         let mut received = 0;
         let result = if self.is_blocked || self.is_muted(now) {
+            self.frames.give_up_turn();
             match self.frames.poll_peer_gone(cx, &mut self.stream, &mut received) {
                 Poll::Ready(gone) => Poll::Ready(Err(gone)),
                 Poll::Pending => Poll::Pending,
@@ -391,6 +399,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             self.look_for_proof();
             self.frames.poll_frame(cx, &mut self.stream, &mut received)
         } else {
+            self.frames.give_up_turn();
             Poll::Pending
         };
         self.note_received(received, now);
@@ -531,6 +540,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     fn finish(&mut self, end: End, until: Duration) {
         self.held = None;
+        self.frames.give_up_turn();
         self.finishing = Some((end, until));
     }
 

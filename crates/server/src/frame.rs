@@ -15,6 +15,7 @@ use std::task::{Context, Poll, ready};
 use broker::memory::{MemoryAccount, MemoryShare, Standing};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Smallest thing that can be a request: api key, version, correlation id (header version 0).
 const REQUEST_BYTES_MIN: usize = 8;
@@ -30,6 +31,9 @@ const FIRST_BUFFER_BYTES: usize = 256 << 10;
 const PROVEN_BYTES_MAX: usize = 4 << 20;
 /// After so much at once others come first: whoever sends megabytes must not keep those waiting who send little.
 const READ_AT_ONCE_BYTES: usize = 512 << 10;
+/// Frames that are longer, longer than producers send them, are received by so many connections at once as there are turns for it. The
+/// memory for them is new, and a page of it costs as much as copying it: dozens of such connections would take all processors.
+const TURNLESS_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 /// Bytes that may be received ahead of a request that blocks the connection.
 const READ_AHEAD_BYTES: usize = 16 << 10;
 
@@ -78,10 +82,21 @@ pub(crate) struct FrameReader {
     proven: usize,
     /// Whether the last poll ended for want of request memory rather than of bytes.
     waits_for_memory: bool,
+    turns: Arc<Semaphore>,
+    /// It waits for one of them.
+    turn: Option<Turn>,
 }
 
+type Turn = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
+
 impl FrameReader {
-    pub fn new(account: Arc<MemoryAccount>, connection: u64, request_bytes_max: usize) -> Self {
+    /// `turns`: for pieces of very long frames.
+    pub fn new(
+        account: Arc<MemoryAccount>,
+        turns: Arc<Semaphore>,
+        connection: u64,
+        request_bytes_max: usize,
+    ) -> Self {
         Self {
             account,
             connection,
@@ -92,7 +107,29 @@ impl FrameReader {
             share: None,
             proven: 0,
             waits_for_memory: false,
+            turns,
+            turn: None,
         }
+    }
+
+    /// Whoever does not read must not have a turn: it may have come while nobody looked.
+    pub fn give_up_turn(&mut self) {
+        self.turn = None;
+    }
+
+    /// Held for one piece.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Option<OwnedSemaphorePermit>> {
+        if self.turn.is_none() {
+            if let Ok(turn) = self.turns.clone().try_acquire_owned() {
+                return Poll::Ready(Some(turn));
+            }
+            let turns = self.turns.clone();
+            self.turn = Some(Box::pin(async move { turns.acquire_owned().await.ok() }));
+        }
+        let waiting = self.turn.as_mut().expect("it was just put there");
+        let turn = ready!(waiting.as_mut().poll(cx));
+        self.turn = None;
+        Poll::Ready(turn)
     }
 
     /// For the frames whose length was not read yet. `is_bare`: they are messages without the header of a request.
@@ -228,6 +265,7 @@ impl FrameReader {
         stream: &mut S,
         body: usize,
     ) -> Poll<Result<usize, FrameError>> {
+        let _turn = if body > TURNLESS_BYTES_MAX { ready!(self.poll_turn(cx)) } else { None };
         if self.share.is_none() || self.received.len() == self.received.capacity() {
             let first = FIRST_BUFFER_BYTES.max(self.proven);
             let wanted = body.min(first.max(self.received.len().saturating_mul(4)));
@@ -291,11 +329,14 @@ mod tests {
         frame
     }
 
+    fn turns() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(1))
+    }
+
     fn poll(reader: &mut FrameReader, stream: &mut Arrived) -> Poll<Result<Frame, FrameError>> {
         loop {
             let mut bytes_read = 0;
-            let polled =
-                reader.poll_frame(&mut Context::from_waker(Waker::noop()), stream, &mut bytes_read);
+            let polled = reader.poll_frame(&mut Context::from_waker(Waker::noop()), stream, &mut bytes_read);
             // A long frame lets others come first; then it goes on.
             if polled.is_ready() || bytes_read < READ_AT_ONCE_BYTES as u64 {
                 return polled;
@@ -312,7 +353,7 @@ mod tests {
         let wire: Vec<u8> = bodies.iter().flat_map(|body| frame_of(body)).collect();
         for cut in [1, 3, 4, 5, 1000, 16 << 10, 100_000, wire.len()] {
             let account = MemoryAccount::new(1 << 30);
-            let mut reader = FrameReader::new(account.clone(), 1, 100 << 20);
+            let mut reader = FrameReader::new(account.clone(), turns(), 1, 100 << 20);
             let mut stream = Arrived(wire.chunks(cut).map(<[u8]>::to_vec).collect());
             for body in &bodies {
                 let Poll::Ready(Ok(frame)) = poll(&mut reader, &mut stream) else {
@@ -330,7 +371,7 @@ mod tests {
     #[test]
     fn a_large_promise_with_few_bytes_takes_little_memory() {
         let account = MemoryAccount::new(1 << 30);
-        let mut reader = FrameReader::new(account.clone(), 1, 100 << 20);
+        let mut reader = FrameReader::new(account.clone(), turns(), 1, 100 << 20);
         let mut stream = Arrived([(100i32 << 20).to_be_bytes().to_vec(), vec![1; 10]].into());
         assert!(poll(&mut reader, &mut stream).is_pending());
         assert!(reader.received.capacity() <= FIRST_READ_BYTES);
@@ -345,7 +386,7 @@ mod tests {
     #[test]
     fn lengths_that_no_request_has_are_refused() {
         for length in [-1, 0, 7, (100 << 20) + 1, i32::MAX, i32::MIN] {
-            let mut reader = FrameReader::new(MemoryAccount::new(1 << 30), 1, 100 << 20);
+            let mut reader = FrameReader::new(MemoryAccount::new(1 << 30), turns(), 1, 100 << 20);
             let mut stream = Arrived([length.to_be_bytes().to_vec()].into());
             assert!(
                 matches!(poll(&mut reader, &mut stream), Poll::Ready(Err(FrameError::Length { .. }))),
@@ -358,11 +399,31 @@ mod tests {
     fn without_memory_a_frame_waits_and_then_goes_on() {
         let account = MemoryAccount::new(1000);
         let other = account.take_anyway(1000);
-        let mut reader = FrameReader::new(account.clone(), 1, 100 << 20);
+        let mut reader = FrameReader::new(account.clone(), turns(), 1, 100 << 20);
         let mut stream = Arrived([frame_of(&[5; 50_000])].into());
         assert!(poll(&mut reader, &mut stream).is_pending());
         assert!(reader.is_under_memory_pressure());
         drop(other);
         assert!(matches!(poll(&mut reader, &mut stream), Poll::Ready(Ok(_))));
+    }
+
+    #[test]
+    fn pieces_of_very_long_frames_come_in_turns_and_others_without() {
+        let (account, turns) = (MemoryAccount::new(1 << 30), turns());
+        let reader = || FrameReader::new(account.clone(), turns.clone(), 1, 100 << 20);
+        let stream = |bytes: usize| Arrived([frame_of(&vec![3; bytes])].into());
+        let busy = turns.clone().try_acquire_owned().unwrap();
+        let (mut long, mut arrived) = (reader(), stream(3 << 20));
+        assert!(poll(&mut long, &mut arrived).is_pending());
+        // As long as producers send them.
+        assert!(poll(&mut reader(), &mut stream(1 << 20)).is_ready());
+        drop(busy);
+        assert_eq!(turns.available_permits(), 0, "it is the waiting one's");
+        long.give_up_turn();
+        assert_eq!(turns.available_permits(), 1, "who does not read has none");
+        assert!(
+            matches!(poll(&mut long, &mut arrived), Poll::Ready(Ok(frame)) if frame.bytes.len() == 3 << 20)
+        );
+        assert_eq!(turns.available_permits(), 1);
     }
 }
