@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use broker::{Broker, BrokerOptions, Connection, Endpoint, Handling, Outcome};
+use broker::{Broker, BrokerOptions, Connection, Endpoint, Outcome};
 use bytes::BytesMut;
 use catalog::config::BrokerConfig;
 use catalog::{Catalog, CatalogOptions};

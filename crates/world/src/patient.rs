@@ -141,7 +141,9 @@ mod tests {
         let busy: Vec<_> = (0..crate::task::patient_threads())
             .map(|_| {
                 let gone = gone.clone();
-                tokio::spawn(run(move || drop(gone.lock().recv())))
+                tokio::spawn(run(move || {
+                    let _ = gone.lock().recv();
+                }))
             })
             .collect();
         tokio::task::yield_now().await;

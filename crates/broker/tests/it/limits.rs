@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use broker::memory::MemoryAccount;
-use broker::{CloseReason, Handling, Outcome};
+use broker::{CloseReason, Outcome};
 use protocol::messages::create_topics_request::CreatableTopic;
 use protocol::messages::describe_configs_request::DescribeConfigsResource;
 use protocol::messages::join_group_request::JoinGroupRequestProtocol;

@@ -8,9 +8,7 @@ use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use broker::authn::scram::salted_password;
-use broker::{
-    CloseReason, Connection, Handling, Mechanism, MechanismSettings, Outcome, PlainUsers, SaslSettings,
-};
+use broker::{CloseReason, Connection, Mechanism, MechanismSettings, Outcome, PlainUsers, SaslSettings};
 use bytes::Bytes;
 use catalog::acl::{
     Acl, AclOperation, AclPermission, AclResourceType, AclRule, PatternType, ResourcePattern,

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{APIS, Connection, Handling};
+use broker::{APIS, Connection};
 use protocol::messages::create_acls_request::AclCreation;
 use protocol::messages::delete_acls_request::DeleteAclsFilter;
 use protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
