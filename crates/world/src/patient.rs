@@ -97,13 +97,7 @@ impl Queue {
 }
 
 /// Lowers the priority of this thread, for good: back up may go only who has a right to.
-pub(crate) fn stand_back() {
-    thread_local! {
-        static STANDS_BACK: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-    }
-    if STANDS_BACK.replace(true) {
-        return;
-    }
+fn stand_back() {
     #[cfg(target_os = "linux")]
     {
         // SAFETY: takes numbers only. On Linux a "process" is a thread here, and 0 is the one that asks.

@@ -47,14 +47,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    if INLINE_BLOCKING.get() {
-        return spawn(async move { work() });
-    }
-    tokio::task::spawn_blocking(move || {
-        // Copies of megabytes must not keep those waiting who serve short requests.
-        crate::patient::stand_back();
-        work()
-    })
+    if INLINE_BLOCKING.get() { spawn(async move { work() }) } else { tokio::task::spawn_blocking(work) }
 }
 
 /// Runs long work of the processor where it stands back: on one of a few threads of a lower priority (`patient.rs`), so that whoever has
