@@ -131,13 +131,11 @@ pub(crate) fn next_move(state: &State, planning: &Planning<'_>) -> Option<Move> 
     if ours == 0 {
         return None;
     }
-    left = match ours * FEW < left.len() {
-        true => {
-            left.sort_by_key(|place| (planning.load_of)(place));
-            left
-        }
-        false => from_all_alike(left, ours),
-    };
+    if ours * FEW < left.len() {
+        left.sort_by_cached_key(|place| (planning.load_of)(place));
+    } else {
+        left = from_all_alike(left, ours);
+    }
     let mut zones = TopicZones::new(state, planning.ready(state).map(|broker| broker.node_id));
     let mut moves: BTreeMap<u64, Vec<TopicIdPartition>> = BTreeMap::new();
     let mut given = 0;
@@ -206,7 +204,7 @@ pub(crate) fn zone_moves(state: &State, planning: &Planning<'_>) -> Vec<Move> {
         }
     }
     let mut free = planning.free(state);
-    free.sort_by_key(|place| (planning.load_of)(place));
+    free.sort_by_cached_key(|place| (planning.load_of)(place));
     let mut moves: BTreeMap<u64, Vec<TopicIdPartition>> = BTreeMap::new();
     for place in free {
         if let Some(heir) = ours.get_mut(&place.topic_id).and_then(Vec::pop) {
@@ -261,7 +259,7 @@ pub(crate) fn load_moves(state: &State, planning: &Planning<'_>, loads: &BTreeMa
             if fits {
                 room = room.saturating_sub(*load);
                 spare = spare.saturating_sub(*load);
-                ours -= load;
+                ours = ours.saturating_sub(*load);
                 some.push(*place);
             }
             !fits
