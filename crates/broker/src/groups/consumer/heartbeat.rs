@@ -288,7 +288,7 @@ impl Shard {
         let metadata_hash = target::metadata_hash(group, &**view);
         let Epoch { epoch, metadata_hash: earlier } = group.stored.epoch;
         if must || metadata_hash != earlier {
-            let epoch = epoch.max(target_epoch) + 1;
+            let epoch = epoch.max(target_epoch).max(group.stored.newest_member_epoch()) + 1;
             work.put(entry, Change::Epoch(Some(Epoch { epoch, metadata_hash })));
         }
     }

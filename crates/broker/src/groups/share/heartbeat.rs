@@ -176,7 +176,7 @@ impl Shard {
         if !must && metadata_hash == earlier {
             return false;
         }
-        let epoch = epoch.max(target_epoch) + 1;
+        let epoch = epoch.max(target_epoch).max(group.stored.newest_member_epoch()) + 1;
         work.put(entry, Change::Epoch(Some(Epoch { epoch, metadata_hash })));
         true
     }

@@ -301,7 +301,7 @@ impl Shard {
             || assignment_configs != epoch.assignment_configs
         {
             let next_epoch = Epoch {
-                epoch: epoch.epoch.max(target_epoch) + 1,
+                epoch: epoch.epoch.max(target_epoch).max(group.stored.newest_member_epoch()) + 1,
                 metadata_hash: next.metadata_hash,
                 validated_topology_epoch,
                 assignment_configs,

@@ -310,3 +310,37 @@ fn of_two_that_have_a_partition_by_the_log_the_first_one_has_it() {
         Step::Land { fails: true },
     ]);
 }
+
+/// The write of the group's next epoch is lost, that of a member which had come to it is not: the epoch does not come again with another target.
+#[test]
+fn an_epoch_that_a_member_has_does_not_come_again() {
+    let beat = |client| Step::Heartbeat { client };
+    let leave = |client| Step::Leave { client, for_a_while: false };
+    let one_more = || Step::Partitions { topic: 0, more: 1 };
+    live(&[
+        beat(3),
+        Step::Subscribe { client: 1, topics: 0, pattern: false },
+        Step::Subscribe { client: 2, topics: 0, pattern: true },
+        beat(0),
+        leave(0),
+        leave(0),
+        leave(3),
+        beat(4),
+        beat(0),
+        beat(0),
+        leave(1),
+        beat(2),
+        beat(3),
+        Step::Pass { ms: 7_321 },
+        beat(0),
+        beat(0),
+        one_more(),
+        Step::Hold { holds: true },
+        Step::Pass { ms: 1_000 },
+        beat(0),
+        beat(4),
+        Step::Land { fails: true },
+        Step::Pass { ms: 100 },
+        one_more(),
+    ]);
+}
