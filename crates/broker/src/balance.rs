@@ -264,7 +264,7 @@ pub(crate) fn load_moves(state: &State, planning: &Planning<'_>, loads: &BTreeMa
             }
             !fits
         });
-        if !some.is_empty() && !planning.busy.contains(&heir) {
+        if !some.is_empty() {
             moves.push((heir, some));
         }
     }

@@ -24,7 +24,7 @@ use world::clock::SharedClock;
 use world::collections::HashMap;
 use world::task::{self, JoinHandle};
 
-use crate::balance::{Planning, leader_counts, load_moves, next_move, zone_moves};
+use crate::balance::{Move, Planning, leader_counts, load_moves, next_move, zone_moves};
 use crate::configs::Configs;
 use crate::counters::Counters;
 use crate::groups::Groups;
@@ -478,31 +478,25 @@ impl Cluster {
         let mut busy = BTreeSet::new();
         for _ in 0..MOVES_PER_LOOK {
             let (position, planned) = self.plan(lively, &busy, next_move);
-            let Some((heir, partitions)) = planned else { break };
-            if !self.give(heir, &partitions, position).await {
-                busy.insert(heir);
+            let Some(planned) = planned else { break };
+            self.give(position, vec![planned], &mut busy).await;
+            if self.is_leaving() {
+                return;
             }
         }
         if !self.is_time_to_look() {
             return;
         }
+        let counters = &self.options.counters;
         let (position, moves) = self.plan(lively, &busy, zone_moves);
-        for (heir, partitions) in moves {
-            if self.give(heir, &partitions, position).await {
-                let moved = &self.options.counters.leaders_moved_for_zones;
-                moved.fetch_add(partitions.len() as u64, Ordering::Relaxed);
-            }
-        }
+        let given = self.give(position, moves, &mut busy).await;
+        counters.leaders_moved_for_zones.fetch_add(given, Ordering::Relaxed);
         let mut loads = self.loads.others();
         loads.insert(self.me(), self.loads.own());
         let (position, moves) =
             self.plan(lively, &busy, |state, planning| load_moves(state, planning, &loads));
-        for (heir, partitions) in moves {
-            if self.give(heir, &partitions, position).await {
-                let moved = &self.options.counters.leaders_moved_for_load;
-                moved.fetch_add(partitions.len() as u64, Ordering::Relaxed);
-            }
-        }
+        let given = self.give(position, moves, &mut busy).await;
+        counters.leaders_moved_for_load.fetch_add(given, Ordering::Relaxed);
     }
 
     /// With the position of the metadata log that it was planned at.
@@ -526,25 +520,40 @@ impl Cluster {
         (state.position(), plan(&state, &planning))
     }
 
-    /// Did they go?
-    async fn give(&self, heir: u64, partitions: &[TopicIdPartition], position: u64) -> bool {
-        // What goes to a broker that still opens what it has got waits there, without a leader.
-        if !self.has_applied(heir, position).await || self.is_leaving() {
-            return false;
-        }
-        let began = self.options.clock.monotonic();
-        // Clients are told that nobody leads them here until it is known whether they go.
-        self.new.opening(partitions.iter().copied(), true);
-        let moved = self.options.log.move_partitions(partitions, heir).await;
-        self.look_what_is_open(partitions);
-        match &moved {
-            Ok(()) => {
-                let took = self.options.clock.monotonic().saturating_sub(began).as_millis();
-                tracing::info!("moved {} partitions to WAL {heir} in {took} ms", partitions.len());
+    /// Gives away what was planned, but to nobody who is busy, and nothing any more once we leave: whoever leaves waits for this. How many
+    /// partitions went.
+    async fn give(&self, position: u64, moves: Vec<Move>, busy: &mut BTreeSet<u64>) -> u64 {
+        let mut given = 0;
+        for (heir, partitions) in moves {
+            if self.is_leaving() {
+                break;
             }
-            Err(error) => tracing::warn!("{} partitions stay here: {error}", partitions.len()),
+            // What goes to a broker that still opens what it has got waits there, without a leader.
+            if busy.contains(&heir) || !self.has_applied(heir, position).await {
+                busy.insert(heir);
+                continue;
+            }
+            if self.is_leaving() {
+                break;
+            }
+            let began = self.options.clock.monotonic();
+            // Clients are told that nobody leads them here until it is known whether they go.
+            self.new.opening(partitions.iter().copied(), true);
+            let moved = self.options.log.move_partitions(&partitions, heir).await;
+            self.look_what_is_open(&partitions);
+            match moved {
+                Ok(()) => {
+                    let took = self.options.clock.monotonic().saturating_sub(began).as_millis();
+                    tracing::info!("moved {} partitions to WAL {heir} in {took} ms", partitions.len());
+                    given += partitions.len() as u64;
+                }
+                Err(error) => {
+                    tracing::warn!("{} partitions stay here: {error}", partitions.len());
+                    busy.insert(heir);
+                }
+            }
         }
-        moved.is_ok()
+        given
     }
 
     /// For zones and traffic, which change slowly.
@@ -561,12 +570,7 @@ impl Cluster {
     }
 
     fn look_at_traffic(&self) {
-        let log = &self.options.log;
-        let counted = || {
-            let partitions = log.partition_ids().into_iter().filter_map(|id| log.partition(&id));
-            partitions.map(|partition| (partition.id(), partition.traffic_bytes())).collect()
-        };
-        self.loads.look(counted);
+        self.loads.look(|| self.options.log.traffic());
     }
 
     /// Bytes per second of what we lead.

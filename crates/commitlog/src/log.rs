@@ -757,6 +757,12 @@ impl CommitLog {
         self.shared.all_partitions().iter().map(|partition| partition.id()).collect()
     }
 
+    /// Bytes that were appended to each partition that is open here, and read of it by clients, since it was opened.
+    pub fn traffic(&self) -> Vec<(TopicIdPartition, u64)> {
+        let all = self.shared.all_partitions();
+        all.iter().map(|partition| (partition.id(), partition.traffic_bytes())).collect()
+    }
+
     /// In a bucket: puts in place what others have rewritten.
     pub async fn follow_manifest(&self) {
         if let Medium::Bucket(_) = &self.shared.medium {

@@ -345,8 +345,7 @@ impl Partition {
         self.inner.lock().size_bytes
     }
 
-    /// Bytes that were appended, and bytes that clients have read here, since it was opened.
-    pub fn traffic_bytes(&self) -> u64 {
+    pub(crate) fn traffic_bytes(&self) -> u64 {
         self.traffic.load(Ordering::Relaxed)
     }
 

@@ -226,6 +226,12 @@ impl<G: Kind> Work<G> {
     }
 }
 
+/// The group's next epoch. That of the target or of a member is larger than its own when the write of its own has failed and theirs has not.
+/// One that a member has already must not come again with another target: the member would never look at it.
+pub fn next_epoch(epoch: i32, target_epoch: i32, of_members: impl Iterator<Item = i32>) -> i32 {
+    of_members.fold(epoch.max(target_epoch), i32::max) + 1
+}
+
 impl Shard {
     /// Takes the entry of a group out of the shard while it is worked on, with an id that keeps no frame alive.
     pub(super) fn take_entry<G: Kind>(&mut self, group: &Str) -> (Str, Entry<G>) {

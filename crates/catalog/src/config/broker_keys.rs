@@ -270,7 +270,7 @@ pub static BROKER_KEYS: &[ConfigKey] = &[
     key("early.start.listeners", List, "", "Listeners that open before the authorizer is ready.")
         .null()
         .list()
-        .no_effect(AUTH),
+        .no_effect(LISTENERS),
     key(
         "errors.deadletterqueue.auto.create.topics.enable",
         Boolean,

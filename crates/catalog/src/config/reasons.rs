@@ -1,6 +1,6 @@
 //! Why a key of Kafka has no effect in Ottla.
 
-pub const AUTH: &str = "a listener opens when all is ready, its rights as well";
+pub const LISTENERS: &str = "a listener opens when all is ready, its rights as well";
 pub const ASSIGNOR: &str = "share groups have one assignor, the simple one";
 pub const CLUSTER: &str = "how brokers of one bucket speak and make way for one another is fixed";
 pub const CLUSTER_TLS: &str = "brokers know one another by their incarnations, whatever this says";

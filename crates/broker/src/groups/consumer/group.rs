@@ -88,12 +88,6 @@ impl Stored {
         }
     }
 
-    /// Above the group's when the write of the group's epoch has failed and that of the member has not. An epoch that a member has already must
-    /// not come again with another target: the member would never look at it.
-    pub fn newest_member_epoch(&self) -> i32 {
-        self.members.values().map(|member| member.progress.epoch).max().unwrap_or(0)
-    }
-
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Epoch(epoch) => self.epoch = epoch.unwrap_or(Stored::default().epoch),

@@ -20,7 +20,7 @@ use super::member::{
 use super::pattern::Sight;
 use super::reconcile::Reconciliation;
 use super::{Entry, Work, pattern, target};
-use crate::groups::entry::Undo;
+use crate::groups::entry::{Undo, next_epoch};
 use crate::groups::event::{Answer, Effects, Now, ReplyId, Token};
 use crate::groups::shard::Shard;
 use crate::groups::timers::{Alarm, ConsumerAlarm, TimerKey};
@@ -288,7 +288,8 @@ impl Shard {
         let metadata_hash = target::metadata_hash(group, &**view);
         let Epoch { epoch, metadata_hash: earlier } = group.stored.epoch;
         if must || metadata_hash != earlier {
-            let epoch = epoch.max(target_epoch).max(group.stored.newest_member_epoch()) + 1;
+            let of_members = group.stored.members.values().map(|member| member.progress.epoch);
+            let epoch = next_epoch(epoch, target_epoch, of_members);
             work.put(entry, Change::Epoch(Some(Epoch { epoch, metadata_hash })));
         }
     }

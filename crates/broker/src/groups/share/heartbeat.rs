@@ -21,6 +21,7 @@ use crate::groups::catalog_view::{CatalogView, metadata_hash};
 use crate::groups::consumer::{
     DescribedTopic, Epoch, JOINING_EPOCH, LEAVING_EPOCH, Partitions, Refusal, TargetEpoch,
 };
+use crate::groups::entry::next_epoch;
 use crate::groups::event::{Answer, Effects, Now, ReplyId, Token};
 use crate::groups::shard::Shard;
 use crate::groups::timers::{Alarm, TimerKey};
@@ -176,7 +177,8 @@ impl Shard {
         if !must && metadata_hash == earlier {
             return false;
         }
-        let epoch = epoch.max(target_epoch).max(group.stored.newest_member_epoch()) + 1;
+        let of_members = group.stored.members.values().map(|member| member.progress.epoch);
+        let epoch = next_epoch(epoch, target_epoch, of_members);
         work.put(entry, Change::Epoch(Some(Epoch { epoch, metadata_hash })));
         true
     }

@@ -23,7 +23,7 @@ use super::tasks::{HeldTasks, TaskSets};
 use super::topology::Topology;
 use super::{Entry, Refusal, Work, checks, endpoints};
 use crate::groups::catalog_view::{CatalogView, metadata_hash};
-use crate::groups::entry::Undo;
+use crate::groups::entry::{Undo, next_epoch};
 use crate::groups::event::{Answer, Effects, Now, ReplyId, Token};
 use crate::groups::shard::Shard;
 use crate::groups::timers::{Alarm, StreamsAlarm, TimerKey};
@@ -300,8 +300,9 @@ impl Shard {
             || validated_topology_epoch != epoch.validated_topology_epoch
             || assignment_configs != epoch.assignment_configs
         {
+            let of_members = group.stored.members.values().map(|member| member.progress.epoch);
             let next_epoch = Epoch {
-                epoch: epoch.epoch.max(target_epoch).max(group.stored.newest_member_epoch()) + 1,
+                epoch: next_epoch(epoch.epoch, target_epoch, of_members),
                 metadata_hash: next.metadata_hash,
                 validated_topology_epoch,
                 assignment_configs,
@@ -429,7 +430,8 @@ impl Shard {
         let group = entry.group_mut().expect("has the member");
         group.endpoint_epoch = group.endpoint_epoch.wrapping_add(1);
         let epoch = &group.stored.epoch;
-        let next = epoch.epoch.max(group.stored.target_epoch.epoch) + 1;
+        let of_members = group.stored.members.values().map(|member| member.progress.epoch);
+        let next = next_epoch(epoch.epoch, group.stored.target_epoch.epoch, of_members);
         let has_emptied = group.stored.members.is_empty();
         let next_epoch = Epoch { epoch: next, ..Epoch::clone(epoch) };
         work.put(entry, Change::Epoch(Some(Arc::new(next_epoch))));
