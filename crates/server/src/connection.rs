@@ -570,7 +570,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let now = self.now();
             let (at, what) = self.next_deadline();
             if at <= now {
-                return Poll::Ready(self.deadline_passed(what));
+                let end = self.deadline_passed(what);
+                if end.is_none() && matches!(what, Deadline::LetGo) && !self.outbox.is_own_copy() {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                return Poll::Ready(end);
             }
             // A timer that is set too early only looks again; progress does not touch it.
             if self.timer.as_ref().is_none_or(|(set_for, _)| *set_for > at) {

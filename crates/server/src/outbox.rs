@@ -12,6 +12,8 @@ use tokio::io::AsyncWrite;
 
 /// Segments handed to one write.
 const SLICES: usize = 64;
+/// So much is copied at once; then others come first.
+const COPIED_AT_ONCE_BYTES: usize = 256 << 10;
 
 /// Bounded by its user: while `bytes()` is at or above a batch of answers, no further answer is made.
 pub(crate) struct Outbox {
@@ -21,7 +23,8 @@ pub(crate) struct Outbox {
     share: Option<MemoryShare>,
     /// Of the client when its answer was begun.
     standing: Standing,
-    is_own_copy: bool,
+    /// So many segments at the front are copies of our own.
+    copied: usize,
     /// TLS may hold back what it took.
     is_unflushed: bool,
 }
@@ -34,7 +37,7 @@ impl Outbox {
             bytes: 0,
             share: None,
             standing: Standing::Ordinary,
-            is_own_copy: false,
+            copied: 0,
             is_unflushed: false,
         }
     }
@@ -52,15 +55,15 @@ impl Outbox {
         self.standing = standing;
     }
 
+    /// Is nothing left of what belongs to others? What TLS holds back is no segment any more.
     pub fn is_own_copy(&self) -> bool {
-        self.is_own_copy
+        self.copied == self.segments.len()
     }
 
     pub fn push(&mut self, answer: Vec<Bytes>) {
         for segment in answer.into_iter().filter(|segment| !segment.is_empty()) {
             self.bytes += segment.len();
             self.segments.push_back(segment);
-            self.is_own_copy = false;
         }
     }
 
@@ -112,6 +115,7 @@ impl Outbox {
             }
             count -= first.len();
             self.segments.pop_front();
+            self.copied = self.copied.saturating_sub(1);
         }
         Poll::Ready(Ok(taken))
     }
@@ -132,16 +136,24 @@ impl Outbox {
         }
     }
 
-    /// Copies what is left into a buffer of its own. The segments are slices of the log's tail cache; a client that does not read
-    /// must not keep whole chunks of it in memory.
+    /// Copies some of what is left into a buffer of its own, until [`Outbox::is_own_copy`]. The segments are slices of the log's tail
+    /// cache; a client that does not read must not keep whole chunks of it in memory.
     pub fn let_go_of_shared_memory(&mut self) {
-        if self.is_own_copy || self.segments.is_empty() {
+        if self.is_own_copy() {
             return;
         }
-        let mut copy = BytesMut::with_capacity(self.bytes);
-        self.segments.iter().for_each(|segment| copy.extend_from_slice(segment));
-        self.segments = VecDeque::from([copy.freeze()]);
-        self.is_own_copy = true;
+        let mut copy = BytesMut::with_capacity(self.bytes.min(COPIED_AT_ONCE_BYTES));
+        while copy.len() < COPIED_AT_ONCE_BYTES
+            && let Some(shared) = self.segments.get_mut(self.copied)
+        {
+            let piece = shared.split_to(shared.len().min(COPIED_AT_ONCE_BYTES - copy.len()));
+            copy.extend_from_slice(&piece);
+            if shared.is_empty() {
+                self.segments.remove(self.copied);
+            }
+        }
+        self.segments.insert(self.copied, copy.freeze());
+        self.copied += 1;
     }
 }
 
@@ -154,6 +166,7 @@ mod tests {
     struct Narrow {
         room: usize,
         got: Vec<u8>,
+        is_holding_back: bool,
     }
 
     impl AsyncWrite for Narrow {
@@ -170,8 +183,9 @@ mod tests {
             self.got.extend_from_slice(&bytes[..count]);
             Poll::Ready(Ok(count))
         }
+        /// As TLS, which holds back what the socket does not take.
         fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
+            if self.is_holding_back { Poll::Pending } else { Poll::Ready(Ok(())) }
         }
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
@@ -183,16 +197,56 @@ mod tests {
         let account = MemoryAccount::new(1 << 20);
         let mut outbox = Outbox::new(account.clone());
         let mut cx = Context::from_waker(Waker::noop());
-        let mut stream = Narrow { room: 10, got: Vec::new() };
+        let mut stream = Narrow { room: 10, got: Vec::new(), is_holding_back: false };
         let mut sent = 0;
         outbox.push(vec![Bytes::from_static(b"0123"), Bytes::new(), Bytes::from_static(b"456789ab")]);
         outbox.push(vec![Bytes::from_static(b"cdef")]);
         assert!(outbox.poll_send(&mut cx, &mut stream, &mut sent).is_pending());
         assert_eq!((sent, account.used()), (10, 6));
+        assert!(!outbox.is_own_copy());
         outbox.let_go_of_shared_memory();
-        stream.room = 100;
-        assert!(outbox.poll_send(&mut cx, &mut stream, &mut sent).is_ready());
+        assert!(outbox.is_own_copy());
+        (stream.room, stream.is_holding_back) = (100, true);
+        assert!(outbox.poll_send(&mut cx, &mut stream, &mut sent).is_pending());
         assert_eq!(stream.got, b"0123456789abcdef");
         assert_eq!((sent, account.used()), (16, 0));
+        assert!(!outbox.is_empty());
+        assert!(outbox.is_own_copy(), "there is nothing left to copy");
+        stream.is_holding_back = false;
+        assert!(outbox.poll_send(&mut cx, &mut stream, &mut sent).is_ready());
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_a_client_does_not_take_is_copied_piece_by_piece() {
+        let account = MemoryAccount::new(8 << 20);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut stream = Narrow { room: 0, got: Vec::new(), is_holding_back: false };
+        let (mut outbox, mut sent, mut expected) = (Outbox::new(account), 0, Vec::new());
+        for (number, size) in
+            [10, 20, COPIED_AT_ONCE_BYTES + 7, 30, 2 * COPIED_AT_ONCE_BYTES].into_iter().enumerate()
+        {
+            let segment = vec![number as u8; size];
+            expected.extend_from_slice(&segment);
+            outbox.push(vec![segment.into()]);
+        }
+        let theirs: Vec<_> = outbox.segments.iter().map(|segment| segment.as_ptr_range()).collect();
+        let mut steps = 0;
+        while !outbox.is_own_copy() {
+            // It takes a little meanwhile, beyond the end of a piece too.
+            stream.room = COPIED_AT_ONCE_BYTES / 3;
+            assert!(outbox.poll_send(&mut cx, &mut stream, &mut sent).is_pending());
+            outbox.let_go_of_shared_memory();
+            steps += 1;
+        }
+        assert!((3..=4).contains(&steps), "{steps}");
+        let is_theirs = |segment: &Bytes| theirs.iter().any(|range| range.contains(&segment.as_ptr()));
+        assert!(!outbox.segments.iter().any(is_theirs));
+        stream.room = expected.len();
+        assert!(outbox.poll_send(&mut cx, &mut stream, &mut sent).is_ready());
+        assert!(stream.got == expected);
+        // What comes then is another's again.
+        outbox.push(vec![Bytes::from_static(b"more")]);
+        assert!(!outbox.is_own_copy());
     }
 }

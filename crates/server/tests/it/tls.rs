@@ -221,6 +221,31 @@ async fn answers_of_any_size_arrive() {
     }
 }
 
+/// What TLS holds back for it is in no outbox, and nobody may wait for it to be copied from there.
+#[tokio::test]
+async fn a_client_that_does_not_read_for_a_while_keeps_nobody_waiting() {
+    let ours = Authority::new("ours");
+    let place = serve(&ours.settings(ClientAuth::None), Limits::default()).await;
+    let client = Client::of(&ours);
+    let mut silent = client.connect(&place.server).await.unwrap();
+    const ANSWERS: i32 = 500;
+    for number in 0..ANSWERS {
+        within(silent.write_all(&request(METADATA, number, &(16u32 << 10).to_be_bytes()))).await.unwrap();
+    }
+    within(silent.flush()).await.unwrap();
+    // Longer than it may keep the log's memory.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    client.ask(&place.server).await.unwrap();
+    for number in 0..ANSWERS {
+        within(async {
+            let length = silent.read_u32().await.unwrap();
+            assert_eq!(silent.read_i32().await.unwrap(), number);
+            silent.read_exact(&mut vec![0; length as usize - 4]).await.unwrap();
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn certificates_change_without_a_restart() {
     let (before, after) = (Authority::new("before"), Authority::new("after"));
