@@ -7,7 +7,6 @@ use super::entry::Kind;
 use super::event::{Answer, DeletedGroups, DescribedGroup, DescribedMember, Effects, ListedGroup, ReplyId};
 use super::group::{CONSUMER_PROTOCOL_TYPE, Group, GroupState};
 use super::offset_store::OffsetKey;
-use super::records;
 use super::shard::{AfterWrite, Shard};
 use super::share::ShareGroup;
 use super::streams::{STREAMS_PROTOCOL_TYPE, StreamsGroup};
@@ -129,7 +128,7 @@ impl Shard {
             keys.extend(offsets.into_iter().map(|(key, _)| key));
             keys.extend(self.pending_offsets.keys_of(&group.id).cloned());
             self.timers.cancel_group(&group.id, group.pending_join.iter().cloned());
-            tombstones.push(records::group_tombstone(&group.id));
+            tombstones.push(self.group_tombstone(&group.id));
         }
         keys.sort_unstable();
         keys.dedup();

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 
+use bytes::Bytes;
 use protocol::{ErrorCode, Str};
 
 use super::event::{Answer, Effects, GroupRecord, ReplyId, Token};
@@ -201,20 +202,28 @@ pub enum Undo {
     DropClassic,
 }
 
-/// What one event changes, in its order.
+/// What one event changes.
 #[derive(Debug)]
 pub struct Work<G: Kind> {
-    /// Of the classic group that stood here.
-    pub before: Vec<GroupRecord>,
+    /// In their order.
     changes: Vec<G::Change>,
-    /// Of the classic group that stands here now.
-    pub behind: Vec<GroupRecord>,
-    pub undo: Undo,
+    pub classic: ClassicGroup,
+}
+
+/// What becomes of the classic group of the same name.
+#[derive(Debug, Default)]
+pub enum ClassicGroup {
+    #[default]
+    Nothing,
+    /// It makes room.
+    TakenAway(Box<Group>),
+    /// It is made of the other group, with this record.
+    Made(Bytes),
 }
 
 impl<G: Kind> Default for Work<G> {
     fn default() -> Work<G> {
-        Work { before: Vec::new(), changes: Vec::new(), behind: Vec::new(), undo: Undo::Nothing }
+        Work { changes: Vec::new(), classic: ClassicGroup::Nothing }
     }
 }
 
@@ -281,8 +290,8 @@ impl Shard {
         answer: Option<(ReplyId, Answer)>,
         effects: &mut Effects,
     ) {
-        let Work { before, changes, behind, undo } = work;
-        if changes.is_empty() && before.is_empty() && behind.is_empty() {
+        let Work { changes, classic } = work;
+        if changes.is_empty() && matches!(classic, ClassicGroup::Nothing) {
             entry.forget_copy();
             if let Some((reply, answer)) =
                 answer.and_then(|(reply, answer)| entry.answer_behind(reply, answer))
@@ -292,9 +301,15 @@ impl Shard {
             return;
         }
         let token = self.next_token();
-        let mut all = before;
-        all.extend(changes.iter().map(|change| G::record(group_id, change)));
-        all.extend(behind);
+        let (before, behind, undo) = match classic {
+            ClassicGroup::Nothing => (None, None, Undo::Nothing),
+            ClassicGroup::TakenAway(group) => {
+                (Some(self.group_tombstone(group_id)), None, Undo::RestoreClassic(group))
+            }
+            ClassicGroup::Made(value) => (None, Some(self.group_record(group_id, value)), Undo::DropClassic),
+        };
+        let own = changes.iter().map(|change| G::record(group_id, change));
+        let all: Vec<GroupRecord> = before.into_iter().chain(own).chain(behind).collect();
         entry.begin(token, changes, answer);
         self.note_written(&all);
         self.write(all, Vec::new(), G::after_write(group_id.clone(), undo), effects);

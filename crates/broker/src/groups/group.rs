@@ -70,9 +70,6 @@ pub struct Group {
     pub subscribed_topics: Option<BTreeSet<Str>>,
     /// Somebody joined during the initial rebalance delay, which is then prolonged.
     pub new_member_added: bool,
-    /// The value of this group's record as last handed to the log. A snapshot repeats it: what stands there,
-    /// not what members are about to agree on, is what a restart must find.
-    pub record: Option<Bytes>,
     /// How many members offer each protocol.
     supported: BTreeMap<Str, usize>,
     awaiting_join_count: usize,
@@ -95,7 +92,6 @@ impl Group {
             pending_sync: BTreeSet::new(),
             subscribed_topics: None,
             new_member_added: false,
-            record: None,
             supported: BTreeMap::new(),
             awaiting_join_count: 0,
         }

@@ -109,10 +109,8 @@ impl Shard {
 
     /// The group and the answer about it go into the log and out of the door in this order.
     fn write_new_group(&mut self, group_id: &Str, answers_before: usize, effects: &mut Effects) {
-        let group = self.groups.get_mut(group_id).expect("was just made");
-        let value = records::new_group_value(group);
-        let record = records::group_record(group_id, &value);
-        group.record = Some(value);
+        let value = records::new_group_value(self.group(group_id));
+        let record = self.group_record(group_id, value);
         let answer = effects.answers.drain(answers_before..).find_map(|(reply, answer)| match answer {
             Answer::Join(answer) => Some((reply, answer)),
             _ => None,
@@ -304,7 +302,6 @@ impl Shard {
         self.fence(group_id, &old_id, effects);
         let group = self.group_mut(group_id);
         let old_leader = group.leader.clone().unwrap_or_default();
-        let earlier_record = group.record.clone();
         group.rename_static_member(&instance_id, &old_id, new_id.clone());
         let member = &group.members[&new_id];
         let replacement = StaticReplacement {
@@ -317,7 +314,6 @@ impl Shard {
             old_session_timeout_ms: member.session_timeout_ms,
             old_leader,
             can_skip_assignment: request.can_skip_assignment,
-            earlier_record,
         };
         let session_timeout_ms = member.session_timeout_ms;
         group.update_member(
@@ -335,8 +331,7 @@ impl Shard {
             // remembered.
             GroupState::Stable if group.select_protocol() == group.protocol_name => {
                 let value = records::group_value(group, |id| group.members[id].assignment.clone());
-                let record = records::group_record(group_id, &value);
-                group.record = Some(value);
+                let record = self.group_record(group_id, value);
                 let after = AfterWrite::StaticMemberReplaced(Box::new(replacement));
                 self.write(vec![record], Vec::new(), after, effects);
             }
@@ -381,7 +376,6 @@ impl Shard {
             Ok(()) => {}
             Err(error) => {
                 let reply = group.take_awaiting_join(&new_id);
-                group.record = replacement.earlier_record;
                 group.update_member(
                     &new_id,
                     replacement.old_protocols,
@@ -570,12 +564,9 @@ impl Shard {
     }
 
     fn write_empty_group(&mut self, group_id: &Str, leaving: Option<Leaving>, effects: &mut Effects) {
-        let group = self.group_mut(group_id);
-        let earlier_record = group.record.take();
-        let value = records::group_value(group, |_| Bytes::new());
-        let record = records::group_record(group_id, &value);
-        group.record = Some(value);
-        let after = AfterWrite::GroupEmptied { group: group_id.clone(), earlier_record, answer: leaving };
+        let value = records::group_value(self.group(group_id), |_| Bytes::new());
+        let record = self.group_record(group_id, value);
+        let after = AfterWrite::GroupEmptied { answer: leaving };
         self.write(vec![record], Vec::new(), after, effects);
     }
 
@@ -667,26 +658,23 @@ impl Shard {
     ) {
         let given: BTreeMap<Str, Bytes> = given.into_iter().collect();
         let record_bytes_max = self.settings.group_record_bytes_max;
-        let group = self.group_mut(group_id);
+        let group = self.group(group_id);
         // A member the leader forgot gets nothing, explicitly.
         let of = |id: &Str| given.get(id).map(|bytes| Bytes::copy_from_slice(bytes)).unwrap_or_default();
         let assignment: BTreeMap<Str, Bytes> = group.members.keys().map(|id| (id.clone(), of(id))).collect();
         let value = records::group_value(group, |id| assignment[id].clone());
         let generation = group.generation;
-        let earlier_bytes = group.record.as_ref().map_or(0, Bytes::len);
+        let earlier_bytes = self.group_records.newest(group_id).map_or(0, Bytes::len);
         // What members have of it in memory, and the record.
         let more_bytes = (value.len() * 2).saturating_sub(earlier_bytes * 2);
         let is_too_much = more_bytes > 0 && !self.has_room_for(more_bytes, now);
-        let group = self.group_mut(group_id);
         if value.len() > record_bytes_max || is_too_much {
             // Kafka answers the same for a record that its log does not take.
             let refused = Err(ErrorCode::UnknownServerError);
             return self.assignment_stored(group_id, generation, assignment, refused, now, effects);
         }
-        let record = records::group_record(group_id, &value);
-        let earlier_record = group.record.replace(value);
-        let after =
-            AfterWrite::AssignmentStored { group: group_id.clone(), generation, assignment, earlier_record };
+        let record = self.group_record(group_id, value);
+        let after = AfterWrite::AssignmentStored { group: group_id.clone(), generation, assignment };
         self.write(vec![record], Vec::new(), after, effects);
     }
 

@@ -11,6 +11,7 @@ mod consumer;
 mod entry;
 mod event;
 mod group;
+mod group_records;
 mod member;
 mod membership;
 mod offset_store;

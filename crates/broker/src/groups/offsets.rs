@@ -300,7 +300,7 @@ impl Shard {
         for group in &groups {
             self.timers.cancel_group(&group.id, group.pending_join.iter().cloned());
             // Also for a simple group, whose offsets alone would bring it back at the next start.
-            records.push(records::group_tombstone(&group.id));
+            records.push(self.group_tombstone(&group.id));
         }
         if keys.is_empty() && records.is_empty() {
             return;

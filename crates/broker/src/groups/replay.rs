@@ -15,10 +15,12 @@ impl Shard {
     pub fn replay(&mut self, key: &Bytes, value: Option<&Bytes>, now: Now) -> Result<(), DecodeError> {
         match records::read(key, value)? {
             ReadRecord::Group { group, value: None } => {
+                self.group_records.loaded(&group, None);
                 self.groups.remove(&group);
             }
             ReadRecord::Group { group, value: Some((record, value)) } => {
-                let loaded = load_group(group, record, value);
+                let loaded = load_group(group, value);
+                self.group_records.loaded(&loaded.id, Some(record));
                 self.replayed.remove(&loaded.id);
                 self.replayed_streams.remove(&loaded.id);
                 self.replayed_shares.remove(&loaded.id);
@@ -81,7 +83,7 @@ impl Shard {
     }
 }
 
-fn load_group(id: Str, record: Bytes, value: GroupMetadataValue) -> Group {
+fn load_group(id: Str, value: GroupMetadataValue) -> Group {
     let mut group = Group::new(id, 0);
     group.state = match value.members.is_empty() {
         true => GroupState::Empty,
@@ -110,7 +112,7 @@ fn load_group(id: Str, record: Bytes, value: GroupMetadataValue) -> Group {
             client_host: member.client_host.detached(),
             rebalance_timeout_ms,
             session_timeout_ms: member.session_timeout,
-            // Slices of `record`, which is kept anyway.
+            // Slices of the record, which is kept anyway.
             protocols: vec![OfferedProtocol { name: protocol.clone(), metadata: member.subscription }],
             assignment: member.assignment,
             awaiting_join: None,
@@ -124,6 +126,5 @@ fn load_group(id: Str, record: Bytes, value: GroupMetadataValue) -> Group {
         group.leader = Some(leader.detached());
     }
     group.subscribed_topics = group.read_subscriptions();
-    group.record = Some(record);
     group
 }

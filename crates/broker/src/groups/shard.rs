@@ -24,9 +24,11 @@ use super::event::{
     Now, ReplyId, Token, Write,
 };
 use super::group::Group;
+use super::group_records::GroupRecords;
 use super::member::OfferedProtocol;
 use super::offset_store::{OffsetKey, OffsetStore};
 use super::pending::{PendingOffsets, PendingWrite};
+use super::records;
 use super::settings::GroupSettings;
 use super::share;
 use super::streams;
@@ -43,8 +45,6 @@ pub(super) enum AfterWrite {
     },
     /// A group lost its last member. Who left waits for that.
     GroupEmptied {
-        group: Str,
-        earlier_record: Option<Bytes>,
         answer: Option<(ReplyId, LeaveAnswer)>,
     },
     /// The leader's assignment.
@@ -52,7 +52,6 @@ pub(super) enum AfterWrite {
         group: Str,
         generation: i32,
         assignment: BTreeMap<Str, Bytes>,
-        earlier_record: Option<Bytes>,
     },
     /// A static member took its place back without a rebalance.
     StaticMemberReplaced(Box<StaticReplacement>),
@@ -112,7 +111,6 @@ pub(super) struct StaticReplacement {
     /// came back does not assign anew.
     pub old_leader: Str,
     pub can_skip_assignment: bool,
-    pub earlier_record: Option<Bytes>,
 }
 
 /// A write under way: the offsets it changes, and what follows.
@@ -128,6 +126,7 @@ pub struct Shard {
     pub(super) settings: Arc<GroupSettings>,
     /// Classic groups, and simple ones, which have offsets and no members.
     pub(super) groups: BTreeMap<Str, Group>,
+    pub(super) group_records: GroupRecords,
     /// Consumer groups (KIP-848). A name is in one of these maps at most.
     pub(super) consumers: BTreeMap<Str, consumer::Entry>,
     /// Streams groups (KIP-1071).
@@ -154,6 +153,7 @@ impl Shard {
         Shard {
             settings,
             groups: BTreeMap::new(),
+            group_records: GroupRecords::default(),
             consumers: BTreeMap::new(),
             streams: BTreeMap::new(),
             shares: BTreeMap::new(),
@@ -228,6 +228,7 @@ impl Shard {
                 Alarm::Share { group, member } => self.share_session_ended(&group, &member, effects),
                 Alarm::Expiration => {
                     self.expire(now, effects);
+                    self.group_records.keep(|group| self.groups.contains_key(group));
                     self.weigh_anew(now);
                     self.schedule_expiration(now);
                 }
@@ -250,6 +251,7 @@ impl Shard {
             Ok(()) => self.offsets.commit(&pending.offsets, token),
             Err(_) => self.offsets.roll_back(&pending.offsets, token),
         }
+        self.group_records.landed(token, outcome.is_ok());
         self.after_write(token, pending.after, outcome, now, effects);
         if let Err(error) = outcome {
             self.doubtful = Some((self.pending.keys().next_back().copied().unwrap_or(token), error));
@@ -276,19 +278,13 @@ impl Shard {
             AfterWrite::GroupCreated { group, answer } => {
                 self.group_created(&group, answer, outcome, effects)
             }
-            AfterWrite::GroupEmptied { group, earlier_record, answer } => {
-                if outcome.is_err() {
-                    // The generation that stands in the log has no live members; a restart lets it time out.
-                    self.restore_record(&group, earlier_record);
-                }
+            // Without the record the generation that stands in the log has no live members; a restart lets it time out.
+            AfterWrite::GroupEmptied { answer } => {
                 if let Some((reply, answer)) = answer {
                     effects.answer(reply, Answer::Leave(answer));
                 }
             }
-            AfterWrite::AssignmentStored { group, generation, assignment, earlier_record } => {
-                if outcome.is_err() {
-                    self.restore_record(&group, earlier_record);
-                }
+            AfterWrite::AssignmentStored { group, generation, assignment } => {
                 self.assignment_stored(&group, generation, assignment, outcome, now, effects);
             }
             AfterWrite::StaticMemberReplaced(replacement) => {
@@ -370,17 +366,26 @@ impl Shard {
         }
     }
 
-    pub(super) fn restore_record(&mut self, group: &Str, record: Option<Bytes>) {
-        if let Some(group) = self.groups.get_mut(group) {
-            group.record = record;
-        }
+    /// A classic group's record. It has to go into the next write.
+    pub(super) fn group_record(&mut self, group: &Str, value: Bytes) -> GroupRecord {
+        let record = records::group_record(group, &value);
+        self.group_records.hand_over(self.next_token(), group, Some(value));
+        record
+    }
+
+    /// The same for its tombstone.
+    pub(super) fn group_tombstone(&mut self, group: &Str) -> GroupRecord {
+        self.group_records.hand_over(self.next_token(), group, None);
+        records::group_tombstone(group)
     }
 
     /// Takes a group back that was made for a write that failed, unless somebody uses it by now.
     pub(super) fn forget_unused_group(&mut self, group_id: &Str) {
-        let is_unused = self.groups.get(group_id).is_some_and(|group| {
-            group.members.is_empty() && group.pending_join.is_empty() && group.record.is_none()
-        });
+        let is_unused = self
+            .groups
+            .get(group_id)
+            .is_some_and(|group| group.members.is_empty() && group.pending_join.is_empty());
+        let is_unused = is_unused && self.group_records.newest(group_id).is_none();
         let has_offsets = self.offsets.has_group(group_id) || self.pending_offsets.has_group(group_id);
         if is_unused && !has_offsets {
             self.groups.remove(group_id);

@@ -32,11 +32,10 @@ impl Shard {
         let mut place = place;
         while let Some((group_id, after)) = self.next_in_snapshot(place.as_ref()) {
             let first = records.len();
-            let group_record = self.groups.get(&group_id).and_then(|group| group.record.as_ref());
-            if let Some(value) = group_record.filter(|_| after.is_none()) {
-                records.push(records::group_record(&group_id, value));
-            }
             if after.is_none() {
+                let is_classic = self.groups.contains_key(&group_id);
+                let value = self.group_records.newest(&group_id).filter(|_| is_classic);
+                records.extend(value.map(|value| records::group_record(&group_id, value)));
                 records.extend(self.consumer_snapshot(&group_id));
                 records.extend(self.streams_snapshot(&group_id));
                 records.extend(self.share_snapshot(&group_id));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use protocol::{ErrorCode, Str, Uuid};
 
 use super::consumer::{self, ConsumerGroup, ConsumerHeartbeatRequest, Refusal};
@@ -67,7 +68,7 @@ impl Shard {
 
     /// Assignments and what else follows from what members say.
     pub(super) fn note_written(&mut self, records: &[GroupRecord]) {
-        let bytes = records.iter().filter_map(|record| record.value.as_ref()).map(bytes::Bytes::len);
+        let bytes = records.iter().filter_map(|record| record.value.as_ref()).map(Bytes::len);
         let bytes = bytes.sum::<usize>() * SAID_PER_WRITTEN;
         self.weight.note(&self.settings.memory, bytes as u64);
     }
@@ -93,7 +94,8 @@ impl Shard {
     }
 
     fn weigh(&self) -> u64 {
-        let classic: usize = self.groups.values().map(weight_of_classic).sum();
+        let of_classic = |group: &Group| weight_of_classic(group, self.group_records.newest(&group.id));
+        let classic: usize = self.groups.values().map(of_classic).sum();
         let groups =
             weight_of_all(&self.consumers) + weight_of_all(&self.streams) + weight_of_all(&self.shares);
         let offsets = self.offsets.metadata_bytes()
@@ -102,13 +104,13 @@ impl Shard {
     }
 }
 
-fn weight_of_classic(group: &Group) -> usize {
+fn weight_of_classic(group: &Group, record: Option<&Bytes>) -> usize {
     let members = group.members.values().map(|member| {
         let offered = member.protocols.iter();
         let offered: usize = offered.map(|offered| offered.name.len() + offered.metadata.len()).sum();
         MEMBER_BYTES + member.client_id.len() + offered + member.assignment.len()
     });
-    let record = group.record.as_ref().map_or(0, bytes::Bytes::len);
+    let record = record.map_or(0, Bytes::len);
     GROUP_BYTES + group.id.len() + record + group.pending_join.len() * NAME_BYTES + members.sum::<usize>()
 }
 

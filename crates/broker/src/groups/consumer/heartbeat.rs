@@ -20,7 +20,7 @@ use super::member::{
 use super::pattern::Sight;
 use super::reconcile::Reconciliation;
 use super::{Entry, Work, pattern, target};
-use crate::groups::entry::{Undo, next_epoch};
+use crate::groups::entry::{ClassicGroup, Undo, next_epoch};
 use crate::groups::event::{Answer, Effects, Now, ReplyId, Token};
 use crate::groups::shard::Shard;
 use crate::groups::timers::{Alarm, ConsumerAlarm, TimerKey};
@@ -166,8 +166,7 @@ impl Shard {
             }
             Some(_) => {
                 let classic = self.remove_classic(group_id, effects);
-                work.before.push(crate::groups::records::group_tombstone(group_id));
-                work.undo = Undo::RestoreClassic(Box::new(classic));
+                work.classic = ClassicGroup::TakenAway(Box::new(classic));
                 entry.create();
             }
             None if self.share_group(group_id).is_some() => return Err(Refusal::no_group(group_id)),
@@ -186,7 +185,7 @@ impl Shard {
     fn give_up_opening(&mut self, entry: &mut Entry, work: Work, now: Now, effects: &mut Effects) {
         entry.give_way();
         entry.forget_copy();
-        if let Undo::RestoreClassic(classic) = work.undo {
+        if let ClassicGroup::TakenAway(classic) = work.classic {
             self.restore_classic(*classic, now, effects);
         }
     }

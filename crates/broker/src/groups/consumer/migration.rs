@@ -13,7 +13,7 @@ use super::event::Refusal;
 use super::group::{ConsumerGroup, Epoch, Stored, TargetEpoch};
 use super::member::{Classic, Member, MemberState, Profile, Progress};
 use super::{Entry, Work};
-use crate::groups::entry::Undo;
+use crate::groups::entry::ClassicGroup;
 use crate::groups::event::{Answer, Effects, Now, ReplyId};
 use crate::groups::group::{CONSUMER_PROTOCOL_TYPE, Group, GroupState};
 use crate::groups::member::Member as ClassicMember;
@@ -32,8 +32,7 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let stored = self.upgraded(&self.groups[group_id])?;
         let classic = self.remove_classic(group_id, effects);
-        work.before.push(records::group_tombstone(group_id));
-        work.undo = Undo::RestoreClassic(Box::new(classic));
+        work.classic = ClassicGroup::TakenAway(Box::new(classic));
         entry.create();
         for change in stored.changes() {
             work.put(entry, change);
@@ -166,17 +165,15 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let group = entry.group().expect("was looked up");
-        let mut classic = self.downgraded(group_id, group, leaving, now);
+        let classic = self.downgraded(group_id, group, leaving, now);
         let ids: BTreeSet<Str> = group.stored.members.keys().cloned().collect();
         let tombstones = group.stored.tombstones();
         let mut work = Work::default();
-        work.undo = Undo::DropClassic;
         for change in tombstones {
             work.put(entry, change);
         }
         let value = records::group_value(&classic, |id| classic.members[id].assignment.clone());
-        work.behind.push(records::group_record(group_id, &value));
-        classic.record = Some(value);
+        work.classic = ClassicGroup::Made(value);
         for id in &ids {
             self.timers.cancel_consumer(group_id, id);
         }

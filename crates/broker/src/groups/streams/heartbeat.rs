@@ -23,7 +23,7 @@ use super::tasks::{HeldTasks, TaskSets};
 use super::topology::Topology;
 use super::{Entry, Refusal, Work, checks, endpoints};
 use crate::groups::catalog_view::{CatalogView, metadata_hash};
-use crate::groups::entry::{Undo, next_epoch};
+use crate::groups::entry::{ClassicGroup, Undo, next_epoch};
 use crate::groups::event::{Answer, Effects, Now, ReplyId, Token};
 use crate::groups::shard::Shard;
 use crate::groups::timers::{Alarm, StreamsAlarm, TimerKey};
@@ -181,8 +181,7 @@ impl Shard {
     ) {
         if self.groups.contains_key(group_id) {
             let classic = self.remove_classic(group_id, effects);
-            work.before.push(crate::groups::records::group_tombstone(group_id));
-            work.undo = Undo::RestoreClassic(Box::new(classic));
+            work.classic = ClassicGroup::TakenAway(Box::new(classic));
         }
         entry.create();
     }

@@ -281,6 +281,29 @@ proptest! {
         prop_assert_eq!(visible(&life.world.restarted()), visible(&life.world));
     }
 
+    /// Writes are lost one by one, and later ones are not: what a snapshot repeats of a group is what the log has.
+    #[test]
+    fn a_lost_write_leaves_what_the_log_has(
+        steps in prop::collection::vec((step(), prop::bool::weighted(0.15)), 1..120),
+    ) {
+        let mut life = Life::new();
+        let in_log = |world: &World| world.shard.group_records.newest("g").cloned();
+        for (step, is_lost) in steps {
+            match step {
+                // Of a group whose first record was lost, a snapshot takes away what came later.
+                Step::Snapshot { .. } => life.world.land_all(),
+                step => life.run(step),
+            }
+            if is_lost {
+                life.world.land(Err(ErrorCode::NotCoordinator));
+                life.read_answers();
+            }
+            if life.world.in_flight.is_empty() && life.world.shard.generation_for_tests("g").is_some() {
+                prop_assert_eq!(in_log(&life.world), in_log(&life.world.restarted()));
+            }
+        }
+    }
+
     #[test]
     fn the_same_life_gives_the_same_log(steps in prop::collection::vec(step(), 1..60)) {
         let mut lives = [Life::new(), Life::new()];
