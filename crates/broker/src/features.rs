@@ -8,8 +8,8 @@
 
 use catalog::{Levels, OTTLA_VERSION, State};
 
-/// 4.3-IV0. It stands still.
-const METADATA_VERSION: Feature = Feature { name: "metadata.version", lowest: 30, highest: 30 };
+/// 4.4-IV2. It stands still.
+const METADATA_VERSION: Feature = Feature { name: "metadata.version", lowest: 33, highest: 33 };
 
 /// Consumer groups of the new protocol (KIP-848). They need no record of the metadata log, so nothing has to be raised for them.
 const GROUP_VERSION: Feature = Feature { name: "group.version", lowest: 0, highest: 1 };

@@ -69,7 +69,7 @@ fn the_level_goes_up_when_every_live_broker_knows_it() {
         let tried = update(&house, &[to("ottla.version", 2, UPGRADE)], true).await;
         assert_eq!((code(tried.error_code), tried.error_message), (ErrorCode::None, None));
         assert_eq!(shown(&house, "ottla.version").await, (1, 3, 1));
-        let both = [to("ottla.version", 2, UPGRADE), to("metadata.version", 30, UPGRADE)];
+        let both = [to("ottla.version", 2, UPGRADE), to("metadata.version", 33, UPGRADE)];
         assert_eq!(code(update(&house, &both, false).await.error_code), ErrorCode::None);
         assert_eq!(shown(&house, "ottla.version").await, (1, 3, 2));
         let position = house.catalog.read().position();
@@ -88,12 +88,12 @@ fn the_level_goes_up_when_every_live_broker_knows_it() {
 fn what_cannot_be_is_refused() {
     story(|| async {
         let house = House::new().await;
-        assert_eq!(shown(&house, "metadata.version").await, (30, 30, 30));
+        assert_eq!(shown(&house, "metadata.version").await, (33, 33, 33));
         assert_eq!(shown(&house, "ottla.version").await, (1, 1, 1));
         refused(&house, to("ottla.version", 2, UPGRADE), "broker 1 knows 1 to 1").await;
         refused(&house, to("ottla.version", 0, SAFE_DOWNGRADE), "broker 1 knows 1 to 1").await;
         refused(&house, to("ottla.version", 1, 4), "4 is no upgrade type").await;
-        refused(&house, to("metadata.version", 29, SAFE_DOWNGRADE), "broker 1 knows 30 to 30").await;
+        refused(&house, to("metadata.version", 32, SAFE_DOWNGRADE), "broker 1 knows 33 to 33").await;
         refused(&house, to("kraft.version", 1, UPGRADE), "not supported here").await;
         assert_eq!(shown(&house, "group.version").await, (0, 1, 1));
         assert_eq!(shown(&house, "share.version").await, (0, 2, 2));
