@@ -114,6 +114,7 @@ const ROWS: &[Row] = rows! {
     "Fetch, answers not read", "queued.max.response.bytes", false, readers::fetch_unread;
     "Fetch, one answer read and no further one", "queued.max.response.bytes", false, readers::fetch_read_once;
     "Metadata, answers not read", "queued.max.response.bytes", false, readers::metadata_unread;
+    "Metadata over TLS, answers not read", "queued.max.response.bytes", false, readers::metadata_unread_tls;
     "DescribeConfigs, answers not read", "queued.max.response.bytes", false, readers::configs_unread;
     "one topic named 5,000 times", "request.partitions.max", false, readers::repeated;
     "requests without end, answers not read", "1,000 under way", false, readers::pipelined;

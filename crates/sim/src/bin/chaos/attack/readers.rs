@@ -62,6 +62,17 @@ pub async fn metadata_unread(field: Field) -> anyhow::Result<Told> {
     .await
 }
 
+/// The same over TLS, which takes a part of an answer and holds it back.
+pub async fn metadata_unread_tls(field: Field) -> anyhow::Result<Told> {
+    crowd(field, 60, |field, told, _| async move {
+        let foe = Foe::connect_narrow_tls(field.tls).await?;
+        let topic = MetadataRequestTopic { name: Some("topic-1".into()), ..Default::default() };
+        let request = MetadataRequest { topics: Some(vec![topic; 100]), ..Default::default() };
+        leave_unread(foe, 9, &request, 500, &field, &told).await
+    })
+    .await
+}
+
 /// The same with what answers most for what is asked: all configs of many topics, with their documentation.
 pub async fn configs_unread(field: Field) -> anyhow::Result<Told> {
     crowd(field, 60, |field, told, _| async move {

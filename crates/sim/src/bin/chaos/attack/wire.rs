@@ -2,15 +2,21 @@
 //! one address meet it and not the good client.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytes::{Bytes, BytesMut};
 use protocol::wire::Reader;
 use protocol::{Message, Request, frame};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use crate::txn::wire::read_frame;
 
@@ -21,34 +27,54 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 pub struct Foe {
-    pub stream: TcpStream,
+    stream: Box<dyn Wire>,
     next_id: i32,
 }
 
+/// With TLS or without.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for S {}
+
 impl Foe {
+    fn over(stream: impl Wire + 'static) -> Foe {
+        Foe { stream: Box::new(stream), next_id: 0 }
+    }
+
     pub async fn connect(to: SocketAddr) -> anyhow::Result<Foe> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from((HOSTILE, 0)))?;
         let stream = timeout(CONNECT_MAX, socket.connect(to)).await??;
         stream.set_nodelay(true)?;
-        Ok(Foe { stream, next_id: 0 })
+        Ok(Foe::over(stream))
     }
 
     /// From the address of everybody else.
     pub async fn disguised(to: SocketAddr) -> anyhow::Result<Foe> {
-        Ok(Foe { stream: timeout(CONNECT_MAX, TcpStream::connect(to)).await??, next_id: 0 })
+        Ok(Foe::over(timeout(CONNECT_MAX, TcpStream::connect(to)).await??))
     }
 
     /// Takes little of what the broker sends, so that the rest stays with the broker.
     pub async fn connect_narrow(to: SocketAddr) -> anyhow::Result<Foe> {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_recv_buffer_size(4096)?;
-        socket.bind(SocketAddr::from((HOSTILE, 0)))?;
-        Ok(Foe { stream: timeout(CONNECT_MAX, socket.connect(to)).await??, next_id: 0 })
+        Ok(Foe::over(narrow(to).await?))
+    }
+
+    /// The same over TLS, whoever the broker says that it is.
+    pub async fn connect_narrow_tls(to: SocketAddr) -> anyhow::Result<Foe> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost")?;
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, narrow(to).await?);
+        Ok(Foe::over(timeout(ANSWER_MAX, handshake).await??))
     }
 
     pub async fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        Ok(self.stream.write_all(bytes).await?)
+        self.stream.write_all(bytes).await?;
+        Ok(self.stream.flush().await?)
     }
 
     /// Without waiting for the answer.
@@ -80,6 +106,52 @@ impl Foe {
         let mut taken = vec![0; 64 << 10];
         let gone = async { while let Ok(1..) = self.stream.read(&mut taken).await {} };
         timeout(patience, gone).await.is_ok()
+    }
+}
+
+async fn narrow(to: SocketAddr) -> anyhow::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(4096)?;
+    socket.bind(SocketAddr::from((HOSTILE, 0)))?;
+    Ok(timeout(CONNECT_MAX, socket.connect(to)).await??)
+}
+
+/// Trusts every certificate: the broker of the run signs its own.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
