@@ -17,7 +17,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use broker::memory::{MemoryAccount, MemoryShare, Standing};
@@ -35,9 +35,13 @@ use crate::dispatch::Dispatch;
 use crate::frame::{Frame, FrameError, FrameReader, SMALL_FRAME_BYTES};
 use crate::limits::{LONG_REQUEST_BYTES, Limits, SHORT_FETCH_BYTES, SMALL_ANSWER_BYTES};
 use crate::outbox::Outbox;
+use crate::turns::Turns;
 
 /// Answers are gathered up to this size before they are sent, and none is made while this much waits.
 const OUTBOX_BYTES: usize = 1 << 20;
+/// An answer of which more than a little is left is sent in pieces of this size, by so many connections at once as there are turns for it:
+/// the system copies megabytes in one call, and dozens of such clients would keep all workers from everybody else.
+const ANSWER_PIECE_BYTES: usize = 256 << 10;
 /// A client that takes nothing for this long no longer keeps the log's memory.
 const SHARED_MEMORY_STALL: Duration = Duration::from_secs(1);
 /// To send the last answers after the broker asked for the connection to be closed.
@@ -55,6 +59,8 @@ pub(crate) struct Shared {
     pub heavy: Arc<Semaphore>,
     /// As many for receiving pieces of very long requests.
     pub long_frames: Arc<Semaphore>,
+    /// And for sending pieces of answers: for all processors but one.
+    pub answer_turns: Arc<Semaphore>,
     pub clock: world::clock::SharedClock,
     pub is_stopping: AtomicBool,
 }
@@ -151,6 +157,7 @@ pub(crate) struct Session<S> {
     /// Whether the last of `under_way` blocks the connection.
     is_blocked: bool,
     outbox: Outbox,
+    send_turns: Turns,
     /// It has taken the last answer, all of it.
     takes_answers: bool,
     /// Wakes the task when the server stops. Polled once: polling it with every request would take a lock that all connections share.
@@ -181,6 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             shared.limits.request_bytes_max,
         );
         let outbox = Outbox::new(shared.answer_memory.clone());
+        let send_turns = Turns::of(shared.answer_turns.clone());
         let last_progress = shared.clock.monotonic();
         connection.set_answer_memory(shared.answer_memory.clone());
         let has_proved = !connection.has_sasl();
@@ -196,6 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             under_way_bytes: 0,
             is_blocked: false,
             outbox,
+            send_turns,
             takes_answers: false,
             server_stops: Some(server_stops),
             is_stop_watched: false,
@@ -347,8 +356,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.outbox.is_empty() {
             return Poll::Pending;
         }
+        let (_turn, at_once_max) = match self.outbox.bytes() > SMALL_ANSWER_BYTES {
+            true => (ready!(self.send_turns.poll(cx)), ANSWER_PIECE_BYTES),
+            false => (None, usize::MAX),
+        };
         let mut sent = 0;
-        let result = self.outbox.poll_send(cx, &mut self.stream, &mut sent);
+        let result = self.outbox.poll_send(cx, &mut self.stream, at_once_max, &mut sent);
         if sent > 0 {
             self.last_progress = now;
             self.shared.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);

@@ -15,7 +15,9 @@ use std::task::{Context, Poll, ready};
 use broker::memory::{MemoryAccount, MemoryShare, Standing};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
+
+use crate::turns::Turns;
 
 /// Smallest thing that can be a request: api key, version, correlation id (header version 0).
 const REQUEST_BYTES_MIN: usize = 8;
@@ -82,12 +84,8 @@ pub(crate) struct FrameReader {
     proven: usize,
     /// Whether the last poll ended for want of request memory rather than of bytes.
     waits_for_memory: bool,
-    turns: Arc<Semaphore>,
-    /// It waits for one of them.
-    turn: Option<Turn>,
+    turns: Turns,
 }
-
-type Turn = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
 
 impl FrameReader {
     /// `turns`: for pieces of very long frames.
@@ -107,29 +105,13 @@ impl FrameReader {
             share: None,
             proven: 0,
             waits_for_memory: false,
-            turns,
-            turn: None,
+            turns: Turns::of(turns),
         }
     }
 
-    /// Whoever does not read must not have a turn: it may have come while nobody looked.
+    /// To be called when it is not read for now.
     pub fn give_up_turn(&mut self) {
-        self.turn = None;
-    }
-
-    /// Held for one piece.
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Option<OwnedSemaphorePermit>> {
-        if self.turn.is_none() {
-            if let Ok(turn) = self.turns.clone().try_acquire_owned() {
-                return Poll::Ready(Some(turn));
-            }
-            let turns = self.turns.clone();
-            self.turn = Some(Box::pin(async move { turns.acquire_owned().await.ok() }));
-        }
-        let waiting = self.turn.as_mut().expect("it was just put there");
-        let turn = ready!(waiting.as_mut().poll(cx));
-        self.turn = None;
-        Poll::Ready(turn)
+        self.turns.give_up();
     }
 
     /// For the frames whose length was not read yet. `is_bare`: they are messages without the header of a request.
@@ -265,7 +247,7 @@ impl FrameReader {
         stream: &mut S,
         body: usize,
     ) -> Poll<Result<usize, FrameError>> {
-        let _turn = if body > TURNLESS_BYTES_MAX { ready!(self.poll_turn(cx)) } else { None };
+        let _turn = if body > TURNLESS_BYTES_MAX { ready!(self.turns.poll(cx)) } else { None };
         if self.share.is_none() || self.received.len() == self.received.capacity() {
             let first = FIRST_BUFFER_BYTES.max(self.proven);
             let wanted = body.min(first.max(self.received.len().saturating_mul(4)));

@@ -21,6 +21,7 @@ mod metrics;
 mod outbox;
 mod server;
 mod tls;
+mod turns;
 mod world_time;
 
 pub use admin::{Admin, BoundAdmin, Readiness, Report};

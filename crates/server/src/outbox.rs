@@ -67,13 +67,16 @@ impl Outbox {
         }
     }
 
-    /// Sends what the socket takes. `sent` grows by the bytes taken; ready when all is sent.
+    /// Sends what the socket takes, and about `at_once_max` of it; then others come first. `sent` grows by the bytes taken; ready when
+    /// all is sent.
     pub fn poll_send<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
+        at_once_max: usize,
         sent: &mut u64,
     ) -> Poll<io::Result<()>> {
+        let until = sent.saturating_add(at_once_max as u64);
         let result = loop {
             if self.segments.is_empty() {
                 let flushed = Pin::new(&mut *stream).poll_flush(cx);
@@ -81,7 +84,11 @@ impl Outbox {
                 break flushed;
             }
             self.is_unflushed = true;
-            match self.poll_send_some(cx, stream) {
+            if *sent >= until {
+                cx.waker().wake_by_ref();
+                break Poll::Pending;
+            }
+            match self.poll_send_some(cx, stream, (until - *sent) as usize) {
                 Poll::Ready(Ok(count)) => *sent += count as u64,
                 Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
                 Poll::Pending => break Poll::Pending,
@@ -95,11 +102,17 @@ impl Outbox {
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
+        mut left: usize,
     ) -> Poll<io::Result<usize>> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut filled = 0;
         for segment in self.segments.iter().take(SLICES) {
-            slices[filled] = IoSlice::new(segment);
+            if left == 0 {
+                break;
+            }
+            let part = segment.len().min(left);
+            slices[filled] = IoSlice::new(&segment[..part]);
+            left -= part;
             filled += 1;
         }
         let mut count = ready!(Pin::new(stream).poll_write_vectored(cx, &slices[..filled]))?;
@@ -201,20 +214,35 @@ mod tests {
         let mut sent = 0;
         outbox.push(vec![Bytes::from_static(b"0123"), Bytes::new(), Bytes::from_static(b"456789ab")]);
         outbox.push(vec![Bytes::from_static(b"cdef")]);
-        assert!(outbox.poll_send(&mut cx, &mut stream, &mut sent).is_pending());
+        assert!(outbox.poll_send(&mut cx, &mut stream, usize::MAX, &mut sent).is_pending());
         assert_eq!((sent, account.used()), (10, 6));
         assert!(!outbox.is_own_copy());
         outbox.let_go_of_shared_memory();
         assert!(outbox.is_own_copy());
         (stream.room, stream.is_holding_back) = (100, true);
-        assert!(outbox.poll_send(&mut cx, &mut stream, &mut sent).is_pending());
+        assert!(outbox.poll_send(&mut cx, &mut stream, usize::MAX, &mut sent).is_pending());
         assert_eq!(stream.got, b"0123456789abcdef");
         assert_eq!((sent, account.used()), (16, 0));
         assert!(!outbox.is_empty());
         assert!(outbox.is_own_copy(), "there is nothing left to copy");
         stream.is_holding_back = false;
-        assert!(outbox.poll_send(&mut cx, &mut stream, &mut sent).is_ready());
+        assert!(outbox.poll_send(&mut cx, &mut stream, usize::MAX, &mut sent).is_ready());
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn no_more_is_sent_at_once_than_is_said() {
+        let mut outbox = Outbox::new(MemoryAccount::new(1 << 20));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut stream = Narrow { room: 100, got: Vec::new(), is_holding_back: false };
+        let mut sent = 0;
+        outbox.push(vec![Bytes::from_static(b"01"), Bytes::from_static(b"23456789")]);
+        for expected in [4, 8] {
+            assert!(outbox.poll_send(&mut cx, &mut stream, 4, &mut sent).is_pending());
+            assert_eq!(sent, expected);
+        }
+        assert!(outbox.poll_send(&mut cx, &mut stream, 4, &mut sent).is_ready());
+        assert_eq!(stream.got, b"0123456789");
     }
 
     #[test]
@@ -235,7 +263,7 @@ mod tests {
         while !outbox.is_own_copy() {
             // It takes a little meanwhile, beyond the end of a piece too.
             stream.room = COPIED_AT_ONCE_BYTES / 3;
-            assert!(outbox.poll_send(&mut cx, &mut stream, &mut sent).is_pending());
+            assert!(outbox.poll_send(&mut cx, &mut stream, usize::MAX, &mut sent).is_pending());
             outbox.let_go_of_shared_memory();
             steps += 1;
         }
@@ -243,7 +271,7 @@ mod tests {
         let is_theirs = |segment: &Bytes| theirs.iter().any(|range| range.contains(&segment.as_ptr()));
         assert!(!outbox.segments.iter().any(is_theirs));
         stream.room = expected.len();
-        assert!(outbox.poll_send(&mut cx, &mut stream, &mut sent).is_ready());
+        assert!(outbox.poll_send(&mut cx, &mut stream, usize::MAX, &mut sent).is_ready());
         assert!(stream.got == expected);
         // What comes then is another's again.
         outbox.push(vec![Bytes::from_static(b"more")]);

@@ -179,6 +179,7 @@ impl Server {
             request_memory: MemoryAccount::new(limits.request_memory_bytes_max),
             heavy: Arc::new(Semaphore::new(limits.heavy_requests_max.max(1))),
             long_frames: Arc::new(Semaphore::new(limits.heavy_requests_max.max(1))),
+            answer_turns: Arc::new(Semaphore::new((world::machine::processors() - 1).max(1))),
             decode_memory: MemoryAccount::new(limits.decode_memory_bytes_max),
             answer_memory: MemoryAccount::new(limits.answer_memory_bytes_max),
             limits,

@@ -62,17 +62,6 @@ pub async fn metadata_unread(field: Field) -> anyhow::Result<Told> {
     .await
 }
 
-/// The same over TLS, which takes a part of an answer and holds it back.
-pub async fn metadata_unread_tls(field: Field) -> anyhow::Result<Told> {
-    crowd(field, 60, |field, told, _| async move {
-        let foe = Foe::connect_narrow_tls(field.tls).await?;
-        let topic = MetadataRequestTopic { name: Some("topic-1".into()), ..Default::default() };
-        let request = MetadataRequest { topics: Some(vec![topic; 100]), ..Default::default() };
-        leave_unread(foe, 9, &request, 500, &field, &told).await
-    })
-    .await
-}
-
 /// The same with what answers most for what is asked: all configs of many topics, with their documentation.
 pub async fn configs_unread(field: Field) -> anyhow::Result<Told> {
     crowd(field, 60, |field, told, _| async move {
@@ -108,16 +97,36 @@ pub async fn repeated(field: Field) -> anyhow::Result<Told> {
 /// Small requests without end, no answer of which is read.
 pub async fn pipelined(field: Field) -> anyhow::Result<Told> {
     crowd(field, 8, |field, told, _| async move {
-        let mut foe = Foe::connect_narrow(field.plain).await?;
-        while !field.left().is_zero() {
-            match tokio::time::timeout(field.left(), foe.tell(0, &ApiVersionsRequest::default())).await {
-                Ok(Ok(())) => told.did(1),
-                _ => break,
-            }
-        }
-        Ok(())
+        let foe = Foe::connect_narrow(field.plain).await?;
+        ask_without_end(foe, &field, &told).await
     })
     .await
+}
+
+/// The same over TLS, which takes an answer that the socket does not take, and holds it back.
+pub async fn pipelined_tls(field: Field) -> anyhow::Result<Told> {
+    crowd(field, 8, |field, told, _| async move {
+        // The first handshake of a process may take longer than the broker waits: randomness has to be gathered.
+        let foe = loop {
+            match Foe::connect_narrow_tls(field.tls).await {
+                Err(error) if field.left().is_zero() => return Err(error),
+                Err(_) => {}
+                Ok(foe) => break foe,
+            }
+        };
+        ask_without_end(foe, &field, &told).await
+    })
+    .await
+}
+
+async fn ask_without_end(mut foe: Foe, field: &Field, told: &Told) -> anyhow::Result<()> {
+    while !field.left().is_zero() {
+        match tokio::time::timeout(field.left(), foe.tell(0, &ApiVersionsRequest::default())).await {
+            Ok(Ok(())) => told.did(1),
+            _ => break,
+        }
+    }
+    Ok(())
 }
 
 /// Waits for data that never comes, as long as may be asked for.
