@@ -41,7 +41,7 @@ use crate::turns::Turns;
 const OUTBOX_BYTES: usize = 1 << 20;
 /// An answer of which more than a little is left is sent in pieces of this size, by so many connections at once as there are turns for it:
 /// the system copies megabytes in one call, and dozens of such clients would keep all workers from everybody else.
-const ANSWER_PIECE_BYTES: usize = 256 << 10;
+const ANSWER_PIECE_BYTES: usize = 1 << 20;
 /// A client that takes nothing for this long no longer keeps the log's memory.
 const SHARED_MEMORY_STALL: Duration = Duration::from_secs(1);
 /// To send the last answers after the broker asked for the connection to be closed.
