@@ -137,6 +137,8 @@ fn principal(certificate: &CertificateDer<'_>, principals: &PrincipalMapping) ->
 
 fn current(settings: &TlsSettings, clock: &SharedClock) -> Result<Arc<Current>, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    // The first randomness of a process has to be gathered for tens of milliseconds: not by a worker, with its first client.
+    provider.secure_random.fill(&mut [0]).map_err(|_| rustls::Error::FailedToGetRandomBytes)?;
     let config = Arc::new(config(settings, clock, provider)?);
     Ok(Arc::new(Current {
         config,

@@ -63,6 +63,7 @@ impl Good {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let working = good.clone();
         std::thread::Builder::new().name("good".to_owned()).spawn(move || {
+            super::set_niceness(-10);
             let done = runtime.block_on(working.work(address));
             if let Err(error) = done
                 && !working.is_over()

@@ -9,7 +9,8 @@
 //! at most three times that of the quiet slices before and after it, when nothing of the good client was refused, and when the hostile one met the
 //! limit. Machines are noisy: a row that was too slow is tried once more, and with `--only-memory` none is too slow.
 //!
-//! The hostile client has threads of its own that run when nobody else wants to: it stands for other machines.
+//! The hostile client has threads of its own that run when nobody else wants to, and the good one a thread that comes before all others where
+//! that is allowed: both stand for other machines.
 
 mod bombs;
 mod connections;
@@ -452,10 +453,15 @@ fn allow_many_files() {
 
 /// The threads of the hostile client run when nobody else wants to.
 fn step_back() {
+    set_niceness(19);
+}
+
+/// Of this thread; only who has a right to goes below 0.
+fn set_niceness(niceness: i32) {
     // SAFETY: it changes the priority of this thread, and takes numbers only.
     #[allow(unsafe_code)]
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+        libc::setpriority(libc::PRIO_PROCESS, 0, niceness);
     }
 }
 

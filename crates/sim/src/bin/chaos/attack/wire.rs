@@ -22,6 +22,7 @@ use crate::txn::wire::read_frame;
 
 /// Where the hostile client comes from. Loopback as well: nothing has to be set up on the machine.
 pub const HOSTILE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const PIECE_BYTES: usize = 32 << 10;
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// The broker may hold a request up for a while; who waits for longer has been refused.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -72,8 +73,11 @@ impl Foe {
         Ok(Foe::over(timeout(ANSWER_MAX, handshake).await??))
     }
 
+    /// In pieces: the system does not interrupt a call that copies megabytes, and it is another machine that would do that.
     pub async fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.stream.write_all(bytes).await?;
+        for piece in bytes.chunks(PIECE_BYTES) {
+            self.stream.write_all(piece).await?;
+        }
         Ok(self.stream.flush().await?)
     }
 
