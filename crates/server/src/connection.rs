@@ -584,6 +584,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let (at, what) = self.next_deadline();
             if at <= now {
                 let end = self.deadline_passed(what);
+                // A piece was copied; the others come first.
                 if end.is_none() && matches!(what, Deadline::LetGo) && !self.outbox.is_own_copy() {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;

@@ -29,7 +29,7 @@ pub trait Kind: Debug + Default {
     /// The tombstone with which a group ends.
     fn is_end(change: &Self::Change) -> bool;
     fn record(group: &Str, change: &Self::Change) -> GroupRecord;
-    fn after_write(group: Str, undo: Undo) -> AfterWrite;
+    fn after_write(group: Str, classic: ClassicGroup) -> AfterWrite;
     /// The tombstones of all that the records of a group say.
     fn tombstones(stored: &Self::Stored) -> Vec<Self::Change>;
     fn has_members(&self) -> bool;
@@ -191,17 +191,6 @@ impl<G: Kind> Entry<G> {
     }
 }
 
-/// What to do with the classic group of the same name should a write fail.
-#[derive(Debug, Default)]
-pub enum Undo {
-    #[default]
-    Nothing,
-    /// It was taken away to make room.
-    RestoreClassic(Box<Group>),
-    /// It was made of the other group.
-    DropClassic,
-}
-
 /// What one event changes.
 #[derive(Debug)]
 pub struct Work<G: Kind> {
@@ -210,7 +199,7 @@ pub struct Work<G: Kind> {
     pub classic: ClassicGroup,
 }
 
-/// What becomes of the classic group of the same name.
+/// What becomes of the classic group of the same name; taken back should the write fail.
 #[derive(Debug, Default)]
 pub enum ClassicGroup {
     #[default]
@@ -301,17 +290,15 @@ impl Shard {
             return;
         }
         let token = self.next_token();
-        let (before, behind, undo) = match classic {
-            ClassicGroup::Nothing => (None, None, Undo::Nothing),
-            ClassicGroup::TakenAway(group) => {
-                (Some(self.group_tombstone(group_id)), None, Undo::RestoreClassic(group))
-            }
-            ClassicGroup::Made(value) => (None, Some(self.group_record(group_id, value)), Undo::DropClassic),
+        let (before, behind) = match &classic {
+            ClassicGroup::Nothing => (None, None),
+            ClassicGroup::TakenAway(_) => (Some(self.group_tombstone(group_id)), None),
+            ClassicGroup::Made(value) => (None, Some(self.group_record(group_id, value.clone()))),
         };
         let own = changes.iter().map(|change| G::record(group_id, change));
         let all: Vec<GroupRecord> = before.into_iter().chain(own).chain(behind).collect();
         entry.begin(token, changes, answer);
         self.note_written(&all);
-        self.write(all, Vec::new(), G::after_write(group_id.clone(), undo), effects);
+        self.write(all, Vec::new(), G::after_write(group_id.clone(), classic), effects);
     }
 }

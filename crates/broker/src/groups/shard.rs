@@ -18,7 +18,7 @@ use bytes::Bytes;
 use protocol::{ErrorCode, Str};
 
 use super::consumer;
-use super::entry::Undo;
+use super::entry::ClassicGroup;
 use super::event::{
     Answer, CommitAnswer, DeleteOffsetsAnswer, DeletedGroups, Effects, GroupRecord, JoinAnswer, LeaveAnswer,
     Now, ReplyId, Token, Write,
@@ -88,12 +88,12 @@ pub(super) enum AfterWrite {
     /// A consumer group changed. Who waits is known to its entry.
     Consumer {
         group: Str,
-        undo: Undo,
+        classic: ClassicGroup,
     },
     /// The same for a streams group.
     Streams {
         group: Str,
-        undo: Undo,
+        classic: ClassicGroup,
     },
 }
 
@@ -295,10 +295,10 @@ impl Shard {
                     self.share_written(&group, token, outcome, now, effects);
                 }
                 for group in consumers {
-                    self.consumer_written(&group, token, Undo::Nothing, outcome, now, effects);
+                    self.consumer_written(&group, token, ClassicGroup::Nothing, outcome, now, effects);
                 }
                 for group in streams {
-                    self.streams_written(&group, token, Undo::Nothing, outcome, now, effects);
+                    self.streams_written(&group, token, ClassicGroup::Nothing, outcome, now, effects);
                 }
                 self.groups_deleted(groups, answer, outcome, effects)
             }
@@ -319,11 +319,11 @@ impl Shard {
                 effects.answer(reply, Answer::Marked(outcome.map(|()| marked)));
             }
             AfterWrite::Share { group } => self.share_written(&group, token, outcome, now, effects),
-            AfterWrite::Consumer { group, undo } => {
-                self.consumer_written(&group, token, undo, outcome, now, effects);
+            AfterWrite::Consumer { group, classic } => {
+                self.consumer_written(&group, token, classic, outcome, now, effects);
             }
-            AfterWrite::Streams { group, undo } => {
-                self.streams_written(&group, token, undo, outcome, now, effects);
+            AfterWrite::Streams { group, classic } => {
+                self.streams_written(&group, token, classic, outcome, now, effects);
             }
         }
     }

@@ -12,7 +12,7 @@ use super::assignment::{self, Partitions};
 use super::assignor::{ASSIGNORS, Assignor};
 use super::member::{Member, MemberState, Profile, Progress};
 use super::records;
-use crate::groups::entry::{Kind, Undo};
+use crate::groups::entry::{ClassicGroup, Kind};
 use crate::groups::event::GroupRecord;
 use crate::groups::shard::{AfterWrite, Shard};
 
@@ -283,8 +283,8 @@ impl Kind for ConsumerGroup {
         records::record(group, change)
     }
 
-    fn after_write(group: Str, undo: Undo) -> AfterWrite {
-        AfterWrite::Consumer { group, undo }
+    fn after_write(group: Str, classic: ClassicGroup) -> AfterWrite {
+        AfterWrite::Consumer { group, classic }
     }
 
     fn tombstones(stored: &Stored) -> Vec<Change> {

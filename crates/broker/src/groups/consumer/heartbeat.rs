@@ -20,7 +20,7 @@ use super::member::{
 use super::pattern::Sight;
 use super::reconcile::Reconciliation;
 use super::{Entry, Work, pattern, target};
-use crate::groups::entry::{ClassicGroup, Undo, next_epoch};
+use crate::groups::entry::{ClassicGroup, next_epoch};
 use crate::groups::event::{Answer, Effects, Now, ReplyId, Token};
 use crate::groups::shard::Shard;
 use crate::groups::timers::{Alarm, ConsumerAlarm, TimerKey};
@@ -483,7 +483,7 @@ impl Shard {
         &mut self,
         group: &Str,
         token: Token,
-        undo: Undo,
+        classic: ClassicGroup,
         outcome: Result<(), ErrorCode>,
         now: Now,
         effects: &mut Effects,
@@ -492,10 +492,10 @@ impl Shard {
         let landed = entry.landed(token, outcome);
         effects.answers.extend(landed.answers);
         if let Err(error) = outcome {
-            match undo {
-                Undo::Nothing => {}
-                Undo::RestoreClassic(classic) => self.restore_classic(*classic, now, effects),
-                Undo::DropClassic => {
+            match classic {
+                ClassicGroup::Nothing => {}
+                ClassicGroup::TakenAway(classic) => self.restore_classic(*classic, now, effects),
+                ClassicGroup::Made(_) => {
                     if let Some(classic) = self.groups.remove(&group_id) {
                         self.unload_group(&classic, error, effects);
                     }

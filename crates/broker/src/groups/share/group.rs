@@ -10,7 +10,7 @@ use super::event::ShareGroupState;
 use super::states::States;
 use super::{Entry, records};
 use crate::groups::consumer::{Epoch, Partitions, TargetEpoch};
-use crate::groups::entry::{Kind, Undo};
+use crate::groups::entry::{ClassicGroup, Kind};
 use crate::groups::event::GroupRecord;
 use crate::groups::shard::{AfterWrite, Shard};
 
@@ -231,7 +231,7 @@ impl Kind for ShareGroup {
         records::record(group, change)
     }
 
-    fn after_write(group: Str, _: Undo) -> AfterWrite {
+    fn after_write(group: Str, _: ClassicGroup) -> AfterWrite {
         AfterWrite::Share { group }
     }
 

@@ -13,7 +13,7 @@ use super::member::{Member, Profile, Progress};
 use super::tasks::{Role, TaskSets, each};
 use super::topology::Topology;
 use super::{Entry, records};
-use crate::groups::entry::{Kind, Undo};
+use crate::groups::entry::{ClassicGroup, Kind};
 use crate::groups::event::GroupRecord;
 use crate::groups::shard::{AfterWrite, Shard};
 
@@ -314,8 +314,8 @@ impl Kind for StreamsGroup {
         records::record(group, change)
     }
 
-    fn after_write(group: Str, undo: Undo) -> AfterWrite {
-        AfterWrite::Streams { group, undo }
+    fn after_write(group: Str, classic: ClassicGroup) -> AfterWrite {
+        AfterWrite::Streams { group, classic }
     }
 
     fn tombstones(stored: &Stored) -> Vec<Change> {

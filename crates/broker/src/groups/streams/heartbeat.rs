@@ -23,7 +23,7 @@ use super::tasks::{HeldTasks, TaskSets};
 use super::topology::Topology;
 use super::{Entry, Refusal, Work, checks, endpoints};
 use crate::groups::catalog_view::{CatalogView, metadata_hash};
-use crate::groups::entry::{ClassicGroup, Undo, next_epoch};
+use crate::groups::entry::{ClassicGroup, next_epoch};
 use crate::groups::event::{Answer, Effects, Now, ReplyId, Token};
 use crate::groups::shard::Shard;
 use crate::groups::timers::{Alarm, StreamsAlarm, TimerKey};
@@ -490,7 +490,7 @@ impl Shard {
         &mut self,
         group: &Str,
         token: Token,
-        undo: Undo,
+        classic: ClassicGroup,
         outcome: Result<(), ErrorCode>,
         now: Now,
         effects: &mut Effects,
@@ -498,7 +498,7 @@ impl Shard {
         let (group_id, mut entry): (Str, Entry) = self.take_entry(group);
         let landed = entry.landed(token, outcome);
         effects.answers.extend(landed.answers);
-        if let (Err(_), Undo::RestoreClassic(classic)) = (outcome, undo) {
+        if let (Err(_), ClassicGroup::TakenAway(classic)) = (outcome, classic) {
             self.restore_classic(*classic, now, effects);
         }
         if landed.is_rebuilt {
