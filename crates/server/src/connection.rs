@@ -35,7 +35,7 @@ use crate::dispatch::Dispatch;
 use crate::frame::{Frame, FrameError, FrameReader, SMALL_FRAME_BYTES};
 use crate::limits::{LONG_REQUEST_BYTES, Limits, SHORT_FETCH_BYTES, SMALL_ANSWER_BYTES};
 use crate::outbox::Outbox;
-use crate::turns::Turns;
+use crate::turns::{AllTurns, Turns};
 
 /// Answers are gathered up to this size before they are sent, and none is made while this much waits.
 const OUTBOX_BYTES: usize = 1 << 20;
@@ -58,9 +58,9 @@ pub(crate) struct Shared {
     /// A place for each request that may be much work.
     pub heavy: Arc<Semaphore>,
     /// As many for receiving pieces of very long requests.
-    pub long_frames: Arc<Semaphore>,
+    pub long_frames: Arc<AllTurns>,
     /// And for sending pieces of answers: for all processors but one.
-    pub answer_turns: Arc<Semaphore>,
+    pub answer_turns: Arc<AllTurns>,
     pub clock: world::clock::SharedClock,
     pub is_stopping: AtomicBool,
 }
@@ -184,6 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let frames = FrameReader::new(
             shared.request_memory.clone(),
             shared.long_frames.clone(),
+            shared.clock.clone(),
             id,
             shared.limits.request_bytes_max,
         );

@@ -15,9 +15,9 @@ use std::task::{Context, Poll, ready};
 use broker::memory::{MemoryAccount, MemoryShare, Standing};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::sync::Semaphore;
+use world::clock::SharedClock;
 
-use crate::turns::Turns;
+use crate::turns::{AllTurns, Turns};
 
 /// Smallest thing that can be a request: api key, version, correlation id (header version 0).
 const REQUEST_BYTES_MIN: usize = 8;
@@ -34,7 +34,8 @@ const PROVEN_BYTES_MAX: usize = 4 << 20;
 /// After so much at once others come first: whoever sends megabytes must not keep those waiting who send little.
 const READ_AT_ONCE_BYTES: usize = 512 << 10;
 /// Frames that are longer, longer than producers send them, are received by so many connections at once as there are turns for it. The
-/// memory for them is new, and a page of it costs as much as copying it: dozens of such connections would take all processors.
+/// memory for them is new, and a page of it costs as much as copying it: dozens of such connections would take all processors. A connection's
+/// first one is received with rests: whoever sends what is refused begins anew on another connection, and can do so without end.
 const TURNLESS_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 /// Bytes that may be received ahead of a request that blocks the connection.
 const READ_AHEAD_BYTES: usize = 16 << 10;
@@ -85,13 +86,15 @@ pub(crate) struct FrameReader {
     /// Whether the last poll ended for want of request memory rather than of bytes.
     waits_for_memory: bool,
     turns: Turns,
+    clock: SharedClock,
 }
 
 impl FrameReader {
     /// `turns`: for pieces of very long frames.
     pub fn new(
         account: Arc<MemoryAccount>,
-        turns: Arc<Semaphore>,
+        turns: Arc<AllTurns>,
+        clock: SharedClock,
         connection: u64,
         request_bytes_max: usize,
     ) -> Self {
@@ -106,6 +109,7 @@ impl FrameReader {
             proven: 0,
             waits_for_memory: false,
             turns: Turns::of(turns),
+            clock,
         }
     }
 
@@ -247,7 +251,26 @@ impl FrameReader {
         stream: &mut S,
         body: usize,
     ) -> Poll<Result<usize, FrameError>> {
-        let _turn = if body > TURNLESS_BYTES_MAX { ready!(self.turns.poll(cx)) } else { None };
+        if body <= TURNLESS_BYTES_MAX {
+            return self.poll_read_piece(cx, stream, body);
+        }
+        let turn = ready!(self.turns.poll(cx));
+        let began = self.clock.monotonic();
+        let read = self.poll_read_piece(cx, stream, body);
+        if let Some(turn) = turn
+            && self.proven <= TURNLESS_BYTES_MAX
+        {
+            self.turns.all().rest_after(turn, self.clock.monotonic().saturating_sub(began));
+        }
+        read
+    }
+
+    fn poll_read_piece<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        body: usize,
+    ) -> Poll<Result<usize, FrameError>> {
         if self.share.is_none() || self.received.len() == self.received.capacity() {
             let first = FIRST_BUFFER_BYTES.max(self.proven);
             let wanted = body.min(first.max(self.received.len().saturating_mul(4)));
@@ -285,6 +308,9 @@ mod tests {
     use super::*;
     use std::collections::VecDeque;
     use std::task::Waker;
+    use std::time::Duration;
+
+    use world::clock::{Clock, ManualClock};
 
     /// A stream that has arrived in these pieces; after them it is silent.
     struct Arrived(VecDeque<Vec<u8>>);
@@ -311,8 +337,13 @@ mod tests {
         frame
     }
 
-    fn turns() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(1))
+    fn turns() -> Arc<AllTurns> {
+        AllTurns::new(1)
+    }
+
+    /// One that stands still: nobody rests.
+    fn clock() -> SharedClock {
+        Arc::new(ManualClock::new(0))
     }
 
     fn poll(reader: &mut FrameReader, stream: &mut Arrived) -> Poll<Result<Frame, FrameError>> {
@@ -335,7 +366,7 @@ mod tests {
         let wire: Vec<u8> = bodies.iter().flat_map(|body| frame_of(body)).collect();
         for cut in [1, 3, 4, 5, 1000, 16 << 10, 100_000, wire.len()] {
             let account = MemoryAccount::new(1 << 30);
-            let mut reader = FrameReader::new(account.clone(), turns(), 1, 100 << 20);
+            let mut reader = FrameReader::new(account.clone(), turns(), clock(), 1, 100 << 20);
             let mut stream = Arrived(wire.chunks(cut).map(<[u8]>::to_vec).collect());
             for body in &bodies {
                 let Poll::Ready(Ok(frame)) = poll(&mut reader, &mut stream) else {
@@ -353,7 +384,7 @@ mod tests {
     #[test]
     fn a_large_promise_with_few_bytes_takes_little_memory() {
         let account = MemoryAccount::new(1 << 30);
-        let mut reader = FrameReader::new(account.clone(), turns(), 1, 100 << 20);
+        let mut reader = FrameReader::new(account.clone(), turns(), clock(), 1, 100 << 20);
         let mut stream = Arrived([(100i32 << 20).to_be_bytes().to_vec(), vec![1; 10]].into());
         assert!(poll(&mut reader, &mut stream).is_pending());
         assert!(reader.received.capacity() <= FIRST_READ_BYTES);
@@ -368,7 +399,7 @@ mod tests {
     #[test]
     fn lengths_that_no_request_has_are_refused() {
         for length in [-1, 0, 7, (100 << 20) + 1, i32::MAX, i32::MIN] {
-            let mut reader = FrameReader::new(MemoryAccount::new(1 << 30), turns(), 1, 100 << 20);
+            let mut reader = FrameReader::new(MemoryAccount::new(1 << 30), turns(), clock(), 1, 100 << 20);
             let mut stream = Arrived([length.to_be_bytes().to_vec()].into());
             assert!(
                 matches!(poll(&mut reader, &mut stream), Poll::Ready(Err(FrameError::Length { .. }))),
@@ -381,7 +412,7 @@ mod tests {
     fn without_memory_a_frame_waits_and_then_goes_on() {
         let account = MemoryAccount::new(1000);
         let other = account.take_anyway(1000);
-        let mut reader = FrameReader::new(account.clone(), turns(), 1, 100 << 20);
+        let mut reader = FrameReader::new(account.clone(), turns(), clock(), 1, 100 << 20);
         let mut stream = Arrived([frame_of(&[5; 50_000])].into());
         assert!(poll(&mut reader, &mut stream).is_pending());
         assert!(reader.is_under_memory_pressure());
@@ -392,20 +423,54 @@ mod tests {
     #[test]
     fn pieces_of_very_long_frames_come_in_turns_and_others_without() {
         let (account, turns) = (MemoryAccount::new(1 << 30), turns());
-        let reader = || FrameReader::new(account.clone(), turns.clone(), 1, 100 << 20);
+        let reader = || FrameReader::new(account.clone(), turns.clone(), clock(), 1, 100 << 20);
         let stream = |bytes: usize| Arrived([frame_of(&vec![3; bytes])].into());
-        let busy = turns.clone().try_acquire_owned().unwrap();
+        let busy = turns.take();
         let (mut long, mut arrived) = (reader(), stream(3 << 20));
         assert!(poll(&mut long, &mut arrived).is_pending());
         // As long as producers send them.
         assert!(poll(&mut reader(), &mut stream(1 << 20)).is_ready());
         drop(busy);
-        assert_eq!(turns.available_permits(), 0, "it is the waiting one's");
+        assert_eq!(turns.free(), 0, "it is the waiting one's");
         long.give_up_turn();
-        assert_eq!(turns.available_permits(), 1, "who does not read has none");
+        assert_eq!(turns.free(), 1, "who does not read has none");
         assert!(
             matches!(poll(&mut long, &mut arrived), Poll::Ready(Ok(frame)) if frame.bytes.len() == 3 << 20)
         );
-        assert_eq!(turns.available_permits(), 1);
+        assert_eq!(turns.free(), 1);
+    }
+
+    /// As `Arrived`, and each piece takes 3 ms to be copied.
+    struct Slow(Arrived, Arc<ManualClock>);
+
+    impl AsyncRead for Slow {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.1.advance(Duration::from_millis(3));
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    #[tokio::test]
+    async fn who_receives_a_first_very_long_frame_rests_more_than_it_works() {
+        let (turns, clock) = (turns(), Arc::new(ManualClock::new(0)));
+        let account = MemoryAccount::new(1 << 30);
+        let mut reader = FrameReader::new(account, turns.clone(), clock.clone(), 1, 100 << 20);
+        let receive = async |reader: &mut FrameReader| {
+            let mut stream = Slow(Arrived([frame_of(&vec![3; 6 << 20])].into()), clock.clone());
+            let (began, worked_before) = (std::time::Instant::now(), clock.monotonic());
+            let frame = std::future::poll_fn(|cx| reader.poll_frame(cx, &mut stream, &mut 0));
+            assert_eq!(frame.await.unwrap().bytes.len(), 6 << 20);
+            (turns.free(), began.elapsed(), clock.monotonic() - worked_before)
+        };
+        let (free, took, worked) = receive(&mut reader).await;
+        // What came before it had a turn takes no rest, and nobody has waited for the last one.
+        assert!(took >= 2 * (worked - Duration::from_millis(12)), "{took:?} for {worked:?}");
+        assert_eq!(free, 0, "the turn rests");
+        let (free, ..) = receive(&mut reader).await;
+        assert_eq!(free, 1, "it has sent one that was taken");
     }
 }

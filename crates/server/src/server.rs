@@ -21,6 +21,7 @@ use crate::counters::Counters;
 use crate::dispatch::Dispatch;
 use crate::limits::{ConnectionLimits, Limits};
 use crate::tls::ListenerTls;
+use crate::turns::AllTurns;
 
 /// After an accept that failed for want of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -178,8 +179,8 @@ impl Server {
             counters: Arc::new(Counters::default()),
             request_memory: MemoryAccount::new(limits.request_memory_bytes_max),
             heavy: Arc::new(Semaphore::new(limits.heavy_requests_max.max(1))),
-            long_frames: Arc::new(Semaphore::new(limits.heavy_requests_max.max(1))),
-            answer_turns: Arc::new(Semaphore::new((world::machine::processors() - 1).max(1))),
+            long_frames: AllTurns::new(limits.heavy_requests_max),
+            answer_turns: AllTurns::new(world::machine::processors() - 1),
             decode_memory: MemoryAccount::new(limits.decode_memory_bytes_max),
             answer_memory: MemoryAccount::new(limits.answer_memory_bytes_max),
             limits,
