@@ -267,7 +267,7 @@ pub struct Attack {
     /// Only rows whose name contains one of these.
     rows: Vec<String>,
     /// How long each attack lasts.
-    #[arg(long, default_value_t = 2.5)]
+    #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Where the broker's data is put. In memory unless told otherwise: what else a disk has to do would be measured there.
     #[arg(long, default_value = "/dev/shm")]

@@ -61,8 +61,6 @@ const BAIT_BYTES: usize = 24 << 20;
 /// The most memory, as a part of what the broker says, and the longest p99, as a part of the quiet one.
 const MEMORY_MAX: f64 = 1.10;
 const P99_MAX: f64 = 3.0;
-/// What is let pass in any case: three times a very short time is a very short time, which the machine takes whenever it likes.
-const P99_FLOOR_MS: f64 = 20.0;
 /// A quiet slice, as a part of an attack.
 const QUIET: f64 = 0.3;
 /// So many quiet slices, the latest ones, say what is usual.
@@ -81,12 +79,6 @@ struct Row {
     /// Some of what it does has to be refused or closed, or the limit was not met.
     is_refused: bool,
     attack: fn(Field) -> Running,
-}
-
-impl Row {
-    fn declared(&self) -> Option<(f64, &'static str)> {
-        DECLARED.iter().find(|(name, ..)| *name == self.name).map(|(_, times, why)| (*times, *why))
-    }
 }
 
 macro_rules! rows {
@@ -141,9 +133,6 @@ const ROWS: &[Row] = rows! {
     "ACLs without end", "cluster.acls.max", true, state::acls;
     "users and quotas with long names", "1,024 characters", true, state::users;
 };
-
-/// Rows that are known to be slower than they should be: how many times, and why. `docs/attacks.md` has the figures.
-const DECLARED: &[(&str, f64, &str)] = &[];
 
 /// Where an attack takes place, and until when.
 #[derive(Clone)]
@@ -255,24 +244,16 @@ impl Result {
         ]
     }
 
-    fn is_slower_than(&self, times: f64) -> bool {
-        let bound = |quiet_ms: f64| (quiet_ms * times).max(P99_FLOOR_MS);
-        self.attacked.acknowledged_p99_ms > bound(self.quiet.acknowledged_p99_ms)
-            || self.attacked.fetched_p99_ms > bound(self.quiet.fetched_p99_ms)
-    }
-
     fn is_slow(&self) -> bool {
-        self.is_slower_than(P99_MAX)
+        self.ratios().into_iter().any(|ratio| ratio > P99_MAX)
     }
 
-    /// A row that is declared has to be at most as slow as it says.
     fn wrong(&self, row: &Row, judges_latency: bool) -> Vec<&'static str> {
         let mut wrong = Vec::new();
         if self.memory > MEMORY_MAX {
             wrong.push("MEMORY");
         }
-        let allowed = row.declared().map_or(P99_MAX, |(times, _)| times);
-        if judges_latency && self.is_slower_than(allowed) {
+        if judges_latency && self.is_slow() {
             wrong.push("SLOW");
         }
         if self.did == 0 || row.is_refused && self.refused == 0 {
@@ -352,12 +333,8 @@ pub fn run(args: &Attack) -> anyhow::Result<()> {
 
 fn line(row: &Row, result: &Result, wrong: &[&str]) -> String {
     let [acknowledged, fetched] = result.ratios();
-    let declared = match row.declared() {
-        Some((times, why)) if result.is_slow() => format!("slow as declared (up to {times} x): {why}"),
-        _ => String::new(),
-    };
     format!(
-        "{:<40} {:<42} {:>8} {:>8} {:>5.0} % {:>7.1} {:>5.1} x {:>7.1} {:>5.1} x  {}{declared}",
+        "{:<40} {:<42} {:>8} {:>8} {:>5.0} % {:>7.1} {:>5.1} x {:>7.1} {:>5.1} x  {}",
         row.name,
         row.limit,
         result.did,
