@@ -39,6 +39,8 @@ use crate::turns::{AllTurns, Turns};
 
 /// Answers are gathered up to this size before they are sent, and none is made while this much waits.
 const OUTBOX_BYTES: usize = 1 << 20;
+/// So many requests of one connection are taken before others come.
+const REQUESTS_AT_ONCE: u32 = 16;
 /// An answer of which more than a little is left is sent in pieces of this size, by so many connections at once as there are turns for it:
 /// the system copies megabytes in one call, and dozens of such clients would keep all workers from everybody else.
 const ANSWER_PIECE_BYTES: usize = 1 << 20;
@@ -230,6 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut taken = 0;
         loop {
             let now = self.now();
             self.watch_for_stop(cx, now);
@@ -239,20 +242,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 Poll::Ready(Err(error)) => return Poll::Ready(End::WriteFailed(error)),
                 Poll::Pending => {}
             }
-            if self.finishing.is_none() {
-                moved |= self.read(cx, now).is_ready();
+            let is_others_turn = taken >= REQUESTS_AT_ONCE;
+            if self.finishing.is_none() && !is_others_turn && self.read(cx, now).is_ready() {
+                taken += 1;
+                moved = true;
             }
             if self.is_finished() {
                 let (end, _) = self.finishing.take().expect("a finished connection has a reason");
                 return Poll::Ready(end);
             }
-            if moved {
+            if moved && !is_others_turn {
                 continue;
+            }
+            if is_others_turn {
+                cx.waker().wake_by_ref();
             }
             match self.poll_deadline(cx) {
                 Poll::Ready(Some(end)) => return Poll::Ready(end),
-                Poll::Ready(None) => {}
-                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) if !is_others_turn => {}
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
     }

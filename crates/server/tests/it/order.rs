@@ -93,6 +93,28 @@ async fn the_number_of_pipelined_requests_is_bounded() {
     }
 }
 
+/// On one thread, so that whoever is polled keeps it until he lets others come.
+#[tokio::test]
+async fn who_sends_many_requests_at_once_lets_others_come_in_between() {
+    let (server, script) = serve(Limits::default()).await;
+    let (mut many, mut one) = (Peer::connect(&server).await, Peer::connect(&server).await);
+    for peer in [&mut many, &mut one] {
+        peer.send(&request(PRODUCE, -1, &[NOW])).await;
+        peer.answer().await;
+    }
+    let flood: Vec<u8> = (0..100).flat_map(|correlation| request(PRODUCE, correlation, &[NOW])).collect();
+    assert_eq!(many.0.try_write(&flood).unwrap(), flood.len());
+    let alone = request(PRODUCE, 1000, &[NOW]);
+    assert_eq!(one.0.try_write(&alone).unwrap(), alone.len());
+    for correlation in 0..100 {
+        assert_eq!(many.answer().await.0, correlation);
+    }
+    assert_eq!(one.answer().await.0, 1000);
+    let order = script.order.lock().unwrap().clone();
+    let place = order.iter().position(|correlation| *correlation == 1000).unwrap();
+    assert!(place < 40, "{place} of {order:?}");
+}
+
 #[tokio::test]
 async fn acks_0_gets_no_answer_and_keeps_its_place() {
     let (server, _) = serve(Limits::default()).await;

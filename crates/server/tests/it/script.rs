@@ -40,6 +40,8 @@ pub struct Script {
     pub commit: watch::Sender<bool>,
     pub room: watch::Sender<bool>,
     pub handled: AtomicUsize,
+    /// Correlation ids, as they came.
+    pub order: Mutex<Vec<i32>>,
     pub started: Arc<AtomicUsize>,
     pub dropped_waits: Arc<AtomicUsize>,
     pub clock: Arc<RealClock>,
@@ -53,6 +55,7 @@ impl Default for Script {
             commit: watch::channel(false).0,
             room: watch::channel(true).0,
             handled: AtomicUsize::new(0),
+            order: Mutex::default(),
             started: Arc::default(),
             dropped_waits: Arc::default(),
             clock: Arc::new(RealClock::new()),
@@ -72,6 +75,7 @@ impl Drop for CountDrop {
 impl Dispatch for Shared {
     fn handle(&self, connection: &Arc<Connection>, frame: Bytes) -> Handling {
         self.0.handled.fetch_add(1, Ordering::SeqCst);
+        self.0.order.lock().unwrap().push(i32::from_be_bytes(frame[4..8].try_into().unwrap()));
         if frame.get(8) == Some(&MUTE) {
             let until = self.0.clock.monotonic() + Duration::from_millis(100);
             connection.mute_until(until);
