@@ -35,7 +35,7 @@ const PROVEN_BYTES_MAX: usize = 4 << 20;
 const READ_AT_ONCE_BYTES: usize = 512 << 10;
 /// Frames that are longer, longer than producers send them, are received by so many connections at once as there are turns for it. The
 /// memory for them is new, and a page of it costs as much as copying it: dozens of such connections would take all processors. A connection's
-/// first one is received with rests: whoever sends what is refused begins anew on another connection, and can do so without end.
+/// first one, or first again, is received with rests: whoever sends what is refused begins anew on another connection, and can do so without end.
 const TURNLESS_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 /// Bytes that may be received ahead of a request that blocks the connection.
 const READ_AHEAD_BYTES: usize = 16 << 10;

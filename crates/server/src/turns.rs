@@ -18,6 +18,8 @@ use world::task;
 
 /// Timers have milliseconds: a shorter rest would be much longer than it should.
 const REST_MIN: Duration = Duration::from_millis(2);
+/// The time of a piece is that of the clock: a process that was stopped meanwhile does not rest for as long.
+const REST_MAX: Duration = Duration::from_millis(50);
 /// Of the time worked.
 const REST_TIMES: u32 = 2;
 
@@ -59,7 +61,7 @@ impl AllTurns {
         if due < REST_MIN.as_micros() as u64 {
             return;
         }
-        let rest = Duration::from_micros(self.rest_us.swap(0, Ordering::Relaxed));
+        let rest = Duration::from_micros(self.rest_us.swap(0, Ordering::Relaxed)).min(REST_MAX);
         drop(task::spawn(async move {
             task::sleep(rest).await;
             drop(turn);
