@@ -244,7 +244,7 @@ impl FrameReader {
         Poll::Ready(Ok(filled.len()))
     }
 
-    /// Reads into the frame's own buffer and never past its end, so that the buffer holds nothing else.
+    /// A piece of a frame that has a buffer of its own; in turns where it is very long.
     fn poll_read_large<S: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -265,6 +265,7 @@ impl FrameReader {
         read
     }
 
+    /// Reads into the frame's own buffer and never past its end, so that the buffer holds nothing else.
     fn poll_read_piece<S: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
