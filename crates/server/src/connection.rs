@@ -25,7 +25,7 @@ use broker::{CloseReason, Connection, Handling, Outcome};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use protocol::api_key::ApiKey;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use world::task::patiently;
 
@@ -34,10 +34,11 @@ use crate::counters::Counters;
 use crate::dispatch::Dispatch;
 use crate::frame::{Frame, FrameError, FrameReader, SMALL_FRAME_BYTES};
 use crate::limits::{LONG_REQUEST_BYTES, Limits, SHORT_FETCH_BYTES, SMALL_ANSWER_BYTES};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Transport};
 use crate::turns::{AllTurns, Turns};
 
-/// Answers are gathered up to this size before they are sent, and none is made while this much waits.
+/// Answers are gathered up to this size before they are sent, and none is made while this much waits. No request is taken while more
+/// than a small answer does.
 const OUTBOX_BYTES: usize = 1 << 20;
 /// So many requests of one connection are taken before others come.
 const REQUESTS_AT_ONCE: u32 = 16;
@@ -174,7 +175,7 @@ pub(crate) struct Session<S> {
     timer: Option<(Duration, BoxFuture<'static, ()>)>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+impl<S: AsyncRead + Transport> Session<S> {
     pub fn new(
         shared: Arc<Shared>,
         connection: Arc<Connection>,
@@ -459,7 +460,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let limits = &self.shared.limits;
         self.under_way.len() < limits.pipelined_requests_max
             && self.under_way_bytes < limits.pipelined_bytes_max
-            && self.outbox.bytes() < OUTBOX_BYTES
+            && self.outbox.bytes() < SMALL_ANSWER_BYTES
     }
 
     fn note_received(&mut self, received: u64, now: Duration) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use broker::memory::MemoryAccount;
 use broker::{Connection, SecurityProtocol};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use world::clock::SharedClock;
 use world::net::{Listener, Net, Stream};
@@ -20,6 +20,7 @@ use crate::connection::{End, LogBrake, Session, Shared};
 use crate::counters::Counters;
 use crate::dispatch::Dispatch;
 use crate::limits::{ConnectionLimits, Limits};
+use crate::outbox::Transport;
 use crate::tls::ListenerTls;
 use crate::turns::AllTurns;
 
@@ -416,7 +417,7 @@ impl Arrival {
         self.run(connection, stream).await;
     }
 
-    async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, connection: Arc<Connection>, stream: S) {
+    async fn run<S: AsyncRead + Transport>(self, connection: Arc<Connection>, stream: S) {
         let Self { shared, security, id, place, mut stop, brake, .. } = self;
         let alive = stop.clone();
         let stops = Box::pin(async move {

@@ -146,6 +146,20 @@ impl Stream {
         }
     }
 
+    /// How much may lie in the system's buffer that it has not sent yet; `None`: as much as it likes, which is megabytes.
+    pub fn set_unsent_max(&self, bytes: Option<u32>) -> io::Result<()> {
+        match self {
+            // Nothing else has the option under this name; 0 is the system's own setting, which has no bound as a rule.
+            #[cfg(target_os = "linux")]
+            Stream::Tcp(stream) => {
+                socket2::SockRef::from(stream).set_tcp_notsent_lowat(bytes.unwrap_or_default())
+            }
+            #[cfg(not(target_os = "linux"))]
+            Stream::Tcp(_) => Ok(()),
+            Stream::Memory(_) => Ok(()),
+        }
+    }
+
     /// A half to read and a half to write, for two tasks.
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         match self {

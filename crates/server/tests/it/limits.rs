@@ -2,6 +2,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use server::{BindError, BoundListener, ConnectionLimits, Limits};
+use tokio::net::TcpSocket;
 use world::net::Net;
 
 use crate::script::*;
@@ -25,6 +26,31 @@ async fn a_client_that_does_not_read_is_held_back() {
     assert!(server.answer_memory().used() <= 16 << 20);
     for correlation in 0..50 {
         assert_eq!(peer.answer().await, (correlation, 8 << 20));
+    }
+}
+
+/// Neither we nor the system take megabytes of answers from whoever reads none.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn of_small_answers_few_are_made_for_a_client_that_reads_none() {
+    let (server, script) = serve(Limits { pipelined_requests_max: 100, ..Limits::default() }).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut peer = Peer(socket.connect(server.local_addresses()[0]).await.unwrap());
+    let mut body = vec![LARGE];
+    body.extend_from_slice(&1016u32.to_be_bytes());
+    let flood: Vec<u8> = (0..5000).flat_map(|correlation| request(PRODUCE, correlation, &body)).collect();
+    peer.send(&flood).await;
+    let (mut made, mut before) = (0, usize::MAX);
+    while made != before {
+        before = made;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        made = script.handled.load(Ordering::SeqCst);
+    }
+    // 64 KiB wait with us, as much with the system, which rounds up, and a hundred requests are under way.
+    assert!((100..600).contains(&made), "{made}");
+    for correlation in 0..5000 {
+        assert_eq!(peer.answer().await, (correlation, 1016));
     }
 }
 

@@ -94,11 +94,14 @@ pub async fn repeated(field: Field) -> anyhow::Result<Told> {
     .await
 }
 
-/// Small requests without end, no answer of which is read.
+/// Small requests without end, no answer of which is read. Whoever is ended for it comes again.
 pub async fn pipelined(field: Field) -> anyhow::Result<Told> {
     crowd(field, 8, |field, told, _| async move {
-        let foe = Foe::connect_narrow(field.plain).await?;
-        ask_without_end(foe, &field, &told).await
+        while !field.left().is_zero() {
+            let foe = Foe::connect_narrow(field.plain).await?;
+            ask_until_ended(foe, &field, &told).await;
+        }
+        Ok(())
     })
     .await
 }
@@ -106,27 +109,26 @@ pub async fn pipelined(field: Field) -> anyhow::Result<Told> {
 /// The same over TLS, which takes an answer that the socket does not take, and holds it back.
 pub async fn pipelined_tls(field: Field) -> anyhow::Result<Told> {
     crowd(field, 8, |field, told, _| async move {
-        // The first handshake of a process may take longer than the broker waits: randomness has to be gathered.
-        let foe = loop {
-            match Foe::connect_narrow_tls(field.tls).await {
-                Err(error) if field.left().is_zero() => return Err(error),
-                Err(_) => {}
-                Ok(foe) => break foe,
+        while !field.left().is_zero() {
+            // The first handshake of a process may take longer than the broker waits: randomness has to be gathered.
+            if let Ok(foe) = Foe::connect_narrow_tls(field.tls).await {
+                ask_until_ended(foe, &field, &told).await;
             }
-        };
-        ask_without_end(foe, &field, &told).await
+        }
+        Ok(())
     })
     .await
 }
 
-async fn ask_without_end(mut foe: Foe, field: &Field, told: &Told) -> anyhow::Result<()> {
-    while !field.left().is_zero() {
+async fn ask_until_ended(mut foe: Foe, field: &Field, told: &Told) {
+    loop {
         match tokio::time::timeout(field.left(), foe.tell(0, &ApiVersionsRequest::default())).await {
             Ok(Ok(())) => told.did(1),
-            _ => break,
+            Ok(Err(_)) => return told.refused(1),
+            // It is over.
+            Err(_) => return,
         }
     }
-    Ok(())
 }
 
 /// Waits for data that never comes, as long as may be asked for.
