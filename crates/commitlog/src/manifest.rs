@@ -125,15 +125,19 @@ impl Shard {
         }
         input.u16()?;
         let mut shard = Self { number: input.u32()?, version: input.u64()?, ..Self::default() };
-        let mut segments = Vec::new();
+        let mut segments: Vec<Arc<SegmentInfo>> = Vec::new();
         for _ in 0..input.count(56)? {
-            segments.push(Arc::new(SegmentInfo {
+            let info = SegmentInfo {
                 id: input.array()?,
                 len: input.u64()?,
                 payload_len: input.u64()?,
                 header_hash: input.array()?,
                 created_ms: input.i64()?,
-            }));
+            };
+            if segments.last().is_some_and(|last| last.id >= info.id) {
+                return Err(input.inconsistent(format!("segment {:02x?} is out of place", info.id)));
+            }
+            segments.push(Arc::new(info));
         }
         for _ in 0..input.count(24)? {
             let id = TopicIdPartition { topic_id: Uuid(input.array()?), partition: input.i32()? };

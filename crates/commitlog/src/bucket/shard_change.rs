@@ -6,7 +6,8 @@
 //!   version 10: a whole shard again, when changes are many or long; then 7, 8 and 9 may go
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use protocol::{TopicIdPartition, Uuid};
 
@@ -14,6 +15,7 @@ use super::shards::{BucketShard, Objects, Part, ShardPartition, object_name};
 use crate::checkpoint::Checkpoint;
 use crate::encoding::{Decoder, Encoder, FormatError, hash};
 use crate::manifest::{PlacedPiece, Shard};
+use crate::segment::{SegmentId, SegmentInfo};
 
 const MAGIC: [u8; 8] = *b"OTTLABSC";
 /// 1 has no transactions, as with whole shards.
@@ -108,6 +110,7 @@ impl ShardChange {
             }
             change.states.partitions.insert(*id, partition.state.clone());
         }
+        assert_eq!(change.contradicts(new), None, "a segment is written once");
         change
     }
 
@@ -139,7 +142,22 @@ impl ShardChange {
             let compacted_to = self.compacted.get(id).copied().unwrap_or_default();
             *known = ShardPartition { pieces, state, compacted_to };
         }
-        Ok(new)
+        match self.contradicts(&new) {
+            Some(id) => Err(wrong(format!("it says something else of segment {id:02x?}"))),
+            None => Ok(new),
+        }
+    }
+
+    /// A segment of its new pieces of which another piece of the shard says something else: written whole, one of the two would be lost.
+    fn contradicts(&self, new: &BucketShard) -> Option<SegmentId> {
+        let mut said: HashMap<SegmentId, &Arc<SegmentInfo>> = HashMap::new();
+        for placed in self.splices.values().flat_map(|splice| &splice.new) {
+            said.insert(placed.segment.id, &placed.segment);
+        }
+        let mut all = new.partitions.values().flat_map(|partition| &partition.pieces);
+        let other =
+            all.find(|placed| said.get(&placed.segment.id).is_some_and(|one| **one != placed.segment));
+        other.map(|placed| placed.segment.id)
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -279,7 +297,6 @@ pub fn fuzz_manifest(before: Option<&[u8]>, bytes: &[u8]) -> Result<Vec<u8>, For
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::Ordering;
 
     use world::bucket::{Bucket, MemBucket};
@@ -289,7 +306,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::PartitionCheckpoint;
     use crate::producers::ProducerState;
-    use crate::segment::{Piece, SegmentInfo};
+    use crate::segment::Piece;
 
     const NUMBER: u32 = 3;
 
@@ -466,6 +483,26 @@ mod tests {
             newest = Version { objects: made.objects, shard: Arc::new(shard) };
         }
         assert_eq!(most, CHANGES_MAX + 1);
+    }
+
+    #[test]
+    fn a_change_that_says_something_else_of_a_known_segment_is_refused() {
+        let one = segment(1);
+        let longer = Arc::new(SegmentInfo { len: one.len + 1, ..(*one).clone() });
+        let shard = |version, pieces: &[PlacedPiece]| {
+            let state = PartitionCheckpoint { log_end: 10 * pieces.len() as i64, ..Default::default() };
+            let partition = ShardPartition { pieces: pieces.to_vec(), state, compacted_to: 0 };
+            BucketShard { number: NUMBER, version, partitions: [(id(1), partition)].into() }
+        };
+        let first = placed(&one, 0, 9);
+        let old = shard(1, std::slice::from_ref(&first));
+        let before = Objects { parts: vec![Part { key: "1".to_owned(), len: 1 }] };
+        let new = shard(2, &[first.clone(), placed(&one, 10, 19)]);
+        let mut change = ShardChange::between(&old, &before, &new);
+        assert_eq!(change.apply(&old), Ok(new));
+        change.splices.get_mut(&id(1)).unwrap().new[0].segment = longer;
+        let refused = change.apply(&old);
+        assert!(matches!(refused, Err(FormatError::Inconsistent { .. })), "{refused:?}");
     }
 
     #[test]

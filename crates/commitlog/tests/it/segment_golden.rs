@@ -2,10 +2,13 @@
 //! `OTTLA_GOLDEN=write` makes them anew, which is right only for a new version beside the old one.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use commitlog::container::{Kind, SectionKind};
-use commitlog::manifest::Shard;
-use commitlog::segment::{SegmentSource, Sources, decode_epoch_starts, fuzz_segment};
+use commitlog::encoding::FormatError;
+use commitlog::manifest::{PlacedPiece, Shard};
+use commitlog::segment::{Piece, SegmentInfo, SegmentSource, Sources, decode_epoch_starts, fuzz_segment};
+use protocol::{TopicIdPartition, Uuid};
 
 use crate::house::run;
 use crate::segments::{Home, fill};
@@ -50,4 +53,37 @@ fn segments_and_manifest_of_version_1_are_still_what_we_write_and_read() {
         assert!(placed.piece.position + placed.piece.len <= 128 + placed.segment.payload_len);
         assert_eq!(placed.piece.leader_epoch, 0);
     }
+}
+
+#[test]
+fn a_manifest_in_which_a_segment_stands_twice_is_refused() {
+    let placed = |number: u8| PlacedPiece {
+        segment: Arc::new(SegmentInfo {
+            id: [number; 16],
+            len: 1000,
+            payload_len: 800,
+            header_hash: [number; 16],
+            created_ms: 5,
+        }),
+        piece: Piece {
+            first_offset: i64::from(number),
+            last_offset: i64::from(number),
+            max_timestamp: 1,
+            record_count: 1,
+            leader_epoch: 0,
+            position: 128,
+            len: 100,
+        },
+    };
+    let id = TopicIdPartition { topic_id: Uuid([1; 16]), partition: 0 };
+    let shard = Shard { partitions: [(id, vec![placed(1), placed(2)])].into(), ..Shard::default() };
+    let mut bytes = shard.encode();
+    assert_eq!(Shard::decode(&bytes), Ok(shard));
+    let at = bytes.windows(16).position(|window| window == [2; 16]).unwrap();
+    bytes[at..at + 16].fill(1);
+    let end = bytes.len() - 16;
+    let hash = commitlog::encoding::hash(&bytes[..end]);
+    bytes[end..].copy_from_slice(&hash);
+    let refused = Shard::decode(&bytes);
+    assert!(matches!(refused, Err(FormatError::Inconsistent { .. })), "{refused:?}");
 }
