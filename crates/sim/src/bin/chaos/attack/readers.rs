@@ -94,30 +94,31 @@ pub async fn repeated(field: Field) -> anyhow::Result<Told> {
     .await
 }
 
-/// Small requests without end, no answer of which is read. Whoever is ended for it comes again.
+/// Small requests without end, no answer of which is read.
 pub async fn pipelined(field: Field) -> anyhow::Result<Told> {
-    crowd(field, 8, |field, told, _| async move {
-        while !field.left().is_zero() {
-            let foe = Foe::connect_narrow(field.plain).await?;
-            ask_until_ended(foe, &field, &told).await;
-        }
-        Ok(())
-    })
-    .await
+    crowd(field, 8, |field, told, _| ask_again_and_again(field, told, false)).await
 }
 
 /// The same over TLS, which takes an answer that the socket does not take, and holds it back.
 pub async fn pipelined_tls(field: Field) -> anyhow::Result<Told> {
-    crowd(field, 8, |field, told, _| async move {
-        while !field.left().is_zero() {
-            // The first handshake of a process may take longer than the broker waits: randomness has to be gathered.
-            if let Ok(foe) = Foe::connect_narrow_tls(field.tls).await {
-                ask_until_ended(foe, &field, &told).await;
-            }
+    crowd(field, 8, |field, told, _| ask_again_and_again(field, told, true)).await
+}
+
+/// Whoever is ended for it comes again.
+async fn ask_again_and_again(field: Field, told: Told, with_tls: bool) -> anyhow::Result<()> {
+    while !field.left().is_zero() {
+        let connected = match with_tls {
+            true => Foe::connect_narrow_tls(field.tls).await,
+            false => Foe::connect_narrow(field.plain).await,
+        };
+        match connected {
+            Ok(foe) => ask_until_ended(foe, &field, &told).await,
+            Err(error) if field.left().is_zero() => return Err(error),
+            // The first TLS handshake of a process may take longer than the broker waits: randomness has to be gathered.
+            Err(_) => {}
         }
-        Ok(())
-    })
-    .await
+    }
+    Ok(())
 }
 
 async fn ask_until_ended(mut foe: Foe, field: &Field, told: &Told) {
