@@ -301,8 +301,13 @@ pub fn run(args: &Attack) -> anyhow::Result<()> {
     let (mut failed, mut again) = (Vec::new(), 0);
     for row in &rows {
         let mut tried = run.row(row);
-        if !args.only_memory && tried.as_ref().is_ok_and(Result::is_slow) {
+        if !args.only_memory
+            && let Ok(first) = &tried
+            && first.is_slow()
+            && first.wrong(row, false).is_empty()
+        {
             again += 1;
+            println!("{}", line(row, first, &["once more"]));
             tried = run.row(row);
         }
         run.subject.check()?;
