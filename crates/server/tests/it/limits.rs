@@ -41,6 +41,7 @@ async fn of_small_answers_few_are_made_for_a_client_that_reads_none() {
     body.extend_from_slice(&1016u32.to_be_bytes());
     let flood: Vec<u8> = (0..5000).flat_map(|correlation| request(PRODUCE, correlation, &body)).collect();
     peer.send(&flood).await;
+    until(|| script.handled.load(Ordering::SeqCst) >= 100).await;
     let (mut made, mut before) = (0, usize::MAX);
     while made != before {
         before = made;
@@ -48,7 +49,7 @@ async fn of_small_answers_few_are_made_for_a_client_that_reads_none() {
         made = script.handled.load(Ordering::SeqCst);
     }
     // 64 KiB wait with us, as much with the system, which rounds up, and a hundred requests are under way.
-    assert!((100..600).contains(&made), "{made}");
+    assert!(made < 600, "{made}");
     for correlation in 0..5000 {
         assert_eq!(peer.answer().await, (correlation, 1016));
     }
