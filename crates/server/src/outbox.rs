@@ -93,12 +93,13 @@ impl Outbox {
     }
 
     pub fn push(&mut self, answer: Vec<Bytes>) {
-        let is_long = answer.iter().map(Bytes::len).sum::<usize>() > SMALL_ANSWER_BYTES;
-        self.has_long = is_long || self.has_long && !self.is_empty();
+        self.has_long &= !self.is_empty();
+        let before = self.bytes;
         for segment in answer.into_iter().filter(|segment| !segment.is_empty()) {
             self.bytes += segment.len();
             self.segments.push_back(segment);
         }
+        self.has_long |= self.bytes - before > SMALL_ANSWER_BYTES;
     }
 
     /// Sends what the socket takes, and about `at_once_max` of it; then others come first. `sent` grows by the bytes taken; ready when
@@ -137,7 +138,7 @@ impl Outbox {
         result
     }
 
-    fn poll_send_some<S: Transport>(
+    fn poll_send_some<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
